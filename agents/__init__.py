@@ -1,0 +1,1 @@
+"""The loop: settings, planner, graph, campaign runner, command line."""

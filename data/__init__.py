@@ -1,0 +1,1 @@
+"""Embedded data; `README.md` says what each file is. No logic."""

@@ -1,0 +1,1 @@
+"""Language models and interatomic potentials, behind two protocols."""

@@ -1,0 +1,41 @@
+"""The errors a user can meet, each with the exit code the command line ends with.
+
+Exit codes: 0 finished, 2 usage or configuration, 3 something needed is missing before the start,
+4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
+"""
+
+
+class HullwardError(Exception):
+    """One clear message: what, where and how to fix it."""
+
+    exit_code = 1
+
+
+class InputError(HullwardError):
+    """A campaign file, an input file or an argument that cannot be used."""
+
+    exit_code = 2
+
+
+class PreflightError(HullwardError):
+    """Something the work needs is missing or does not fit together; nothing was started."""
+
+    exit_code = 3
+
+
+class BreakerError(HullwardError):
+    """So many failures in a row that going on would waste the night."""
+
+    exit_code = 4
+
+
+class LockedError(HullwardError):
+    """Another process is writing to this directory."""
+
+    exit_code = 5
+
+
+class Interrupted(HullwardError):
+    """Stopped on request; `hullward resume` goes on."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""Crystals and papers: everything that does not know the loop."""

@@ -1,0 +1,1 @@
+"""Makes models. Empty until the training capability lands."""

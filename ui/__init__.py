@@ -1,0 +1,1 @@
+"""Shows and commands; never computes. Empty until the interface lands."""
