@@ -35,7 +35,7 @@ class LockedError(HullwardError):
     exit_code = 5
 
 
-class Interrupted(HullwardError):
+class RunInterruptedError(HullwardError):
     """Stopped on request; `hullward resume` goes on."""
 
     exit_code = 75

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Doubles live in the package; real data is looked for beside the project."""
+"""Fixtures for all tests; real data is looked for beside the project."""
 
 from pathlib import Path
 
