@@ -117,7 +117,7 @@ def environment_uses(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb"}:
             yield node.lineno, "set" if id(node) in stores else "read"
-        elif isinstance(node, ast.Attribute) and node.attr in {"getenv", "expanduser"}:
+        elif isinstance(node, ast.Attribute) and node.attr == "getenv":
             yield node.lineno, "read"
         elif isinstance(node, ast.Attribute) and node.attr == "home":
             if isinstance(node.value, ast.Name) and node.value.id == "Path":
