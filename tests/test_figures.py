@@ -1,0 +1,99 @@
+"""Figures are well-formed, self-contained and safe to put into a page."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hullward.models.crystal import Crystal
+from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
+from hullward.tools.structure_figure import structure_figure
+
+SVG = "{http://www.w3.org/2000/svg}"
+ROCKSALT = Crystal.from_parameters(
+    (4.1, 4.1, 4.1),
+    (90, 90, 90),
+    ["Li"] * 4 + ["O"] * 4,
+    [
+        (0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0),
+        (0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5),
+    ],
+)  # fmt: skip
+
+
+def circles(svg: str) -> list[ET.Element]:
+    return list(ET.fromstring(svg).iter(SVG + "circle"))
+
+
+def test_a_cell_is_drawn_with_the_atoms_on_all_its_faces() -> None:
+    legend = 2
+    assert len(circles(structure_figure(ROCKSALT))) == 14 + 13 + legend  # 27 points of a 3x3x3 grid
+
+
+def test_atoms_just_below_one_are_drawn_like_atoms_at_zero() -> None:
+    moved = [(x - 1e-4, y, z) for x, y, z in ROCKSALT.frac_coords]
+    shifted = Crystal.from_arrays(ROCKSALT.lattice, ROCKSALT.species, moved)
+    assert len(circles(structure_figure(shifted))) == len(circles(structure_figure(ROCKSALT)))
+
+
+def test_a_compound_has_no_bonds_between_metals() -> None:
+    lines = ET.fromstring(structure_figure(ROCKSALT)).iter(SVG + "line")
+    bonds = [line for line in lines if "style" in line.attrib]
+    assert len(bonds) == 2 * 54  # Li-O contacts of the 3x3x3 grid, two colours each
+
+
+def test_gradients_of_two_structures_in_one_page_do_not_collide() -> None:
+    other = Crystal.from_arrays(ROCKSALT.lattice, ["Na"] * 4 + ["O"] * 4, ROCKSALT.frac_coords)
+    ids = [
+        {g.attrib["id"] for g in ET.fromstring(structure_figure(c)).iter(SVG + "radialGradient")}
+        for c in (ROCKSALT, other)
+    ]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_every_mark_of_a_hull_tells_its_name_and_signed_height() -> None:
+    points = [
+        HullPoint("p-1", "Li2O", {"Li": 2 / 3, "O": 1 / 3}, 0.0, "phase"),
+        HullPoint("c-1", "LiO", {"Li": 0.5, "O": 0.5}, -0.012, "shortlist"),
+        HullPoint("c-2", "LiO2", {"Li": 1 / 3, "O": 2 / 3}, 9.0, "suspect"),
+    ]
+    svg = hull_figure(points, ["Li", "O"])
+    assert svg is not None
+    assert "LiO c-1: -12 meV/atom (short list)" in svg
+    assert "1 of 3 beyond the axis" in svg
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_only_binaries_and_ternaries_have_a_plot(count: int) -> None:
+    assert hull_figure([], ["Li", "Mn", "O", "P", "S"][:count]) is None
+
+
+def test_bars_carry_counts_and_shares_of_what_was_proposed() -> None:
+    svg = funnel_figure({"proposed": 200, "parsed": 150, "stable": 0})
+    assert "150 (75.0 %)" in svg
+    assert "0 (0.0 %)" in svg
+
+
+def test_nothing_proposed_has_no_share() -> None:
+    assert "0 (—)" in funnel_figure({"proposed": 0})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))),
+            st.floats(-5, 5),
+            st.sampled_from(["phase", "shortlist", "judged", "suspect"]),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from([("Li", "O"), ("Li", "Mn", "O")]),
+)
+def test_whatever_the_names_and_heights_the_figure_is_well_formed(rows, elements) -> None:
+    composition = dict.fromkeys(elements, 1 / len(elements))
+    points = [HullPoint(name, name, composition, height, kind) for name, height, kind in rows]
+    svg = hull_figure(points, elements)
+    assert svg is not None
+    assert not [e for e in ET.fromstring(svg).iter() if "script" in e.tag]
