@@ -245,7 +245,8 @@ class Verdict(Record):
     covered: bool
     coverage_note: str
     suspicions: tuple[Suspicion, ...] = ()
-    second_look: Literal["not_needed", "pending", "confirmed", "refuted"] = "not_needed"
+    # a suspect relaxed again from a rattle; held back whatever this says, until a second opinion
+    second_look: Literal["not_needed", "pending", "reproduced", "refuted"] = "not_needed"
     rediscovered: str | None = None  # id of the reference phase the relaxed structure matches
     typical_error_ev_per_atom: float | None  # of the potential; None when the source gives none
 
@@ -293,6 +294,7 @@ class Basis(Record):
     potential_sha256: str
     energy_scheme: str
     protocol: Protocol
+    reference_spec: str  # as a campaign file names it, e.g. 'embedded' or 'file:PATH'
     reference_id: str
     reference_version: str
     reference_kind: Literal["embedded", "built", "materials_project", "file"]
