@@ -1,0 +1,155 @@
+"""LLaMat-CIF's text form of a crystal: one strict grammar, read and written here only.
+
+    4.2 4.2 6.7           a b c in Å, one decimal
+    90 90 120             α β γ in whole degrees
+    Ga                    then, for every site, its element
+    0.37 0.85 0.89        and its fractional coordinates, two decimals
+    ...
+
+Reading accepts or rejects; it never repairs. Tolerated: spaces, tabs and carriage returns at the
+end of a line, blank lines at the end of the text. Numbers are plain ASCII digits without sign,
+exponent or leading zeros: lengths up to 999.9, coordinates 0.00 to 1.00. Other writers print 1.00
+for what rounds up to the next cell; it is read as 0.00, the same point.
+
+Writing rounds: lengths to 0.1 Å, angles to 1° (LLaMat truncated them; both are read alike),
+coordinates to 0.01, wrapped so that 0.995 and above become 0.00. What `write` returns, `parse`
+reads, and `write` then returns the same text again. The form knows no handedness: a left-handed
+cell comes back as its mirror image.
+
+The format is that of Gruver et al. (arXiv:2402.04379), as used by LLaMat (10.1038/s42256-026-01199-8).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+
+from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.records import Flaw, Reason
+from hullward.tools.vetting import ELEMENTS, MAX_SITES, quoted
+
+MAX_CHARS = 32_768  # 500 sites need about 9,000
+
+_LENGTH = r"(?:0|[1-9][0-9]{0,2})\.[0-9]"
+_ANGLE = r"(?:0|[1-9][0-9]{0,2})"
+_FRACTION = r"(?:0\.[0-9]{2}|1\.00)"
+_LENGTHS = re.compile(f"{_LENGTH} {_LENGTH} {_LENGTH}")
+_ANGLES = re.compile(f"{_ANGLE} {_ANGLE} {_ANGLE}")
+_SYMBOL = re.compile("[A-Z][a-z]?")
+_COORDINATES = re.compile(f"{_FRACTION} {_FRACTION} {_FRACTION}")
+_COMPLETION = "0.00 0.00 0.00"
+
+
+def parse(text: str) -> Crystal | Flaw:
+    """The crystal a text describes, or the first thing that is wrong with it."""
+    if len(text) > MAX_CHARS:
+        return _flaw(Reason.TOO_LARGE, f"{len(text)} characters, limit {MAX_CHARS}")
+    lines = _lines(text)
+    if not lines:
+        return _flaw(Reason.EMPTY, "no text")
+    if not _LENGTHS.fullmatch(lines[0]):
+        return _wrong(Reason.BAD_LENGTHS, lines, 0, "three lengths such as '4.2 4.2 6.7'")
+    if len(lines) == 1:
+        return _flaw(Reason.TRUNCATED, "the text ends after line 1, before the angles")
+    if not _ANGLES.fullmatch(lines[1]):
+        return _wrong(Reason.BAD_ANGLES, lines, 1, "three angles such as '90 90 120'")
+    if len(lines) == 2:
+        return _flaw(Reason.NO_SITES, "the text ends after line 2, before the first site")
+    if len(lines) > 2 + 2 * MAX_SITES:
+        return _flaw(Reason.TOO_LARGE, f"{len(lines)} lines: more than {MAX_SITES} sites")
+    if flaw := _sites_flaw(lines):
+        return flaw
+    try:
+        lattice = lattice_matrix(_numbers(lines[0]), _numbers(lines[1]))
+    except ValueError as error:
+        return _flaw(Reason.IMPOSSIBLE_CELL, f"lines 1 and 2: {error}")
+    # 1.00 is the neighbouring cell's 0.00
+    coords = [[x % 1.0 for x in _numbers(line)] for line in lines[3::2]]
+    return Crystal.from_arrays(lattice, lines[2::2], coords)
+
+
+def write(crystal: Crystal) -> str:
+    """The text of a crystal, ending without a newline.
+
+    Raises ValueError for what the form cannot hold: more than 500 sites, unreal elements, lengths
+    that round to 0.0 or above 999.9 Å, or angles that close no cell once rounded.
+    """
+    if crystal.n_atoms > MAX_SITES:
+        raise ValueError(f"{crystal.n_atoms} sites; crystal text holds at most {MAX_SITES}")
+    if unreal := set(crystal.species) - ELEMENTS:
+        raise ValueError(f"not elements: {sorted(unreal)}")
+    lengths, angles = crystal.parameters
+    lines = [" ".join(f"{x:.1f}" for x in lengths), " ".join(str(round(x)) for x in angles)]
+    if not _LENGTHS.fullmatch(lines[0]):
+        raise ValueError(f"lengths {lines[0]} Å; crystal text holds at most 999.9")
+    lattice_matrix(_numbers(lines[0]), _numbers(lines[1]))  # raises if rounding closed the cell
+    for symbol, xyz in zip(crystal.species, crystal.frac_coords, strict=True):
+        lines += [symbol, " ".join(map(_fraction, xyz))]
+    return "\n".join(lines)
+
+
+def split_completion(text: str) -> tuple[str, str]:
+    """(head, rest) of a model's completion: head ends with the last complete site in a row.
+
+    Models run on after the last site ("…Title"). What is cut is returned, not dropped: an element
+    line opening `rest` means the completion was truncated. A head without a site is ''.
+    """
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    shown = [_trimmed(line) for line in lines]
+    if not (len(lines) > 3 and _LENGTHS.fullmatch(shown[0]) and _ANGLES.fullmatch(shown[1])):
+        return "", text
+    pairs = zip(shown[2::2], shown[3::2], strict=False)
+    sites = takewhile(lambda p: _SYMBOL.fullmatch(p[0]) and _COORDINATES.fullmatch(p[1]), pairs)
+    end = 2 + 2 * len(list(sites))
+    return ("".join(lines[:end]), "".join(lines[end:])) if end > 2 else ("", text)
+
+
+def _sites_flaw(lines: list[str]) -> Flaw | None:
+    """The first fault in the element and coordinate lines, which start at index 2."""
+    for at in range(2, len(lines), 2):
+        symbol = lines[at]
+        if not _SYMBOL.fullmatch(symbol):
+            if at > 2 and not any(_COORDINATES.fullmatch(line) for line in lines[at:]):
+                return _wrong(Reason.TRAILING_TEXT, lines, at, "nothing after the last site")
+            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element symbol")
+        if symbol not in ELEMENTS:
+            return _wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
+        if at + 1 == len(lines):
+            return _flaw(Reason.TRUNCATED, f"the text ends after line {at + 1}, {quoted(symbol)}")
+        xyz = lines[at + 1]
+        if not _COORDINATES.fullmatch(xyz):
+            cut_short = _COORDINATES.fullmatch(xyz + _COMPLETION[len(xyz) :])
+            if at + 2 == len(lines) and cut_short:
+                return _flaw(Reason.TRUNCATED, f"the text ends within line {at + 2}, {quoted(xyz)}")
+            wanted = "three fractions such as '0.37 0.85 0.89'"
+            return _wrong(Reason.BAD_COORDINATE_LINE, lines, at + 1, wanted)
+    return None
+
+
+def _lines(text: str) -> list[str]:
+    """Lines without blanks at their ends, and without blank lines at the end."""
+    lines = [_trimmed(line) for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _trimmed(line: str) -> str:
+    return line.rstrip(" \t\r\n")
+
+
+def _numbers(line: str) -> list[float]:
+    return [float(word) for word in line.split(" ")]
+
+
+def _fraction(x: float) -> str:
+    text = f"{x % 1.0:.2f}"
+    return "0.00" if text == "1.00" else text
+
+
+def _flaw(reason: Reason, detail: str) -> Flaw:
+    return Flaw(reason=reason, detail=detail)
+
+
+def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
+    return _flaw(reason, f"line {at + 1}: expected {wanted}, found {quoted(lines[at])}")
