@@ -1,0 +1,208 @@
+"""Verdicts: what the distance of a relaxed candidate from the hull means.
+
+Two heights. *reference*: signed distance from the hull of the reference, the candidate not part of
+it. *union*: distance from the hull of the reference and of this campaign's own converged,
+non-suspect candidates, of which the candidate is one, so it is never below.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools.hull import Hull, HullDistance, Phase
+from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
+from hullward.tools.reference import Coverage, Reference
+
+STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
+FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull
+# Volume per atom over the additive estimate: of the phases it would decompose into where their
+# structures are known, else of the elements (ionic compounds are far denser than their metals).
+VOLUME_WINDOW_PHASES = (0.70, 1.50)
+VOLUME_WINDOW_ELEMENTS = (0.30, 2.0)
+DROP_EV_PER_ATOM = 0.1  # energy gained by a relaxation that never converged
+
+SecondLook = Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
+
+
+def judge(
+    relaxation: Relaxation,
+    candidate: Candidate,
+    reference: Reference,
+    *,
+    threshold_ev_per_atom: float,
+    height: Literal["reference", "union"] = "reference",
+    hull: Hull | None = None,
+    rediscovered: str | None = None,
+    second_look: SecondLook | None = None,
+    typical_error_ev_per_atom: float | None = None,
+) -> Verdict:
+    """Judge one converged relaxation.
+
+    hull: the union hull, for height 'union'.  threshold_ev_per_atom: metastable up to here.
+    second_look: what came of looking at a suspect again; 'pending' for a suspect unless given.
+    Raises ValueError for an unconverged relaxation (there is no verdict on it) and InputError
+    when potential and reference are on different energy schemes.
+    """
+    if not relaxation.converged or relaxation.energy_ev_per_atom is None:
+        raise ValueError(f"{relaxation.relaxation_id} did not converge: there is no verdict on it")
+    if relaxation.energy_scheme != reference.energy_scheme:
+        raise InputError(
+            f"energies on {relaxation.energy_scheme!r} cannot be judged by reference "
+            f"{reference.reference_id!r} on {reference.energy_scheme!r}"
+        )
+    amounts = _counts(candidate.crystal)
+    missing = reference.missing_elements(frozenset(amounts))
+    if (hull is not None) != (height == "union" and not missing):
+        raise ValueError("a union hull is needed for height 'union', and only for it")
+    coverage = reference.coverage(amounts)
+    distance: HullDistance | None = None
+    doubts: tuple[Suspicion, ...] = ()
+    label = VerdictLabel.HULL_PENDING
+    if not missing:
+        hull = hull or reference.hull(candidate.chemsys)
+        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+        doubts = suspicions(relaxation, candidate, reference)
+        label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
+    return Verdict(
+        relaxation_id=relaxation.relaxation_id,
+        reference_id=reference.reference_id,
+        reference_version=reference.version,
+        height=height,
+        e_above_hull_ev_per_atom=distance.e_above_hull_ev_per_atom if distance else None,
+        decomposition=distance.decomposition if distance else (),
+        label=label,
+        covered=coverage.covered,
+        coverage_note=coverage.note,
+        suspicions=doubts,
+        second_look=second_look or ("pending" if doubts else "not_needed"),
+        rediscovered=rediscovered,
+        typical_error_ev_per_atom=typical_error_ev_per_atom,
+    )
+
+
+def union_verdicts(
+    relaxations: Sequence[Relaxation],
+    candidates: Mapping[str, Candidate],
+    reference: Reference,
+    *,
+    threshold_ev_per_atom: float,
+    rediscovered: Mapping[str, str] | None = None,
+    second_looks: Mapping[str, SecondLook] | None = None,
+    typical_error_ev_per_atom: float | None = None,
+) -> list[Verdict]:
+    """Judge every converged relaxation over reference ∪ this campaign's own phases.
+
+    candidates: by candidate id.  rediscovered, second_looks: by relaxation id.
+    Unconverged relaxations get no verdict. Suspects are judged but support the hull only once
+    confirmed. Candidates at compositions the reference does not cover do support it: their
+    energies are as good as any, only the reference around them is not.
+    """
+    again = second_looks or {}
+    judged = [r for r in relaxations if r.converged and r.energy_ev_per_atom is not None]
+    supports: dict[str, list[Phase]] = {}  # by chemical system
+    for r in judged:
+        candidate = candidates[r.candidate_id]
+        if reference.missing_elements(frozenset(candidate.crystal.species)):
+            continue
+        if again.get(r.relaxation_id) == "confirmed" or not suspicions(r, candidate, reference):
+            supports.setdefault(candidate.chemsys, []).append(_as_phase(r, candidate))
+    hulls: dict[str, Hull | None] = {}
+    verdicts = []
+    for r in judged:
+        candidate = candidates[r.candidate_id]
+        if candidate.chemsys not in hulls:
+            hulls[candidate.chemsys] = _union_hull(candidate.chemsys, supports, reference)
+        verdicts.append(
+            judge(
+                r,
+                candidate,
+                reference,
+                height="union",
+                hull=hulls[candidate.chemsys],
+                threshold_ev_per_atom=threshold_ev_per_atom,
+                rediscovered=(rediscovered or {}).get(r.relaxation_id),
+                second_look=again.get(r.relaxation_id),
+                typical_error_ev_per_atom=typical_error_ev_per_atom,
+            )
+        )
+    return verdicts
+
+
+def suspicions(
+    relaxation: Relaxation, candidate: Candidate, reference: Reference
+) -> tuple[Suspicion, ...]:
+    """What is too good or too odd to be true; also for relaxations that did not converge."""
+    found = []
+    energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
+    if energy is None:
+        return ()
+    amounts = _counts(candidate.crystal)
+    hull = None
+    if not reference.missing_elements(frozenset(amounts)):
+        hull = reference.hull(candidate.chemsys)
+        height = hull.distance(amounts, energy).e_above_hull_ev_per_atom
+        if height < FAR_BELOW_EV_PER_ATOM:
+            found.append(Suspicion.FAR_BELOW_HULL)
+    if relaxation.crystal is not None and not _volume_known(relaxation.crystal, hull, reference):
+        found.append(Suspicion.ODD_VOLUME)
+    if not relaxation.converged and start is not None and start - energy > DROP_EV_PER_ATOM:
+        found.append(Suspicion.DROP_WITHOUT_CONVERGENCE)
+    return tuple(found)
+
+
+def _volume_known(crystal: Crystal, hull: Hull | None, reference: Reference) -> bool:
+    """Whether the volume per atom lies in the window around the additive estimate."""
+    from pymatgen.core import Element
+
+    window, estimate = VOLUME_WINDOW_PHASES, None
+    if hull is not None:
+        structures = dict(reference.library_entries(crystal.chemsys))
+        parts = hull.decompose(_counts(crystal))
+        if all(part.phase_id in structures for part in parts):
+            estimate = sum(p.fraction * structures[p.phase_id].volume_per_atom_a3 for p in parts)
+    if estimate is None:
+        window = VOLUME_WINDOW_ELEMENTS
+        moles = [Element(symbol).molar_volume for symbol in crystal.species]  # cm³/mol
+        estimate = sum(moles) / len(moles) / 0.602214076
+    return window[0] <= crystal.volume_per_atom_a3 / estimate <= window[1]
+
+
+def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> VerdictLabel:
+    if height > threshold_ev_per_atom:
+        return VerdictLabel.UNSTABLE  # a missing phase could only raise it
+    if not coverage.covered:
+        return VerdictLabel.BELOW_REFERENCE
+    return VerdictLabel.STABLE if height <= STABLE_TOLERANCE else VerdictLabel.METASTABLE
+
+
+def _union_hull(
+    chemsys: str, supports: Mapping[str, Sequence[Phase]], reference: Reference
+) -> Hull | None:
+    """The hull of one system; None where the reference lacks an element."""
+    elements = frozenset(chemsys.split("-"))
+    if reference.missing_elements(elements):
+        return None
+    own = [
+        p for system, found in supports.items() if elements >= set(system.split("-")) for p in found
+    ]
+    return Hull([*reference.phases(chemsys), *own])
+
+
+def _as_phase(relaxation: Relaxation, candidate: Candidate) -> Phase:
+    assert relaxation.energy_ev_per_atom is not None
+    return Phase(
+        phase_id=candidate.candidate_id,
+        formula=candidate.formula,
+        composition=_counts(candidate.crystal),
+        energy_ev_per_atom=relaxation.energy_ev_per_atom,
+        crystal=relaxation.crystal,
+        source="this campaign",
+    )
+
+
+def _counts(crystal: Crystal) -> dict[str, float]:
+    return {el: float(n) for el, n in Counter(crystal.species).items()}

@@ -1,0 +1,188 @@
+"""References: sets of known phases on one energy scheme, and what each of them covers.
+
+A missing phase only ever moves a hull up, so an incomplete reference makes everything look
+stable. Each reference therefore states coverage by a rule fixed in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+from typing import Protocol as Interface
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.potential import PotentialCard
+from hullward.tools.hull import Hull, Phase
+from hullward.tools.records import Protocol
+
+__all__ = [
+    "MP2020",
+    "Coverage",
+    "Phase",
+    "PhaseSource",
+    "Reference",
+    "check_compatible",
+    "load_reference",
+    "split_chemsys",
+]
+
+MP2020 = "mp2020-corrected"  # CHGNet 0.3.0's scale, and that of corrected GGA/GGA+U MP entries
+
+Kind = Literal["embedded", "built", "materials_project", "file"]
+
+
+class Coverage(NamedTuple):
+    """Whether a low height at a composition means anything."""
+
+    covered: bool
+    note: str
+
+
+class PhaseSource(Interface):
+    """Where the phases of a reference are kept, and the rule that says what they cover."""
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Elements with a phase of their own."""
+        ...
+
+    def within(self, elements: frozenset[str]) -> Sequence[Phase]:
+        """Every phase made of these elements alone."""
+        ...
+
+    def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
+        """The rule, asked only where all elements are present; phases: those of the system."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Known phases on one energy scheme."""
+
+    reference_id: str
+    version: str  # hash of the content
+    kind: Kind
+    energy_scheme: str
+    statement: str  # what it is and what it covers, in words
+    source: PhaseSource = field(repr=False)
+    potential_sha256: str | None = None  # set where a potential computed it
+    protocol: Protocol | None = None  # set where a potential computed it
+    _phases: dict[frozenset[str], tuple[Phase, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _hulls: dict[frozenset[str], Hull] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def elements(self) -> frozenset[str]:
+        return self.source.elements
+
+    def phases(self, chemsys: str) -> tuple[Phase, ...]:
+        """Every phase of the system 'A-B-…' and its subsystems, tie-line points included."""
+        key = split_chemsys(chemsys)
+        if key not in self._phases:
+            self._phases[key] = tuple(self.source.within(key))
+        return self._phases[key]
+
+    def hull(self, chemsys: str) -> Hull:
+        """The system's hull, built once; raises InputError when an element has no phase."""
+        key = split_chemsys(chemsys)
+        if key not in self._hulls:
+            if missing := self.missing_elements(key):
+                raise InputError(
+                    f"reference {self.reference_id!r} has no phase of {', '.join(missing)}; "
+                    f"choose a reference that covers {chemsys}"
+                )
+            self._hulls[key] = Hull(self.phases(chemsys))
+        return self._hulls[key]
+
+    def missing_elements(self, elements: frozenset[str]) -> list[str]:
+        return sorted(elements - self.elements)
+
+    def coverage(self, composition: Mapping[str, float]) -> Coverage:
+        """Whether the hull at a composition can be trusted to be low enough, and why."""
+        elements = frozenset(el for el, amount in composition.items() if amount > 0)
+        if missing := self.missing_elements(elements):
+            return Coverage(False, f"no phase of {', '.join(missing)}")
+        return self.source.coverage(composition, self.phases("-".join(sorted(elements))))
+
+    def library_entries(self, chemsys: str) -> list[tuple[str, Crystal]]:
+        """(phase id, structure) of the phases whose structure is known, to match against."""
+        return [
+            (p.phase_id, p.crystal)
+            for p in self.phases(chemsys)
+            if p.is_phase and p.crystal is not None
+        ]
+
+
+def split_chemsys(chemsys: str) -> frozenset[str]:
+    """'Li-Mn-O' as a set; raises InputError where that is no set of elements."""
+    from pymatgen.core import Element
+
+    parts = chemsys.split("-")
+    unknown = [part for part in parts if not Element.is_valid_symbol(part)]
+    if unknown:
+        raise InputError(f"{chemsys!r} is no chemical system: {unknown} are not elements")
+    return frozenset(parts)
+
+
+def load_reference(spec: str) -> Reference:
+    """The reference a campaign names: 'embedded' or 'file:PATH'.
+
+    Raises InputError for any other name, saying which is nearest.
+    """
+    from hullward.tools.reference_files import read_file
+
+    if spec == "embedded":
+        return _load_embedded()
+    if spec.startswith("file:"):
+        return read_file(Path(spec.removeprefix("file:")).expanduser())
+    if Path(spec).expanduser().is_file():
+        raise InputError(f"unknown reference {spec!r}; to read a file, write 'file:{spec}'")
+    near = get_close_matches(spec.split(":")[0], ["embedded", "file"], n=1, cutoff=0.5)
+    names = {"embedded": "'embedded'", "file": "'file:PATH'"}
+    meant = f"; did you mean {names[near[0]]}?" if near else ""
+    raise InputError(f"unknown reference {spec!r}; known: 'embedded', 'file:PATH'{meant}")
+
+
+@cache
+def _load_embedded() -> Reference:
+    from hullward.tools.reference_built import read_embedded
+
+    return read_embedded()
+
+
+def check_compatible(reference: Reference, card: PotentialCard, protocol: Protocol) -> None:
+    """Refuse a pair whose energies must not be compared.
+
+    Raises PreflightError for another energy scheme, a reference computed with another potential,
+    or one relaxed more loosely than the candidates will be: its phases would sit too high.
+    """
+    name = reference.reference_id
+    if reference.energy_scheme != card.energy_scheme:
+        raise PreflightError(
+            f"energies do not compare: reference {name!r} is on {reference.energy_scheme!r}, "
+            f"potential {card.name} predicts {card.energy_scheme!r}. Choose a reference on "
+            f"{card.energy_scheme!r}"
+            + (" ('embedded' is)" if card.energy_scheme == MP2020 else "")
+            + f", or a potential that predicts {reference.energy_scheme!r}"
+        )
+    if reference.potential_sha256 not in (None, card.weights_sha256):
+        raise PreflightError(
+            f"reference {name!r} was relaxed with weights {str(reference.potential_sha256)[:12]}, "
+            f"the campaign's {card.name} has {card.weights_sha256[:12]}. Use the same checkpoint, "
+            f"or rebuild the reference with this one"
+        )
+    loose = reference.protocol
+    if loose is not None and loose.fmax_ev_per_a > protocol.fmax_ev_per_a * (1 + 1e-9):
+        raise PreflightError(
+            f"reference {name!r} was relaxed to fmax {loose.fmax_ev_per_a} eV/Å, candidates to "
+            f"{protocol.fmax_ev_per_a}: its phases would sit too high. Relax candidates to "
+            f"{loose.fmax_ev_per_a} (protocol.fmax_ev_per_a), or rebuild the reference tighter"
+        )
