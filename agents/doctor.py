@@ -1,0 +1,210 @@
+"""What is installed, what answers, what is missing, and the one command that fixes each thing.
+
+Nothing here reads the environment or prints: the settings reader says what it saw, and the
+command line shows the findings.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import HullwardError
+from hullward.models.potential import Potential
+
+PYTHONS = (3, 11), (3, 14)  # from, below
+LEAST_FREE_GB = 5.0  # a run refuses to start below it
+POTENTIAL = "chgnet-0.3.0"
+REINSTALL = "pip install --force-reinstall --no-deps chgnet==0.4.2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing looked at. ok: True as it should be, False broken, None optional and absent."""
+
+    name: str
+    ok: bool | None
+    says: str
+    fix: str = ""  # one command; empty where nothing needs doing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What only the settings reader may know. Of a key, no more than whether it is set."""
+
+    mp_api_key_present: bool
+    thread_variables: Mapping[str, str | None]  # e.g. OMP_NUM_THREADS; None: not set
+    workers: int  # relaxation processes a run would start
+
+
+def diagnose(environment: Environment, folder: Path) -> list[Finding]:
+    """Look at everything a campaign in `folder` needs. Takes seconds: libraries are loaded."""
+    return [
+        look_at_python(sys.version_info[:3]),
+        look_at_packages(requires("hullward") or []),
+        *look_at_torch(),
+        look_at_weights(),
+        look_at_potential(_load_potential),
+        look_at_reference(),
+        look_at_vllm(),
+        look_at_key(environment.mp_api_key_present),
+        look_at_disk(folder, _free_gb(folder)),
+        look_at_processors(environment),
+    ]
+
+
+def look_at_python(found: tuple[int, int, int]) -> Finding:
+    first, beyond = PYTHONS
+    says = f"{'.'.join(map(str, found))} on {platform.system()} {platform.machine()}"
+    if first <= found[:2] < beyond:
+        return Finding(name="python", ok=True, says=says)
+    wanted = f"{first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1}"
+    fix = f"make setup PYTHON=python{first[0]}.{first[1]}"
+    return Finding(name="python", ok=False, says=f"{says}; {wanted} are supported", fix=fix)
+
+
+def look_at_packages(
+    requirements: Sequence[str], installed: Callable[[str], str] = version
+) -> Finding:
+    """Compare what is installed with what the package declares; extras are not asked for."""
+    wanted = [Requirement(text) for text in requirements]
+    wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    wrong: dict[str, str] = {}
+    for requirement in wanted:
+        try:
+            found = installed(requirement.name)
+        except PackageNotFoundError:
+            found = "missing"
+        else:
+            if requirement.specifier.contains(found, prereleases=True):
+                continue
+        wrong[f"{requirement.name}{requirement.specifier}"] = f"{requirement.name} {found}"
+    if not wrong:
+        says = f"hullward {installed('hullward')} and the {len(wanted)} it needs"
+        return Finding(name="packages", ok=True, says=says)
+    fix = "pip install " + " ".join(f"'{requirement}'" for requirement in wrong)
+    return Finding(name="packages", ok=False, says="; ".join(wrong.values()), fix=fix)
+
+
+def look_at_torch() -> list[Finding]:
+    """Two findings: the build of torch, and whether it sees a GPU."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        fix = "rm -rf .venv && make setup"
+        return [Finding(name="torch", ok=False, says=f"cannot be loaded: {error}", fix=fix)]
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    torch_found = Finding(name="torch", ok=True, says=f"{torch.__version__}, {build}")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return [torch_found, Finding(name="gpu", ok=True, says=", ".join(names))]
+    if shutil.which("nvidia-smi") is None:
+        return [torch_found, Finding(name="gpu", ok=None, says="none; the CPU does all the work")]
+    says = "there is a driver, but torch sees no GPU"
+    return [torch_found, Finding(name="gpu", ok=None, says=says, fix="nvidia-smi && make setup")]
+
+
+def look_at_weights() -> Finding:
+    """The weight file, compared with the published one before anything opens it."""
+    from hullward.models.registry import potential_card
+
+    try:
+        card = potential_card(POTENTIAL)
+    except HullwardError as error:
+        return Finding(name="weights", ok=False, says=str(error), fix=REINSTALL)
+    says = f"{card.name}, sha256 {card.weights_sha256[:12]}… as published"
+    return Finding(name="weights", ok=True, says=says)
+
+
+def look_at_potential(load: Callable[[], Potential]) -> Finding:
+    """Ask it for rock salt: shows that its libraries fit together on this machine."""
+    try:
+        potential = load()
+        start = time.perf_counter()
+        [answer] = potential.evaluate([_rock_salt()])
+        if isinstance(answer, Exception):
+            raise answer
+    except Exception as error:  # whatever breaks, that it breaks is the finding
+        says = f"{POTENTIAL} does not answer: {type(error).__name__}: {error}"
+        return Finding(name="potential", ok=False, says=says, fix=REINSTALL)
+    took_ms = 1000 * (time.perf_counter() - start)
+    energy = f"NaCl {answer.energy_ev_per_atom:.3f} eV/atom"
+    says = f"{potential.card.name} answers: {energy}, {took_ms:.0f} ms"
+    return Finding(name="potential", ok=True, says=says)
+
+
+def look_at_reference() -> Finding:
+    """The embedded reference and, in its own words, what it covers."""
+    from hullward.tools.reference import load_reference
+
+    try:
+        reference = load_reference("embedded")
+    except HullwardError as error:
+        fix = "pip install --force-reinstall --no-deps hullward"
+        return Finding(name="reference", ok=False, says=str(error), fix=fix)
+    says = f"{reference.reference_id} {reference.version}: {reference.statement}"
+    return Finding(name="reference", ok=True, says=says)
+
+
+def look_at_vllm() -> Finding:
+    """Found without importing it: that would take half a minute."""
+    try:
+        return Finding(name="vllm", ok=True, says=version("vllm"))
+    except PackageNotFoundError:
+        says = "not in this environment; only needed to serve a language model on a GPU"
+        fix = "python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm==0.32.0"
+        return Finding(name="vllm", ok=None, says=says, fix=fix)
+
+
+def look_at_key(present: bool) -> Finding:
+    if present:
+        return Finding(name="mp key", ok=True, says="MP_API_KEY is set (not checked online)")
+    says = "MP_API_KEY is not set; only needed for references from the Materials Project"
+    return Finding(name="mp key", ok=None, says=says, fix="export MP_API_KEY=YOUR_KEY")
+
+
+def look_at_disk(folder: Path, free_gb: float) -> Finding:
+    says = f"{free_gb:.1f} GB free for {folder}"
+    if free_gb >= LEAST_FREE_GB:
+        return Finding(name="disk", ok=True, says=says)
+    fix = "hullward run CAMPAIGN.yaml --dir A_FOLDER_ON_ANOTHER_DISK"
+    says = f"{says}, {LEAST_FREE_GB:.0f} GB are wanted"
+    return Finding(name="disk", ok=False, says=says, fix=fix)
+
+
+def look_at_processors(environment: Environment) -> Finding:
+    """Workers and their threads: more threads than cores make everything many times slower."""
+    seen = (f"{k}={v}" for k, v in sorted(environment.thread_variables.items()) if v is not None)
+    threads = ", ".join(seen) or "no thread variable set"
+    says = f"{environment.workers} workers of one thread each; here {threads}"
+    return Finding(name="processors", ok=True, says=says)
+
+
+def _free_gb(folder: Path) -> float:
+    """Free space where `folder` is or would be made."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free / 1e9
+
+
+def _load_potential() -> Potential:
+    from hullward.models.registry import load_potential
+
+    return load_potential(POTENTIAL)
+
+
+def _rock_salt() -> Crystal:
+    half = 2.85  # Å, half the cubic lattice constant
+    return Crystal.from_arrays(
+        [[0, half, half], [half, 0, half], [half, half, 0]],
+        ["Na", "Cl"],
+        [[0, 0, 0], [0.5, 0.5, 0.5]],
+    )

@@ -1,0 +1,122 @@
+"""What `hullward doctor` finds, and that each broken thing comes with one command."""
+
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from hullward.agents import doctor
+from hullward.agents.doctor import Environment, Finding
+from hullward.models.crystal import Crystal
+from hullward.models.errors import PreflightError
+from hullward.models.registry import load_potential
+
+ENVIRONMENT = Environment(
+    mp_api_key_present=False, thread_variables={"OMP_NUM_THREADS": "1"}, workers=2
+)
+
+
+def one_command(finding: Finding) -> bool:
+    return bool(finding.fix) and "\n" not in finding.fix and ";" not in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"),
+    [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 9), True), ((3, 14, 0), False)],
+)
+def test_only_supported_pythons_pass(version, ok):
+    finding = doctor.look_at_python(version)
+    assert finding.ok is ok
+    assert ok or (one_command(finding) and "3.11 to 3.13" in finding.says)
+
+
+INSTALLED = {"hullward": "0.1.0", "torch": "2.13.0+cpu", "ase": "3.28.0", "duckdb": "2.0.1rc1"}
+
+
+def installed(name):
+    try:
+        return INSTALLED[name]
+    except KeyError:
+        raise PackageNotFoundError(name) from None
+
+
+@pytest.mark.parametrize(
+    ("requirement", "says", "fix"),
+    [
+        ("torch==2.13.0", "the 1 it needs", ""),  # a local build is the same version
+        ("duckdb>=2.0,<2.1", "the 1 it needs", ""),
+        ("ray>=2; extra == 'cluster'", "the 0 it needs", ""),
+        ("torch==2.14.0", "torch 2.13.0+cpu", "pip install 'torch==2.14.0'"),
+        ("ase<3.30,>=3.29", "ase 3.28.0", "pip install 'ase<3.30,>=3.29'"),
+        ("smact>=4", "smact missing", "pip install 'smact>=4'"),
+    ],
+)
+def test_packages_are_compared_with_what_is_declared(requirement, says, fix):
+    finding = doctor.look_at_packages([requirement], installed)
+    assert (finding.ok, finding.fix) == (not fix, fix)
+    assert says in finding.says
+
+
+def test_a_full_disk_is_broken_and_room_enough_is_not(tmp_path):
+    assert doctor.look_at_disk(tmp_path, 4.9).ok is False
+    assert one_command(doctor.look_at_disk(tmp_path, 4.9))
+    assert doctor.look_at_disk(tmp_path, 5.0).ok is True
+
+
+def test_a_key_is_optional_and_only_its_presence_is_told():
+    assert doctor.look_at_key(True).ok is True
+    absent = doctor.look_at_key(False)
+    assert absent.ok is None
+    assert one_command(absent)
+
+
+def test_damaged_weights_are_found_before_anything_opens_them(monkeypatch):
+    def damaged(name):
+        raise PreflightError(f"the weights of {name} are not the published ones")
+
+    monkeypatch.setattr("hullward.models.registry.potential_card", damaged)
+    finding = doctor.look_at_weights()
+    assert finding.ok is False
+    assert "not the published ones" in finding.says
+    assert one_command(finding)
+
+
+def test_a_potential_that_answers_is_asked_once():
+    finding = doctor.look_at_potential(lambda: load_potential("toy"))
+    assert finding.ok is True
+    assert finding.says.startswith("toy answers: NaCl")
+
+
+@pytest.mark.parametrize(
+    "fault", [ImportError("libtorch.so is missing"), RuntimeError("operator does not exist")]
+)
+def test_a_potential_that_cannot_answer_is_a_finding_not_a_crash(fault):
+    class Broken:
+        def evaluate(self, crystals):
+            return [fault for _ in crystals]
+
+    def cannot_load():
+        raise fault
+
+    for load in (Broken, cannot_load):
+        finding = doctor.look_at_potential(load)
+        assert finding.ok is False
+        assert str(fault) in finding.says
+        assert one_command(finding)
+
+
+def test_the_asked_crystal_is_rock_salt():
+    salt: Crystal = doctor._rock_salt()
+    assert salt.formula == "NaCl"
+    assert salt.volume_per_atom_a3 == pytest.approx(5.70**3 / 8)
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True:UserWarning")
+def test_everything_here_is_found_and_every_fault_has_one_command(tmp_path):
+    findings = doctor.diagnose(ENVIRONMENT, tmp_path / "not" / "yet")
+    by_name = {finding.name: finding for finding in findings}
+    assert len(by_name) == len(findings)
+    for name in ("python", "packages", "torch", "weights", "potential", "reference"):
+        assert by_name[name].ok is True, by_name[name]
+    assert all(one_command(finding) for finding in findings if finding.ok is False)
+    assert all("\n" not in finding.says for finding in findings)
+    assert "2 workers" in by_name["processors"].says
