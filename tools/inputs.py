@@ -1,0 +1,386 @@
+"""Proposals from files: whatever another generator wrote, one row in, one `RawInput` out.
+
+    .jsonl .json   rows with one of: `text` or `raw` (crystal text), `structure` (pymatgen dict),
+                   `cif`, or `lengths`, `angles`, `species` and `coords`
+    .parquet .csv  the same as columns; the last four hold JSON, or lists in Parquet
+    .cif, folder   CIFs in the order of their names; a file with several blocks gives several inputs
+    .extxyz .xyz   frames with a lattice, periodic in three directions
+
+What was asked of the generator is read from `target_formula`, or from `formula` or `prompt` beside
+crystal text; a `formula` beside a structure only describes it. Rows count from 0. A row that cannot
+be used becomes an input whose reading gives a `Flaw`; only a file that cannot be used at all raises.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.models.errors import InputError
+from hullward.tools import crystal_text
+from hullward.tools.cif import CifLimits, CifReader, read_cif, split_blocks
+from hullward.tools.records import Flaw, Reason
+from hullward.tools.vetting import MAX_SITES, quoted, vet
+
+Format = Literal["crystal_text", "cif", "crystal_json", "table_row"]
+Row = dict[str, Any]
+
+TABLE_COLUMNS = ("lengths", "angles", "species", "coords")
+KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all there
+    ("table_row", TABLE_COLUMNS),
+    ("crystal_json", ("structure",)),
+    ("crystal_text", ("text",)),
+    ("crystal_text", ("raw",)),
+    ("cif", ("cif",)),
+    ("crystal_json", ("lattice", "sites")),  # the row itself is a pymatgen structure
+    ("crystal_json", ("lattice", "species", "frac_coords")),  # or one of our crystals
+)
+COLUMNS = sorted(
+    {c for _, columns in KINDS for c in columns} | {"target_formula", "formula", "prompt"}
+)
+NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
+PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
+MAX_CELL_CHARS = 10_000_000
+
+
+@dataclass(frozen=True)
+class RawInput:
+    """One proposal as it was found."""
+
+    raw: str  # verbatim; compact JSON where the file holds no text of its own
+    format: Format
+    source: str  # 'generated.parquet#12'
+    target_formula: str | None = None
+
+
+def read_inputs(path: Path) -> Iterator[RawInput]:
+    """Every proposal in a file or a folder of CIFs, in order.
+
+    Raises InputError at once for a path that is missing, of an unknown kind, unreadable, or
+    without the needed columns.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Give a file of proposals or a folder of CIFs.")
+    if path.is_dir():
+        return _folder(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(sorted(READERS))
+        raise InputError(
+            f"{path}: unknown kind of file {path.suffix!r}. Readable: {known}, or a folder of CIFs."
+        )
+    try:
+        return reader(path)
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error, RecursionError) as error:  # pyarrow's are ValueErrors
+        raise InputError(
+            f"{path} cannot be read as {path.suffix}: {quoted(str(error), 200)}"
+        ) from error
+
+
+def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> Crystal | Flaw:
+    """The crystal of a raw input, or why there is none. Give a `cif_reader` to read many CIFs."""
+    if format == "crystal_text":
+        return crystal_text.parse(raw)
+    if format == "cif":
+        found = cif_reader.read(raw) if cif_reader else read_cif(raw)
+        if isinstance(found, Flaw):
+            return found
+        if len(found) != 1:
+            return Flaw(reason=Reason.BAD_CIF, detail=f"{len(found)} structures in one input")
+        return found[0]
+    if len(raw) > MAX_CELL_CHARS:
+        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(raw)} characters")
+    if not raw.strip():
+        return Flaw(reason=Reason.EMPTY, detail="nothing given")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _malformed(f"not JSON, begins {quoted(raw)}")
+    if value is None:
+        return Flaw(reason=Reason.EMPTY, detail="nothing given")
+    if not isinstance(value, dict):
+        return _malformed(f"expected an object, found {quoted(raw)}")
+    return _parse_table_row(value) if format == "table_row" else _parse_json(value)
+
+
+# --- what a row says -------------------------------------------------------------------------
+
+
+def _parse_table_row(row: Row) -> Crystal | Flaw:
+    """Lengths in Å, angles in degrees, n symbols, (n, 3) fractions."""
+    values = [row.get(name) for name in TABLE_COLUMNS]
+    if all(_absent(value) for value in values):
+        return Flaw(reason=Reason.EMPTY, detail="all four columns are empty")
+    for name, value in zip(TABLE_COLUMNS, values, strict=True):
+        if not isinstance(value, list):
+            return _malformed(f"{name}: expected a list, found {quoted(str(value))}")
+    lengths, angles, species, coords = values
+    for name, vector in (("lengths", lengths), ("angles", angles)):
+        if not _is_vector(vector):
+            return _malformed(f"{name}: expected three finite numbers, found {quoted(str(vector))}")
+    try:
+        lattice = lattice_matrix(lengths, angles)  # type: ignore[arg-type]
+    except ValueError as error:
+        return Flaw(reason=Reason.IMPOSSIBLE_CELL, detail=str(error))
+    return _sites(lattice, species, coords)
+
+
+def _parse_json(value: Row) -> Crystal | Flaw:
+    """A pymatgen structure as a dict, or one of our crystals."""
+    lattice = value.get("lattice")
+    periodic = value.get("pbc")
+    if isinstance(lattice, dict):
+        lattice, periodic = lattice.get("matrix"), lattice.get("pbc")
+    if not (isinstance(lattice, list) and len(lattice) == 3 and all(map(_is_vector, lattice))):
+        return _malformed(f"lattice: expected three vectors, found {quoted(str(lattice))}")
+    if periodic not in (None, [True] * 3):
+        return _malformed(f"not periodic in three directions: {quoted(str(periodic))}")
+    sites = value.get("sites")
+    if not isinstance(sites, list):
+        return _sites(lattice, value.get("species"), value.get("frac_coords"))
+    species, coords = [], []
+    for number, site in enumerate(sites, 1):
+        try:
+            (occupant, *others), xyz = site["species"], site["abc"]
+            symbol, share = occupant["element"], occupant["occu"]
+        except (KeyError, TypeError, ValueError):
+            return _malformed(f"site {number}: expected species and abc, found {quoted(str(site))}")
+        if others or share != 1:
+            return Flaw(reason=Reason.DISORDERED, detail=f"site {number} is partially occupied")
+        species.append(symbol)
+        coords.append(xyz)
+    return _sites(lattice, species, coords)
+
+
+def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
+    """A crystal of numbers that came as JSON, whose types are still to be believed."""
+    if not isinstance(species, list) or not isinstance(coords, list):
+        return _malformed("species and coordinates are not lists")
+    if not species and not coords:
+        return Flaw(reason=Reason.NO_SITES, detail="no atoms")
+    if len(species) != len(coords):
+        return _malformed(f"{len(species)} species but {len(coords)} coordinates")
+    if len(species) > MAX_SITES:
+        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(species)} sites, limit {MAX_SITES}")
+    for number, (symbol, xyz) in enumerate(zip(species, coords, strict=True), 1):
+        if not isinstance(symbol, str):
+            return _malformed(f"site {number}: expected a symbol, found {quoted(str(symbol))}")
+        if not _is_vector(xyz):
+            found = quoted(str(xyz))
+            return _malformed(f"site {number}: expected three finite numbers, found {found}")
+    return vet(lattice, species, coords, Reason.MALFORMED_ROW)
+
+
+def _is_vector(value: object) -> bool:
+    """Three finite numbers; true and false are none, nor are integers beyond any float."""
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_number(x: object) -> bool:
+    return (type(x) is int and abs(x) < 1 << 53) or (type(x) is float and math.isfinite(x))
+
+
+def _malformed(detail: str) -> Flaw:
+    return Flaw(reason=Reason.MALFORMED_ROW, detail=detail)
+
+
+# --- what a file holds -----------------------------------------------------------------------
+
+
+def _parquet(path: Path) -> Iterator[RawInput]:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    kind = _kind(path, [names])
+    batches = file.iter_batches(batch_size=1000, columns=[c for c in COLUMNS if c in names])
+    return _from_rows(path, kind, (row for batch in batches for row in batch.to_pylist()))
+
+
+def _csv(path: Path) -> Iterator[RawInput]:
+    csv.field_size_limit(MAX_CELL_CHARS)  # a CIF in a cell exceeds the default
+    with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as lines:
+        reader = csv.DictReader(lines)
+        kind = _kind(path, [reader.fieldnames or []])
+        return _from_rows(path, kind, list(reader))
+
+
+def _json(path: Path) -> Iterator[RawInput]:
+    value = json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
+    rows = value if isinstance(value, list) else [value]
+    return _from_rows(path, _kind(path, [r for r in rows if isinstance(r, dict)]), rows)
+
+
+def _jsonl(path: Path) -> Iterator[RawInput]:
+    with path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
+        rows = [_json_row(line) for line in lines if line.strip()]
+    return _from_rows(path, _kind(path, [r for r in rows if isinstance(r, dict)]), rows)
+
+
+def _json_row(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return line.rstrip("\n")
+
+
+def _kind(path: Path, rows: Iterable[Iterable[str]]) -> tuple[Format, tuple[str, ...]]:
+    """What the rows hold, judged by the first that holds anything we know."""
+    seen: list[str] = []
+    for row in rows:
+        names = list(row)
+        for kind in KINDS:
+            if set(kind[1]) <= set(names):
+                return kind
+        seen = seen or names
+    found = ", ".join(f"`{quoted(str(name), 30)[1:-1]}`" for name in seen[:12]) or "no rows"
+    raise InputError(
+        f"{path}: expected {NEEDED}; found {found}. Rename the columns to one of these."
+    )
+
+
+def _from_rows(
+    path: Path, kind: tuple[Format, tuple[str, ...]], rows: Iterable[object]
+) -> Iterator[RawInput]:
+    for number, row in enumerate(rows):
+        source = f"{path.name}#{number}"
+        if isinstance(row, dict):
+            yield _from_row(row, kind, source)
+        else:  # read as a table row, it gives MALFORMED_ROW and is shown as it was found
+            yield RawInput(
+                _clean(row if isinstance(row, str) else _compact(row)), "table_row", source
+            )
+
+
+def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> RawInput:
+    """One row in the file's kind, or in its own if that fits only itself."""
+    format, columns = kind
+    if not set(columns) <= set(row):
+        format, columns = next((k for k in KINDS if set(k[1]) <= set(row)), kind)
+    target = row.get("target_formula")
+    if format == "crystal_text":
+        target = target or row.get("formula") or _prompted(row.get("prompt"))
+    target = _clean(target) if isinstance(target, str) and target else None
+    if format == "table_row":
+        raw = _compact({name: _unpacked(row.get(name)) for name in columns})
+    elif len(columns) > 1:  # the row itself
+        raw = _compact(row)
+    else:
+        value = row.get(columns[0])
+        raw = "" if _absent(value) else value if isinstance(value, str) else _compact(value)
+    return RawInput(_clean(raw), format, source, target)
+
+
+def _unpacked(cell: object) -> object:
+    """A cell's JSON as a value; a cell that holds none stays what it is."""
+    if not isinstance(cell, str):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+
+
+def _prompted(prompt: object) -> str | None:
+    match = PROMPTED_FORMULA.search(prompt) if isinstance(prompt, str) else None
+    return match[1] if match else None
+
+
+def _absent(value: object) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _clean(text: str) -> str:
+    """Text that can be stored as UTF-8: half a surrogate pair is shown by its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _folder(path: Path) -> Iterator[RawInput]:
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".cif" and p.is_file())
+    if not files:
+        raise InputError(
+            f"{path} holds no .cif files. Give a folder of CIFs or a file of proposals."
+        )
+    return (found for file in files for found in _cif(file))
+
+
+def _cif(path: Path) -> Iterator[RawInput]:
+    limit = CifLimits().max_bytes
+    with path.open("rb") as file:
+        data = file.read(limit + 1)  # far enough to be refused when it is parsed
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # older files, in authors' names
+    blocks = [text] if len(data) > limit else split_blocks(text)
+    return (RawInput(_clean(b), "cif", f"{path.name}#{i}") for i, b in enumerate(blocks))
+
+
+def _extxyz(path: Path) -> Iterator[RawInput]:
+    with path.open(encoding="utf-8", errors="backslashreplace") as lines:
+        frames = list(_frames(lines))
+    if not frames:
+        raise InputError(
+            f"{path} holds no frames. An extxyz frame starts with its number of atoms."
+        )
+    return (
+        RawInput(_clean(_frame_json(f)), "crystal_json", f"{path.name}#{i}")
+        for i, f in enumerate(frames)
+    )
+
+
+def _frames(lines: Iterator[str]) -> Iterator[str]:
+    """Frame texts; from a count that is no number on, the rest is one."""
+    for line in lines:
+        if not line.strip():
+            continue
+        if not re.fullmatch(r"\s*[0-9]{1,7}\s*", line):
+            yield line + "".join(lines)
+            return
+        yield line + "".join(next(lines, "") for _ in range(int(line) + 1))
+
+
+def _frame_json(frame: str) -> str:
+    """A frame as our crystal's JSON; one that ase cannot read stays what it is."""
+    from ase.io import read
+
+    try:
+        atoms = read(StringIO(frame), format="extxyz")
+    except Exception:  # ase raises anything; the frame then fails to parse and is shown
+        return frame
+    return _compact(
+        {
+            "lattice": atoms.cell.tolist(),
+            "species": atoms.get_chemical_symbols(),
+            "frac_coords": atoms.get_scaled_positions(wrap=False).tolist()
+            if atoms.cell.rank == 3
+            else [],
+            "pbc": atoms.pbc.tolist(),
+        }
+    )
+
+
+READERS: dict[str, Callable[[Path], Iterator[RawInput]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".cif": _cif,
+    ".extxyz": _extxyz,
+    ".xyz": _extxyz,
+}
