@@ -1,0 +1,264 @@
+"""Do the charges of a formula add up? A label and a ranking aid, never a proof.
+
+Every element takes one of its common oxidation states. One cation at a time may be mixed
+valent between two neighbouring states of its list (Fe3O4 is one Fe2+ and two Fe3+); anions are
+not mixed. No element takes electrons from one that is clearly more electronegative. Peroxides
+and superoxides of the electropositive metals are recognised. Elements and metals make no claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+
+from hullward.models.errors import InputError
+
+States = Mapping[str, tuple[int, ...]]
+Composition = Mapping[str, int | float]
+
+# A cation may exceed an anion by this much on Pauling's scale: H in PH3, W in WTe2, Pt in PtTe2.
+ELECTRONEGATIVITY_SLACK = 0.3
+# What an oxygen of an O2 unit carries, believed only where no other element is present.
+DIOXYGEN = {Fraction(-1): "peroxide", Fraction(-1, 2): "superoxide"}
+DIOXYGEN_METALS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
+METALLOIDS = frozenset({"B", "Si", "Ge", "As", "Sb", "Te", "Po"})
+MAX_ENUMERATED = 3_000_000
+
+
+@dataclass(frozen=True)
+class ChargeClaim:
+    """Whether a formula is charge balanced, and how.
+
+    balanced: None where charges say nothing (elements, metals, elements without known states).
+    states: mean oxidation state of each element; empty unless balanced.
+    """
+
+    balanced: bool | None
+    note: str
+    states: Mapping[str, float]
+
+
+def charge_balance(composition: Composition, allowed: States | None = None) -> ChargeClaim:
+    """Look for oxidation states that sum to zero.
+
+    composition: atoms per element symbol, any multiple of the formula.
+    allowed: states that replace the common ones, for the elements it names.
+    Raises InputError for an amount that is not positive and finite.
+    """
+    amounts = _whole_amounts(composition)
+    if len(amounts) == 1:
+        return ChargeClaim(None, "element", {})
+    if all(_is_metal(s) for s in amounts):
+        return ChargeClaim(None, "metal", {})
+    choices = {s: common_states(s, allowed) for s in amounts}
+    if unknown := sorted(s for s in amounts if not choices[s]):
+        return ChargeClaim(None, f"no oxidation states known for {' '.join(unknown)}", {})
+    states = _solve(amounts, choices)
+    if states is not None:
+        return ChargeClaim(True, _spell(states), _means(amounts, states))
+    if claim := _dioxygen(amounts, choices, allowed):
+        return claim
+    if all(_is_metal(s) or s in METALLOIDS for s in amounts):
+        return ChargeClaim(None, "metal", {})
+    return ChargeClaim(False, "no combination of common states", {})
+
+
+def common_states(symbol: str, allowed: States | None = None) -> tuple[int, ...]:
+    """Oxidation states to try for an element, likeliest first; empty where none is known."""
+    if allowed is not None and symbol in allowed:
+        return tuple(allowed[symbol])
+    return _table_states(symbol)
+
+
+def charge_balanced_formulas(
+    elements: Sequence[str], max_coefficient: int, allowed: States | None = None
+) -> list[dict[str, int]]:
+    """Reduced formulas that hold every given element and whose charges balance, simplest first.
+
+    Fewest atoms come first, then formulas without mixed valence, then smaller coefficients of
+    the elements in alphabetical order. A system of metals has no charges to balance: all its
+    reduced formulas count. Raises InputError when there is nothing to enumerate or too much.
+    """
+    symbols = sorted(set(elements))
+    if not symbols or max_coefficient < 1 or max_coefficient ** len(symbols) > MAX_ENUMERATED:
+        raise InputError(
+            f"cannot enumerate formulas of {len(symbols)} elements with coefficients up to "
+            f"{max_coefficient}: give at least one element, and fewer than {MAX_ENUMERATED} cases"
+        )
+    grid = np.indices((max_coefficient,) * len(symbols)).reshape(len(symbols), -1).T + 1
+    grid = grid[np.gcd.reduce(grid, axis=1) == 1]
+    penalty = np.zeros(len(grid), dtype=int)  # 0 plain, 1 mixed valent, 2 unbalanced
+    if len(symbols) > 1 and not all(_is_metal(s) for s in symbols):
+        penalty = _penalties(symbols, grid, allowed)
+    grid, penalty = grid[penalty < 2], penalty[penalty < 2]
+    order = np.lexsort((*grid.T[::-1], penalty, grid.sum(axis=1)))
+    return [dict(zip(symbols, map(int, row), strict=True)) for row in grid[order]]
+
+
+def _penalties(symbols: Sequence[str], grid: np.ndarray, allowed: States | None) -> np.ndarray:
+    """(n,) what each row of (n, k) coefficients needs: 0 one state each, 1 mixing, 2 impossible."""
+    penalty = np.full(len(grid), 2)
+    choices = {s: common_states(s, allowed) for s in symbols}
+    for signed in _sign_patterns(choices):
+        for states in itertools.product(*(signed[s] for s in symbols)):
+            charge = grid @ np.array(states)
+            penalty[charge == 0] = 0
+            for k, low in enumerate(states):
+                if high := _next_state(low, signed[symbols[k]]):
+                    mixed = (charge < 0) & (charge + grid[:, k] * (high - low) > 0)
+                    penalty[mixed & (penalty == 2)] = 1
+    for row in np.flatnonzero(penalty == 2):
+        amounts = dict(zip(symbols, map(int, grid[row]), strict=True))
+        if _dioxygen(amounts, choices, allowed):
+            penalty[row] = 0
+    return penalty
+
+
+def _whole_amounts(composition: Composition) -> dict[str, int]:
+    """Smallest whole numbers in the same ratio, elements in alphabetical order."""
+    parts: dict[str, Fraction] = {}
+    for symbol in sorted(composition, key=str):
+        amount = float(composition[symbol])
+        if not (math.isfinite(amount) and amount > 0):
+            raise InputError(f"amount of {symbol} must be positive and finite, not {amount}")
+        parts[str(symbol)] = Fraction(amount).limit_denominator(10_000)
+    if not parts or not all(parts.values()):
+        raise InputError("a composition needs at least one element, and no vanishing amount")
+    scale = math.lcm(*(p.denominator for p in parts.values()))
+    whole = {s: int(p * scale) for s, p in parts.items()}
+    divisor = math.gcd(*whole.values())
+    return {s: n // divisor for s, n in whole.items()}
+
+
+@cache
+def _table_states(symbol: str) -> tuple[int, ...]:
+    """pymatgen's common states, then those frequent in the ICSD.
+
+    Where the ICSD statistics are silent (Os, Pt, Tc, Np, Pu, …) all positive known states follow.
+    """
+    from pymatgen.core import Element
+
+    if not Element.is_valid_symbol(symbol):
+        return ()
+    element = Element(symbol)
+    more = element.icsd_oxidation_states or [s for s in element.oxidation_states if s > 0]
+    return tuple(dict.fromkeys(int(s) for s in (*element.common_oxidation_states, *more) if s))
+
+
+@cache
+def _is_metal(symbol: str) -> bool:
+    from pymatgen.core import Element
+
+    return Element.is_valid_symbol(symbol) and Element(symbol).is_metal
+
+
+@cache
+def _electronegativity(symbol: str) -> float:
+    """Pauling's, 0 where there is none."""
+    from pymatgen.core import Element
+
+    value = float(Element(symbol).data["X"] or 0) if Element.is_valid_symbol(symbol) else 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
+    """The same choices with each element only a cation or only an anion, where that is sane."""
+    halves = [
+        [
+            (s, half)
+            for half in (tuple(x for x in xs if x > 0), tuple(x for x in xs if x < 0))
+            if half
+        ]
+        for s, xs in choices.items()
+    ]
+    for pattern in itertools.product(*halves):
+        cations = [_electronegativity(s) for s, half in pattern if half[0] > 0]
+        anions = [_electronegativity(s) for s, half in pattern if half[0] < 0]
+        if cations and anions and max(cations) <= min(anions) + ELECTRONEGATIVITY_SLACK:
+            yield dict(pattern)
+
+
+def _next_state(state: int, states: Sequence[int]) -> int | None:
+    """The neighbouring higher state a cation may mix with."""
+    return min((s for s in states if s > state), default=None) if state > 0 else None
+
+
+def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float, ...]] | None:
+    """States of each element, two for a mixed-valent one; the likeliest states that balance."""
+    patterns = list(_sign_patterns(choices))
+    plain = [found for p in patterns if (found := _sums(amounts, p).get(0))]
+    if plain:
+        return {s: (float(q),) for s, q in min(plain)[1]}
+    mixed = []
+    for pattern in patterns:
+        for symbol, n in amounts.items():
+            sums = _sums({s: m for s, m in amounts.items() if s != symbol}, pattern)
+            for rank, low in enumerate(pattern[symbol]):
+                high = _next_state(low, pattern[symbol])
+                if high is None:
+                    continue
+                for total, (cost, states) in sums.items():
+                    if n * low < -total < n * high:
+                        mixed.append((cost + rank, (*states, (symbol, low), (symbol, high))))
+    if not mixed:
+        return None
+    best: dict[str, tuple[float, ...]] = {}
+    for s, q in min(mixed)[1]:
+        best[s] = (*best.get(s, ()), float(q))
+    return dict(sorted(best.items()))
+
+
+Ranked = tuple[int, tuple[tuple[str, int], ...]]
+
+
+def _sums(amounts: Mapping[str, int], choices: States) -> dict[int, Ranked]:
+    """Every reachable total charge with its likeliest states, as (cost, ((symbol, state), …))."""
+    reached: dict[int, Ranked] = {0: (0, ())}
+    for symbol, n in amounts.items():
+        grown: dict[int, Ranked] = {}
+        for total, (cost, states) in reached.items():
+            for rank, state in enumerate(choices[symbol]):
+                here = (cost + rank, (*states, (symbol, state)))
+                key = total + n * state
+                if key not in grown or here < grown[key]:
+                    grown[key] = here
+        reached = grown
+    return reached
+
+
+def _means(amounts: Mapping[str, int], states: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    """Mean state of each element; that of the mixed one follows from neutrality."""
+    single = {s: q[0] for s, q in states.items() if len(q) == 1}
+    rest = -sum(amounts[s] * q for s, q in single.items())
+    return {s: single[s] if s in single else rest / amounts[s] for s in states}
+
+
+def _dioxygen(
+    amounts: Mapping[str, int], choices: States, allowed: States | None
+) -> ChargeClaim | None:
+    metals = [s for s in amounts if s != "O"]
+    if "O" not in amounts or not DIOXYGEN_METALS.issuperset(metals) or "O" in (allowed or {}):
+        return None
+    charge = sum(amounts[s] * choices[s][0] for s in metals)
+    state = Fraction(-charge, amounts["O"])
+    if state not in DIOXYGEN:
+        return None
+    states = {s: float(choices[s][0]) for s in metals} | {"O": float(state)}
+    note = f"{_spell({s: (q,) for s, q in states.items()})} ({DIOXYGEN[state]})"
+    return ChargeClaim(True, note, states)
+
+
+def _spell(states: Mapping[str, tuple[float, ...]]) -> str:
+    """'Li+ Mn3+/4+ O2-': cations first, otherwise alphabetical."""
+
+    def one(q: float) -> str:
+        return f"{abs(q):g}".removeprefix("1" if abs(q) == 1 else "") + "-+"[q > 0]
+
+    order = sorted(states, key=lambda s: (states[s][0] < 0, s))
+    return " ".join(s + "/".join(map(one, states[s])) for s in order)
