@@ -1,0 +1,236 @@
+"""The append-only journal: what is in it happened, and everything else is built from it.
+
+A line a record:
+
+    {"seq":1,"v":1,"t":"2026-01-31T12:00:00.000Z","kind":"Proposal","data":{…},"sum":"0f1e2d3c4b5a6978"}
+
+`seq` counts from 1 without gaps, `sum` is the checksum of everything before it. A batch is on disk
+when `append` returns. What a crash left behind the last line break was never acknowledged and is
+cut off on opening; damage anywhere else is reported, never stepped over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hullward.models.errors import HullwardError, InputError
+
+NAME = "journal.jsonl"
+FORMAT = 1
+_HEAD = re.compile(rb'\{"seq":(\d+),"v":(\d+),')
+_TAIL = re.compile(rb',"sum":"([0-9a-f]{16})"\}\n')
+_TAIL_LENGTH = len(',"sum":"0123456789abcdef"}\n')
+
+
+class JournalError(InputError):
+    """A journal that cannot be read as it stands."""
+
+
+class StorageError(HullwardError):
+    """The disk refused a write. Nothing acknowledged is lost; the work can be resumed."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal."""
+
+    seq: int
+    kind: str
+    data: dict[str, Any]
+    checksum: str
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """UTC, to the millisecond, sortable as text."""
+    moment = moment or datetime.now(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def checksum(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make new and renamed entries of a directory survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Journal:
+    """An open journal: whoever holds it holds the lock of the directory."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Open, check every line and cut a torn end off.
+
+        Raises JournalError for a damaged line, naming it and the remedy.
+        """
+        self.path = path
+        self.notes: list[str] = []
+        self.last_seq, self.last_checksum = 0, ""
+        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
+        self._handle = os.open(path, flags, 0o644)
+        try:
+            sync_directory(path.parent)
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def append(self, items: Sequence[tuple[str, str]]) -> None:
+        """Write (kind, data as JSON) lines and wait until the disk has them.
+
+        Raises StorageError when it has not; the journal is then as it was before.
+        """
+        if not items:
+            return
+        if self._handle < 0:
+            raise StorageError(f"{self.path} is closed after a failed write; open it again")
+        now, lines, digest = timestamp(), [], ""
+        for seq, (kind, data) in enumerate(items, start=self.last_seq + 1):
+            body = f'{{"seq":{seq},"v":{FORMAT},"t":"{now}","kind":"{kind}","data":{data}'.encode()
+            digest = checksum(body)
+            lines.append(body + f',"sum":"{digest}"}}\n'.encode())
+        size = os.fstat(self._handle).st_size
+        try:
+            _write_all(self._handle, b"".join(lines))
+            os.fsync(self._handle)
+        except OSError as error:
+            self._take_back(size)
+            raise StorageError(
+                f"{self.path} could not be written ({error.strerror}); nothing of this step was "
+                f"kept. Free some space, then `hullward resume {self.path.parent}`"
+            ) from error
+        self.last_seq += len(items)
+        self.last_checksum = digest
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """Entries with seq > after, in order."""
+        with self.path.open("rb") as lines:
+            for seq, line in enumerate(lines, start=1):
+                if after < seq <= self.last_seq:
+                    yield _entry(seq, line)
+
+    def checksum_of(self, seq: int) -> str | None:
+        """The checksum of one line; '' for seq 0, None where there is no such line."""
+        if not 0 < seq <= self.last_seq:
+            return "" if seq == 0 else None
+        return next(self.read(after=seq - 1)).checksum
+
+    def _check(self) -> None:
+        good_bytes = 0
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                problem = _problem(number, line)
+                if problem is None:
+                    good_bytes += len(line)
+                    self.last_seq = number
+                    self.last_checksum = line[-_TAIL_LENGTH + 8 : -3].decode()
+                    continue
+                # A power cut can leave a block of zeros; JSON never holds a zero byte.
+                rest = line + lines.read()
+                if b"\n" in rest and b"\0" not in rest:
+                    raise JournalError(
+                        f"{self.path}, line {number}: {problem}. The file was left as it is; "
+                        f"`hullward rebuild {self.path.parent}` keeps every undamaged line and "
+                        "moves the original aside"
+                    )
+                os.ftruncate(self._handle, good_bytes)
+                os.fsync(self._handle)
+                self.notes.append(
+                    f"{self.path.name}: cut off {len(rest)} bytes of an unfinished write after "
+                    f"line {number - 1}; it had not been acknowledged"
+                )
+                return
+
+    def _take_back(self, size: int) -> None:
+        """Cut the file to size; a journal that cannot be cut is closed and cut on opening."""
+        try:
+            os.ftruncate(self._handle, size)
+            os.fsync(self._handle)
+        except OSError:
+            self.close()
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _problem(number: int, line: bytes) -> str | None:
+    head, tail = _HEAD.match(line), _TAIL.fullmatch(line[-_TAIL_LENGTH:])
+    if head is None or tail is None:
+        return "not a journal line"
+    if tail[1].decode() != checksum(line[:-_TAIL_LENGTH]):
+        return "the checksum differs: the line was changed after it was written"
+    if int(head[2]) > FORMAT:
+        return f"format {int(head[2])} is newer than this program reads ({FORMAT})"
+    if int(head[1]) != number:
+        return f"line {int(head[1])} was expected to be line {number}: lines are missing"
+    return None
+
+
+def _entry(seq: int, line: bytes) -> Entry:
+    fields = json.loads(line)
+    return Entry(seq, fields["kind"], fields["data"], fields["sum"])
+
+
+def salvage(path: Path) -> str:
+    """Keep the undamaged lines of a damaged journal, numbered anew; the original moves aside.
+
+    Returns what was done. Raises JournalError for lines of a newer format: they are not damaged.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{timestamp().replace(':', '')}")
+    fresh = path.with_name(f"{path.name}.new")
+    kept = damaged = 0
+    with path.open("rb") as lines, fresh.open("wb") as out:
+        for number, line in enumerate(lines, start=1):
+            head = _HEAD.match(line)
+            problem = _problem(int(head[1]) if head else number, line)
+            if problem and "newer" in problem:
+                raise JournalError(f"{path}, line {number}: {problem}")
+            if head is None or problem:
+                damaged += 1
+                continue
+            kept += 1
+            body = b'{"seq":' + str(kept).encode() + line[head.end(1) : -_TAIL_LENGTH]
+            out.write(body + f',"sum":"{checksum(body)}"}}\n'.encode())
+        out.flush()
+        os.fsync(out.fileno())
+    os.link(path, aside)
+    os.replace(fresh, path)
+    sync_directory(path.parent)
+    return (
+        f"{path.name}: kept {kept} lines, left out {damaged} damaged ones; "
+        f"the original is {aside.name}"
+    )

@@ -1,0 +1,108 @@
+"""One writer a directory, and it says who it is.
+
+The lock is the kernel's (flock on the file `lock`), so it dies with its process; what is written
+in the file only names the holder. The file is never removed: that would let two processes hold
+two files of the same name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from hullward.models.errors import LockedError
+from hullward.tools.journal import timestamp
+
+NAME = "lock"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: process id, host, what it runs and since when (UTC)."""
+
+    pid: int
+    host: str
+    command: str
+    since: str
+
+    def is_alive(self) -> bool:
+        """False when the process is known to be gone; other hosts get the benefit of the doubt."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class Lock:
+    """The right to write to a directory, from construction to `release`."""
+
+    def __init__(self, directory: Path, command: str) -> None:
+        """Take the lock at once; raises LockedError naming the holder."""
+        self._handle = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._close()
+            raise LockedError(_refusal(directory)) from error
+        except BaseException:
+            self._close()
+            raise
+        self.holder = Holder(os.getpid(), socket.gethostname(), command, timestamp())
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, json.dumps(asdict(self.holder)).encode(), 0)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the directory back; releasing twice is fine."""
+        if self._handle >= 0:
+            os.ftruncate(self._handle, 0)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._handle)
+        self._handle = -1
+
+
+def holder(directory: Path) -> Holder | None:
+    """Who is writing to a directory, as far as can be told without disturbing anyone."""
+    try:
+        text = (directory / NAME).read_text()
+        found = Holder(**json.loads(text))
+    except (OSError, ValueError, TypeError):  # no lock file, not yet written, or not ours
+        return None
+    return found if found.is_alive() else None
+
+
+def _refusal(directory: Path) -> str:
+    # The winner writes its name just after it has the lock: give it a moment.
+    for _ in range(20):
+        found = holder(directory)
+        if found:
+            return (
+                f"{directory} is being written by process {found.pid} on {found.host} "
+                f"({found.command}, since {found.since}). Wait for it or stop it with "
+                f"`hullward stop {directory}`"
+            )
+        time.sleep(0.01)
+    return f"{directory} is being written by another process, which has not said its name"

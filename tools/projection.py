@@ -1,0 +1,276 @@
+"""From records to rows and back, and the rules a record must meet to be counted.
+
+A row is a record's fields by name; `schema` has the columns. Live adding and replaying the
+journal go through the same functions, so a rebuilt database cannot differ from the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from hullward.models.errors import HullwardError, InputError
+from hullward.tools import records as r
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+class CountingError(HullwardError):
+    """Something would be, or is, counted twice, not at all, or in two states."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where one kind of record lives."""
+
+    name: str
+    record: type[r.Record]
+    key: tuple[str, ...]  # fields that make a record the same one
+    nested: frozenset[str] = frozenset()  # fields kept as JSON text
+    latest: bool = False  # the newest content replaces the old; otherwise the first one stays
+    order: tuple[str, ...] = ()  # of reading; the key where empty
+    by: str = ""  # what ids mean when reading; the first part of the key where empty
+
+
+# In the order in which records refer to each other: a batch is written in this order, so that any
+# beginning of it makes sense.
+TABLES: dict[str, Table] = {
+    table.record.__name__: table
+    for table in (
+        Table("campaigns", r.CampaignRecord, ("campaign_id",), frozenset({"settings", "versions"})),
+        Table("bases", r.Basis, ("campaign_id",), frozenset({"protocol"}), latest=True),
+        Table(
+            "plans",
+            r.Plan,
+            ("plan_id",),
+            frozenset({"quotas", "outcomes"}),
+            order=("cycle", "plan_id"),
+        ),
+        Table(
+            "proposals",
+            r.Proposal,
+            ("proposal_id",),
+            frozenset({"sampling"}),
+            order=("cycle", "request_id", "index", "proposal_id"),
+        ),
+        Table("rejections", r.Rejection, ("proposal_id",)),
+        Table(
+            "candidates",
+            r.Candidate,
+            ("proposal_id",),
+            frozenset({"crystal"}),
+            order=("candidate_id",),
+            by="candidate_id",
+        ),
+        Table("labels", r.Label, ("proposal_id", "moment", "kind")),
+        Table("relaxations", r.Relaxation, ("relaxation_id",), frozenset({"protocol", "crystal"})),
+        Table(
+            "verdicts",
+            r.Verdict,
+            ("relaxation_id", "reference_id", "reference_version", "height"),
+            frozenset({"decomposition"}),
+            latest=True,
+        ),
+        Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
+        Table("runs", r.RunEnd, ("campaign_id", "number")),
+    )
+}
+RANK = {kind: place for place, kind in enumerate(TABLES)}
+
+
+def encode(table: Table, data: Mapping[str, Any]) -> Row:
+    """One row from a record's JSON data, derived columns included."""
+    row = {
+        name: json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        if name in table.nested and value is not None
+        else value
+        for name, value in data.items()
+    }
+    if "protocol" in table.nested:
+        row["protocol_id"] = r.Protocol.model_validate(data["protocol"]).protocol_id
+    return row
+
+
+def decode(table: Table, row: Mapping[str, Any]) -> r.Record:
+    """The record a row was made from."""
+    data = {
+        name: json.loads(row[name]) if name in table.nested and row[name] is not None else row[name]
+        for name in table.record.model_fields
+    }
+    return table.record.model_validate(data)
+
+
+def key_of(table: Table, data: Mapping[str, Any]) -> Key:
+    return tuple(data[name] for name in table.key)
+
+
+@dataclass
+class Index:
+    """The keys that are stored: makes adding idempotent and refuses what could not be counted."""
+
+    keys: dict[str, set[Key]] = field(default_factory=lambda: {kind: set() for kind in TABLES})
+    candidate_ids: set[str] = field(default_factory=set)
+    _staged: list[tuple[str, Key, str | None]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection) -> Index:
+        index = cls()
+        for kind, table in TABLES.items():
+            columns, source = ", ".join(table.key), table.name
+            if kind == "Candidate":  # the table holds the first proposal of each crystal only
+                source = "proposals WHERE candidate_id IS NOT NULL"
+            index.keys[kind].update(
+                connection.execute(f"SELECT {columns} FROM {source}").fetchall()
+            )
+        found = connection.execute("SELECT candidate_id FROM candidates").fetchall()
+        index.candidate_ids.update(row[0] for row in found)
+        return index
+
+    def stage(self, kind: str, data: Mapping[str, Any]) -> bool:
+        """Note a record as about to be stored; False when one with its key is there already.
+
+        Raises CountingError (InputError for another campaign) when it cannot be stored.
+        """
+        table = TABLES[kind]
+        key = key_of(table, data)
+        if key in self.keys[kind]:
+            return table.latest
+        self._object(kind, data)
+        candidate_id = data["candidate_id"] if kind == "Candidate" else None
+        self.keys[kind].add(key)
+        fresh_id = candidate_id if candidate_id not in self.candidate_ids else None
+        if fresh_id:
+            self.candidate_ids.add(fresh_id)
+        self._staged.append((kind, key, fresh_id))
+        return True
+
+    def commit(self) -> None:
+        self._staged.clear()
+
+    def discard(self) -> None:
+        """Forget what was staged since the last commit."""
+        for kind, key, candidate_id in self._staged:
+            self.keys[kind].discard(key)
+            self.candidate_ids.discard(candidate_id or "")
+        self._staged.clear()
+
+    def _object(self, kind: str, data: Mapping[str, Any]) -> None:
+        if kind in ("CampaignRecord", "Basis"):
+            self._one_campaign(data["campaign_id"])
+        elif kind in ("Rejection", "Candidate", "Label"):
+            key = (data["proposal_id"],)
+            self._require("Proposal", key, kind)
+            if (
+                kind != "Label"
+                and key in self.keys["Candidate" if kind == "Rejection" else "Rejection"]
+            ):
+                raise CountingError(f"proposal {key[0]} cannot be rejected and a candidate")
+            if kind == "Label":
+                self._require("Candidate", key, kind)
+        elif kind == "Relaxation" and data["candidate_id"] not in self.candidate_ids:
+            raise CountingError(f"a Relaxation of candidate {data['candidate_id']}, not stored")
+        elif kind == "Verdict":
+            self._require("Relaxation", (data["relaxation_id"],), kind)
+
+    def _require(self, needed: str, key: Key, kind: str) -> None:
+        if key not in self.keys[needed]:
+            raise CountingError(f"a {kind} of {key[0]}, of which no {needed} is stored")
+
+    def _one_campaign(self, campaign_id: str) -> None:
+        owners = {key[0] for kind in ("CampaignRecord", "Basis") for key in self.keys[kind]}
+        if owners - {campaign_id}:
+            raise InputError(
+                f"this directory belongs to {', '.join(sorted(owners))}, not to {campaign_id}; "
+                "choose another directory"
+            )
+
+
+class Projector:
+    """Writes rows into an open campaign database."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._layouts: dict[str, pa.Schema] = {
+            table.name: connection.sql(f"FROM {table.name} LIMIT 0").to_arrow_table().schema
+            for table in TABLES.values()
+        }
+
+    def apply(
+        self, entries: Iterable[tuple[str, Mapping[str, Any]]], seq: int, checksum: str
+    ) -> None:
+        """Write new (kind, data) entries up to journal line seq in one transaction.
+
+        First-wins entries must be new; of latest-wins entries the last one stays.
+        """
+        batches: dict[str, dict[Key, Mapping[str, Any]]] = {kind: {} for kind in TABLES}
+        for kind, data in entries:
+            batches[kind][key_of(TABLES[kind], data)] = data
+        self.connection.begin()
+        try:
+            for kind, batch in batches.items():
+                if batch:
+                    self._write(kind, list(batch.values()))
+            self.connection.execute(
+                "UPDATE bookkeeping.applied SET seq = ?, checksum = ?", [seq, checksum]
+            )
+            self.connection.commit()
+        except BaseException:
+            self.connection.rollback()
+            raise
+
+    def _write(self, kind: str, batch: Sequence[Mapping[str, Any]]) -> None:
+        table = TABLES[kind]
+        rows = [encode(table, data) for data in batch]
+        with self._batch(table.name, rows):
+            if kind == "Candidate":
+                self.connection.execute(_LINK)
+            else:
+                verb = "INSERT OR REPLACE INTO" if table.latest else "INSERT INTO"
+                self.connection.execute(f"{verb} {table.name} SELECT * FROM batch")
+            if kind == "Relaxation":
+                self.connection.execute(_CHARGE)
+        if kind == "Candidate":
+            firsts: dict[str, Row] = {}
+            for row in rows:
+                firsts.setdefault(row["candidate_id"], row)
+            with self._batch(table.name, list(firsts.values())):
+                self.connection.execute(
+                    "INSERT INTO candidates SELECT * FROM batch "
+                    "WHERE candidate_id NOT IN (SELECT candidate_id FROM candidates)"
+                )
+
+    @contextmanager
+    def _batch(self, table: str, rows: list[Row]) -> Iterator[None]:
+        """Let SQL see rows as the table `batch` (executemany takes a millisecond a row)."""
+        self.connection.register("batch", pa.Table.from_pylist(rows, schema=self._layouts[table]))
+        try:
+            yield
+        finally:
+            self.connection.unregister("batch")
+
+
+_LINK = """
+UPDATE proposals SET candidate_id = batch.candidate_id FROM batch
+WHERE proposals.proposal_id = batch.proposal_id
+"""
+
+# What the relaxations of a candidate cost, charged to the proposal that first brought it.
+_CHARGE = """
+UPDATE proposals SET force_calls = cost.force_calls, cpu_s = cost.cpu_s
+FROM (
+    SELECT
+        c.proposal_id, sum(r.force_calls) AS force_calls,
+        sum(r.cpu_s ORDER BY r.relaxation_id) AS cpu_s
+    FROM relaxations r JOIN candidates c USING (candidate_id)
+    WHERE c.candidate_id IN (SELECT candidate_id FROM batch)
+    GROUP BY c.proposal_id
+) cost
+WHERE proposals.proposal_id = cost.proposal_id
+"""

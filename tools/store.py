@@ -1,0 +1,318 @@
+"""One campaign directory: journal first, DuckDB as its projection, snapshots for readers.
+
+Opening takes the directory's lock, so an open store is the only writer. Adding is idempotent:
+whoever is unsure whether something was stored stores it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import duckdb
+from duckdb import DuckDBPyConnection as Connection
+
+from hullward.models.errors import InputError
+from hullward.tools import funnel
+from hullward.tools.database import (
+    DATABASE,
+    SETTINGS,
+    SNAPSHOT,
+    build,
+    is_full,
+    open_database,
+    publish_file,
+    remove,
+    replace,
+    set_aside,
+)
+from hullward.tools.journal import NAME as JOURNAL
+from hullward.tools.journal import Journal, JournalError, StorageError, salvage
+from hullward.tools.lock import Lock
+from hullward.tools.projection import RANK, TABLES, Key, decode, key_of
+from hullward.tools.records import Record
+
+# What a campaign may have put into its directory before its first record.
+OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """The writer of one campaign directory. Use as a context manager or close it."""
+
+    def __init__(self, directory: Path, lock: Lock, journal: Journal) -> None:
+        """Internal: see `open`."""
+        self.directory = directory
+        self.notes: list[str] = []
+        self._lock, self._journal = lock, journal
+        self._mutex = threading.RLock()  # graph nodes may run in threads
+        for note in journal.notes:
+            self._note(note)
+        self._database = open_database(directory, journal, self._note)
+        self._behind = False  # the journal holds more than the database
+
+    @classmethod
+    def open(cls, directory: Path, *, command: str, create: bool = False) -> Store:
+        """Become the writer: lock, repair the journal, bring the database up to it.
+
+        `notes` then says what had to be repaired. Raises LockedError when another process is
+        writing, InputError for a directory that holds no campaign (or, with create, something
+        else), JournalError for a damaged journal, StorageError on a full disk.
+        """
+        directory = Path(directory).absolute()
+        try:
+            _examine(directory, create)
+            with ExitStack() as undo:
+                lock = Lock(directory, command)
+                undo.callback(lock.release)
+                journal = Journal(directory / JOURNAL, create=create)
+                undo.callback(journal.close)
+                store = cls(directory, lock, journal)
+                undo.pop_all()  # from here on `close` does it
+                return store
+        except OSError as error:
+            problem = f"{directory} cannot be written: {error.strerror}"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise (StorageError if full else InputError)(problem) from error
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the next writer in; closing twice is fine."""
+        with self._mutex:
+            self._database.close()
+            self._journal.close()
+            self._lock.release()
+
+    def add(self, records: Iterable[Record]) -> int:
+        """Store what is not stored yet; returns how many records that were.
+
+        When this returns they survive a power cut. Raises CountingError for records that refer to
+        nothing or contradict what is stored, StorageError when the disk refuses: then none of
+        them is stored, or all are and the next call finds them.
+        """
+        with self._mutex:
+            self._catch_up()
+            index = self._database.index
+            try:
+                fresh = self._fresh(sorted(records, key=lambda record: RANK[type(record).__name__]))
+                self._journal.append([(kind, text) for kind, text, _ in fresh])
+            except BaseException:
+                index.discard()
+                raise
+            index.commit()
+            if fresh:
+                self._project([(kind, data) for kind, _, data in fresh])
+            return len(fresh)
+
+    def execute(self, query: str, parameters: Sequence[Any] = ()) -> Connection:
+        """Run a query on the live database; for reading."""
+        return self._database.connection.execute(query, list(parameters))
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows of a query on the live database, as dictionaries by column."""
+        with self._mutex:
+            answer = self.execute(sql, parameters)
+            names = [column[0] for column in answer.description]
+            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+    def load(
+        self, kind: type[AnyRecord], ids: Iterable[str] | None = None, *, by: str = ""
+    ) -> list[AnyRecord]:
+        """Records of one kind, in an order that does not depend on when they were stored.
+
+        ids are values of the column `by`: unless told otherwise proposal_id, candidate_id,
+        relaxation_id, plan_id or campaign_id, whichever names the record. Candidates come once a
+        crystal, with the proposal that first brought it.
+        """
+        table = TABLES[kind.__name__]
+        order = ", ".join(f'"{column}"' for column in table.order or table.key)
+        query, parameters = f"SELECT * FROM {table.name} ORDER BY {order}", []
+        if ids is not None:
+            column = by or table.by or table.key[0]
+            query = (
+                f"SELECT * FROM {table.name} "
+                f'WHERE "{column}" IN (SELECT unnest(?::VARCHAR[])) ORDER BY {order}'
+            )
+            parameters = [list(ids)]
+        return [kind.model_validate(decode(table, row)) for row in self.rows(query, parameters)]
+
+    def count(self) -> funnel.Counting:
+        """How far the proposals came, as `funnel.count` tells it."""
+        with self._mutex:
+            return funnel.count(self)
+
+    def publish(self) -> Path:
+        """Check the counting and give readers a new snapshot; returns its path.
+
+        Raises CountingError when the counts do not add up; the old snapshot then stays.
+        """
+        with self._mutex:
+            self._catch_up()
+            try:
+                funnel.verify(self)
+                return self._copy()
+            except duckdb.ProgrammingError:
+                raise
+            except duckdb.Error as error:
+                if is_full(error):
+                    raise StorageError(
+                        f"no room for a snapshot in {self.directory}; free some space and go on"
+                    ) from error
+                # Damage on a page that nothing had read until now.
+                self._database.close()
+                self._database = replace(self.directory, self._journal, error, self._note)
+            funnel.verify(self)
+            return self._copy()
+
+    def _note(self, note: str) -> None:
+        self.notes.append(note)
+        logger.warning(note)
+
+    def _catch_up(self) -> None:
+        if self._behind:
+            self._database.close()
+            self._database = open_database(self.directory, self._journal, self._note)
+            self._behind = False
+
+    def _fresh(self, records: Iterable[Record]) -> list[tuple[str, str, dict[str, Any]]]:
+        """(kind, JSON text, JSON data) of the records that are not stored with this content."""
+        fresh: dict[tuple[str, Key], tuple[Record, str, dict[str, Any]]] = {}
+        for record in records:
+            kind, text = type(record).__name__, record.model_dump_json()
+            data = json.loads(text)
+            if self._database.index.stage(kind, data):
+                fresh[kind, key_of(TABLES[kind], data)] = (record, text, data)
+        for kind, table in TABLES.items():
+            changed = [key for key in fresh if key[0] == kind] if table.latest else []
+            stored = self.load(table.record, {key[1][0] for key in changed}) if changed else []
+            for old in stored:
+                place = kind, key_of(table, old.model_dump(include=set(table.key)))
+                if place in fresh and fresh[place][0] == old:
+                    del fresh[place]
+        return [(kind, text, data) for (kind, _), (_, text, data) in fresh.items()]
+
+    def _project(self, entries: list[tuple[str, dict[str, Any]]]) -> None:
+        journal = self._journal
+        try:
+            self._database.projector.apply(entries, journal.last_seq, journal.last_checksum)
+        except BaseException as error:
+            self._behind = True
+            if isinstance(error, duckdb.Error):
+                raise StorageError(
+                    f"{self.directory / DATABASE} refused a write ({error}); the journal has it, "
+                    "and the next command brings the database up to it"
+                ) from error
+            raise
+
+    def _copy(self) -> Path:
+        snapshot, fresh = self.directory / SNAPSHOT, self.directory / f"{SNAPSHOT}.new"
+        remove(fresh)
+        self.execute(f"ATTACH {_quoted(fresh)} AS published")
+        try:
+            self.execute(f'COPY FROM DATABASE "{Path(DATABASE).stem}" TO published')
+        finally:
+            self.execute("DETACH published")
+        publish_file(fresh, snapshot)
+        return snapshot
+
+
+def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
+    """Build the database from the journal alone and publish it; returns its path.
+
+    A damaged journal loses exactly its damaged lines, and what refers to them; the original and
+    the old database, which may know them still, are kept aside. What was done is added to notes.
+    """
+    directory = Path(directory).absolute()
+    told = notes if notes is not None else []
+    _examine(directory, create=False)
+    with Lock(directory, "rebuild"):
+        path = directory / JOURNAL
+        try:
+            journal = Journal(path)
+        except JournalError as error:
+            told.append(salvage(path))
+            set_aside(directory, error, told.append)
+            journal = Journal(path)
+        with journal:
+            build(directory, journal, told.append)
+    with Store.open(directory, command="rebuild") as store:
+        store.publish()
+        told.extend(store.notes)
+    return directory / DATABASE
+
+
+def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) -> Connection:
+    """The latest snapshot: read-only, no files, no network, no settings changed afterwards.
+
+    settings: DuckDB's, e.g. memory_limit. Raises InputError where nothing was published yet.
+    """
+    snapshot = Path(directory).absolute() / SNAPSHOT
+    if not snapshot.exists():
+        _examine(snapshot.parent, create=False)
+        raise InputError(
+            f"{snapshot.parent} has no snapshot yet; `hullward rebuild {directory}` makes one"
+        )
+    # Attached to a database in memory: opening the path itself would hand out the previous
+    # snapshot as long as any connection of this process still reads that.
+    connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
+    try:
+        connection.execute(f"ATTACH {_quoted(snapshot)} AS snapshot (READ_ONLY)")
+        connection.execute("USE snapshot")
+        connection.execute("SET temp_directory = ''")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        raise InputError(
+            f"{snapshot} cannot be read ({error}); `hullward rebuild {directory}` makes a new one"
+        ) from error
+    return connection
+
+
+def _examine(directory: Path, create: bool) -> None:
+    """Make sure a directory is a campaign's, or can become one."""
+    if not directory.exists() and create:
+        directory.mkdir(parents=True)
+    if not directory.is_dir():
+        problem = "is not a directory" if directory.exists() else "does not exist"
+        raise InputError(f"{directory} {problem}; `hullward run` and `hullward screen` create one")
+    if (directory / JOURNAL).exists():
+        return
+    if (directory / DATABASE).exists():
+        raise InputError(
+            f"{directory} has a database but no {JOURNAL}; put the journal back, for without it "
+            "nothing can be added"
+        )
+    if not create:
+        raise InputError(
+            f"{directory} holds no campaign; `hullward run` and `hullward screen` start one"
+        )
+    names = sorted(entry.name for entry in directory.iterdir())
+    if foreign := [name for name in names if not name.startswith((".", *OURS))]:
+        raise InputError(
+            f"{directory} holds something else ({', '.join(foreign[:3])}); "
+            "choose an empty directory"
+        )
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
