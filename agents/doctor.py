@@ -6,6 +6,7 @@ command line shows the findings.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -43,10 +44,9 @@ class Environment:
 
     mp_api_key_present: bool
     thread_variables: Mapping[str, str | None]  # e.g. OMP_NUM_THREADS; None: not set
-    workers: int  # relaxation processes a run would start
 
 
-def diagnose(environment: Environment, folder: Path) -> list[Finding]:
+def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
     """Look at everything a campaign in `folder` needs. Takes seconds: libraries are loaded."""
     return [
         look_at_python(sys.version_info[:3]),
@@ -58,7 +58,7 @@ def diagnose(environment: Environment, folder: Path) -> list[Finding]:
         look_at_vllm(),
         look_at_key(environment.mp_api_key_present),
         look_at_disk(folder, _free_gb(folder)),
-        look_at_processors(environment),
+        look_at_processors(_usable_cores(), environment.thread_variables),
     ]
 
 
@@ -181,12 +181,19 @@ def look_at_disk(folder: Path, free_gb: float) -> Finding:
     return Finding(name="disk", ok=False, says=says, fix=fix)
 
 
-def look_at_processors(environment: Environment) -> Finding:
-    """Workers and their threads: more threads than cores make everything many times slower."""
-    seen = (f"{k}={v}" for k, v in sorted(environment.thread_variables.items()) if v is not None)
+def look_at_processors(cores: int, thread_variables: Mapping[str, str | None]) -> Finding:
+    """Cores and threads: more threads than cores make everything many times slower."""
+    seen = (f"{k}={v}" for k, v in sorted(thread_variables.items()) if v is not None)
     threads = ", ".join(seen) or "no thread variable set"
-    says = f"{environment.workers} workers of one thread each; here {threads}"
+    says = f"{cores} usable cores; workers compute with one thread each (here: {threads})"
     return Finding(name="processors", ok=True, says=says)
+
+
+def _usable_cores() -> int:
+    """Cores this process may use: a batch system or container may have left it fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _free_gb(folder: Path) -> float:
