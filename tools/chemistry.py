@@ -24,6 +24,8 @@ Composition = Mapping[str, int | float]
 
 # A cation may exceed an anion by this much on Pauling's scale: H in PH3, W in WTe2, Pt in PtTe2.
 ELECTRONEGATIVITY_SLACK = 0.3
+# Neighbouring states mix up to this distance: Pb2+ with Pb4+, but not Mn4+ with Mn7+.
+WIDEST_MIX = 2
 # What an oxygen of an O2 unit carries, believed only where no other element is present.
 DIOXYGEN = {Fraction(-1): "peroxide", Fraction(-1, 2): "superoxide"}
 DIOXYGEN_METALS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
@@ -138,7 +140,7 @@ def _whole_amounts(composition: Composition) -> dict[str, int]:
 
 @cache
 def _table_states(symbol: str) -> tuple[int, ...]:
-    """pymatgen's common states, then those frequent in the ICSD.
+    """The common states in pymatgen's table, then those frequent in the ICSD.
 
     Where the ICSD statistics are silent (Os, Pt, Tc, Np, Pu, …) all positive known states follow.
     """
@@ -186,7 +188,8 @@ def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
 
 def _next_state(state: int, states: Sequence[int]) -> int | None:
     """The neighbouring higher state a cation may mix with."""
-    return min((s for s in states if s > state), default=None) if state > 0 else None
+    higher = [s for s in states if state < s <= state + WIDEST_MIX]
+    return min(higher, default=None) if state > 0 else None
 
 
 def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float, ...]] | None:

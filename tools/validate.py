@@ -1,0 +1,270 @@
+"""The hard checks: what is not worth a single force call, and why.
+
+They run in a fixed order, and the first that fails names the flaw:
+
+1. number of atoms (cheap, so that nothing below meets a monster)
+2. elements: real, known to the potential, within the campaign's rules, their number
+3. cell: not flat, volume per atom inside a window, atoms not packed denser than solids are
+4. distances: no pair closer than a fraction of its radii, no atom out of everything's reach
+5. charge balance, only where the campaign asks
+
+The limits were set on 27,618 phases of the Materials Project; `tests/benchmarks/RESULTS.md` tells
+how many pass and how many spoilt copies are caught.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+from pydantic import Field
+
+from hullward.models.crystal import Crystal
+from hullward.tools.chemistry import charge_balance
+from hullward.tools.records import Candidate, Flaw, Reason, Record
+
+# The heaviest s metals sit in most compounds as cations, well inside their atomic radius.
+SHRUNKEN_CATIONS = {"K": 0.85, "Rb": 0.85, "Cs": 0.85, "Ba": 0.9}
+SPACE_GROUP_SYMPREC_A = 0.1
+# Cells thinner than this are tried in another choice of vectors, unless they are beyond reason.
+THIN_A = 2.0
+LONGEST_EDGE_A = 1e4
+
+
+class Limits(Record):
+    """What a candidate must respect. None means no limit."""
+
+    min_atoms: int = 1
+    max_atoms: int = 200
+    min_elements: int | None = None
+    max_elements: int | None = None
+    required_elements: frozenset[str] = frozenset()
+    allowed_elements: frozenset[str] | None = None
+    forbidden_elements: frozenset[str] = frozenset()
+    min_plane_spacing_a: float = Field(default=1.2, gt=0.1)  # between opposite faces of the cell
+    min_volume_per_atom_a3: float = 4.0
+    max_volume_per_atom_a3: float = 150.0
+    max_packing: float = 0.95  # volume of the atomic spheres over that of the cell; fcc has 0.74
+    min_distance_factor: float = 0.75  # of the sum of the radii; N2 has 0.77
+    isolation_a: float = Field(default=6.0, gt=0, le=12)  # CHGNet sees no neighbour beyond
+    require_charge_balance: bool = False
+    allowed_oxidation_states: Mapping[str, tuple[int, ...]] | None = None
+
+
+class Facts(Record):
+    """What the checks learned about a crystal that passed them."""
+
+    formula: str
+    chemsys: str
+    n_atoms: int
+    volume_per_atom_a3: float
+    min_distance_a: float
+    space_group: int | None
+    charge_balanced: bool | None
+    charge_note: str
+
+
+def check(crystal: Crystal, limits: Limits, supported: frozenset[str]) -> Facts | Flaw:
+    """Every hard check, in order; never raises for a crystal.
+
+    supported: elements the potential knows.
+    """
+    if flaw := _size_flaw(crystal, limits) or _element_flaw(crystal, limits, supported):
+        return flaw
+    radii = np.array([radius_a(s) for s in crystal.species])
+    with np.errstate(all="ignore"):  # absurd cells overflow; what comes of it is compared below
+        if flaw := _cell_flaw(crystal, radii, limits):
+            return flaw
+        pairs = nearest_pairs(crystal, limits.isolation_a)
+    if flaw := _distance_flaw(crystal, radii, pairs, limits):
+        return flaw
+    charge = charge_balance(Counter(crystal.species), limits.allowed_oxidation_states)
+    if limits.require_charge_balance and charge.balanced is False:
+        return Flaw(reason=Reason.CHARGE_UNBALANCED, detail=f"{crystal.formula}: {charge.note}")
+    return Facts(
+        formula=crystal.formula,
+        chemsys=crystal.chemsys,
+        n_atoms=crystal.n_atoms,
+        volume_per_atom_a3=crystal.volume_per_atom_a3,
+        min_distance_a=float(pairs[2].min()),
+        space_group=space_group(crystal, SPACE_GROUP_SYMPREC_A),
+        charge_balanced=charge.balanced,
+        charge_note=charge.note,
+    )
+
+
+def candidate(proposal_id: str, crystal: Crystal, facts: Facts) -> Candidate:
+    """The record of a proposal that passed."""
+    return Candidate(
+        proposal_id=proposal_id,
+        candidate_id=crystal.content_id,
+        crystal=crystal,
+        **facts.model_dump(),
+    )
+
+
+@cache
+def radius_a(symbol: str) -> float:
+    """Size of an atom, Å: the smaller of its covalent and its metallic radius.
+
+    Covalent radii: 10.1039/b801115j, as shipped with ASE; metallic ones from pymatgen's table.
+    The smaller one matters for f elements, whose covalent radii exceed many real contacts.
+    """
+    from ase.data import atomic_numbers, covalent_radii
+    from pymatgen.core import Element
+
+    covalent = float(covalent_radii[atomic_numbers[symbol]])
+    metallic = float(Element(symbol).data.get("Metallic radius") or math.inf)
+    return min(covalent, metallic) * SHRUNKEN_CATIONS.get(symbol, 1.0)
+
+
+def space_group(crystal: Crystal, symprec_a: float) -> int | None:
+    """International number, None where the symmetry search fails."""
+    moyopy = _quiet_moyopy()
+    numbers = [_atomic_numbers()[s] for s in crystal.species]
+    try:
+        cell = moyopy.Cell(list(crystal.lattice), list(crystal.frac_coords), numbers)
+        return int(moyopy.MoyoDataset(cell, symprec=symprec_a).number)
+    except ValueError:
+        return None
+
+
+def nearest_pairs(crystal: Crystal, reach_a: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shortest distance of every pair of sites over all periodic images, each site with itself too.
+
+    Returns (i, j, distance in Å), all of length n(n+1)/2; exact up to reach_a, above it a number
+    that is no smaller than the true distance (inf where no image was looked at).
+    """
+    original = np.array(crystal.lattice)
+    matrix = compact_cell(original)
+    frac = np.array(crystal.frac_coords)
+    if matrix is not original:
+        frac = np.mod(frac, 1.0) @ original @ np.linalg.inv(matrix)
+    frac = np.mod(frac, 1.0)
+    i, j = np.triu_indices(crystal.n_atoms)
+    apart = frac[i] - frac[j]
+    apart -= np.round(apart)
+    # with |apart| <= 1/2, images further than this lie beyond reach
+    counts = np.floor(reach_a / plane_spacings_a(matrix) + 0.5).astype(int)
+    steps = np.indices(2 * counts + 1).reshape(3, -1).T - counts
+    pairs, images = apart @ matrix, steps @ matrix
+    squared = (pairs**2).sum(1)[:, None] + (images**2).sum(1) + 2 * pairs @ images.T
+    squared[i == j, len(steps) // 2] = np.inf  # an atom is no neighbour of itself
+    return i, j, np.sqrt(np.maximum(squared.min(axis=1), 0.0))
+
+
+def plane_spacings_a(matrix: np.ndarray) -> np.ndarray:
+    """(3,) distances between opposite faces of the cell, Å; zeros for a cell without volume."""
+    a, b, c = matrix.tolist()
+    normals = (_cross(b, c), _cross(c, a), _cross(a, b))
+    volume = abs(sum(x * n for x, n in zip(a, normals[0], strict=True)))
+    areas = [math.hypot(*n) for n in normals]
+    return np.array([volume / area if area > 0 else 0.0 for area in areas])
+
+
+def _cross(u: list[float], v: list[float]) -> tuple[float, float, float]:
+    return u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+
+
+def compact_cell(matrix: np.ndarray) -> np.ndarray:
+    """The same lattice; for a thin cell in shorter, squarer vectors where there are any.
+
+    A skewed cell is not flat, it is only awkwardly chosen.
+    """
+    from pymatgen.core import Lattice
+
+    edges = np.linalg.norm(matrix, axis=1)
+    volume = abs(float(np.linalg.det(matrix)))
+    awkward = plane_spacings_a(matrix).min() < THIN_A
+    if awkward and volume > 1e-6 * edges.prod() and edges.max() < LONGEST_EDGE_A:
+        return np.array(Lattice(matrix).get_lll_reduced_lattice().matrix)
+    return matrix
+
+
+def _size_flaw(crystal: Crystal, limits: Limits) -> Flaw | None:
+    if limits.min_atoms <= crystal.n_atoms <= limits.max_atoms:
+        return None
+    wanted = f"{limits.min_atoms} to {limits.max_atoms}"
+    return Flaw(reason=Reason.ATOM_COUNT, detail=f"{crystal.n_atoms} atoms, wanted {wanted}")
+
+
+def _element_flaw(crystal: Crystal, limits: Limits, supported: frozenset[str]) -> Flaw | None:
+    present = set(crystal.species)
+    allowed = present if limits.allowed_elements is None else limits.allowed_elements
+    for reason, wrong, why in (
+        (Reason.UNKNOWN_ELEMENT, present - _atomic_numbers().keys(), "no such element"),
+        (Reason.UNSUPPORTED_ELEMENT, present - supported, "not known to the potential"),
+        (Reason.FORBIDDEN_ELEMENT, present & limits.forbidden_elements, "excluded"),
+        (Reason.FORBIDDEN_ELEMENT, present - allowed, "outside the palette"),
+        (Reason.ELEMENT_COUNT, limits.required_elements - present, "required but absent"),
+    ):
+        if wrong:
+            return Flaw(reason=reason, detail=f"{' '.join(sorted(wrong))}: {why}")
+    fewest, most = limits.min_elements or 0, limits.max_elements or len(present)
+    if fewest <= len(present) <= most:
+        return None
+    wanted = f"at least {fewest}" if len(present) < fewest else f"at most {most}"
+    return Flaw(reason=Reason.ELEMENT_COUNT, detail=f"{len(present)} elements, wanted {wanted}")
+
+
+def _cell_flaw(crystal: Crystal, radii: np.ndarray, limits: Limits) -> Flaw | None:
+    """Comparisons are written so that an overflow to nan or infinity fails them."""
+    volume = crystal.volume_per_atom_a3
+    if not math.isfinite(volume):
+        return Flaw(reason=Reason.VOLUME_TOO_LARGE, detail="the volume overflows")
+    thin = float(plane_spacings_a(compact_cell(np.array(crystal.lattice))).min())
+    if not limits.min_plane_spacing_a <= thin:
+        return Flaw(reason=Reason.CELL_TOO_FLAT, detail=f"faces {thin:.3g} Å apart")
+    if not volume <= limits.max_volume_per_atom_a3:
+        return Flaw(reason=Reason.VOLUME_TOO_LARGE, detail=f"{volume:.4g} Å3 per atom")
+    if volume < limits.min_volume_per_atom_a3:
+        return Flaw(reason=Reason.VOLUME_TOO_SMALL, detail=f"{volume:.4g} Å3 per atom")
+    packing = 4 / 3 * math.pi * float((radii**3).mean()) / volume
+    if packing > limits.max_packing:
+        detail = f"{volume:.4g} Å3 per atom: atomic spheres fill {packing:.2f} of the cell"
+        return Flaw(reason=Reason.VOLUME_TOO_SMALL, detail=detail)
+    return None
+
+
+def _distance_flaw(
+    crystal: Crystal,
+    radii: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    limits: Limits,
+) -> Flaw | None:
+    i, j, distance = pairs
+    ratio = distance / (radii[i] + radii[j])
+    worst = int(ratio.argmin())
+    if ratio[worst] < limits.min_distance_factor:
+        bond = f"{crystal.species[i[worst]]}-{crystal.species[j[worst]]}"
+        detail = f"{bond} {distance[worst]:.3f} Å, {ratio[worst]:.2f} of their radii"
+        return Flaw(reason=Reason.ATOMS_TOO_CLOSE, detail=detail)
+    nearest = np.full(crystal.n_atoms, np.inf)
+    np.minimum.at(nearest, i, distance)
+    np.minimum.at(nearest, j, distance)
+    lonely = int(nearest.argmax())
+    if nearest[lonely] > limits.isolation_a:
+        detail = f"{crystal.species[lonely]} has no neighbour within {limits.isolation_a:g} Å"
+        return Flaw(reason=Reason.ATOM_ISOLATED, detail=detail)
+    return None
+
+
+@cache
+def _atomic_numbers() -> Mapping[str, int]:
+    from ase.data import atomic_numbers
+
+    return {s: z for s, z in atomic_numbers.items() if z > 0}
+
+
+@cache
+def _quiet_moyopy() -> ModuleType:
+    """The library without its remarks on operations it leaves out: only the number is read."""
+    import moyopy
+
+    logging.getLogger("moyo").setLevel(logging.ERROR)
+    return moyopy
