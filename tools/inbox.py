@@ -1,0 +1,142 @@
+"""Commands for whoever is the writer: one small file each, left by anyone, read in order.
+
+A command is delivered at least once: it is applied, then acknowledged. Its id names what it asks,
+so asking twice before it was read is asking once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hullward.models.errors import InputError
+from hullward.tools.journal import sync_directory, timestamp
+from hullward.tools.records import stable_id
+
+NAME = "inbox"
+DONE = "done"
+BAD = "bad"
+MAX_BYTES = 64 * 1024
+
+Kind = Literal["stop", "rejudge"]
+logger = logging.getLogger(__name__)
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    command_id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,80}$")]
+    kind: Kind
+    payload: dict[str, Any]
+    sent: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something asked of the writer, and the file that asks it."""
+
+    command_id: str
+    kind: Kind
+    payload: dict[str, Any]
+    sent: str  # UTC
+    path: Path
+
+
+def send(
+    directory: Path, kind: Kind, payload: dict[str, Any], *, command_id: str | None = None
+) -> str:
+    """Leave a command for the writer of a directory; returns its id.
+
+    Without a command_id it is made from kind and payload: the same wish is one command until it
+    is acknowledged. Raises InputError for an unknown kind or an id that is no file name.
+    """
+    fields = {
+        "command_id": command_id or stable_id("k", kind, payload),
+        "kind": kind,
+        "payload": payload,
+        "sent": timestamp(),
+    }
+    try:
+        message = _Message.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(f"cannot send this command: {_first(error)}") from error
+    inbox = directory / NAME
+    inbox.mkdir(exist_ok=True)
+    target = inbox / f"{message.command_id}.json"
+    if not target.exists():
+        handle, draft = tempfile.mkstemp(dir=inbox, prefix=".", suffix=".new")
+        with os.fdopen(handle, "w") as out:
+            out.write(message.model_dump_json())
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(draft, target)
+        sync_directory(inbox)
+    return message.command_id
+
+
+def drain(directory: Path) -> list[Command]:
+    """The commands waiting, oldest first; they stay until acknowledged.
+
+    A file that is no command moves to inbox/bad, with the reason beside it.
+    """
+    inbox = directory / NAME
+    if not inbox.is_dir():
+        return []
+    commands = []
+    for path in sorted(inbox.iterdir()):
+        if path.name.startswith(".") or path.name in (DONE, BAD):
+            continue
+        try:
+            message = _read(path)
+        except FileNotFoundError:  # acknowledged or replaced meanwhile
+            continue
+        except (OSError, ValueError) as error:
+            _refuse(path, _first(error))
+            continue
+        commands.append(Command(**message.model_dump(), path=path))
+    return sorted(commands, key=lambda command: (command.sent, command.command_id))
+
+
+def acknowledge(command: Command) -> None:
+    """Move an applied command to inbox/done; doing it twice is fine."""
+    done = command.path.parent / DONE
+    done.mkdir(exist_ok=True)
+    try:
+        os.replace(command.path, done / command.path.name)
+    except FileNotFoundError:
+        return
+    sync_directory(command.path.parent)
+
+
+def _read(path: Path) -> _Message:
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("not a plain file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    message = _Message.model_validate_json(path.read_bytes())
+    if path.name != f"{message.command_id}.json":
+        raise ValueError(f"the command inside is called {message.command_id!r}")
+    return message
+
+
+def _refuse(path: Path, reason: str) -> None:
+    bad = path.parent / BAD
+    bad.mkdir(exist_ok=True)
+    os.replace(path, bad / path.name)
+    note = {"file": path.name, "reason": reason, "moved": timestamp()}
+    (bad / f"{path.name}.reason").write_text(json.dumps(note))
+    logger.warning("inbox: %s is no command (%s); moved to %s/%s", path.name, reason, NAME, BAD)
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
+    return str(error)

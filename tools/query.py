@@ -1,0 +1,192 @@
+"""Questions to the latest snapshot: one SELECT, no files, bounded memory and time.
+
+This keeps honest users from harm; SQL written by a language model additionally wants a process
+of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hullward.models.errors import InputError
+from hullward.tools.store import open_snapshot
+
+MEMORY_LIMIT = "1GB"
+TIME_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to one SELECT."""
+
+    table: pa.Table
+    truncated: bool  # there were more rows than the limit
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.table.column_names)
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Plain Python values; whole numbers are int, however wide."""
+        columns = [[_plain(value) for value in column.to_pylist()] for column in self.table.columns]
+        return list(zip(*columns, strict=True))
+
+
+def run_query(
+    directory: Path, sql: str, limit: int | None = None, *, time_limit_s: float = TIME_LIMIT_S
+) -> QueryResult:
+    """Ask the snapshot of a directory; at most limit rows.
+
+    Raises InputError for anything but one SELECT, an SQL error, a query that takes too long or
+    too much memory, and a directory without a snapshot.
+    """
+    if limit is not None and limit < 0:
+        raise InputError(f"the row limit must not be negative, got {limit}")
+    connection = open_snapshot(directory, {"memory_limit": MEMORY_LIMIT})
+    try:
+        _only_select(connection, sql)
+        with _deadline(connection, time_limit_s):
+            return _fetch(connection, sql, limit)
+    except duckdb.InterruptException as error:
+        raise InputError(f"the query took longer than {time_limit_s:g} s") from error
+    except duckdb.Error as error:
+        raise InputError(f"the query failed: {error}") from error
+    finally:
+        connection.close()
+
+
+def as_text(result: QueryResult) -> str:
+    """An aligned table for a terminal or a file, numbers to the right."""
+    cells = [result.columns, *([_cell(value) for value in row] for row in result.rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(result.columns))]
+    numeric = [
+        pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in result.table.schema
+    ]
+    lines = [
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(result: QueryResult) -> str:
+    """RFC 4180, with text that a spreadsheet would run as a formula quoted by an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_harmless(name) for name in result.columns])
+    for row in result.rows:
+        writer.writerow(
+            [
+                value if isinstance(value, int | float) else _harmless(_cell(value, null=""))
+                for value in row
+            ]
+        )
+    return out.getvalue()
+
+
+def as_json(result: QueryResult) -> str:
+    """A list of objects; NaN and infinity, which JSON lacks, become null."""
+    rows = [dict(zip(result.columns, map(_jsonable, row), strict=True)) for row in result.rows]
+    return json.dumps(rows, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def write_parquet(result: QueryResult, path: Path) -> None:
+    """With the column types the query had."""
+    pq.write_table(result.table, path)
+
+
+def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    try:
+        kinds = [statement.type for statement in connection.extract_statements(sql)]
+    except duckdb.Error as error:
+        raise InputError(f"this is not SQL: {error}") from error
+    if kinds != [duckdb.StatementType.SELECT]:
+        found = ", ".join(kind.name for kind in kinds) or "nothing"
+        raise InputError(f"a query is exactly one SELECT statement; this is {found}")
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None) -> QueryResult:
+    reader = connection.sql(sql).to_arrow_reader()
+    names = _distinct(reader.schema.names)
+    if limit is None:
+        return QueryResult(reader.read_all().rename_columns(names), truncated=False)
+    batches, found = [], 0
+    for batch in reader:
+        batches.append(batch)
+        found += batch.num_rows
+        if found > limit:
+            break
+    table = pa.Table.from_batches(batches, schema=reader.schema).rename_columns(names)
+    return QueryResult(table.slice(0, limit), truncated=found > limit)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Columns of the same name, as joins make them, numbered from the second on."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return distinct
+
+
+@contextmanager
+def _deadline(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, str | int | float | None):
+        return value
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _cell(value: Any, null: str = "NULL") -> str:
+    if value is None:
+        return null
+    if isinstance(value, list | dict):
+        return json.dumps(_jsonable(value), ensure_ascii=False)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
