@@ -73,7 +73,17 @@ def test_blanks_at_the_ends_of_lines_are_tolerated() -> None:
     assert write(parse(GATE.replace("\n", " \t\r\n"))) == GATE  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("x", "written"), [(0.9951, "0.00"), (-0.001, "0.00"), (-1e-18, "0.00"), (0.994, "0.99"), (1.0, "0.00"), (1.25, "0.25")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "written"),
+    [
+        (0.994, "0.99"),
+        (0.9951, "0.00"),
+        (1.0, "0.00"),
+        (1.25, "0.25"),
+        (-0.001, "0.00"),
+        (-1e-18, "0.00"),
+    ],
+)
 def test_coordinates_are_written_wrapped(x: float, written: str) -> None:
     crystal = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Cu"], [[x, 0, 0]])
     assert write(crystal).endswith(f"\n{written} 0.00 0.00")
@@ -234,7 +244,7 @@ def mutated(random_: random.Random) -> str:
             lines[k], lines[m] = lines[m], lines[k]
             text = "\n".join(lines)
         else:
-            text = "\n".join(lines[:k] + [lines[m]] + lines[k:])
+            text = "\n".join([*lines[:k], lines[m], *lines[k:]])
     return text
 
 

@@ -24,8 +24,6 @@ from hullward.tools.vetting import MAX_SITES, quoted, vet
 START_S = 120.0  # to import pymatgen on a busy machine
 MAX_REPLY_BYTES = 64_000_000
 
-# What a Python process needs to find its libraries; keys and tokens stay out of the child.
-PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "SYSTEMROOT")  # fmt: skip
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 OPERATOR_CHARACTERS = "0123456789xyzXYZ+-/*.,'\" \t"
 
@@ -115,7 +113,8 @@ class CifReader:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self.close()
-        environment = {k: os.environ[k] for k in PASSED_ON if k in os.environ} | ONE_THREAD
+        # nothing of our environment goes along, no key and no token; only where modules are found
+        module_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
         self._child = subprocess.Popen(
             # -P: a stray module in the user's folder is never imported
             [
@@ -128,7 +127,7 @@ class CifReader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env={"PYTHONPATH": module_path, **ONE_THREAD},
         )
         assert self._child.stdout is not None
         try:
@@ -140,7 +139,7 @@ class CifReader:
             self.close()
             raise PreflightError(
                 f"The CIF reader's process did not start: {ready['error']}. It needs pymatgen "
-                f"importable by {sys.executable} and {self.limits.memory_bytes >> 20} MiB of memory."
+                f"importable by {sys.executable} and {self.limits.memory_bytes >> 20} MiB."
             )
         return self._child
 
@@ -186,7 +185,7 @@ def oversize(text: str, limits: CifLimits) -> Flaw | None:
 
 
 def _reply(stream: IO[bytes], limit_s: float) -> dict[str, Any]:
-    """The next JSON line. Raises TimeoutError, EOFError-like OSError, or ValueError."""
+    """The next JSON line. Raises TimeoutError, OSError when the child is gone, or ValueError."""
     deadline = time.monotonic() + limit_s
     received = bytearray()
     with selectors.DefaultSelector() as selector:

@@ -22,7 +22,8 @@ from hullward.tools.records import Reason
 from hullward.tools.vetting import ELEMENTS, quoted
 
 GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone
-CELL_KEYS = [f"_cell_{x}" for x in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")]  # fmt: skip
+CELL_KEYS = [f"_cell_length_{x}" for x in ("a", "b", "c")]
+CELL_KEYS += [f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")]
 OPERATOR_KEYS = [
     f"{key}{end}"
     for key in ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
@@ -103,7 +104,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
-    """One data block as {lattice, species, coords}. Raises RefusedError, or what pymatgen raises."""
+    """One data block as {lattice, species, coords}. Raises RefusedError or pymatgen's."""
     from pymatgen.io.cif import CifParser
 
     # pymatgen deletes other characters, which could join digits into another number

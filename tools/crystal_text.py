@@ -16,7 +16,8 @@ coordinates to 0.01, wrapped so that 0.995 and above become 0.00. What `write` r
 reads, and `write` then returns the same text again. The form knows no handedness: a left-handed
 cell comes back as its mirror image.
 
-The format is that of Gruver et al. (arXiv:2402.04379), as used by LLaMat (10.1038/s42256-026-01199-8).
+The format is that of Gruver et al. (arXiv:2402.04379), as used by LLaMat
+(doi:10.1038/s42256-026-01199-8).
 """
 
 from __future__ import annotations

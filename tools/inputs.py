@@ -3,37 +3,46 @@
     .jsonl .json   rows with one of: `text` or `raw` (crystal text), `structure` (pymatgen dict),
                    `cif`, or `lengths`, `angles`, `species` and `coords`
     .parquet .csv  the same as columns; the last four hold JSON, or lists in Parquet
-    .cif, folder   CIFs in the order of their names; a file with several blocks gives several inputs
+    .cif, folder   CIFs in the order of their names; each data block with atoms is one input
     .extxyz .xyz   frames with a lattice, periodic in three directions
 
-What was asked of the generator is read from `target_formula`, or from `formula` or `prompt` beside
-crystal text; a `formula` beside a structure only describes it. Rows count from 0. A row that cannot
-be used becomes an input whose reading gives a `Flaw`; only a file that cannot be used at all raises.
+What was asked of the generator is read from `target_formula`, or from `formula` or `prompt`
+beside crystal text; a `formula` beside a structure only describes it. Rows count from 0. A row
+that cannot be used becomes an input whose reading gives a `Flaw`; only a file that cannot be used
+at all raises.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import crystal_text
 from hullward.tools.cif import CifLimits, CifReader, read_cif, split_blocks
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import MAX_SITES, quoted, vet
+from hullward.tools.rows import (
+    TABLE_COLUMNS,
+    Row,
+    absent,
+    malformed,
+    parse_crystal_json,
+    parse_table_row,
+)
+from hullward.tools.vetting import quoted
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 Format = Literal["crystal_text", "cif", "crystal_json", "table_row"]
-Row = dict[str, Any]
-
-TABLE_COLUMNS = ("lengths", "angles", "species", "coords")
 KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all there
     ("table_row", TABLE_COLUMNS),
     ("crystal_json", ("structure",)),
@@ -105,96 +114,12 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
-        return _malformed(f"not JSON, begins {quoted(raw)}")
+        return malformed(f"not JSON, begins {quoted(raw)}")
     if value is None:
         return Flaw(reason=Reason.EMPTY, detail="nothing given")
     if not isinstance(value, dict):
-        return _malformed(f"expected an object, found {quoted(raw)}")
-    return _parse_table_row(value) if format == "table_row" else _parse_json(value)
-
-
-# --- what a row says -------------------------------------------------------------------------
-
-
-def _parse_table_row(row: Row) -> Crystal | Flaw:
-    """Lengths in Å, angles in degrees, n symbols, (n, 3) fractions."""
-    values = [row.get(name) for name in TABLE_COLUMNS]
-    if all(_absent(value) for value in values):
-        return Flaw(reason=Reason.EMPTY, detail="all four columns are empty")
-    for name, value in zip(TABLE_COLUMNS, values, strict=True):
-        if not isinstance(value, list):
-            return _malformed(f"{name}: expected a list, found {quoted(str(value))}")
-    lengths, angles, species, coords = values
-    for name, vector in (("lengths", lengths), ("angles", angles)):
-        if not _is_vector(vector):
-            return _malformed(f"{name}: expected three finite numbers, found {quoted(str(vector))}")
-    try:
-        lattice = lattice_matrix(lengths, angles)  # type: ignore[arg-type]
-    except ValueError as error:
-        return Flaw(reason=Reason.IMPOSSIBLE_CELL, detail=str(error))
-    return _sites(lattice, species, coords)
-
-
-def _parse_json(value: Row) -> Crystal | Flaw:
-    """A pymatgen structure as a dict, or one of our crystals."""
-    lattice = value.get("lattice")
-    periodic = value.get("pbc")
-    if isinstance(lattice, dict):
-        lattice, periodic = lattice.get("matrix"), lattice.get("pbc")
-    if not (isinstance(lattice, list) and len(lattice) == 3 and all(map(_is_vector, lattice))):
-        return _malformed(f"lattice: expected three vectors, found {quoted(str(lattice))}")
-    if periodic not in (None, [True] * 3):
-        return _malformed(f"not periodic in three directions: {quoted(str(periodic))}")
-    sites = value.get("sites")
-    if not isinstance(sites, list):
-        return _sites(lattice, value.get("species"), value.get("frac_coords"))
-    species, coords = [], []
-    for number, site in enumerate(sites, 1):
-        try:
-            (occupant, *others), xyz = site["species"], site["abc"]
-            symbol, share = occupant["element"], occupant["occu"]
-        except (KeyError, TypeError, ValueError):
-            return _malformed(f"site {number}: expected species and abc, found {quoted(str(site))}")
-        if others or share != 1:
-            return Flaw(reason=Reason.DISORDERED, detail=f"site {number} is partially occupied")
-        species.append(symbol)
-        coords.append(xyz)
-    return _sites(lattice, species, coords)
-
-
-def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
-    """A crystal of numbers that came as JSON, whose types are still to be believed."""
-    if not isinstance(species, list) or not isinstance(coords, list):
-        return _malformed("species and coordinates are not lists")
-    if not species and not coords:
-        return Flaw(reason=Reason.NO_SITES, detail="no atoms")
-    if len(species) != len(coords):
-        return _malformed(f"{len(species)} species but {len(coords)} coordinates")
-    if len(species) > MAX_SITES:
-        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(species)} sites, limit {MAX_SITES}")
-    for number, (symbol, xyz) in enumerate(zip(species, coords, strict=True), 1):
-        if not isinstance(symbol, str):
-            return _malformed(f"site {number}: expected a symbol, found {quoted(str(symbol))}")
-        if not _is_vector(xyz):
-            found = quoted(str(xyz))
-            return _malformed(f"site {number}: expected three finite numbers, found {found}")
-    return vet(lattice, species, coords, Reason.MALFORMED_ROW)
-
-
-def _is_vector(value: object) -> bool:
-    """Three finite numbers; true and false are none, nor are integers beyond any float."""
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
-
-
-def _is_number(x: object) -> bool:
-    return (type(x) is int and abs(x) < 1 << 53) or (type(x) is float and math.isfinite(x))
-
-
-def _malformed(detail: str) -> Flaw:
-    return Flaw(reason=Reason.MALFORMED_ROW, detail=detail)
-
-
-# --- what a file holds -----------------------------------------------------------------------
+        return malformed(f"expected an object, found {quoted(raw)}")
+    return parse_table_row(value) if format == "table_row" else parse_crystal_json(value)
 
 
 def _parquet(path: Path) -> Iterator[RawInput]:
@@ -203,8 +128,16 @@ def _parquet(path: Path) -> Iterator[RawInput]:
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     kind = _kind(path, [names])
-    batches = file.iter_batches(batch_size=1000, columns=[c for c in COLUMNS if c in names])
-    return _from_rows(path, kind, (row for batch in batches for row in batch.to_pylist()))
+    wanted = [c for c in COLUMNS if c in names]
+    return _from_rows(path, kind, _batched_rows(path, file, wanted))
+
+
+def _batched_rows(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
+    try:
+        for batch in file.iter_batches(batch_size=1000, columns=columns):
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # damage further down than the first look went
+        raise InputError(f"{path} is damaged: {quoted(str(error), 200)}") from error
 
 
 def _csv(path: Path) -> Iterator[RawInput]:
@@ -277,7 +210,7 @@ def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> Ra
         raw = _compact(row)
     else:
         value = row.get(columns[0])
-        raw = "" if _absent(value) else value if isinstance(value, str) else _compact(value)
+        raw = "" if absent(value) else value if isinstance(value, str) else _compact(value)
     return RawInput(_clean(raw), format, source, target)
 
 
@@ -294,10 +227,6 @@ def _unpacked(cell: object) -> object:
 def _prompted(prompt: object) -> str | None:
     match = PROMPTED_FORMULA.search(prompt) if isinstance(prompt, str) else None
     return match[1] if match else None
-
-
-def _absent(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _compact(value: object) -> str:
@@ -351,7 +280,7 @@ def _frames(lines: Iterator[str]) -> Iterator[str]:
         if not re.fullmatch(r"\s*[0-9]{1,7}\s*", line):
             yield line + "".join(lines)
             return
-        yield line + "".join(next(lines, "") for _ in range(int(line) + 1))
+        yield line + "".join(islice(lines, int(line) + 1))
 
 
 def _frame_json(frame: str) -> str:

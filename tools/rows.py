@@ -1,0 +1,99 @@
+"""Crystals from JSON values: rows of tables, pymatgen's structures, our own crystals.
+
+The values come from files of others, so their types are checked before their numbers are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.records import Flaw, Reason
+from hullward.tools.vetting import MAX_SITES, quoted, vet
+
+Row = dict[str, Any]
+
+TABLE_COLUMNS = ("lengths", "angles", "species", "coords")
+
+
+def parse_table_row(row: Row) -> Crystal | Flaw:
+    """Lengths in Å, angles in degrees, n symbols, (n, 3) fractions."""
+    values = [row.get(name) for name in TABLE_COLUMNS]
+    if all(absent(value) for value in values):
+        return Flaw(reason=Reason.EMPTY, detail="all four columns are empty")
+    for name, value in zip(TABLE_COLUMNS, values, strict=True):
+        if not isinstance(value, list):
+            return malformed(f"{name}: expected a list, found {quoted(str(value))}")
+    lengths, angles, species, coords = values
+    for name, vector in (("lengths", lengths), ("angles", angles)):
+        if not _is_vector(vector):
+            return malformed(f"{name}: expected three finite numbers, found {quoted(str(vector))}")
+    try:
+        lattice = lattice_matrix(lengths, angles)  # type: ignore[arg-type]
+    except ValueError as error:
+        return Flaw(reason=Reason.IMPOSSIBLE_CELL, detail=str(error))
+    return _sites(lattice, species, coords)
+
+
+def parse_crystal_json(value: Row) -> Crystal | Flaw:
+    """A pymatgen structure as a dict, or one of our crystals."""
+    lattice, periodic = value.get("lattice"), value.get("pbc")
+    if isinstance(lattice, dict):
+        lattice, periodic = lattice.get("matrix"), lattice.get("pbc")
+    if not (isinstance(lattice, list) and len(lattice) == 3 and all(map(_is_vector, lattice))):
+        return malformed(f"lattice: expected three vectors, found {quoted(str(lattice))}")
+    if periodic not in (None, [True] * 3):
+        return malformed(f"not periodic in three directions: {quoted(str(periodic))}")
+    sites = value.get("sites")
+    if not isinstance(sites, list):
+        return _sites(lattice, value.get("species"), value.get("frac_coords"))
+    species, coords = [], []
+    for number, site in enumerate(sites, 1):
+        try:
+            (occupant, *others), xyz = site["species"], site["abc"]
+            symbol, share = occupant["element"], occupant["occu"]
+        except (KeyError, TypeError, ValueError):
+            return malformed(f"site {number}: expected species and abc, found {quoted(str(site))}")
+        if others or share != 1:
+            return Flaw(reason=Reason.DISORDERED, detail=f"site {number} is partially occupied")
+        species.append(symbol)
+        coords.append(xyz)
+    return _sites(lattice, species, coords)
+
+
+def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
+    """A crystal of numbers that came as JSON, whose types are still to be believed."""
+    if not isinstance(species, list) or not isinstance(coords, list):
+        return malformed("species and coordinates are not lists")
+    if not species and not coords:
+        return Flaw(reason=Reason.NO_SITES, detail="no atoms")
+    if len(species) != len(coords):
+        return malformed(f"{len(species)} species but {len(coords)} coordinates")
+    if len(species) > MAX_SITES:
+        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(species)} sites, limit {MAX_SITES}")
+    for number, (symbol, xyz) in enumerate(zip(species, coords, strict=True), 1):
+        if not isinstance(symbol, str):
+            return malformed(f"site {number}: expected a symbol, found {quoted(str(symbol))}")
+        if not _is_vector(xyz):
+            found = quoted(str(xyz))
+            return malformed(f"site {number}: expected three finite numbers, found {found}")
+    return vet(lattice, species, coords, Reason.MALFORMED_ROW)
+
+
+def _is_vector(value: object) -> bool:
+    """Three finite numbers; true and false are none, nor are integers beyond any float."""
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_number(x: object) -> bool:
+    return (type(x) is int and abs(x) < 1 << 53) or (type(x) is float and math.isfinite(x))
+
+
+def malformed(detail: str) -> Flaw:
+    return Flaw(reason=Reason.MALFORMED_ROW, detail=detail)
+
+
+def absent(value: object) -> bool:
+    """Nothing, an empty string or NaN: what tables put where there is no value."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
