@@ -173,7 +173,7 @@ def look_at_key(present: bool) -> Finding:
 
 
 def look_at_disk(folder: Path, free_gb: float) -> Finding:
-    says = f"{free_gb:.1f} GB free for {folder}"
+    says = f"{free_gb:.1f} GB free for {folder.absolute()}"
     if free_gb >= LEAST_FREE_GB:
         return Finding(name="disk", ok=True, says=says)
     fix = "hullward run CAMPAIGN.yaml --dir A_FOLDER_ON_ANOTHER_DISK"
