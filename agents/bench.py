@@ -1,0 +1,145 @@
+"""Everything one campaign works with: store, screen, settings, and where parents come from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hullward.agents.settings import Campaign
+from hullward.models.crystal import Crystal
+from hullward.tools.records import Proposal
+from hullward.tools.reference import load_reference
+from hullward.tools.screening import Screen
+from hullward.tools.store import Store, open_snapshot
+from hullward.tools.substitution import Substitution
+
+MAX_FORMULA_COEFFICIENT = 8
+SPARE_PARENTS = 6
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """An open campaign directory; this process is its only writer."""
+
+    campaign: Campaign
+    store: Store
+    screen: Screen
+    started_s: float = field(default_factory=time.monotonic)
+
+    def proposals(self, ids: Iterable[str]) -> list[Proposal]:
+        return self.store.load(Proposal, list(ids))
+
+    def proposed_content(self, before_cycle: int) -> set[str]:
+        """Content ids of every crystal proposed in earlier cycles."""
+        rows = self.store.rows(
+            "SELECT candidate_id FROM proposals WHERE cycle < $cycle AND candidate_id IS NOT NULL",
+            {"cycle": before_cycle},
+        )
+        return {row["candidate_id"] for row in rows}
+
+    def formulas(self) -> list[str]:
+        """Charge-balanced formulas of every target system that fit a cell, simplest first."""
+        from pymatgen.core import Composition
+
+        from hullward.tools.chemistry import charge_balanced_formulas
+
+        allowed = self.campaign.oxidation_states or None
+        found: dict[str, int] = {}
+        for system in self.campaign.target_systems:
+            for counts in charge_balanced_formulas(
+                system.split("-"), MAX_FORMULA_COEFFICIENT, allowed
+            ):
+                size = int(sum(counts.values()))
+                if size <= self.campaign.max_atoms:
+                    found.setdefault(Composition(counts).reduced_formula, size)
+        return sorted(found, key=lambda formula: (found[formula], formula))
+
+    def spare_parents(self) -> list[str]:
+        """Seeds of earlier campaigns, then the reference phases nearest its own hull."""
+        return [*self.seeds, *list(self._reference_parents)[:SPARE_PARENTS]]
+
+    def parent(self, parent_id: str) -> Crystal | None:
+        """The structure behind a parent id: a seed, a reference phase or a relaxed candidate."""
+        for known in (self.seeds, self._reference_parents):
+            if parent_id in known:
+                return known[parent_id]
+        rows = self.store.rows(
+            """SELECT crystal FROM relaxations WHERE candidate_id = $id AND converged
+               ORDER BY relaxation_id LIMIT 1""",
+            {"id": parent_id},
+        )
+        return Crystal.model_validate_json(rows[0]["crystal"]) if rows else None
+
+    @cached_property
+    def seeds(self) -> dict[str, Crystal]:
+        """Short-listed structures of the earlier campaigns named in the file."""
+        found: dict[str, Crystal] = {}
+        for directory in self.campaign.seeds_from:
+            found |= read_seeds(directory)
+        return found
+
+    @cached_property
+    def _reference_parents(self) -> dict[str, Crystal]:
+        reference = self.screen.reference
+        ranked: list[tuple[float, str, Crystal]] = []
+        for system in self.campaign.target_systems:
+            hull = reference.hull(system)
+            for phase in reference.phases(system):
+                if phase.crystal is not None and phase.crystal.chemsys == system:
+                    distance = hull.distance(phase.composition, phase.energy_ev_per_atom)
+                    ranked.append(
+                        (distance.e_above_hull_ev_per_atom, phase.phase_id, phase.crystal)
+                    )
+        ranked.sort(key=lambda row: row[:2])
+        return {phase_id: crystal for _, phase_id, crystal in ranked}
+
+    @cached_property
+    def substitution(self) -> Substitution:
+        """The substitution operator, with embedded phases and seeds as templates."""
+        embedded = load_reference("embedded")
+        everything = "-".join(sorted(embedded.elements))
+        return Substitution(
+            [*embedded.library_entries(everything), *self.seeds.items()],
+            max_atoms=self.campaign.max_atoms,
+            oxidation_states=self.campaign.oxidation_states or None,
+        )
+
+    def relaxations_left(self) -> int | None:
+        """How many relaxations the budget still allows; None without such a limit."""
+        limit = self.campaign.budget.relaxations
+        if limit is None:
+            return None
+        return max(0, limit - self._spent("count(*)"))
+
+    def reason_to_stop(self, next_cycle: int) -> str:
+        """Which limit has been reached, or nothing. Checked between cycles."""
+        budget = self.campaign.budget
+        if next_cycle >= budget.cycles:
+            return f"all {budget.cycles} cycles done"
+        if self.relaxations_left() == 0:
+            return f"{budget.relaxations} relaxations done"
+        if budget.force_calls is not None and self._spent("sum(force_calls)") >= budget.force_calls:
+            return f"{budget.force_calls} force calls spent"
+        if budget.hours is not None and time.monotonic() - self.started_s > 3600 * budget.hours:
+            return f"{budget.hours:g} hours over"
+        return ""
+
+    def _spent(self, what: str) -> int:
+        (row,) = self.store.rows(f"SELECT coalesce({what}, 0)::BIGINT AS spent FROM relaxations")
+        return int(row["spent"])
+
+
+def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]:
+    """The lowest judged structures of an earlier campaign, by candidate id."""
+    with open_snapshot(directory) as connection:
+        rows = connection.execute(
+            """SELECT r.candidate_id, x.crystal FROM results r JOIN relaxations x
+               USING (relaxation_id)
+               WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
+               ORDER BY r.e_above_union_ev_per_atom, r.candidate_id LIMIT ?""",
+            [most],
+        ).fetchall()
+    return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}

@@ -1,0 +1,302 @@
+"""The command line. Heavy imports wait until a command needs them.
+
+Exit codes: 0 finished or budget reached, 2 usage or configuration, 3 something needed is missing,
+4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hullward.agents.progress import Reporter
+from hullward.models.errors import HullwardError, InputError
+
+app = typer.Typer(
+    name="hullward",
+    help="Propose crystals, relax them, measure their distance to the hull, keep every step.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="worker processes; 0 relaxes in this process")
+]
+
+
+class Stop(StrEnum):
+    """Where a screening ends."""
+
+    PARSE = "parse"
+    VALID = "valid"
+    NOVEL = "novel"
+    RELAXED = "relaxed"
+    JUDGED = "judged"
+
+
+class Form(StrEnum):
+    """How a query answers."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class CrystalFile(StrEnum):
+    """What an export writes."""
+
+    CIF = "cif"
+    POSCAR = "poscar"
+    EXTXYZ = "extxyz"
+
+
+class Which(StrEnum):
+    """Which candidates an export takes."""
+
+    SHORTLIST = "shortlist"
+    JUDGED = "judged"
+    RELAXED = "relaxed"
+
+
+def main() -> None:
+    """Entry point: turns our errors into one line and their exit code."""
+    try:
+        app()
+    except HullwardError as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+        print(f"hullward: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `hullward query … | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _show(document: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which backends answer, and the command that mends what is missing."""
+    from hullward.agents.doctor import Environment, diagnose
+    from hullward.agents.settings import read_machine
+
+    machine = read_machine()
+    findings = diagnose(
+        Environment(
+            mp_api_key_present=machine.mp_api_key_present,
+            thread_variables=machine.thread_variables,
+        )
+    )
+    marks = {True: "ok", False: "MISSING", None: "-"}
+    lines = []
+    for finding in findings:
+        lines.append(f"{marks[finding.ok]:>8}  {finding.name}: {finding.says}")
+        if finding.fix and finding.ok is not True:
+            lines.append(f"{'':>8}  fix: {finding.fix}")
+    rows = [{"name": f.name, "ok": f.ok, "says": f.says, "fix": f.fix} for f in findings]
+    _show({"findings": rows}, lines, as_json)
+
+
+@app.command()
+def run(
+    campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml")],
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="where it lives; default campaigns/NAME")
+    ] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Run a campaign to its end; run again, it goes on where it stopped."""
+    from hullward.agents.settings import read_campaign
+
+    settings = read_campaign(campaign)
+    _run(directory or Path("campaigns") / settings.name, settings, workers, as_json)
+
+
+@app.command()
+def resume(directory: Directory, workers: Workers = None, as_json: Json = False) -> None:
+    """Go on with the campaign or screening of a directory where it stopped."""
+    _run(directory, None, workers, as_json)
+
+
+def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> None:
+    from hullward.agents import campaign, screen_file
+    from hullward.agents.opening import kind_of
+
+    with Reporter(quiet=as_json) as reporter:
+        reporter.note(f"campaign directory: {directory}")
+        told = {"workers": workers, "progress": reporter, "notes": reporter.note}
+        if settings is None and kind_of(directory) == "screen":
+            paths = screen_file.screen_file(directory, None, None, **told)
+        else:
+            paths = campaign.run(directory, settings, **told)
+    _show_counts(directory, paths, as_json)
+
+
+def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
+    """The counting, and where the report is."""
+    from hullward.tools import funnel
+    from hullward.tools.store import open_snapshot
+
+    with open_snapshot(directory) as connection:
+        counting = funnel.count(connection)
+    document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
+    told = (("states", counting.states), ("funnel", counting.funnel))
+    lines = [
+        f"{name + ':':<9}" + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        for name, counts in (*told, ("rejected", counting.rejections))
+    ]
+    if paths is not None:
+        document["report"] = str(paths.html)
+        lines.append(f"report:   {paths.html}")
+    _show(document, lines, as_json)
+
+
+@app.command()
+def screen(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
+    directory: Annotated[Path, typer.Option("--dir", help="where results are kept")],
+    reference: Annotated[str, typer.Option(help="'embedded' or 'file:PATH'")] = "embedded",
+    stop_after: Annotated[Stop, typer.Option(help="the last step")] = Stop.JUDGED,
+    relax_known: Annotated[
+        bool, typer.Option("--relax-known", help="relax what matches a known phase too")
+    ] = False,
+    potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
+    fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
+    max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the proposals of a file, by the path a campaign takes, without the agent."""
+    from hullward.agents import screen_file
+
+    settings = screen_file.describe(
+        source,
+        reference=reference,
+        stop_after=stop_after.value,
+        relax_known=relax_known,
+        potential=potential,
+        protocol={"fmax_ev_per_a": fmax, "max_steps": max_steps},
+    )
+    with Reporter(quiet=as_json) as reporter:
+        paths = screen_file.screen_file(
+            directory, source, settings, workers=workers, progress=reporter, notes=reporter.note
+        )
+    _show_counts(directory, paths, as_json)
+
+
+@app.command()
+def status(directory: Directory, as_json: Json = False) -> None:
+    """Say where a campaign stands, from its last published snapshot."""
+    from hullward.tools import lock
+
+    holder = lock.holder(directory)
+    if not as_json:
+        typer.echo(f"writer:   {holder.describe() if holder else 'none'}")
+    _show_counts(directory, None, as_json)
+
+
+@app.command()
+def stop(directory: Directory) -> None:
+    """Ask the process that is writing there to finish what is in flight and stop."""
+    from hullward.tools import inbox, lock
+
+    if lock.holder(directory) is None:
+        typer.echo(f"nothing is running in {directory}")
+        return
+    inbox.send(directory, "stop", {})
+    typer.echo("asked to stop; what is in flight will finish")
+
+
+@app.command()
+def report(directory: Directory, as_json: Json = False) -> None:
+    """Write the report again, from the last published snapshot."""
+    from hullward.tools.report import write_report
+
+    _show_counts(directory, write_report(directory), as_json)
+
+
+@app.command()
+def rejudge(
+    directory: Directory,
+    reference: Annotated[str, typer.Option(help="'embedded' or 'file:PATH'")],
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Judge what is stored by another reference, without relaxing it again."""
+    from hullward.agents.opening import rejudge_directory
+
+    paths = rejudge_directory(directory, reference, workers)
+    if paths is None:
+        _show({"queued": True}, ["a run is going on there; it will judge again soon"], as_json)
+    else:
+        _show_counts(directory, paths, as_json)
+
+
+@app.command()
+def rebuild(directory: Directory, as_json: Json = False) -> None:
+    """Build the database again from the journal alone."""
+    from hullward.tools.store import rebuild as rebuild_store
+
+    path = rebuild_store(directory)
+    _show({"database": str(path)}, [f"rebuilt {path}"], as_json)
+
+
+@app.command()
+def query(
+    directory: Directory,
+    sql: Annotated[str, typer.Argument(help="one SELECT; see the views results, states, funnel")],
+    form: Annotated[Form, typer.Option("--format", help="how to answer")] = Form.TABLE,
+    out: Annotated[Path | None, typer.Option(help="write to a file; needed for parquet")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="most rows")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the last published snapshot, read-only."""
+    from hullward.tools import query as queries
+
+    form = Form.JSON if as_json else form
+    if form is Form.PARQUET and out is None:
+        raise InputError("parquet is not text: say where to write it with --out FILE.parquet")
+    answer = queries.run_query(directory, sql, limit)
+    if out is not None:
+        queries.write(answer, out, form.value)
+        typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
+    else:
+        typer.echo(queries.render(answer, form.value))
+
+
+@app.command(name="export")
+def export_(
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="folder to write to")],
+    form: Annotated[CrystalFile, typer.Option("--format")] = CrystalFile.CIF,
+    which: Annotated[Which, typer.Option(help="which candidates")] = Which.SHORTLIST,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="these candidates only")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write relaxed structures of chosen candidates as CIF, POSCAR or extxyz."""
+    from hullward.tools.export import export
+
+    paths = export(directory, out, format=form.value, ids=ids, where=which.value)
+    _show(
+        {"files": [str(p) for p in paths]}, [f"{len(paths)} structures written to {out}"], as_json
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The loop on one page: plan → propose → screen → relax → judge → record → plan …
+
+State is narrow and holds ids only; structures stay in the store. Every node can be run again
+after a kill: what it has already done is found in the store and skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from hullward.agents.bench import Bench
+from hullward.agents.ledger import read_outcomes
+from hullward.agents.opening import apply_waiting, bench_at
+from hullward.agents.operators import propose as build_proposals
+from hullward.agents.planner import make_plan
+from hullward.models.errors import RunInterruptedError
+from hullward.tools.records import CycleEnd, Plan
+
+
+@dataclass(frozen=True)
+class Where:
+    """The campaign a run belongs to; all else is found there."""
+
+    directory: str
+
+
+class Start(TypedDict):
+    """What a campaign starts from."""
+
+    campaign_id: str
+    cycle: int
+
+
+class Cycle(Start, total=False):
+    """What travels between nodes."""
+
+    plan_id: str
+    proposal_ids: list[str]
+    stop: str  # why the campaign ended; empty while it goes on
+
+
+def plan(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Decide quotas, formulas and parents from the outcomes this cycle may see."""
+    bench = bench_at(runtime.context.directory)
+    outcomes = read_outcomes(bench.store, state["cycle"], bench.campaign.metastable_ev_per_atom)
+    made = make_plan(
+        bench.campaign, state["cycle"], outcomes, bench.formulas(), bench.spare_parents()
+    )
+    bench.store.add([made])
+    return {"plan_id": made.plan_id}
+
+
+def propose(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Carry the plan out."""
+    bench = bench_at(runtime.context.directory)
+    (made,) = bench.store.load(Plan, [state["plan_id"]])
+    proposals = build_proposals(bench, made)
+    bench.store.add(proposals)
+    return {"proposal_ids": [p.proposal_id for p in proposals]}
+
+
+def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Parse, check, and label what is known or proposed before."""
+    bench = bench_at(runtime.context.directory)
+    proposals = bench.proposals(state["proposal_ids"])
+    bench.screen.check(proposals)
+    bench.screen.label(proposals)
+    return {}
+
+
+def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Relax what is new, within the budget."""
+    bench = bench_at(runtime.context.directory)
+    bench.screen.relax(bench.proposals(state["proposal_ids"]), limit=bench.relaxations_left())
+    _stop_here_if_asked(bench)
+    return {}
+
+
+def judge(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Give every converged relaxation its height over the reference."""
+    bench = bench_at(runtime.context.directory)
+    bench.screen.judge(bench.proposals(state["proposal_ids"]))
+    _stop_here_if_asked(bench)
+    return {}
+
+
+def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Recompute the campaign's own hull, close the cycle, publish, and decide whether to go on."""
+    bench = bench_at(runtime.context.directory)
+    bench.screen.judge_union()
+    apply_waiting(bench.screen)
+    bench.store.add([_cycle_end(bench, state["cycle"])])
+    bench.store.publish()
+    following = state["cycle"] + 1
+    return {"cycle": following, "stop": bench.reason_to_stop(following)}
+
+
+def after_record(state: Cycle) -> Literal["plan", "__end__"]:
+    """Another cycle, or the end."""
+    return END if state.get("stop") else "plan"
+
+
+def _stop_here_if_asked(bench: Bench) -> None:
+    if bench.screen.stopping():
+        raise RunInterruptedError("stopped on request; nothing finished is lost")
+
+
+def _cycle_end(bench: Bench, cycle: int) -> CycleEnd:
+    (row,) = bench.store.rows(
+        """SELECT count(*) AS proposed, count(*) FILTER (WHERE state = 'judged') AS judged,
+                  coalesce(sum(force_calls), 0)::BIGINT AS force_calls
+           FROM results WHERE cycle = $cycle""",
+        {"cycle": cycle},
+    )
+    return CycleEnd(campaign_id=bench.campaign.campaign_id, cycle=cycle, **row)
+
+
+def build_graph(
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
+) -> CompiledStateGraph[Cycle, Where, Start, Cycle]:
+    """The compiled graph; invoke it with Where(directory) as context."""
+    graph = StateGraph(Cycle, context_schema=Where, input_schema=Start)
+    for node in (plan, propose, screen, relax, judge, record):
+        graph.add_node(node.__name__, node)
+    graph.add_edge(START, "plan")
+    graph.add_edge("plan", "propose")
+    graph.add_edge("propose", "screen")
+    graph.add_edge("screen", "relax")
+    graph.add_edge("relax", "judge")
+    graph.add_edge("judge", "record")
+    graph.add_conditional_edges("record", after_record)
+    return graph.compile(checkpointer=checkpointer, name="campaign")

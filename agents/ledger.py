@@ -1,0 +1,81 @@
+"""What earlier cycles achieved, read from the store: the planner's memory.
+
+Feedback has a fixed lag of one cycle: cycle k is planned from results up to cycle k-2, whatever
+has finished meanwhile. Heights here are those over the fixed reference, so that what a plan saw
+does not change when later candidates lower the campaign's own hull.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hullward.tools.records import OperatorOutcome
+from hullward.tools.store import Store
+
+LAG_CYCLES = 2
+
+_REWARDED = """state = 'judged' AND novel AND covered AND len(suspicions) = 0
+    AND e_above_reference_ev_per_atom <= $threshold"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormulaOutcome:
+    """What is known of one reduced formula."""
+
+    formula: str
+    tried: int  # relaxed to a verdict
+    best_ev_per_atom: float  # lowest height over the reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentOutcome:
+    """A judged candidate that may be mutated."""
+
+    candidate_id: str
+    formula: str
+    e_above_reference_ev_per_atom: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Everything a plan is based on."""
+
+    up_to_cycle: int  # -1: nothing yet
+    operators: tuple[OperatorOutcome, ...] = ()
+    formulas: tuple[FormulaOutcome, ...] = ()
+    parents: tuple[ParentOutcome, ...] = ()  # lowest first
+
+
+def read_outcomes(store: Store, cycle: int, metastable_ev_per_atom: float) -> Outcomes:
+    """The outcomes that the plan of `cycle` may see."""
+    up_to = cycle - LAG_CYCLES
+    if up_to < 0:
+        return Outcomes(up_to_cycle=-1)
+    parameters = {"up_to": up_to}
+    operators = store.rows(
+        f"""SELECT operator, count(*) AS proposed,
+                   count(*) FILTER (WHERE state = 'judged') AS judged,
+                   count(*) FILTER (WHERE {_REWARDED}) AS rewarded,
+                   coalesce(sum(force_calls), 0)::BIGINT AS force_calls
+            FROM results WHERE cycle <= $up_to GROUP BY operator ORDER BY operator""",
+        {**parameters, "threshold": metastable_ev_per_atom},
+    )
+    formulas = store.rows(
+        """SELECT formula, count(*) AS tried, min(e_above_reference_ev_per_atom) AS best_ev_per_atom
+           FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+           GROUP BY formula ORDER BY formula""",
+        parameters,
+    )
+    parents = store.rows(
+        """SELECT candidate_id, formula, e_above_reference_ev_per_atom
+           FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+             AND duplicate_after IS NULL
+           ORDER BY e_above_reference_ev_per_atom, candidate_id""",
+        parameters,
+    )
+    return Outcomes(
+        up_to_cycle=up_to,
+        operators=tuple(OperatorOutcome(**row) for row in operators),
+        formulas=tuple(FormulaOutcome(**row) for row in formulas),
+        parents=tuple(ParentOutcome(**row) for row in parents),
+    )

@@ -1,0 +1,238 @@
+"""Opening a campaign directory: whose it is, what verdicts in it rest on, and whether all fits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hullward.agents.bench import Bench
+from hullward.agents.settings import (
+    Campaign,
+    Screening,
+    Settings,
+    parse_settings,
+    read_machine,
+)
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError, LockedError, PreflightError
+from hullward.models.potential import PotentialCard
+from hullward.models.registry import potential_card
+from hullward.tools import inbox, inputs
+from hullward.tools.records import Basis, CampaignRecord, Flaw
+from hullward.tools.reference import Reference, check_compatible, load_reference
+from hullward.tools.report import ReportPaths, write_report
+from hullward.tools.screening import Screen
+from hullward.tools.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "chgnet", "pymatgen", "ase", "numpy", "langgraph", "duckdb", "smact", "moyopy")
+
+_open: dict[str, Bench] = {}
+
+
+def bench_at(directory: str) -> Bench:
+    """The bench of a directory, opened on first use and kept until it is closed."""
+    key = str(Path(directory).resolve())
+    if key not in _open:
+        open_bench(Path(directory), command="graph")
+    return _open[key]
+
+
+def open_bench(
+    directory: Path, *, command: str, campaign: Campaign | None = None, workers: int | None = None
+) -> Bench:
+    """Open a campaign directory for writing; with `campaign` it may be a new one.
+
+    Raises InputError when the directory belongs to something else, LockedError when another
+    process writes there, PreflightError when potential and reference do not fit.
+    """
+    store = Store.open(directory, command=command, create=campaign is not None)
+    try:
+        settings = settled(store, campaign)
+        if not isinstance(settings, Campaign):
+            raise InputError(
+                f"{directory} holds the screening of {settings.name}, not a campaign; "
+                "`hullward screen` goes on with it"
+            )
+        screen = make_screen(store, settings, workers)
+    except BaseException:
+        store.close()
+        raise
+    bench = Bench(campaign=settings, store=store, screen=screen)
+    _open[str(directory.resolve())] = bench
+    return bench
+
+
+def close_bench(bench: Bench) -> None:
+    """Give the directory back."""
+    _open.pop(str(bench.store.directory.resolve()), None)
+    bench.store.close()
+
+
+def settled(store: Store, asked: Settings | None) -> Settings:
+    """The settings this directory belongs to, recorded if it is new; refuses other ones."""
+    stored = store.load(CampaignRecord)
+    if not stored:
+        if asked is None:
+            raise InputError(
+                f"{store.directory} holds no campaign; start one with `hullward run` or "
+                "`hullward screen`"
+            )
+        store.add([_record(asked)])
+        return asked
+    (record,) = stored
+    where = f"settings stored in {store.directory}"
+    kind = Campaign if record.kind == "campaign" else Screening
+    if asked is None:
+        return parse_settings(kind, record.settings, where)
+    if asked.campaign_id != record.campaign_id:
+        raise InputError(
+            f"{store.directory} belongs to another {record.kind} ({record.name!r}, with other "
+            "settings); choose another --dir, or `hullward resume` what is there"
+        )
+    return asked
+
+
+def make_screen(store: Store, settings: Settings, workers: int | None) -> Screen:
+    """The path from proposal to verdict, with the reference the verdicts there rest on."""
+    card = potential_card(settings.potential)
+    earlier = store.load(Basis)
+    spec = earlier[0].reference_spec if earlier else settings.reference
+    reference = load_reference(spec)
+    basis = make_basis(settings, card, spec, reference)
+    if isinstance(settings, Campaign):
+        _check_elements(settings, card, reference)
+    folder = settings.known_phases
+    user_phases = read_phases(folder) if folder else ()
+    store.add([basis])
+    return Screen(
+        store=store,
+        basis=basis,
+        card=card,
+        reference=reference,
+        limits=settings.limits(),
+        user_phases=user_phases,
+        workers=read_machine().workers_for(workers, settings.workers),
+        relax_known=settings.relax_known,
+        breaker_failures=settings.breaker_failures,
+    )
+
+
+def apply_waiting(screen: Screen) -> list[str]:
+    """Carry out the commands left in the inbox; returns what was done, a line each."""
+    done = []
+    for command in inbox.drain(screen.store.directory):
+        if command.kind == "rejudge":
+            spec = str(command.payload["reference"])
+            rejudge(screen, spec)
+            done.append(f"judged again by {spec}")
+            inbox.acknowledge(command)
+    return done
+
+
+def kind_of(directory: Path) -> str:
+    """'campaign' or 'screen'; raises InputError where there is neither."""
+    with Store.open(directory, command="look") as store:
+        records = store.load(CampaignRecord)
+    return records[0].kind if records else "campaign"
+
+
+def rejudge_directory(directory: Path, spec: str, workers: int | None) -> ReportPaths | None:
+    """Judge a directory again and report; None when its writer was asked to do it instead."""
+    reference = load_reference(spec)
+    try:
+        store = Store.open(directory, command="rejudge")
+    except LockedError:
+        inbox.send(directory, "rejudge", {"reference": spec})
+        return None
+    with store:
+        screen = make_screen(store, settled(store, None), workers)
+        check_compatible(reference, screen.card, screen.basis.protocol)
+        apply_waiting(screen)
+        rejudge(screen, spec)
+        store.publish()
+        return write_report(directory)
+
+
+def rejudge(screen: Screen, spec: str) -> None:
+    """Judge what is stored by another reference; raises PreflightError where it does not fit."""
+    reference = load_reference(spec)
+    check_compatible(reference, screen.card, screen.basis.protocol)
+    basis = screen.basis.model_copy(update=_reference_fields(spec, reference))
+    screen.rejudge(basis, reference)
+
+
+def _record(settings: Settings) -> CampaignRecord:
+    return CampaignRecord(
+        campaign_id=settings.campaign_id,
+        kind="campaign" if isinstance(settings, Campaign) else "screen",
+        name=settings.name,
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json"),
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything a result depends on, and a hash of our own source."""
+    found = {"python": platform.python_version(), "hullward": version("hullward")}
+    found |= {name: version(name) for name in PACKAGES}
+    digest = hashlib.sha256()
+    for room in ("models", "tools", "agents"):
+        for path in sorted((ROOT / room).glob("*.py")):
+            digest.update(path.read_bytes())
+    return {**found, "source": digest.hexdigest()[:16]}
+
+
+def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Reference) -> Basis:
+    """What verdicts rest on; raises PreflightError where potential and reference do not fit."""
+    check_compatible(reference, card, settings.protocol)
+    return Basis(
+        campaign_id=settings.campaign_id,
+        potential=card.name,
+        potential_sha256=card.weights_sha256,
+        energy_scheme=card.energy_scheme,
+        protocol=settings.protocol,
+        metastable_ev_per_atom=settings.metastable_ev_per_atom,
+        **_reference_fields(spec, reference),
+    )
+
+
+def _reference_fields(spec: str, reference: Reference) -> dict[str, Any]:
+    return {
+        "reference_spec": spec,
+        "reference_id": reference.reference_id,
+        "reference_version": reference.version,
+        "reference_kind": reference.kind,
+        "reference_statement": reference.statement,
+    }
+
+
+def _check_elements(campaign: Campaign, card: PotentialCard, reference: Reference) -> None:
+    wanted = {e for palette in campaign.palettes for e in palette}
+    if missing := sorted(wanted - card.elements):
+        raise PreflightError(
+            f"potential {card.name} has no parameters for {', '.join(missing)}; "
+            "exclude these elements or choose another potential"
+        )
+    if missing := reference.missing_elements(frozenset(wanted)):
+        raise PreflightError(
+            f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}: nothing "
+            "there could be judged. Exclude these elements or choose another `reference`"
+        )
+
+
+def read_phases(folder: Path) -> list[tuple[str, Crystal]]:
+    """The user's own CIFs as (id, crystal). Raises InputError naming a file that does not parse."""
+    if not folder.is_dir():
+        raise InputError(f"known_phases: {folder} is not a folder of CIF files")
+    phases = []
+    for item in inputs.read_inputs(folder):
+        crystal = inputs.parse_raw(item.raw, item.format)
+        if isinstance(crystal, Flaw):
+            raise InputError(f"known phase {item.source}: {crystal.reason}: {crystal.detail}")
+        phases.append((f"user:{item.source}", crystal))
+    return phases

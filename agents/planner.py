@@ -1,0 +1,119 @@
+"""The planner: a simple policy that reads stored outcomes. No language model is involved.
+
+Operators share a cycle's proposals in proportion to their expected reward per proposal, a Beta
+posterior with prior mean 1/4, and none falls below a floor, so that every operator keeps being
+measured. A reward is a novel candidate within the metastable threshold of a hull that covers it.
+
+Formulas are tried in order of promise: the best height seen so far, or an optimistic guess for a
+formula never tried, plus a charge for every try already spent. Parents are the lowest candidates,
+at most two of a formula.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hullward.agents.ledger import Outcomes
+from hullward.agents.settings import Campaign
+from hullward.tools.records import Plan, stable_id
+
+PRIOR_REWARDS, PRIOR_MISSES = 1.0, 3.0
+FLOOR = 0.15  # share of an equal split that no operator falls below
+UNTRIED_EV_PER_ATOM = 0.05  # assumed height of a formula never tried
+TRY_CHARGE_EV_PER_ATOM = 0.01  # added for every try
+MAX_PARENTS = 12
+PARENTS_PER_FORMULA = 2
+
+
+def make_plan(
+    campaign: Campaign,
+    cycle: int,
+    outcomes: Outcomes,
+    formulas: Sequence[str],
+    spare_parents: Sequence[str],
+) -> Plan:
+    """Decide what one cycle proposes.
+
+    formulas: every formula the campaign may aim at, simplest first.
+    spare_parents: ids of reference phases or seeds, used while there are few candidates.
+    """
+    quotas = _quotas(campaign, outcomes)
+    ordered = _formulas(formulas, outcomes)
+    parents = _parents(outcomes, spare_parents)
+    reasons = _reasons(outcomes, quotas, ordered, parents)
+    content = [campaign.campaign_id, cycle, quotas, parents, ordered, outcomes.up_to_cycle]
+    return Plan(
+        plan_id=stable_id("plan", *content),
+        campaign_id=campaign.campaign_id,
+        cycle=cycle,
+        quotas=quotas,
+        parents=parents,
+        formulas=ordered,
+        outcomes=outcomes.operators,
+        results_up_to_cycle=outcomes.up_to_cycle,
+        reasons=reasons,
+    )
+
+
+def _expected_reward(rewarded: int, proposed: int) -> float:
+    """Posterior mean of the reward per proposal."""
+    return (rewarded + PRIOR_REWARDS) / (proposed + PRIOR_REWARDS + PRIOR_MISSES)
+
+
+def _quotas(campaign: Campaign, outcomes: Outcomes) -> dict[str, int]:
+    """Proposals for each operator, summing to the cycle's budget (largest remainder)."""
+    total = campaign.budget.proposals_per_cycle
+    seen = {o.operator: (o.rewarded, o.proposed) for o in outcomes.operators}
+    expected = {name: _expected_reward(*seen.get(name, (0, 0))) for name in campaign.operators}
+    floor = FLOOR / len(expected)
+    scale = (1 - FLOOR) / sum(expected.values())
+    shares = {name: total * (floor + scale * value) for name, value in expected.items()}
+    quotas = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (quotas[name] - shares[name], name))
+    for name in by_remainder[: total - sum(quotas.values())]:
+        quotas[name] += 1
+    return quotas
+
+
+def _formulas(formulas: Sequence[str], outcomes: Outcomes) -> tuple[str, ...]:
+    """All target formulas, most promising first."""
+    seen = {f.formula: f for f in outcomes.formulas}
+
+    def promise(position: int) -> tuple[float, int]:
+        known = seen.get(formulas[position])
+        if known is None:
+            return UNTRIED_EV_PER_ATOM, position
+        return known.best_ev_per_atom + TRY_CHARGE_EV_PER_ATOM * known.tried, position
+
+    return tuple(formulas[i] for i in sorted(range(len(formulas)), key=promise))
+
+
+def _parents(outcomes: Outcomes, spare: Sequence[str]) -> tuple[str, ...]:
+    """The lowest candidates, few of each formula, then the spares."""
+    chosen: list[str] = []
+    used: Counter[str] = Counter()
+    for parent in outcomes.parents:
+        if used[parent.formula] < PARENTS_PER_FORMULA:
+            used[parent.formula] += 1
+            chosen.append(parent.candidate_id)
+    chosen += [p for p in spare if p not in chosen]
+    return tuple(chosen[:MAX_PARENTS])
+
+
+def _reasons(
+    outcomes: Outcomes, quotas: dict[str, int], formulas: Sequence[str], parents: Sequence[str]
+) -> tuple[str, ...]:
+    """The plan in words, for the report."""
+    split = ", ".join(f"{n} {name}" for name, n in quotas.items())
+    first = ", ".join(formulas[:5]) or "none"
+    if outcomes.up_to_cycle < 0:
+        basis = "No results may be seen yet: an equal split."
+    else:
+        seen = ", ".join(f"{o.operator} {o.rewarded} of {o.proposed}" for o in outcomes.operators)
+        basis = f"Rewards up to cycle {outcomes.up_to_cycle}: {seen or 'none'}."
+    return (
+        basis,
+        f"Proposals: {split}.",
+        f"Formulas first tried: {first}; {len(parents)} parents.",
+    )

@@ -1,0 +1,122 @@
+"""Screening a file: somebody else's proposals through the same path, without the agent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from hullward.agents.campaign import Stopper
+from hullward.agents.opening import apply_waiting, make_screen, settled
+from hullward.agents.settings import Screening, StopAfter
+from hullward.models.errors import InputError, RunInterruptedError
+from hullward.tools import inputs
+from hullward.tools.records import Proposal, stable_id
+from hullward.tools.report import ReportPaths, write_report
+from hullward.tools.screening import Screen
+from hullward.tools.store import Store
+
+STEPS: tuple[StopAfter, ...] = ("parse", "valid", "novel", "relaxed", "judged")
+CHUNK = 500  # structures relaxed and judged before the next ones
+
+
+def describe(path: Path, **settings: object) -> Screening:
+    """Settings of a screening of one file or folder, named by its content."""
+    if not path.exists():
+        raise InputError(f"input {path} does not exist")
+    return Screening.model_validate(
+        {
+            "name": path.stem.lower(),
+            "input_name": path.name,
+            "input_sha256": _content_sha256(path),
+            **settings,
+        }
+    )
+
+
+def _content_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def screen_file(
+    directory: Path,
+    path: Path | None,
+    settings: Screening | None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    notes: Callable[[str], None] = lambda line: None,
+) -> ReportPaths:
+    """Judge every proposal of a file; run again, it goes on where it stopped.
+
+    path and settings None: go on with the screening that is in the directory.
+    Raises RunInterruptedError when stopped on request, with everything finished stored.
+    """
+    with Store.open(directory, command="screen", create=settings is not None) as store:
+        for line in store.notes:
+            notes(line)
+        there = settled(store, settings)
+        if not isinstance(there, Screening):
+            raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
+        screen = make_screen(store, there, workers)
+        screen.relax_known = (settings or there).relax_known
+        stopper = Stopper(directory)
+        screen.progress, screen.stopping = progress, stopper
+        if path is not None:
+            store.add(_proposals(path, there))
+        with stopper.listening():
+            _steps(screen, (settings or there).stop_after)
+        apply_waiting(screen)
+        store.publish()
+        paths = write_report(directory)
+        if stopper.asked:
+            raise RunInterruptedError(
+                f"stopped on {stopper.asked}; run the same command again to go on; "
+                f"report so far: {paths.html}"
+            )
+        return paths
+
+
+def _steps(screen: Screen, last: StopAfter) -> None:
+    """The path up to and including `last`, in chunks once it gets expensive."""
+    wanted = STEPS[: STEPS.index(last) + 1]
+    proposals = screen.store.load(Proposal)
+    screen.check(proposals, parse_only=last == "parse")
+    if "novel" in wanted:
+        screen.label(proposals)
+    if "relaxed" not in wanted:
+        return
+    for start in range(0, len(proposals), CHUNK):
+        chunk = proposals[start : start + CHUNK]
+        screen.relax(chunk)
+        if "judged" in wanted and not screen.stopping():
+            screen.judge(chunk)
+        screen.store.publish()
+        if screen.stopping():
+            return
+    if "judged" in wanted:
+        screen.judge_union()
+
+
+def _proposals(path: Path, settings: Screening) -> list[Proposal]:
+    request_id = stable_id("q", settings.campaign_id, settings.input_sha256)
+    return [
+        Proposal(
+            proposal_id=stable_id("x", request_id, index),
+            request_id=request_id,
+            campaign_id=settings.campaign_id,
+            cycle=0,
+            index=index,
+            operator="external",
+            seed=settings.seed,
+            raw=item.raw,
+            format=item.format,
+            source=item.source,
+            target_formula=item.target_formula,
+        )
+        for index, item in enumerate(inputs.read_inputs(path))
+    ]

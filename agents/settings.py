@@ -1,0 +1,267 @@
+"""What the user asks for: the campaign file, and what the environment says about the machine.
+
+Precedence: command line, then environment (HULLWARD_…), then campaign file, then default.
+This is the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hullward.models.errors import InputError
+from hullward.tools.records import Protocol, stable_id
+from hullward.tools.validate import Limits
+
+OperatorName = Literal["substitution", "perturbation", "swap"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Budget(_Strict):
+    """When to stop; the first limit reached wins. Counts come first: they can be repeated."""
+
+    cycles: int = Field(default=4, gt=0)
+    proposals_per_cycle: int = Field(default=40, gt=0)
+    relaxations: int | None = Field(default=None, gt=0)
+    force_calls: int | None = Field(default=None, gt=0, description="checked between cycles")
+    hours: float | None = Field(default=None, gt=0, description="wall time; not repeatable")
+
+
+class Settings(_Strict):
+    """What judging needs, whoever proposes."""
+
+    name: str
+    potential: str = "chgnet-0.3.0"
+    reference: str = "embedded"
+    protocol: Protocol = Protocol()
+    metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
+    known_phases: Path | None = Field(default=None, description="a folder of your own CIFs")
+    relax_known: bool = Field(default=False, description="relax what matches a known phase too")
+    breaker_failures: int = Field(default=25, gt=0, description="failures in a row that end a run")
+    max_atoms: int = Field(default=200, ge=1, le=500)
+    seed: int = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=0, description="default: one a core")
+
+    @property
+    def campaign_id(self) -> str:
+        """Equal for equal settings; what changes no result does not count."""
+        aside = {"workers", "goal", "stop_after", "breaker_failures"}
+        return stable_id("k", self.model_dump(mode="json", exclude=aside))
+
+    def limits(self) -> Limits:
+        """The hard checks' limits."""
+        return Limits(max_atoms=self.max_atoms)
+
+
+StopAfter = Literal["parse", "valid", "novel", "relaxed", "judged"]
+
+
+class Screening(Settings):
+    """Proposals read from a file, judged without the agent."""
+
+    input_name: str
+    input_sha256: str
+    stop_after: StopAfter = "judged"
+
+
+class Campaign(Settings):
+    """One goal, pursued over many cycles."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
+    goal: str = ""
+    systems: tuple[str, ...] = Field(default=(), description="chemical systems, e.g. Li-Mn-O")
+    elements: tuple[str, ...] = Field(default=(), description="a palette, instead of systems")
+    exclude_elements: tuple[str, ...] = ()
+    oxidation_states: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    require_charge_balance: bool = False
+    min_elements: int = Field(default=2, ge=1)
+    max_elements: int = Field(default=3, ge=1, le=9)
+    min_atoms: int = Field(default=1, ge=1)
+    max_atoms: int = Field(default=24, ge=1, le=200)
+    seeds_from: tuple[Path, ...] = Field(default=(), description="earlier campaign directories")
+    operators: tuple[OperatorName, ...] = ("substitution", "perturbation", "swap")
+    budget: Budget = Budget()
+
+    @field_validator("systems")
+    @classmethod
+    def _systems_are_element_lists(cls, systems: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("-".join(sorted(_elements(system.split("-")))) for system in systems)
+
+    @field_validator("elements", "exclude_elements")
+    @classmethod
+    def _elements_are_real(cls, elements: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_elements(elements))
+
+    @field_validator("oxidation_states")
+    @classmethod
+    def _states_of_real_elements(
+        cls, states: dict[str, tuple[int, ...]]
+    ) -> dict[str, tuple[int, ...]]:
+        _elements(states)
+        return states
+
+    @field_validator("operators")
+    @classmethod
+    def _each_operator_once(cls, operators: tuple[OperatorName, ...]) -> tuple[OperatorName, ...]:
+        if not operators or len(set(operators)) != len(operators):
+            raise ValueError(f"name each operator once, of: {', '.join(get_args(OperatorName))}")
+        return operators
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Campaign:
+        if bool(self.systems) == bool(self.elements):
+            raise ValueError("give either `systems` or `elements` (a palette), one of the two")
+        if self.max_elements < self.min_elements:
+            raise ValueError(f"max_elements {self.max_elements} < min_elements {self.min_elements}")
+        if self.max_atoms < max(self.min_atoms, self.min_elements):
+            raise ValueError(f"max_atoms {self.max_atoms} leaves no room for a candidate")
+        if clash := set(self.exclude_elements) & {e for s in self.systems for e in s.split("-")}:
+            raise ValueError(f"{', '.join(sorted(clash))} both asked for and excluded")
+        if not self.target_systems:
+            raise ValueError("no chemical system is left with these elements and limits")
+        return self
+
+    @property
+    def palettes(self) -> tuple[tuple[str, ...], ...]:
+        """The element sets that proposals may draw from."""
+        if self.systems:
+            return tuple(tuple(system.split("-")) for system in self.systems)
+        return (tuple(sorted(set(self.elements) - set(self.exclude_elements))),)
+
+    @property
+    def target_systems(self) -> tuple[str, ...]:
+        """Every chemical system inside the palettes with an allowed number of elements."""
+        from itertools import combinations
+
+        found: dict[str, None] = {}
+        for palette in self.palettes:
+            for size in range(min(self.max_elements, len(palette)), self.min_elements - 1, -1):
+                for members in combinations(sorted(palette), size):
+                    found["-".join(members)] = None
+        return tuple(found)
+
+    def limits(self) -> Limits:
+        """The hard checks' limits, narrowed to what the campaign asks for."""
+        return Limits(
+            max_atoms=self.max_atoms,
+            min_atoms=self.min_atoms,
+            min_elements=self.min_elements,
+            max_elements=self.max_elements,
+            allowed_elements=frozenset(e for palette in self.palettes for e in palette),
+            require_charge_balance=self.require_charge_balance,
+            allowed_oxidation_states=self.oxidation_states or None,
+        )
+
+
+def _elements(symbols: Any) -> list[str]:
+    """The symbols, checked; raises ValueError naming the nearest real element."""
+    from pymatgen.core import Element
+
+    real = [e.symbol for e in Element]
+    for symbol in symbols:
+        if symbol not in real:
+            near = difflib.get_close_matches(str(symbol).capitalize(), real, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{symbol!r} is not an element{hint}")
+    return list(symbols)
+
+
+class Machine(BaseSettings):
+    """What the environment says. Keys are secrets: nothing here prints them."""
+
+    model_config = SettingsConfigDict(env_prefix="HULLWARD_", extra="ignore", frozen=True)
+
+    workers: Annotated[int | None, Field(ge=0)] = None
+
+    @property
+    def mp_api_key_present(self) -> bool:
+        """Whether a Materials Project key is set; pymatgen's own setting counts too."""
+        if os.environ.get("MP_API_KEY") or os.environ.get("PMG_MAPI_KEY"):
+            return True
+        from pymatgen.core import SETTINGS
+
+        return bool(SETTINGS.get("PMG_MAPI_KEY"))
+
+    @property
+    def thread_variables(self) -> dict[str, str | None]:
+        """The thread limits a numerical library would obey."""
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        return {name: os.environ.get(name) for name in names}
+
+    def workers_for(self, asked: int | None, campaign: int | None) -> int:
+        """Worker processes: command line, environment, campaign file, else one a usable core."""
+        for choice in (asked, self.workers, campaign):
+            if choice is not None:
+                return choice
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def read_machine() -> Machine:
+    """The environment, read now. Raises InputError for a HULLWARD_ variable that makes no sense."""
+    try:
+        return Machine()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "HULLWARD_" + "_".join(str(x) for x in first["loc"]).upper()
+        raise InputError(f"environment variable {name}: {first['msg']}") from error
+
+
+def read_campaign(path: Path) -> Campaign:
+    """Read and check a campaign file. Raises InputError: what, where and how to fix it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"campaign file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"campaign file {path} cannot be read: {error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected `key: value` lines, found {type(data).__name__}")
+    for key in ("known_phases", "seeds_from"):  # relative to the campaign file
+        if isinstance(data.get(key), str):
+            data[key] = str(path.parent / data[key])
+        elif isinstance(data.get(key), list):
+            data[key] = [str(path.parent / str(p)) for p in data[key]]
+    return parse_settings(Campaign, data, str(path))
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(kind: type[S], data: dict[str, Any], where: str) -> S:
+    """Check settings; `where` names them in the message. Raises InputError."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(first, kind) for first in error.errors()]
+        raise InputError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    """One pydantic error in one line, with the nearest valid key for an unknown one."""
+    location = [str(part) for part in error["loc"]]
+    for part in location[:-1]:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], list(model.model_fields), n=1, cutoff=0.3)
+        valid = f"did you mean `{near[0]}`?" if near else f"valid: {', '.join(model.model_fields)}"
+        return f"unknown key `{key}`; {valid}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    found = f" (found {error['input']!r})" if key and not isinstance(error["input"], dict) else ""
+    return f"`{key}`: {message}{found}" if key else message

@@ -1,0 +1,195 @@
+"""Ionic substitution into known structure types, likeliest replacement first.
+
+Likelihoods are the mined probabilities that one ion replaces another (Hautier et al.,
+10.1021/ic102031h), as pymatgen ships them. Where an ion of a type has no known charge, as in
+metals, the pair gets the table's floor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.tools.chemistry import States, charge_balance
+from hullward.tools.mutation import Constructed
+from hullward.tools.prototypes import decorate, library
+
+PER_TURN = 2  # structures of a formula before the next formula has its turn
+
+
+class Substitution:
+    """Structures of given formulas, made once each and kept.
+
+    templates: known structures as (id, crystal), used beside the prototype library.
+    """
+
+    def __init__(
+        self,
+        templates: Sequence[tuple[str, Crystal]],
+        *,
+        max_atoms: int,
+        oxidation_states: States | None = None,
+    ) -> None:
+        self._templates = templates
+        self._max_atoms = max_atoms
+        self._allowed = oxidation_states
+        self._made: dict[str, list[Constructed]] = {}
+
+    def propose(self, formulas: Sequence[str]) -> Iterator[Constructed]:
+        """A few structures of each formula in turn, likeliest first within a formula."""
+        turn = 0
+        left = list(formulas)
+        while left:
+            start = PER_TURN * turn
+            for formula in list(left):
+                taken = self._ranked(formula)[start : start + PER_TURN]
+                if len(taken) < PER_TURN:
+                    left.remove(formula)
+                yield from taken
+            turn += 1
+
+    def _ranked(self, formula: str) -> list[Constructed]:
+        if formula not in self._made:
+            found = [
+                *_from_prototypes(formula, self._max_atoms, self._allowed),
+                *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
+            ]
+            found.sort(key=lambda pair: (-pair[0], pair[1].crystal.n_atoms))  # stable
+            self._made[formula] = [built for _, built in found]
+        return self._made[formula]
+
+
+def _from_prototypes(
+    formula: str, max_atoms: int, allowed: States | None
+) -> Iterator[tuple[float, Constructed]]:
+    from pymatgen.core import Composition
+
+    amounts = Composition(formula).get_el_amt_dict()
+    charges = _charges(amounts, allowed)
+    for made in decorate(list(amounts), [formula], max_atoms, allowed=allowed):
+        old = _prototype_charges(made.prototype_id)
+        pairs = [(label.rsplit("-", 1)[0], new) for label, new in made.assignment]
+        score = _likelihood([((a, old.get(a)), (b, charges.get(b))) for a, b in pairs])
+        note = ", ".join(f"{a} to {b}" for a, b in sorted(set(pairs)))
+        yield (
+            score,
+            Constructed(
+                crystal=made.crystal,
+                parents=(f"prototype:{made.prototype_id}",),
+                note=f"{made.prototype_id}: {note}",
+                target_formula=formula,
+            ),
+        )
+
+
+def _from_templates(
+    formula: str,
+    templates: Sequence[tuple[str, Crystal]],
+    max_atoms: int,
+    allowed: States | None,
+) -> Iterator[tuple[float, Constructed]]:
+    """Known structures of other compounds with the same stoichiometry, ions exchanged."""
+    from pymatgen.core import Composition
+
+    target = {el: int(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+    charges = _charges(target, allowed)
+    for template_id, crystal in templates:
+        if crystal.n_atoms > max_atoms or set(crystal.species) == set(target):
+            continue
+        counts = Counter(crystal.species)
+        divisor = math.gcd(*counts.values())
+        own = {el: n // divisor for el, n in counts.items()}
+        if sorted(own.values()) != sorted(target.values()):
+            continue
+        old = _charges(own, None)
+        for mapping in _mappings(own, target):
+            score = _likelihood([((a, old.get(a)), (b, charges.get(b))) for a, b in mapping])
+            changed = ", ".join(f"{a} to {b}" for a, b in mapping if a != b)
+            yield (
+                score,
+                Constructed(
+                    crystal=_exchanged(crystal, dict(mapping)),
+                    parents=(template_id,),
+                    note=changed,
+                    target_formula=formula,
+                ),
+            )
+
+
+def _mappings(
+    own: Mapping[str, int], target: Mapping[str, int]
+) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Every way to name the template's elements anew that gives the target's formula."""
+    names = sorted(own)
+    for chosen in itertools.permutations(sorted(target)):
+        if all(own[a] == target[b] for a, b in zip(names, chosen, strict=True)):
+            yield tuple(zip(names, chosen, strict=True))
+
+
+def _exchanged(crystal: Crystal, mapping: Mapping[str, str]) -> Crystal:
+    """The template with new elements, scaled by the ratio of the summed ionic volumes."""
+    species = [mapping[s] for s in crystal.species]
+    cube = sum(_radius(s) ** 3 for s in species) / sum(_radius(s) ** 3 for s in crystal.species)
+    return Crystal.from_arrays(
+        np.array(crystal.lattice) * cube ** (1 / 3), species, crystal.frac_coords
+    )
+
+
+@cache
+def _radius(symbol: str) -> float:
+    """Å: mean ionic radius where there is one, else atomic."""
+    from pymatgen.core import Element
+
+    return float(Element(symbol).average_ionic_radius or Element(symbol).atomic_radius or 1.5)
+
+
+def _charges(amounts: Mapping[str, float], allowed: States | None) -> Mapping[str, float]:
+    return charge_balance(amounts, allowed).states
+
+
+@cache
+def _prototype_charges(prototype_id: str) -> Mapping[str, float]:
+    species = {p.prototype_id: p.species for p in library()}[prototype_id]
+    return _charges(Counter(species), None)
+
+
+Ion = tuple[str, float | None]
+
+
+def _likelihood(pairs: Sequence[tuple[Ion, Ion]]) -> float:
+    """Mean log probability of the replacements."""
+    return sum(math.log(_probability(old, new)) for old, new in pairs) / len(pairs)
+
+
+@cache
+def _probability(old: Ion, new: Ion) -> float:
+    table = _table()
+    floor = math.exp(table.alpha)
+    if old[1] is None or new[1] is None:
+        return 1.0 if old[0] == new[0] else floor
+    first, second = (_species(symbol, charge) for symbol, charge in (old, new))
+    if first not in table.species or second not in table.species:
+        return 1.0 if first == second else floor
+    return float(table.cond_prob(first, second))
+
+
+def _species(symbol: str, charge: float | None) -> Any:
+    from pymatgen.core import Species
+
+    return Species(symbol, round(charge or 0))
+
+
+@cache
+def _table() -> Any:
+    from pymatgen.analysis.structure_prediction.substitution_probability import (
+        SubstitutionProbability,
+    )
+
+    return SubstitutionProbability()
