@@ -1,0 +1,295 @@
+"""The report says what the store says, in one file that loads nothing and runs nothing."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools import records as r
+from hullward.tools.report import markdown_text, write_report
+from hullward.tools.report_records import Report
+from hullward.tools.report_words import mev
+from hullward.tools.shortlist import shortlist
+from hullward.tools.store import Store, open_snapshot
+
+K = "k-1"
+ATTACK = (
+    "<script>alert(1)</script><img src=http://evil.test/x onerror=alert(2)>`|[a](http://evil.test)"
+)
+REFERENCE = {"reference_id": "embedded-li-mn-o", "reference_version": "5e1f" * 8}
+ROCKSALT = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0),
+            (0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)]  # fmt: skip
+BASIS = r.Basis(
+    campaign_id=K,
+    potential="chgnet-0.3.0",
+    potential_sha256="ab" * 32,
+    energy_scheme="mp2020-corrected",
+    protocol=r.Protocol(),
+    reference_spec="embedded",
+    **REFERENCE,
+    reference_kind="embedded",
+    reference_statement="All known Li-Mn-O phases of 12 prototypes.",
+    metastable_ev_per_atom=0.1,
+)
+
+
+def campaign(**changes):
+    values = {"campaign_id": K, "kind": "campaign", "name": "li-mn-o", "seed": 7}
+    settings = {"systems": ["Li-Mn-O"], "budget": {"cycles": 2}}
+    return r.CampaignRecord(**values, settings=settings, versions={"hullward": "0.1.0"}).model_copy(
+        update=changes
+    )
+
+
+def crystal(metals, a):
+    return Crystal.from_parameters((a, a, a), (90, 90, 90), [*metals, *"OOOO"], ROCKSALT)
+
+
+def proposal(i, words="{}"):
+    return r.Proposal(
+        proposal_id=f"q-{i}", request_id="req", campaign_id=K, cycle=i % 2, index=i,
+        operator="perturbation" if i % 3 else "substitution", parents=("c-parent",), seed=7,
+        raw=words, prompt=words, model=words if i == 0 else None, format="crystal_json",
+    )  # fmt: skip
+
+
+def candidate(i, made):
+    return r.Candidate(
+        proposal_id=f"q-{i}", candidate_id=made.content_id, crystal=made, formula=made.formula,
+        chemsys=made.chemsys, n_atoms=made.n_atoms, volume_per_atom_a3=made.volume_per_atom_a3,
+        min_distance_a=2.0, space_group=225, charge_balanced=True, charge_note="Li+ Mn3+ O2-",
+    )  # fmt: skip
+
+
+def relaxation(made, **changes):
+    relaxed = Crystal.from_arrays([[1.01 * x for x in v] for v in made.lattice],
+                                  made.species, made.frac_coords)  # fmt: skip
+    base = r.Relaxation(
+        relaxation_id=r.Relaxation.make_id(made.content_id, BASIS.potential_sha256, r.Protocol()),
+        candidate_id=made.content_id, potential=BASIS.potential,
+        potential_sha256=BASIS.potential_sha256, energy_scheme=BASIS.energy_scheme,
+        protocol=r.Protocol(), converged=True, energy_ev_per_atom=-6.5,
+        initial_energy_ev_per_atom=-6.4, residual_force_ev_per_a=0.03, residual_stress_gpa=0.1,
+        steps=30, force_calls=31, cpu_s=2.0, crystal=relaxed, volume_ratio=1.03,
+        volume_per_atom_a3=relaxed.volume_per_atom_a3, space_group_loose=225, space_group_tight=1,
+    )  # fmt: skip
+    return base.model_copy(update=changes)
+
+
+def verdicts(relaxed, over_reference, over_union, label, **changes):
+    products = (
+        r.Product(phase_id="e-mno", formula="MnO", fraction=0.5),
+        r.Product(phase_id="e-li2o", formula="Li2O", fraction=0.5),
+    )
+    base = {
+        **REFERENCE, "relaxation_id": relaxed.relaxation_id, "decomposition": products,
+        "label": label, "covered": True, "coverage_note": "complete", **changes,
+        "typical_error_ev_per_atom": 0.063,
+    }  # fmt: skip
+    return [
+        r.Verdict(**base, height="reference", e_above_hull_ev_per_atom=over_reference),
+        r.Verdict(**base, height="union", e_above_hull_ev_per_atom=over_union),
+    ]
+
+
+def every_outcome(words="{}"):
+    """Records of a small campaign in which everything happens once."""
+    made = [crystal(("Li", "Mn") * 2, 4.0 + 0.05 * i) for i in range(14)]
+    made[6] = crystal(("Li", "Li", "Li", "Mn"), 4.2)
+    yield campaign(settings={"systems": ["Li-Mn-O"], "goal": words, "budget": {"cycles": 2}})
+    yield BASIS
+    for cycle in (0, 1):
+        yield r.Plan(
+            plan_id=f"plan-{cycle}", campaign_id=K, cycle=cycle, quotas={"substitution": 7},
+            parents=(), formulas=(), outcomes=(), results_up_to_cycle=cycle - 1, reasons=(words,),
+        )  # fmt: skip
+    yield from (proposal(i, words) for i in range(14))
+    yield r.Rejection(proposal_id="q-0", stage="parse", reason="bad_angles", detail=words)
+    yield r.Rejection(proposal_id="q-1", stage="check", reason="atoms_too_close", detail="0.4 Å")
+    yield from (candidate(i, made[i]) for i in range(2, 14))
+    yield r.Label(proposal_id="q-2", moment="before", kind="duplicate",
+                  match_id=made[3].content_id, rms_a=0.01)  # fmt: skip
+    yield r.Label(proposal_id="q-3", moment="before", kind="known", match_id="e-lmo", rms_a=0.0)
+    relaxed = {i: relaxation(made[i]) for i in range(4, 13)}
+    relaxed[4] = relaxation(made[4], converged=False, failure=r.Reason.EXPLODED, detail=words)
+    relaxed[5] = relaxation(made[5], converged=False, failure=r.Reason.STEP_LIMIT)
+    yield from relaxed.values()
+    yield from verdicts(relaxed[6], 0.04, 0.04, "metastable")
+    yield from verdicts(relaxed[7], -0.012, 0.0, "stable")
+    yield from verdicts(relaxed[8], 0.3, 0.31, "unstable")
+    yield from verdicts(relaxed[9], 0.0, 0.001, "metastable", rediscovered="e-lmo")
+    yield from verdicts(relaxed[10], -0.4, 0.0, "stable", suspicions=("far_below_hull",),
+                        second_look="pending")  # fmt: skip
+    yield from verdicts(relaxed[11], -0.02, 0.0, "below_reference", covered=False)
+    yield r.CycleEnd(campaign_id=K, cycle=0, proposed=7, judged=3, force_calls=100)
+    yield r.RunEnd(campaign_id=K, number=0, reason="budget", detail="2 cycles done")
+
+
+def publish(directory, records):
+    with Store.open(directory, command="test", create=True) as store:
+        store.add(records)
+        store.publish()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return publish(tmp_path_factory.mktemp("campaign") / "run", list(every_outcome()))
+
+
+@pytest.fixture(scope="module")
+def written(directory):
+    return write_report(directory)
+
+
+class Page(HTMLParser):
+    """Everything of a page that could load, run or hide something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def assert_inert(html):
+    page = Page(html)
+    assert not set(page.tags) & {"script", "iframe", "object", "embed", "link", "img", "base"}
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    addresses = [v for k, v in page.attributes if k in {"src", "href", "xlink:href", "action"}]
+    assert [a for a in addresses if not a.startswith(("#", "data:text/plain;base64,"))] == []
+    assert not re.findall(r"url\((?!#)", html)
+    assert "@import" not in html
+    return page
+
+
+def test_states_of_every_format_sum_to_what_was_proposed(written, directory):
+    report = json.loads(written.json.read_text())
+    assert sum(report["states"].values()) == report["funnel"]["proposed"] == 14
+    assert {state for state, n in report["states"].items() if n == 1} == {
+        "rejected_parse", "rejected_check", "duplicate", "known", "failed", "unconverged",
+        "pending", "hull_pending",
+    }  # fmt: skip
+    assert report["states"]["judged"] == 6
+    assert "| **proposed** | **14** |" in written.markdown.read_text()
+    assert "proposed 14" in Page(written.html.read_text()).text
+
+
+def test_the_short_list_is_the_novel_metastable_part_of_the_funnel(written, directory):
+    report = Report.model_validate_json(written.json.read_text())
+    ids = [e.candidate_id for e in report.short_list.entries]
+    with open_snapshot(directory) as connection:
+        assert ids == shortlist(connection)
+    assert len(ids) == report.short_list.total == report.funnel["novel_metastable"] == 2
+    assert [e.e_above_union_ev_per_atom for e in report.short_list.entries] == [0.0, 0.04]
+
+
+def test_what_is_counted_apart_is_listed_apart(written):
+    report = Report.model_validate_json(written.json.read_text())
+    listings = (report.rediscovered, report.suspects, report.below_reference)
+    assert [listing.total for listing in listings] == [
+        report.funnel[k] for k in ("rediscovered", "suspect", "below_reference")
+    ]
+    listed = {e.candidate_id for listing in listings for e in listing.entries}
+    assert listed.isdisjoint(e.candidate_id for e in report.short_list.entries)
+
+
+def test_json_reads_back_as_the_same_report(written):
+    text = written.json.read_text()
+    assert Report.model_validate_json(text).model_dump_json(indent=1) + "\n" == text
+
+
+def test_the_page_loads_and_runs_nothing(written):
+    page = assert_inert(written.html.read_text())
+    policy = next(v for k, v in page.attributes if k == "content" and "default-src" in v)
+    assert policy.startswith("default-src 'none'")
+    assert "script-src" not in policy
+
+
+def test_words_of_models_and_users_stay_text(tmp_path):
+    paths = write_report(publish(tmp_path / "run", list(every_outcome(ATTACK))))
+    page = assert_inert(paths.html.read_text())
+    assert ATTACK in page.text
+    prose = re.sub(r"^```.*?^```", "", paths.markdown.read_text(), flags=re.S | re.M)
+    assert "<script" not in prose
+    assert "http://" not in prose
+    assert not re.findall(r"(?<!\\)\]\(", prose)
+
+
+def test_both_heights_stand_signed_beside_the_error_and_the_reference(written):
+    text = Page(written.html.read_text()).text
+    assert "0 meV/atom over reference ∪ campaign" in text
+    assert "−12 meV/atom over the reference alone" in text
+    assert "±63 meV/atom typical error of chgnet-0.3.0" in text
+    assert "embedded-li-mn-o version 5e1f5e1f5e1f" in text
+
+
+def test_five_sentences_lead(written):
+    report = Report.model_validate_json(written.json.read_text())
+    assert len(report.headline) == 5
+    searched, found, best, sure, then = report.headline
+    assert "Li-Mn-O: 14 proposals over 2 cycles, 7 of 14 (50.0 %) relaxed" in searched
+    assert "2 of 14 (14.3 %)" in found
+    assert report.short_list.entries[0].candidate_id in best
+    assert "not DFT" in sure
+    assert "hullward export" in then
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([campaign()], "Nothing was proposed"),
+        ([campaign()], "The run stopped before any cycle"),
+        ([campaign(kind="screen"), proposal(0)], "no structure was relaxed"),
+        ([campaign(), proposal(0)], "No run has ended here yet"),
+        ([campaign(), BASIS, proposal(0)], "The short list is empty"),
+    ],
+    ids=["nothing", "no cycle", "not relaxed", "no run end", "empty short list"],
+)
+def test_what_did_not_happen_is_said(tmp_path, records, said):
+    paths = write_report(publish(tmp_path / "run", records))
+    assert said in Page(paths.html.read_text()).text
+    assert said in paths.markdown.read_text()
+
+
+def test_a_report_goes_where_it_is_told_and_replaces_the_old_one(directory, tmp_path):
+    first = write_report(directory, tmp_path / "out")
+    before = first.html.read_text()
+    again = write_report(directory, tmp_path / "out")
+    assert again == first
+    assert again.html.read_text() == before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "report.html", "report.json", "report.md",
+    ]  # fmt: skip
+
+
+def test_no_report_over_a_file(directory, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        write_report(directory, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("ev", "text"), [(0.0123, "+12"), (-0.0031, "−3"), (0.0001, "0"), (-0.0001, "0"), (None, "—")]
+)
+def test_heights_are_signed(ev, text):
+    assert mev(ev) == text
+
+
+@pytest.mark.parametrize("words", ["a|b", "`x`", "![i](http://h)", "<b>", "*x*", "www.evil.test"])
+def test_markdown_is_inert(words):
+    text = markdown_text(words)
+    assert not re.search(r"(?<!\\)[|`*\[\]!<>]|https?://|www\.", text)

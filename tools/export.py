@@ -1,0 +1,211 @@
+"""Relaxed structures as files that other programs read, each saying where it comes from."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools.shortlist import CONDITION, ORDER
+from hullward.tools.store import open_snapshot
+
+Format = Literal["cif", "poscar", "extxyz"]
+Where = Literal["shortlist", "judged", "relaxed"]
+
+SYMPREC_A = 0.01  # of the symmetrised CIF, Å
+SAFE_NAME = re.compile(r"^[a-zA-Z0-9-]+$")
+
+_CONDITIONS: dict[Where, str] = {
+    "shortlist": CONDITION,
+    "judged": "state = 'judged'",
+    "relaxed": "converged",
+}
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """One relaxed candidate and what must be told with it."""
+
+    candidate_id: str
+    crystal: Crystal
+    provenance: Mapping[str, str | int | float | None]  # None: not known
+
+
+def export(
+    directory: Path,
+    out: Path,
+    *,
+    format: Format = "cif",
+    ids: list[str] | None = None,
+    where: Where = "shortlist",
+    symmetrise: bool = True,
+) -> list[Path]:
+    """Write the relaxed structures of chosen candidates into the folder `out`.
+
+    ids: these candidates, instead of all that `where` describes.
+    symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
+    One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'. Existing files of
+    the same name are replaced, others are left alone.
+    Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, or
+    an `out` that is no folder.
+    """
+    writers: dict[Format, Callable[[Relaxed], str]] = {
+        "cif": lambda r: cif_text(r, symmetrise=symmetrise),
+        "poscar": poscar_text,
+        "extxyz": extxyz_text,
+    }
+    if format not in writers:
+        raise InputError(f"unknown format {format!r}; known: {', '.join(writers)}")
+    with open_snapshot(directory) as connection:
+        chosen = relaxed(connection, ids=ids, where=where)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder to export into")
+    out.mkdir(parents=True, exist_ok=True)
+    if format == "extxyz":
+        text = "".join(writers[format](r) for r in chosen)
+        return [write_atomically(out / "candidates.extxyz", text)] if chosen else []
+    suffix = {"cif": "cif", "poscar": "vasp"}[format]
+    return [
+        write_atomically(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
+        for r in chosen
+    ]
+
+
+def relaxed(
+    connection: duckdb.DuckDBPyConnection, *, ids: list[str] | None = None, where: Where
+) -> list[Relaxed]:
+    """The chosen candidates with their relaxed structures, in the order of the short list."""
+    if where not in _CONDITIONS:
+        raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
+    if ids is not None:
+        _check_known(connection, ids)
+    rows = connection.execute(
+        f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
+            x.residual_force_ev_per_a, b.reference_id, b.reference_version
+            FROM (SELECT * FROM results WHERE candidate_id IS NOT NULL
+                  AND ({"list_contains($ids, candidate_id)" if ids is not None
+                  else _CONDITIONS[where]})) r
+            JOIN relaxations x USING (relaxation_id)
+            LEFT JOIN bases b ON true
+            WHERE x.crystal IS NOT NULL ORDER BY {ORDER}""",
+        {"ids": ids} if ids is not None else {},
+    )  # fmt: skip
+    names = [column[0] for column in rows.description]
+    found = [_from_row(dict(zip(names, row, strict=True))) for row in rows.fetchall()]
+    without = sorted(set(ids or ()) - {r.candidate_id for r in found})
+    if without:
+        raise InputError(f"no relaxed structure yet of {', '.join(without)}; `resume` relaxes them")
+    return found
+
+
+def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
+    known = [i for (i,) in connection.execute("SELECT candidate_id FROM candidates").fetchall()]
+    for unknown in sorted(set(ids) - set(known)):
+        near = difflib.get_close_matches(unknown, known, n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
+        raise InputError(f"no candidate is called {unknown!r}; {hint}")
+
+
+def _from_row(row: Mapping[str, Any]) -> Relaxed:
+    protocol = json.loads(row["protocol"])
+    return Relaxed(
+        candidate_id=row["candidate_id"],
+        crystal=Crystal.model_validate_json(row["crystal"]),
+        provenance={
+            "candidate_id": row["candidate_id"],
+            "formula": row["formula"],
+            "energy_ev_per_atom": row["energy_ev_per_atom"],
+            "e_above_reference_ev_per_atom": row["e_above_reference_ev_per_atom"],
+            "e_above_union_ev_per_atom": row["e_above_union_ev_per_atom"],
+            "reference": row["reference_id"],
+            "reference_version": row["reference_version"],
+            "energy_scheme": row["energy_scheme"],
+            "potential": row["potential"],
+            "potential_sha256": row["potential_sha256"],
+            "protocol": " ".join(f"{key}={value}" for key, value in protocol.items()),
+            "residual_force_ev_per_a": row["residual_force_ev_per_a"],
+            "converged": str(row["converged"]).lower(),
+            "state": row["state"],
+            "operator": row["operator"],
+            "parents": " ".join(row["parents"] or ()),
+            "method": "machine-learned potential, not DFT",
+        },
+    )
+
+
+def cif_text(candidate: Relaxed, *, symmetrise: bool = True) -> str:
+    """A CIF led by provenance comments; in P1 where no symmetry can be found."""
+    from pymatgen.io.cif import CifWriter
+
+    structure = candidate.crystal.to_structure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen's notices are about fields we do not write
+        writer = CifWriter(structure, symprec=SYMPREC_A if symmetrise else None)
+    setting = f"symmetry within {SYMPREC_A} Å" if symmetrise else "P1, every atom as relaxed"
+    notes = [f"# {key}: {_one_line(_word(value))}" for key, value in candidate.provenance.items()]
+    return "\n".join(["# Hullward", *notes, f"# setting: {setting}", str(writer)])
+
+
+def poscar_text(candidate: Relaxed) -> str:
+    """A VASP 5 POSCAR, species grouped, provenance in its first line."""
+    from pymatgen.io.vasp import Poscar
+
+    told = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
+    comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in told)
+    structure = candidate.crystal.to_structure()
+    return Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
+
+
+def extxyz_text(candidate: Relaxed) -> str:
+    """One extxyz frame: provenance in its info keys; no energy or forces to be mistaken for DFT."""
+    from ase import Atoms
+    from ase.io import write
+
+    crystal = candidate.crystal
+    atoms = Atoms(
+        crystal.species, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True
+    )
+    atoms.info = {key: _one_line(_word(v)) if isinstance(v, str) or v is None else v
+                  for key, v in candidate.provenance.items()}  # fmt: skip
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    return text.getvalue()
+
+
+def safe_name(identifier: str) -> str:
+    """The id itself where it can be a file name anywhere; raises InputError otherwise."""
+    if not SAFE_NAME.fullmatch(identifier):
+        raise InputError(f"{identifier!r} cannot name a file: only letters, digits and hyphens can")
+    return identifier
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write so that a reader sees all of it or what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def _word(value: str | int | float | None) -> str:
+    if value is None or value == "":
+        return "unknown" if value is None else "none"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())

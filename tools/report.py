@@ -1,0 +1,131 @@
+"""The report of a campaign or a screening: one HTML file, the same in Markdown, the same in JSON.
+
+Everything comes from the published snapshot. The HTML loads nothing and runs nothing: styles and
+pictures are inside it, scripts and requests are forbidden by its own policy, and every word that a
+model, a file or a user wrote is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from hullward.models.errors import InputError
+from hullward.tools import report_words as words
+from hullward.tools.export import write_atomically
+from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
+from hullward.tools.funnel import APART, NESTED, NOVEL
+from hullward.tools.report_data import gather
+from hullward.tools.report_records import Entry, Report
+from hullward.tools.report_systems import System
+from hullward.tools.store import open_snapshot
+from hullward.tools.structure_figure import structure_figure
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the three files are."""
+
+    html: Path
+    markdown: Path
+    json: Path
+
+
+def write_report(directory: Path, out: Path | None = None) -> ReportPaths:
+    """Write report.html, report.md and report.json into `out` (DIR/report unless told otherwise).
+
+    Raises InputError when the directory holds no campaign or `out` is no folder.
+    """
+    with open_snapshot(directory) as connection:
+        report = gather(connection, directory)
+    report = report.model_copy(update={"headline": words.headline(report)})
+    folder = out or directory / "report"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the report")
+    folder.mkdir(parents=True, exist_ok=True)
+    return ReportPaths(
+        html=write_atomically(folder / "report.html", render(report, "report.html.j2")),
+        markdown=write_atomically(folder / "report.md", render(report, "report.md.j2")),
+        json=write_atomically(folder / "report.json", report.model_dump_json(indent=1) + "\n"),
+    )
+
+
+def render(report: Report, template: str) -> str:
+    """Fill one template. HTML is escaped by jinja, Markdown by the filter `md`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "mev": words.mev,
+        "products": words.products,
+        "notes": words.notes,
+        "flat": words.flat,
+        "sub": subscripts,
+        "md": markdown_text,
+        "code": _backticks_as_code,
+        "words": lambda name: name.replace("_", " "),
+        "data_uri": _data_uri,
+    }
+    return environment.get_template(template).render(
+        r=report,
+        share=words.share,
+        percent=words.percent,
+        reference=words.reference_name(report.basis),
+        typical_error=words.typical_error(report),
+        nested=NESTED,
+        novel=NOVEL,
+        apart=APART,
+        funnel_figure=lambda: _trusted(
+            funnel_figure({k: report.funnel[k] for k in NESTED + NOVEL})
+        ),
+        structure_figure=_structure,
+        hull_figure=_hull,
+    )
+
+
+def subscripts(formula: str) -> Markup:
+    """'Li2O' with its numbers lowered; anything else in it escaped."""
+    return _trusted(re.sub(r"(?<=[A-Za-z)])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(formula))))
+
+
+def markdown_text(value: Any) -> str:
+    """One line of inert text: nothing in it can be markup, a link, an image or a table cell."""
+    line = " ".join(str(value).split())
+    line = re.sub(r"([\\`*_\[\]!|~#])", r"\\\1", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return line.replace("://", ":\\//").replace("www.", "www\\.")  # no automatic links
+
+
+def _backticks_as_code(sentence: str) -> Markup:
+    """Commands that our own sentences put between backticks."""
+    return _trusted(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))
+
+
+def _structure(entry: Entry) -> Markup:
+    return _trusted(structure_figure(entry.crystal) if entry.crystal else "")
+
+
+def _hull(system: System) -> Markup:
+    points = [HullPoint(**dict(p)) for p in system.points]
+    at = {p.name: p.composition for p in system.points}
+    lines = [(at[a], at[b]) for a, b in system.tie_lines]
+    return _trusted(hull_figure(points, system.chemsys.split("-"), lines) or "")
+
+
+def _data_uri(text: str) -> str:
+    return "data:text/plain;base64," + base64.b64encode(text.encode()).decode("ascii")
+
+
+def _trusted(markup: str) -> Markup:
+    """The only door past escaping: for markup that our own functions built and escaped."""
+    return Markup(markup)  # noqa: S704

@@ -1,0 +1,262 @@
+"""Gather a report from one published snapshot: nothing is computed that the store does not say."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools.export import cif_text, relaxed
+from hullward.tools.funnel import count
+from hullward.tools.projection import TABLES, decode
+from hullward.tools.records import Basis, CampaignRecord, Product
+from hullward.tools.report_records import (
+    Cost,
+    CycleYield,
+    Entry,
+    Listing,
+    ModelUse,
+    Report,
+    Run,
+    Stop,
+    Yield,
+)
+from hullward.tools.report_systems import gather_systems
+from hullward.tools.shortlist import CONDITION, ORDER, RULE
+
+PICTURED = 12  # entries of the short list with picture and CIF
+LISTED = 200  # entries of any list
+EXAMPLES = 3  # of each reason
+
+
+def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
+    """Read everything once. `directory` appears in the commands only."""
+    counting = count(connection)
+    campaign = _campaign(connection)
+    runs = tuple(Run(**row) for row in rows(connection, "SELECT number, reason, detail FROM runs "
+                                            "ORDER BY number"))  # fmt: skip
+    systems, systems_total = gather_systems(connection)
+    return Report(
+        campaign=campaign,
+        basis=_basis(connection),
+        states=counting.states,
+        funnel=counting.funnel,
+        rejections=counting.rejections,
+        short_list=_listing(connection, CONDITION, rule=RULE, pictured=PICTURED),
+        rediscovered=_listing(connection, "rediscovered IS NOT NULL AND NOT suspect"),
+        suspects=_listing(connection, "suspect"),
+        below_reference=_listing(
+            connection, "state = 'judged' AND label = 'below_reference' AND NOT suspect"
+        ),
+        systems=systems,
+        systems_total=systems_total,
+        operators=_operators(connection),
+        cycles=_cycles(connection),
+        stops=_stops(connection),
+        models=_models(connection),
+        cost=Cost(
+            **rows(
+                connection,
+                """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT
+                   AS force_calls, coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations""",
+            )[0]
+        ),
+        runs=runs,
+        stopped=_stopped(runs),
+        commands=_commands(campaign, directory),
+    )
+
+
+def rows(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """A query's answer, a dict a row."""
+    answer = connection.execute(query, values or {})
+    names = [column[0] for column in answer.description]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
+    found = rows(connection, "SELECT * FROM campaigns")
+    if not found:
+        raise InputError(
+            "nothing to report: this directory has no campaign yet; start one with "
+            "`hullward run CAMPAIGN.yaml --dir DIR` or `hullward screen INPUT --dir DIR`"
+        )
+    return CampaignRecord.model_validate(decode(TABLES["CampaignRecord"], found[0]))
+
+
+def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
+    found = rows(connection, "SELECT * FROM bases")
+    return Basis.model_validate(decode(TABLES["Basis"], found[0])) if found else None
+
+
+def _listing(
+    connection: duckdb.DuckDBPyConnection, condition: str, *, rule: str = "", pictured: int = 0
+) -> Listing:
+    """The rows of `results` that meet a condition, in the order of the short list."""
+    found = rows(
+        connection,
+        f"""WITH wanted AS (SELECT * FROM results WHERE {condition}),
+        current AS (
+            SELECT v.* FROM verdicts v JOIN bases USING (reference_id, reference_version)
+        )
+        SELECT w.*, c.charge_note, x.crystal, x.residual_force_ev_per_a, x.residual_stress_gpa,
+            x.steps, o.coverage_note, o.typical_error_ev_per_atom,
+            o.decomposition AS over_reference, u.decomposition AS over_union
+        FROM wanted w JOIN candidates c USING (candidate_id)
+        LEFT JOIN relaxations x USING (relaxation_id)
+        LEFT JOIN current o ON o.relaxation_id = w.relaxation_id AND o.height = 'reference'
+        LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
+        ORDER BY {ORDER}""",
+    )
+    cifs = {}
+    if pictured:
+        ids = [row["candidate_id"] for row in found[:pictured]]
+        cifs = {r.candidate_id: cif_text(r) for r in relaxed(connection, ids=ids, where="relaxed")}
+    entries = tuple(_entry(row, cifs.get(row["candidate_id"])) for row in found[:LISTED])
+    return Listing(total=len(found), entries=entries, rule=rule)
+
+
+def _entry(row: Mapping[str, Any], cif: str | None) -> Entry:
+    same = (
+        "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
+        "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
+        "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
+        "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls",
+    )  # fmt: skip
+    return Entry(
+        **{key: row[key] for key in same},
+        parents=tuple(row["parents"] or ()),
+        suspicions=tuple(row["suspicions"] or ()),
+        novelty=_novelty(row),
+        decomposition_reference=_products(row["over_reference"]),
+        decomposition_union=_products(row["over_union"]),
+        space_group_loose=space_group(row["space_group_loose"]),
+        space_group_tight=space_group(row["space_group_tight"]),
+        crystal=Crystal.model_validate_json(row["crystal"]) if cif else None,
+        cif=cif,
+    )
+
+
+def _novelty(row: Mapping[str, Any]) -> str:
+    if row["rediscovered"]:
+        return f"rediscovered {row['rediscovered']}"
+    if row["known_before"]:
+        return f"known before relaxation as {row['known_before']}"
+    if row["duplicate_after"]:
+        return f"relaxed into the same structure as {row['duplicate_after']}"
+    return "novel: matches no phase of the reference and no other candidate"
+
+
+def _products(text: str | None) -> tuple[Product, ...]:
+    return tuple(Product.model_validate(product) for product in json.loads(text or "[]"))
+
+
+def space_group(number: int | None) -> str:
+    """'Fd-3m (227)', or a dash while unknown."""
+    if number is None:
+        return "—"
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    return f"{sg_symbol_from_int_number(number)} ({number})"
+
+
+def _operators(connection: duckdb.DuckDBPyConnection) -> tuple[Yield, ...]:
+    return tuple(
+        Yield(**row)
+        for row in rows(
+            connection,
+            """SELECT operator AS name, sum(proposed)::BIGINT AS proposed,
+               sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
+               sum(force_calls)::BIGINT AS force_calls
+               FROM operators GROUP BY operator ORDER BY novel_metastable DESC, operator""",
+        )
+    )
+
+
+def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
+    plans = {
+        row["cycle"]: {
+            "quotas": json.loads(row["quotas"]),
+            "results_up_to_cycle": row["results_up_to_cycle"],
+            "reasons": tuple(row["reasons"] or ()),
+        }
+        for row in rows(connection, "SELECT * FROM plans ORDER BY plan_id")
+    }
+    unplanned: dict[str, Any] = {"quotas": {}, "results_up_to_cycle": None, "reasons": ()}
+    return tuple(
+        CycleYield(**{**row, "name": str(row["name"])}, **plans.get(row["name"], unplanned))
+        for row in rows(
+            connection,
+            """SELECT cycle AS name, sum(proposed)::BIGINT AS proposed,
+               sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
+               sum(force_calls)::BIGINT AS force_calls
+               FROM operators GROUP BY cycle ORDER BY cycle""",
+        )
+    )
+
+
+def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[Stop, ...]:
+    return tuple(
+        Stop(
+            state=row["state"],
+            reason=row["reason"],
+            count=row["n"],
+            examples=tuple((i, _clip(detail)) for i, detail in row["examples"]),
+        )
+        for row in rows(
+            connection,
+            f"""SELECT state, reason, count(*) AS n,
+                list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
+                FROM results WHERE reason IS NOT NULL
+                GROUP BY state, reason ORDER BY n DESC, reason""",
+        )
+    )
+
+
+def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
+    return tuple(
+        ModelUse(**row)
+        for row in rows(
+            connection,
+            """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
+               sum(prompt_tokens)::BIGINT AS prompt_tokens,
+               sum(completion_tokens)::BIGINT AS completion_tokens
+               FROM proposals WHERE model IS NOT NULL GROUP BY model ORDER BY model""",
+        )
+    )
+
+
+def _stopped(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "No run has ended here yet: it is still going, or its process died. Nothing is lost."
+    last = runs[-1]
+    told = f"{last.reason}: {last.detail}" if last.detail else last.reason
+    return f"Run {last.number + 1} of {len(runs)} ended: {told}."
+
+
+def _commands(campaign: CampaignRecord, directory: Path) -> dict[str, str]:
+    where = shlex.quote(str(directory))
+    go_on = (
+        {"resume": f"hullward resume {where}"}
+        if campaign.kind == "campaign"
+        else {"resume": f"hullward screen INPUT --dir {where}"}
+    )
+    return go_on | {
+        "rejudge": f"hullward rejudge {where} --reference REF",
+        "export": f"hullward export {where}",
+        "query": f"hullward query {where} \"SELECT * FROM results WHERE state = 'judged'\"",
+        "rebuild": f"hullward rebuild {where}",
+    }
+
+
+def _clip(detail: str | None, longest: int = 160) -> str:
+    words = " ".join((detail or "").split())
+    return words if len(words) <= longest else words[: longest - 1] + "…"

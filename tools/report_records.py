@@ -1,0 +1,149 @@
+"""The records of a report, which are also the schema of report.json.
+
+`report.json` is `Report` written out; HTML and Markdown say the same in other clothes. Keys are
+stable within one `format`. Energies are in eV/atom (`…_ev_per_atom`), volumes in Å³ per atom,
+heights signed; null is unknown. Every list that may be cut states its `total`.
+
+    format        'hullward-report-1'
+    campaign      who this is: id, kind, name, seed, settings as run, versions
+    basis         what the verdicts rest on: potential, protocol, reference; null before judging
+    headline      five sentences
+    states, funnel, rejections
+                  counts, exactly as `hullward.tools.funnel.count` gives them
+    short_list    {rule, total, entries}: best first; the first ones with their CIF
+    rediscovered, suspects, below_reference
+                  {total, entries}: counted apart, never discoveries
+    systems       heights by chemical system, for plots: points, tie lines, lowest per formula
+    operators, cycles
+                  yield of each, cycles with their plan and its reasons
+    stops         why proposals ended, by state and reason, with three examples each
+    models        language models and prompts' token counts
+    cost          force calls and CPU seconds
+    runs, stopped why each run ended; the last one in words
+    commands      how to go on: {purpose: command}
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hullward.models.crystal import Crystal
+from hullward.tools.records import Basis, CampaignRecord, Product, Record
+from hullward.tools.report_systems import System
+
+
+class Entry(Record):
+    """One judged candidate."""
+
+    candidate_id: str
+    formula: str
+    chemsys: str
+    n_atoms: int
+    operator: str
+    cycle: int
+    parents: tuple[str, ...]
+    energy_ev_per_atom: float | None
+    e_above_reference_ev_per_atom: float | None
+    e_above_union_ev_per_atom: float | None
+    typical_error_ev_per_atom: float | None
+    label: str | None
+    covered: bool | None
+    coverage_note: str | None
+    suspicions: tuple[str, ...]
+    second_look: str | None
+    novelty: str
+    decomposition_reference: tuple[Product, ...]
+    decomposition_union: tuple[Product, ...]
+    space_group_loose: str  # symbol (number), 0.1 Å
+    space_group_tight: str  # 0.01 Å
+    volume_per_atom_a3: float | None
+    charge_note: str
+    residual_force_ev_per_a: float | None
+    residual_stress_gpa: float | None
+    steps: int | None
+    force_calls: int | None
+    crystal: Crystal | None = None
+    cif: str | None = None
+
+
+class Listing(Record):
+    """The first entries of a list, and how long it is."""
+
+    total: int
+    entries: tuple[Entry, ...]
+    rule: str = ""
+
+
+class Yield(Record):
+    """What one operator, or one cycle, has brought."""
+
+    name: str
+    proposed: int
+    judged: int
+    novel_metastable: int
+    force_calls: int
+
+
+class CycleYield(Yield):
+    """One cycle, with the plan it followed."""
+
+    quotas: dict[str, int]
+    results_up_to_cycle: int | None
+    reasons: tuple[str, ...]
+
+
+class Stop(Record):
+    """One way to end, and who ended so."""
+
+    state: str
+    reason: str
+    count: int
+    examples: tuple[tuple[str, str], ...]  # proposal id, detail
+
+
+class ModelUse(Record):
+    """One language model's share."""
+
+    model: str
+    proposals: int
+    prompts: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class Cost(Record):
+    relaxations: int
+    force_calls: int
+    cpu_s: float
+
+
+class Run(Record):
+    number: int
+    reason: str
+    detail: str
+
+
+class Report(Record):
+    """Everything a report says; see the module's docstring."""
+
+    format: Literal["hullward-report-1"] = "hullward-report-1"
+    campaign: CampaignRecord
+    basis: Basis | None
+    headline: tuple[str, ...] = ()
+    states: dict[str, int]
+    funnel: dict[str, int]
+    rejections: dict[str, int]
+    short_list: Listing
+    rediscovered: Listing
+    suspects: Listing
+    below_reference: Listing
+    systems: tuple[System, ...]
+    systems_total: int
+    operators: tuple[Yield, ...]
+    cycles: tuple[CycleYield, ...]
+    stops: tuple[Stop, ...]
+    models: tuple[ModelUse, ...]
+    cost: Cost
+    runs: tuple[Run, ...]
+    stopped: str
+    commands: dict[str, str]

@@ -1,0 +1,163 @@
+"""The sentences of a report, and how its numbers are written.
+
+Heights in text are signed and in meV/atom; what is not known is a dash; a count comes with what it
+is counted out of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hullward.tools.records import Basis, Product
+from hullward.tools.report_records import Entry, Report
+
+DASH = "—"
+MINUS = "\N{MINUS SIGN}"
+
+
+def mev(ev: float | None) -> str:
+    """A signed height without its unit: '+12', '−3', '0'."""
+    if ev is None:
+        return DASH
+    rounded = round(1000 * ev)
+    return f"{rounded:+d}".replace("-", MINUS) if rounded else "0"
+
+
+def share(count: int, total: int) -> str:
+    """'7 of 180 (3.9 %)'."""
+    return f"{count:,} of {total:,} ({percent(count, total)})"
+
+
+def percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f} %" if total else DASH
+
+
+def products(parts: Sequence[Product]) -> str:
+    """'0.67 Li2O + 0.33 MnO2', shares of atoms."""
+    return " + ".join(f"{p.fraction:.2f} {p.formula}" for p in parts) or DASH
+
+
+def reference_name(basis: Basis | None) -> str:
+    if basis is None:
+        return "no reference"
+    return f"reference {basis.reference_id} version {basis.reference_version[:12]}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def headline(report: Report) -> tuple[str, ...]:
+    """Searched, found, best, how sure, what next: one sentence or two each."""
+    return (_searched(report), _found(report), _best(report), _how_sure(report), _next(report))
+
+
+def _searched(report: Report) -> str:
+    funnel, what = report.funnel, report.campaign
+    if not funnel["proposed"]:
+        return f"Nothing was proposed: the {what.kind} {what.name!r} stopped before any proposal."
+    systems = ", ".join(what.settings.get("systems") or [s.chemsys for s in report.systems])
+    scope = f" in {systems}" if systems else ""
+    turns = f" over {plural(len(report.cycles), 'cycle')}" if what.kind == "campaign" else ""
+    return (
+        f"Searched{scope}: {plural(funnel['proposed'], 'proposal')}{turns}, "
+        f"{share(funnel['relaxed'], funnel['proposed'])} relaxed to convergence, "
+        f"{share(report.states['judged'], funnel['proposed'])} judged."
+    )
+
+
+def _found(report: Report) -> str:
+    funnel, basis = report.funnel, report.basis
+    if basis is None or not funnel["relaxed"]:
+        return "Found nothing to judge: no structure was relaxed to convergence."
+    if not report.states["judged"]:
+        return f"Judged nothing: {reference_name(basis)} has no hull for what was relaxed."
+    threshold = round(1000 * basis.metastable_ev_per_atom)
+    return (
+        f"Novel and within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
+        f"{report.campaign.kind}: {share(funnel['novel_metastable'], funnel['proposed'])}; "
+        f"on that hull: {share(funnel['novel_stable'], funnel['proposed'])}."
+    )
+
+
+def _best(report: Report) -> str:
+    if not report.short_list.total:
+        apart = {"rediscovered": "rediscovered", "suspect": "suspect",
+                 "below_reference": "below the reference where it covers nothing"}  # fmt: skip
+        told = ", ".join(f"{report.funnel[k]} {w}" for k, w in apart.items() if report.funnel[k])
+        return "The short list is empty." + (f" Counted apart: {told}." if told else "")
+    best = report.short_list.entries[0]
+    return (
+        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}: "
+        f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {report.campaign.kind}, "
+        f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
+    )
+
+
+def _how_sure(report: Report) -> str:
+    basis = report.basis
+    if basis is None:
+        return "No energies were computed, so nothing is claimed about stability."
+    if basis.energy_scheme == "toy":
+        return "Energies are those of a made-up potential for tests: they say nothing about matter."
+    error = typical_error(report)
+    size = f"{round(1000 * error)} meV/atom" if error is not None else "not stated by its source"
+    return (
+        f"Energies are predictions of {basis.potential}, machine-learned, not DFT; its typical "
+        f"error of a height above the hull is {size}. Heights within that of each other, or of "
+        "the threshold, are not told apart."
+    )
+
+
+def typical_error(report: Report) -> float | None:
+    """The potential's error as the listed verdicts carry it, eV/atom."""
+    listings = (report.short_list, report.rediscovered, report.below_reference, report.suspects)
+    known = [e.typical_error_ev_per_atom for listing in listings for e in listing.entries]
+    return next((error for error in known if error is not None), None)
+
+
+def _next(report: Report) -> str:
+    commands, funnel = report.commands, report.funnel
+    if report.short_list.total:
+        few = min(report.short_list.total, 5)
+        which = f"the first {few} entries" if few > 1 else "the one entry"
+        return (
+            f"Next: check {which} of the short list with DFT "
+            f"(`{commands['export']} --format poscar`), relaxing the competing phases alike."
+        )
+    if report.states["pending"] or not funnel["proposed"]:
+        return f"Next: go on where it stopped: `{commands['resume']}`."
+    if funnel["below_reference"] or report.states["hull_pending"]:
+        return (
+            "Next: judge again with a reference that covers these compositions, without relaxing "
+            f"anything again: `{commands['rejudge']}`."
+        )
+    if report.stops:
+        worst = report.stops[0]
+        lost = share(worst.count, funnel["proposed"])
+        return f"Next: look at what stopped most proposals: {worst.reason}, {lost}."
+    return "Next: widen the search: more cycles, other systems or another seed."
+
+
+def notes(entry: Entry) -> str:
+    """Why an entry is listed where it is, in a few words."""
+    told = [s.replace("_", " ") for s in entry.suspicions]
+    if entry.second_look not in (None, "not_needed"):
+        told.append(f"second look {entry.second_look}")
+    if entry.covered is False and entry.coverage_note:
+        told.append(f"not covered: {entry.coverage_note}")
+    return "; ".join([*told, entry.novelty])
+
+
+def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, value) rows; what is empty or unset is left out."""
+    found: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            if value:
+                found.append((prefix + key, ", ".join(map(str, value))))
+        elif value not in (None, ""):
+            found.append((prefix + key, str(value)))
+    return found

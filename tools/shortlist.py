@@ -1,0 +1,23 @@
+"""The short-list rule, in one place: report, export and commands all ask here."""
+
+from __future__ import annotations
+
+import duckdb
+
+RULE = (
+    "judged, novel before and after relaxation, composition covered by the reference, not suspect "
+    "(or confirmed by a second opinion), stable or metastable; lowest height over "
+    "reference ∪ campaign first"
+)
+
+# The same rows that the funnel counts as novel_metastable.
+CONDITION = "novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')"
+ORDER = "e_above_union_ev_per_atom NULLS LAST, candidate_id"
+
+
+def shortlist(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Candidate ids worth a closer look, best first; equal heights by id."""
+    rows = connection.execute(
+        f"SELECT candidate_id FROM results WHERE {CONDITION} ORDER BY {ORDER}"
+    )
+    return [candidate_id for (candidate_id,) in rows.fetchall()]
