@@ -18,8 +18,9 @@ import sys
 import warnings
 from typing import Any
 
+from hullward.models.crystal import lattice_matrix
 from hullward.tools.records import Reason
-from hullward.tools.vetting import ELEMENTS, quoted
+from hullward.tools.vetting import ELEMENTS, MAX_FRACTION, quoted
 
 GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone
 CELL_KEYS = [f"_cell_length_{x}" for x in ("a", "b", "c")]
@@ -133,12 +134,14 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
 
 
 def _check_cell(data: dict[str, Any]) -> None:
-    for key in CELL_KEYS:
-        if key not in data:
-            raise RefusedError(Reason.BAD_CIF, f"{key} is missing")
-        value = _number(key, data[key])
-        if value <= 0 or ("angle" in key and value >= 180):
-            raise RefusedError(Reason.IMPOSSIBLE_CELL, f"{key} is {value:g}")
+    """Six plain numbers that close a cell: pymatgen drops signs and bends impossible angles."""
+    if missing := [key for key in CELL_KEYS if key not in data]:
+        raise RefusedError(Reason.BAD_CIF, f"{', '.join(missing)} not given")
+    cell = [_number(key, data[key]) for key in CELL_KEYS]
+    try:
+        lattice_matrix(cell[:3], cell[3:])
+    except ValueError as error:
+        raise RefusedError(Reason.IMPOSSIBLE_CELL, str(error)) from error
 
 
 def _check_operators(data: dict[str, Any], max_operators: int) -> None:
@@ -177,7 +180,8 @@ def _check_sites(data: dict[str, Any], max_sites: int) -> set[str]:
         if not isinstance(values, list) or len(values) != len(labels):
             raise RefusedError(Reason.BAD_CIF, f"{key} is not given for each site")
         for value in values:
-            _number(key, value)
+            if abs(_number(key, value)) > MAX_FRACTION:
+                raise RefusedError(Reason.BAD_CIF, f"{key} is {value}")
     for value in data.get("_atom_site_occupancy", []):
         if value not in (".", "?") and _number("_atom_site_occupancy", value) != 1:
             raise RefusedError(Reason.DISORDERED, f"occupancy {quoted(value)}")
