@@ -63,9 +63,9 @@ def run_query(
         _only_select(connection, sql)
         with _deadline(connection, time_limit_s):
             return _fetch(connection, sql, limit)
-    except duckdb.InterruptException as error:
-        raise InputError(f"the query took longer than {time_limit_s:g} s") from error
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:  # Arrow passes errors of a running query as OSError
+        if "interrupt" in str(error).lower():
+            raise InputError(f"the query took longer than {time_limit_s:g} s") from error
         raise InputError(f"the query failed: {error}") from error
     finally:
         connection.close()
