@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import combinations
@@ -80,15 +80,19 @@ def served_class(composition: Mapping[str, float]) -> Coverage:
 
     Mixed valence is served; alloys, metal-rich compounds, peroxides and superoxides are not.
     """
-    from pymatgen.core import Element
-
-    allowed = {el: tuple(Element(el).common_oxidation_states) for el in composition}
-    claim = charge_balance(composition, allowed)
+    claim = charge_balance(composition, common_states_of(composition))
     if claim.balanced is None:
         return Coverage(False, f"{claim.note}: a class the recipe does not serve")
     if not claim.balanced:
         return Coverage(False, "common states do not balance (metal-rich, peroxide or high-valent)")
     return Coverage(True, f"{claim.note}; all subsystems tried")
+
+
+def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The states the recipe tries, element by element: pymatgen's common ones, nothing rarer."""
+    from pymatgen.core import Element
+
+    return {el: tuple(Element(el).common_oxidation_states) for el in elements}
 
 
 def read_embedded() -> Reference:

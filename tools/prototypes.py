@@ -1,0 +1,292 @@
+"""Known structure types, decorated with other elements.
+
+AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
+`data/prototypes.yaml`. Elements are placed by Wyckoff orbit, not by the original species, so the
+orbits of a binary type also serve ternaries, and those of a ternary may share an element.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools.chemistry import States, charge_balance
+
+MAX_ORBITS = 8  # more give thousands of decorations of one type
+MOST_OPEN_ELEMENT = 2.0  # volume per atom over the densest type: molecular cells of other elements
+NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """One structure type in a primitive cell."""
+
+    prototype_id: str
+    lattice: np.ndarray  # (3, 3) Å, of the type's first compound
+    frac_coords: np.ndarray  # (n, 3)
+    species: tuple[str, ...]  # of the type's first compound
+    orbits: np.ndarray  # (n,) number of the Wyckoff orbit of each site
+    labels: tuple[str, ...]  # of each orbit: species, Wyckoff letter, e.g. 'Mg-a'
+    distances: np.ndarray  # (n, n) Å, shortest over periodic images; on the diagonal to one's own
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.species)
+
+
+@dataclass(frozen=True)
+class Decorated:
+    """A structure type with elements on its orbits."""
+
+    prototype_id: str
+    crystal: Crystal
+    assignment: tuple[tuple[str, str], ...]  # (orbit label, element)
+
+
+@cache
+def library() -> tuple[Prototype, ...]:
+    """Every structure type: AFLOW's 288, then ours."""
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+
+    found: list[Prototype] = []
+    seen: dict[str, int] = {}
+    for entry in AFLOW_PROTOTYPE_LIBRARY:
+        name = entry["tags"]["aflow"]
+        seen[name] = seen.get(name, 0) + 1
+        suffix = f"#{seen[name]}" if seen[name] > 1 else ""  # polytypes that share a label
+        found.append(_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
+    found += [_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
+    return tuple(found)
+
+
+@cache
+def textbook() -> Mapping[str, Crystal]:
+    """Our own types by name, each with the atoms of its first compound, in a primitive cell."""
+    import yaml
+    from ase.spacegroup import crystal as build
+
+    text = (files("hullward.data") / "prototypes.yaml").read_text(encoding="utf-8")
+    types = {}
+    for entry in yaml.safe_load(text):
+        atoms = build(
+            [site[0] for site in entry["sites"]],
+            basis=[site[1:] for site in entry["sites"]],
+            spacegroup=entry["spacegroup"],
+            setting=entry.get("setting", 1),
+            cellpar=entry["cell"],
+            primitive_cell=True,
+        )
+        types[entry["id"]] = Crystal.from_arrays(
+            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
+        )
+    return types
+
+
+def decorate(
+    elements: Sequence[str],
+    formulas: Iterable[str] | None = None,
+    max_atoms: int = 20,
+    *,
+    charge_balanced: bool = True,
+    allowed: States | None = None,
+    prototypes: Iterable[Prototype] | None = None,
+) -> Iterator[Decorated]:
+    """Every distinct way to place all of these elements on the orbits of known types.
+
+    formulas: keep only these (reduced).  max_atoms: of the primitive cell.
+    charge_balanced: keep formulas that balance or make no claim (metals), and of the balanced
+    only those where cations and anions are each other's nearest neighbours.
+    allowed: oxidation states that replace the common ones.  Always in the same order.
+    """
+    symbols = tuple(dict.fromkeys(elements))
+    wanted = None if formulas is None else {_reduced(f) for f in formulas}
+    claims: dict[tuple[int, ...], tuple[bool, bool]] = {}
+    for prototype in library() if prototypes is None else prototypes:
+        n_orbits = len(prototype.labels)
+        if prototype.n_atoms > max_atoms or not len(symbols) <= n_orbits <= MAX_ORBITS:
+            continue
+        sizes = np.bincount(prototype.orbits)
+        seen: set[tuple[object, ...]] = set()
+        for choice in itertools.product(range(len(symbols)), repeat=n_orbits):
+            if len(set(choice)) < len(symbols):
+                continue
+            counts = np.bincount(choice, weights=sizes, minlength=len(symbols)).astype(int)
+            key = tuple((counts // np.gcd.reduce(counts)).tolist())
+            if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
+                continue
+            if key not in claims:
+                claims[key] = _claim(symbols, key, allowed) if charge_balanced else (True, False)
+            balanced, ionic = claims[key]
+            placed = np.array(choice)[prototype.orbits]
+            if not balanced or (ionic and not _ions_alternate(symbols, placed, prototype)):
+                continue
+            mark = _fingerprint(placed, prototype.distances)
+            if mark not in seen:
+                seen.add(mark)
+                yield _decorated(prototype, symbols, placed, choice)
+
+
+def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
+    """(prototype id, crystal) of everything an element is known to crystallise in, or might.
+
+    ASE's `dcdft` crystals (10.1080/10408436.2013.772503), AFLOW's entries for this very element as
+    they are, and for metals every other elemental type, rescaled.
+    """
+    from ase.collections import dcdft
+    from pymatgen.core import Element
+
+    found = []
+    if symbol in dcdft.names:
+        atoms = dcdft[symbol]
+        crystal = Crystal.from_arrays(
+            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
+        )
+        found.append((f"dcdft:{symbol}", crystal))
+    for prototype in library():
+        own = set(prototype.species)
+        if own == {symbol}:
+            found.append(
+                (
+                    prototype.prototype_id,
+                    Crystal.from_arrays(
+                        prototype.lattice, prototype.species, prototype.frac_coords
+                    ),
+                )
+            )
+        elif len(own) == 1 and Element(symbol).is_metal and prototype.n_atoms <= 4:
+            placed = np.zeros(prototype.n_atoms, dtype=int)
+            scaled = _decorated(prototype, (symbol,), placed, (0,) * len(prototype.labels))
+            found.append((prototype.prototype_id, scaled.crystal))
+    densest = min((c.volume_per_atom_a3 for _, c in found), default=0.0)
+    return [(n, c) for n, c in found if c.volume_per_atom_a3 <= MOST_OPEN_ELEMENT * densest]
+
+
+def _prototype(name: str, crystal: Crystal) -> Prototype:
+    import spglib
+    from pymatgen.core import Element, Lattice
+
+    cell = (crystal.lattice, crystal.frac_coords, [Element(s).Z for s in crystal.species])
+    dataset = spglib.get_symmetry_dataset(cell, symprec=1e-2)
+    if dataset is None:
+        raise InputError(f"prototype {name}: no symmetry found")
+    _, first, orbits = np.unique(dataset.equivalent_atoms, return_index=True, return_inverse=True)
+    lattice = Lattice(crystal.lattice)
+    distances = lattice.get_all_distances(crystal.frac_coords, crystal.frac_coords)
+    np.fill_diagonal(distances, min(lattice.get_lll_reduced_lattice().abc))
+    return Prototype(
+        prototype_id=name,
+        lattice=np.array(crystal.lattice),
+        frac_coords=np.array(crystal.frac_coords),
+        species=crystal.species,
+        orbits=orbits,
+        labels=tuple(f"{crystal.species[i]}-{dataset.wyckoffs[i]}" for i in first),
+        distances=distances,
+    )
+
+
+def _reduced(formula: str) -> frozenset[tuple[str, int]]:
+    from pymatgen.core import Composition
+
+    try:
+        composition, _ = Composition(formula).get_reduced_composition_and_factor()
+    except ValueError as error:
+        raise InputError(f"{formula!r} is no formula: {error}") from None
+    return frozenset((str(el), int(n)) for el, n in composition.get_el_amt_dict().items())
+
+
+def _claim(
+    symbols: tuple[str, ...], counts: tuple[int, ...], allowed: States | None
+) -> tuple[bool, bool]:
+    """(keep, ionic): ionic where the anion is at its full charge, so not a peroxide."""
+    claim = charge_balance(dict(zip(symbols, counts, strict=True)), allowed)
+    if claim.balanced is None:
+        return True, False
+    ionic = claim.balanced and min(claim.states.values()) == round(min(claim.states.values()))
+    dioxygen = "peroxide" in claim.note or "superoxide" in claim.note
+    return claim.balanced, ionic and not dioxygen
+
+
+def _is_anion(symbols: Sequence[str]) -> np.ndarray:
+    """(k,) whether each element is the most electronegative one."""
+    from pymatgen.core import Element
+
+    strength = np.array([Element(s).X for s in symbols])
+    return np.asarray(strength == strength.max())
+
+
+def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Prototype) -> bool:
+    """Whether every ion's nearest neighbour is, within slack, of the other sign."""
+    anion = _is_anion(symbols)[placed]
+    unlike = anion[:, None] != anion[None, :]
+    nearest_unlike = np.where(unlike, prototype.distances, np.inf).min(axis=1)
+    return bool((nearest_unlike <= NEAREST_SLACK * prototype.distances.min(axis=1)).all())
+
+
+def _fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...]:
+    """Equal for decorations that a symmetry of the bare type maps onto each other."""
+    rows = []
+    for i, kind in enumerate(placed):
+        order = np.lexsort((np.round(distances[i], 2), placed))
+        rows.append(
+            (int(kind), np.round(distances[i][order], 2).tobytes(), placed[order].tobytes())
+        )
+    return tuple(sorted(rows))
+
+
+def _decorated(
+    prototype: Prototype, symbols: tuple[str, ...], placed: np.ndarray, choice: Sequence[int]
+) -> Decorated:
+    scale = _scale(symbols, placed, prototype.distances)
+    names = [symbols[k] for k in placed]
+    crystal = Crystal.from_arrays(prototype.lattice * scale, names, prototype.frac_coords)
+    pairs = zip(prototype.labels, (symbols[k] for k in choice), strict=True)
+    return Decorated(prototype.prototype_id, crystal, tuple(pairs))
+
+
+def _scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
+    """The factor on all lengths at which the tightest bond has the length of its radii.
+
+    Ionic radii between unlike ions where there is an anion, else metallic ones.
+    """
+    anion = _is_anion(symbols)
+    radii = np.array([_radius(s, bool(a), symbols) for s, a in zip(symbols, anion, strict=True)])
+    bonds = radii[placed][:, None] + radii[placed][None, :]
+    ratios = bonds / distances
+    if _has_anion(symbols):
+        ratios = np.where(anion[placed][:, None] != anion[placed][None, :], ratios, 0.0)
+    return float(ratios.max())
+
+
+def bond_length(cation: str, anion: str) -> float:
+    """Å: the sum of mean ionic radii."""
+    pair = (cation, anion)
+    return _radius(cation, False, pair) + _radius(anion, True, pair)
+
+
+@cache
+def _has_anion(symbols: tuple[str, ...]) -> bool:
+    from pymatgen.core import Element
+
+    strongest = max((Element(s) for s in symbols), key=lambda el: el.X)
+    return len(symbols) > 1 and not strongest.is_metal and strongest.average_anionic_radius > 0
+
+
+@cache
+def _radius(symbol: str, anion: bool, symbols: tuple[str, ...]) -> float:
+    """Å: ionic in a compound with an anion, else metallic or atomic."""
+    from pymatgen.core import Element
+
+    element = Element(symbol)
+    if _has_anion(symbols):
+        ionic = element.average_anionic_radius if anion else element.average_cationic_radius
+        if ionic > 0:
+            return float(ionic)
+    metallic = element.metallic_radius if element.is_metal else None
+    return float(metallic or element.atomic_radius or 1.5)
