@@ -44,7 +44,7 @@ PRIMITIVE = HEAD.format(name="CsClLike") + SITES
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[CifReader]:
-    with CifReader(CifLimits(wall_s=5.0)) as reader:
+    with CifReader() as reader:
         yield reader
 
 
@@ -190,7 +190,7 @@ def test_mutants_are_refused_or_physical(reader: CifReader, count: int) -> None:
 
 
 def test_what_takes_too_long_is_ended_and_the_next_file_is_read() -> None:
-    with CifReader(CifLimits(wall_s=0.3)) as reader:
+    with CifReader(CifLimits(wall_s=1.0)) as reader:
         flaw = reader.read(many_operators(192) + many_sites(490).partition("_occupancy\n")[2])
         assert isinstance(flaw, Flaw)
         assert flaw.reason == Reason.TIMEOUT

@@ -110,7 +110,7 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
 
     # pymatgen deletes other characters, which could join digits into another number
     parser = CifParser.from_str(text.encode("ascii", "replace").decode())
-    blocks = list(parser._cif.data.values())
+    blocks = list(parser._cif.data.values())  # type: ignore[attr-defined]
     if len(blocks) != 1:
         raise RefusedError(Reason.BAD_CIF, f"{len(blocks)} data blocks where one was expected")
     data = blocks[0].data
@@ -118,7 +118,7 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     _check_operators(data, max_operators)
     elements = _check_sites(data, max_sites)
     (structure,) = parser.parse_structures(primitive=False, on_error="raise")
-    _check_guesses(data, parser.warnings)
+    _check_guesses(data, parser.warnings)  # type: ignore[attr-defined]
     if len(structure) > max_sites:
         raise RefusedError(Reason.TOO_LARGE, f"{len(structure)} sites, limit {max_sites}")
     if not structure.is_ordered:

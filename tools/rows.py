@@ -38,9 +38,9 @@ def parse_table_row(row: Row) -> Crystal | Flaw:
 
 def parse_crystal_json(value: Row) -> Crystal | Flaw:
     """A pymatgen structure as a dict, or one of our crystals."""
-    lattice, periodic = value.get("lattice"), value.get("pbc")
-    if isinstance(lattice, dict):
-        lattice, periodic = lattice.get("matrix"), lattice.get("pbc")
+    cell: Any = value.get("lattice")
+    described = cell if isinstance(cell, dict) else {"matrix": cell, "pbc": value.get("pbc")}
+    lattice, periodic = described.get("matrix"), described.get("pbc")
     if not (isinstance(lattice, list) and len(lattice) == 3 and all(map(_is_vector, lattice))):
         return malformed(f"lattice: expected three vectors, found {quoted(str(lattice))}")
     if periodic not in (None, [True] * 3):
