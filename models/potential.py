@@ -37,6 +37,10 @@ class IsolatedAtomError(ValueError):
     """An atom without neighbours inside the cut-off: the energy would mean nothing."""
 
 
+class UnsupportedElementError(ValueError):
+    """An element the potential was never trained on."""
+
+
 class Potential(Protocol):
     """Energies, forces and stresses of crystals."""
 
@@ -46,8 +50,8 @@ class Potential(Protocol):
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
         """One answer a crystal, in order.
 
-        A crystal that cannot be evaluated gets its exception (IsolatedAtomError, ValueError for
-        an unsupported element) and does not spoil the others. Non-finite numbers are returned as
-        they come: the caller decides what they end.
+        A crystal that cannot be evaluated gets its exception (IsolatedAtomError,
+        UnsupportedElementError, MemoryError, …) and does not spoil the others. Non-finite numbers
+        are returned as they come: the caller decides what they end.
         """
         ...

@@ -1,0 +1,143 @@
+"""Names of interatomic potentials, what each one is, and how to load it.
+
+A card costs a file hash and no heavy import. Weights come only from the pinned `chgnet` wheel:
+unpickling a checkpoint runs code, so the file must be the one we know before it is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.potential import Potential, PotentialCard
+
+# The 89 elements of the Materials Project and so of MPtrj, on which CHGNet was trained
+# (DOI 10.1038/s42256-023-00716-3). Z <= 94 without Po, At, Rn, Fr and Ra: those have random
+# embeddings that no data ever touched. He, Ne and Ar are there, with very few structures.
+_MPTRJ_SYMBOLS = """
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm
+Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Ac Th Pa U Np Pu"""
+MPTRJ_ELEMENTS = frozenset(_MPTRJ_SYMBOLS.split())
+
+
+@dataclass(frozen=True)
+class _Entry:
+    card: PotentialCard
+    load: Callable[[PotentialCard], Potential]
+    weights: str | None = None  # path inside the chgnet package
+
+
+def _load_chgnet(card: PotentialCard) -> Potential:
+    from hullward.models.chgnet import ChgnetPotential
+
+    return ChgnetPotential(card, _weights_path(card.name))
+
+
+def _load_toy(card: PotentialCard) -> Potential:
+    from hullward.models.toy import ToyPotential
+
+    return ToyPotential(card)
+
+
+_CATALOGUE = {
+    entry.card.name: entry
+    for entry in (
+        _Entry(
+            PotentialCard(
+                name="chgnet-0.3.0",
+                weights_sha256="d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1",
+                energy_scheme="mp2020-corrected",
+                elements=MPTRJ_ELEMENTS,
+                typical_error_ev_per_atom=0.063,
+                typical_error_source=(
+                    "Matbench Discovery, CHGNet 0.3.0: mean absolute error of the distance to "
+                    "the hull over the unique prototypes of WBM (DOI 10.1038/s42256-025-01055-1)"
+                ),
+            ),
+            _load_chgnet,
+            "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
+        ),
+        _Entry(
+            PotentialCard(
+                name="toy",
+                weights_sha256=hashlib.sha256(
+                    b"hullward toy Morse potential, version 1"
+                ).hexdigest(),
+                energy_scheme="toy",
+                elements=MPTRJ_ELEMENTS,
+                typical_error_ev_per_atom=0.0,
+                typical_error_source="none: a made-up world for tests, its own truth",
+            ),
+            _load_toy,
+        ),
+    )
+}
+
+
+def potential_names() -> tuple[str, ...]:
+    """Every name a campaign file may use."""
+    return tuple(_CATALOGUE)
+
+
+def potential_card(name: str) -> PotentialCard:
+    """What is known about a potential, its weight file checked.
+
+    Raises InputError for an unknown name and PreflightError when the weight file is absent or is
+    not the one this card describes.
+    """
+    entry = _entry(name)
+    if entry.weights is not None:
+        path = _weights_path(name)
+        found = _sha256(path)
+        if found != entry.card.weights_sha256:
+            raise PreflightError(
+                f"the weights of {name} at {path} are not the published ones "
+                f"(sha256 {found[:12]}…, expected {entry.card.weights_sha256[:12]}…); "
+                "reinstall them: pip install --force-reinstall --no-deps chgnet==0.4.2"
+            )
+    return entry.card
+
+
+def load_potential(name: str) -> Potential:
+    """A potential ready to evaluate, on the CPU.
+
+    Raises as `potential_card`: nothing is unpickled before the hash is known to be right.
+    """
+    card = potential_card(name)
+    return _entry(name).load(card)
+
+
+def _entry(name: str) -> _Entry:
+    try:
+        return _CATALOGUE[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, _CATALOGUE, n=1, cutoff=0.3)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise InputError(
+            f"no potential is called '{name}'; {hint}known: {', '.join(_CATALOGUE)}"
+        ) from None
+
+
+def _weights_path(name: str) -> Path:
+    spec = find_spec("chgnet")
+    if spec is None or not spec.submodule_search_locations:
+        raise PreflightError(f"{name} needs the package chgnet: pip install chgnet==0.4.2")
+    path = Path(spec.submodule_search_locations[0]) / str(_entry(name).weights)
+    if not path.is_file():
+        raise PreflightError(
+            f"the weights of {name} are missing at {path}; reinstall them: "
+            "pip install --force-reinstall --no-deps chgnet==0.4.2"
+        )
+    return path
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
