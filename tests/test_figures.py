@@ -55,7 +55,7 @@ def test_gradients_of_two_structures_in_one_page_do_not_collide() -> None:
 def test_every_mark_of_a_hull_tells_its_name_and_signed_height() -> None:
     points = [
         HullPoint("p-1", "Li2O", {"Li": 2 / 3, "O": 1 / 3}, 0.0, "phase"),
-        HullPoint("c-1", "LiO", {"Li": 0.5, "O": 0.5}, -0.012, "shortlist"),
+        HullPoint("c-1", "LiO", {"Li": 0.5, "O": 0.5}, -0.012, "short_list"),
         HullPoint("c-2", "LiO2", {"Li": 1 / 3, "O": 2 / 3}, 9.0, "suspect"),
     ]
     svg = hull_figure(points, ["Li", "O"])
@@ -85,7 +85,7 @@ def test_nothing_proposed_has_no_share() -> None:
         st.tuples(
             st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))),
             st.floats(-5, 5),
-            st.sampled_from(["phase", "shortlist", "judged", "suspect"]),
+            st.sampled_from(["phase", "short_list", "judged", "suspect"]),
         ),
         max_size=6,
     ),

@@ -255,9 +255,10 @@ def test_five_sentences_lead(written):
         ([campaign()], "The run stopped before any cycle"),
         ([campaign(kind="screen"), proposal(0)], "no structure was relaxed"),
         ([campaign(), proposal(0)], "No run has ended here yet"),
+        ([campaign(kind="screen"), proposal(0)], "1 of 1 proposals are pending"),
         ([campaign(), BASIS, proposal(0)], "The short list is empty"),
     ],
-    ids=["nothing", "no cycle", "not relaxed", "no run end", "empty short list"],
+    ids=["nothing", "no cycle", "not relaxed", "no run end", "screening", "empty short list"],
 )
 def test_what_did_not_happen_is_said(tmp_path, records, said):
     paths = write_report(publish(tmp_path / "run", records))

@@ -16,13 +16,13 @@ import numpy as np
 
 from hullward.tools.svg import document, hex_colour, line, text
 
-LABELLED = ("phase", "shortlist")
+LABELLED = ("phase", "short_list")
 COLOUR_CAP_EV = 0.2  # heights above it share the last colour
 
-Kind = Literal["phase", "shortlist", "judged", "rediscovered", "suspect", "below_reference"]
+Kind = Literal["phase", "short_list", "judged", "rediscovered", "suspect", "below_reference"]
 KIND_WORDS: dict[Kind, str] = {
     "phase": "phase on the hull",
-    "shortlist": "short list",
+    "short_list": "short list",
     "judged": "judged",
     "rediscovered": "rediscovered",
     "suspect": "suspect",
@@ -110,7 +110,7 @@ def _binary(points: Sequence[HullPoint], elements: Sequence[str]) -> str:
     if beyond:
         note = f"{beyond} of {len(points)} beyond the axis, drawn at its end"
         parts.append(text(right, top - 4, note, "end", small=True))
-    parts.append(_key(points, 40, 290))
+    parts.append(_key(points, 24, 290))
     return document(480, 316, parts, f"Heights above the hull of {'-'.join(elements)}")
 
 
@@ -140,7 +140,7 @@ def _ternary(
         for i in range(20)
     )
     parts += [stops, text(60, 430, "≤ 0"), text(186, 430, f"≥ {1000 * COLOUR_CAP_EV:.0f}", "end")]
-    parts += [text(200, 413, "height above hull, meV/atom"), _key(points, 40, 452)]
+    parts += [text(200, 413, "height above hull, meV/atom"), _key(points, 24, 452)]
     return document(480, 478, parts, f"Heights above the hull of {'-'.join(elements)}")
 
 
@@ -153,7 +153,7 @@ def _range_mev(heights: Sequence[float]) -> tuple[float, float]:
 
 def _paint_order(points: Sequence[HullPoint]) -> list[HullPoint]:
     """What matters last, so on top: short list over phases over the rest, low over high."""
-    rank = {"shortlist": 2, "phase": 1}
+    rank = {"short_list": 2, "phase": 1}
     return sorted(points, key=lambda p: (rank.get(p.kind, 0), -p.height_ev_per_atom, p.name))
 
 
@@ -189,7 +189,7 @@ def _marker(point: HullPoint, x: float, y: float, *, coloured: bool = False) -> 
     shape = {
         "phase": f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
         ' fill="currentColor"/>',
-        "shortlist": f'<path d="M{x:.1f} {y - 7:.1f}l7 7-7 7-7-7z" fill="{fill}" {edge}/>',
+        "short_list": f'<path d="M{x:.1f} {y - 7:.1f}l7 7-7 7-7-7z" fill="{fill}" {edge}/>',
         "judged": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" fill="{fill}" opacity=".8"/>',
         "rediscovered": f'<rect x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9"'
         f' fill="none" {edge}/>',
@@ -207,7 +207,7 @@ def _key(points: Sequence[HullPoint], x: float, y: float) -> str:
         count = sum(p.kind == kind for p in points)
         if count:
             sample = HullPoint("", "", {}, 0.0, kind)
-            place = (x + 146 * (column % 3), y + 18 * (column // 3))
+            place = (x + 154 * (column % 3), y + 18 * (column // 3))
             out.append(_marker(sample, *place).replace("<title> : +0 meV/atom ", "<title>"))
             out.append(text(place[0] + 10, place[1] + 4, f"{KIND_WORDS[kind]} ({count})"))
             column += 1

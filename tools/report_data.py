@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,8 +69,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
             )[0]
         ),
         runs=runs,
-        stopped=_stopped(runs),
-        commands=_commands(campaign, directory),
+        stopped=_stopped(campaign, runs, counting.states),
+        commands=_commands(directory),
     )
 
 
@@ -152,7 +153,7 @@ def _novelty(row: Mapping[str, Any]) -> str:
         return f"known before relaxation as {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    return "novel: matches no phase of the reference and no other candidate"
+    return "novel: matches no known phase and no other candidate"
 
 
 def _products(text: str | None) -> tuple[Product, ...]:
@@ -160,12 +161,15 @@ def _products(text: str | None) -> tuple[Product, ...]:
 
 
 def space_group(number: int | None) -> str:
-    """'Fd-3m (227)', or a dash while unknown."""
+    """'Fd-3m (227)', 'C2/m (12)', 'Cmc2₁ (36)'; a dash while unknown."""
     if number is None:
         return "—"
     from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
-    return f"{sg_symbol_from_int_number(number)} ({number})"
+    symbol = sg_symbol_from_int_number(number)
+    if 3 <= number <= 15:  # monoclinic: 'C12/m1' names the unique axis, 'C2/m' is what is said
+        symbol = symbol[0] + symbol[2:-1]
+    return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
 
 def _operators(connection: duckdb.DuckDBPyConnection) -> tuple[Yield, ...]:
@@ -234,7 +238,11 @@ def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
     )
 
 
-def _stopped(runs: Sequence[Run]) -> str:
+def _stopped(campaign: CampaignRecord, runs: Sequence[Run], states: Mapping[str, int]) -> str:
+    if campaign.kind == "screen" and not runs:
+        waiting, total = states["pending"], sum(states.values())
+        last = campaign.settings.get("stop_after", "judged")
+        return f"Screening as far as {last!r}: {waiting:,} of {total:,} proposals are pending."
     if not runs:
         return "No run has ended here yet: it is still going, or its process died. Nothing is lost."
     last = runs[-1]
@@ -242,16 +250,13 @@ def _stopped(runs: Sequence[Run]) -> str:
     return f"Run {last.number + 1} of {len(runs)} ended: {told}."
 
 
-def _commands(campaign: CampaignRecord, directory: Path) -> dict[str, str]:
+def _commands(directory: Path) -> dict[str, str]:
     where = shlex.quote(str(directory))
-    go_on = (
-        {"resume": f"hullward resume {where}"}
-        if campaign.kind == "campaign"
-        else {"resume": f"hullward screen INPUT --dir {where}"}
-    )
-    return go_on | {
+    return {
+        "resume": f"hullward resume {where}",
+        "report": f"hullward report {where}",
         "rejudge": f"hullward rejudge {where} --reference REF",
-        "export": f"hullward export {where}",
+        "export": f"hullward export {where} --out structures",
         "query": f"hullward query {where} \"SELECT * FROM results WHERE state = 'judged'\"",
         "rebuild": f"hullward rebuild {where}",
     }

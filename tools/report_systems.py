@@ -17,7 +17,7 @@ from hullward.tools.shortlist import CONDITION
 DRAWN = 6  # systems, those with most judged candidates
 LOWEST = 12  # formulas of the table beside a plot
 
-Kind = Literal["phase", "shortlist", "judged", "rediscovered", "suspect", "below_reference"]
+Kind = Literal["phase", "short_list", "judged", "rediscovered", "suspect", "below_reference"]
 
 
 class Point(Record):
@@ -60,7 +60,7 @@ def gather_systems(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[System,
             CASE WHEN suspect THEN 'suspect' WHEN r.label = 'below_reference' THEN 'below_reference'
             WHEN r.rediscovered IS NOT NULL THEN 'rediscovered'
             WHEN {CONDITION.replace("label", "r.label").replace("covered", "r.covered")}
-            THEN 'shortlist' ELSE 'judged' END AS kind,
+            THEN 'short_list' ELSE 'judged' END AS kind,
             v.decomposition
             FROM results r JOIN bases b ON true
             JOIN verdicts v ON v.relaxation_id = r.relaxation_id AND v.height = 'union'

@@ -56,14 +56,21 @@ def _searched(report: Report) -> str:
     funnel, what = report.funnel, report.campaign
     if not funnel["proposed"]:
         return f"Nothing was proposed: the {what.kind} {what.name!r} stopped before any proposal."
-    systems = ", ".join(what.settings.get("systems") or [s.chemsys for s in report.systems])
-    scope = f" in {systems}" if systems else ""
     turns = f" over {plural(len(report.cycles), 'cycle')}" if what.kind == "campaign" else ""
     return (
-        f"Searched{scope}: {plural(funnel['proposed'], 'proposal')}{turns}, "
+        f"{_scope(report)}: {plural(funnel['proposed'], 'proposal')}{turns}, "
         f"{share(funnel['relaxed'], funnel['proposed'])} relaxed to convergence, "
         f"{share(report.states['judged'], funnel['proposed'])} judged."
     )
+
+
+def _scope(report: Report) -> str:
+    settings = report.campaign.settings
+    if report.campaign.kind == "screen":
+        return f"Screened {settings.get('input_name') or report.campaign.name}"
+    if systems := settings.get("systems"):
+        return f"Searched in {', '.join(systems)}"
+    return f"Searched among {', '.join(settings.get('elements') or ()) or 'all elements'}"
 
 
 def _found(report: Report) -> str:

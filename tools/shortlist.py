@@ -7,12 +7,16 @@ import duckdb
 RULE = (
     "judged, novel before and after relaxation, composition covered by the reference, not suspect "
     "(or confirmed by a second opinion), stable or metastable; lowest height over "
-    "reference ∪ campaign first"
+    "reference ∪ campaign first, then over the reference alone"
 )
 
 # The same rows that the funnel counts as novel_metastable.
 CONDITION = "novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')"
-ORDER = "e_above_union_ev_per_atom NULLS LAST, candidate_id"
+# Rounded, so that everything on the hull is level whatever the last digits say.
+ORDER = (
+    "round(e_above_union_ev_per_atom, 6) NULLS LAST, "
+    "round(e_above_reference_ev_per_atom, 6) NULLS LAST, candidate_id"
+)
 
 
 def shortlist(connection: duckdb.DuckDBPyConnection) -> list[str]:

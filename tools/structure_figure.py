@@ -21,7 +21,7 @@ NONMETALS = frozenset(
 Place = Callable[[np.ndarray], tuple[float, float]]  # Å, seen by the camera, to SVG units
 
 
-def structure_figure(crystal: Crystal, width: int = 340, height: int = 300) -> str:
+def structure_figure(crystal: Crystal, width: int = 300, height: int = 290) -> str:
     """One unit cell, c upwards, seen from a little beside and above the a axis."""
     from ase.data import atomic_numbers, covalent_radii
 
