@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("hullward", deadline=None)
+settings.load_profile("hullward")
 
 
 @pytest.fixture(scope="session")
