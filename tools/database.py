@@ -16,11 +16,13 @@ from hullward.tools.projection import CountingError, Index, Projector
 
 DATABASE = "hullward.duckdb"
 SNAPSHOT = "snapshot.duckdb"
-# Extensions are never fetched, variables of the calling program never read.
+# Extensions are never fetched, variables of the calling program never read. One thread is plenty
+# for what a campaign holds, and leaves the cores to the relaxations.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
+    "threads": 1,
 }
 _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 

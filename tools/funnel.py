@@ -53,7 +53,8 @@ def count(source: Source) -> Counting:
     """Read the counts off the views."""
     states: dict[str, int] = {state.value: 0 for state in State}
     states.update(_pairs(source, "SELECT state, count(*) FROM states GROUP BY state"))
-    funnel = dict(_pairs(source, "SELECT stage, count FROM funnel"))
+    counts = dict(_pairs(source, "SELECT stage, count FROM funnel"))
+    funnel = {stage: counts.get(stage, 0) for stage in (*NESTED, *NOVEL, *APART)}
     reasons = _pairs(
         source,
         "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC, reason",
@@ -86,6 +87,12 @@ def _problems(counting: Counting, recount: Counter[str]) -> Iterable[str]:
     for state in State:
         if states[state] != recount[state]:
             yield f"{states[state]} {state} by the views, {recount[state]} by the tables"
+    for stage, expected in (
+        ("parsed", counting.proposed - recount[State.REJECTED_PARSE]),
+        ("relaxed", recount[State.HULL_PENDING] + recount[State.JUDGED]),
+    ):
+        if funnel[stage] != expected:
+            yield f"{funnel[stage]} {stage} by the funnel, {expected} by the tables"
     for chain in (NESTED, ("metastable", *NOVEL), ("stable", "novel_stable")):
         for outer, inner in pairwise(chain):
             if funnel[inner] > funnel[outer]:

@@ -92,7 +92,7 @@ def as_text(result: QueryResult) -> str:
 def as_csv(result: QueryResult) -> str:
     """RFC 4180, with text that a spreadsheet would run as a formula quoted by an apostrophe."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in result.columns])
     for row in result.rows:
         writer.writerow(

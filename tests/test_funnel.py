@@ -1,0 +1,415 @@
+"""Every proposal in one state; a count that does not add up is noticed."""
+
+import duckdb
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.tools import funnel
+from hullward.tools.projection import CountingError
+from hullward.tools.records import (
+    Basis,
+    Candidate,
+    Label,
+    Proposal,
+    Protocol,
+    Reason,
+    Rejection,
+    Relaxation,
+    Stage,
+    State,
+    Suspicion,
+    Verdict,
+    VerdictLabel,
+)
+from hullward.tools.store import Store, open_snapshot
+
+CRYSTAL = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Li", "O"], [[0, 0, 0], [0.5] * 3])
+PROTOCOL = Protocol()
+SECOND_LOOK = Protocol(rattle_a=0.05)
+
+
+def proposal(name):
+    return Proposal(
+        proposal_id=name,
+        request_id="r",
+        campaign_id="k",
+        cycle=len(name) % 2,
+        index=0,
+        operator=name.split("-")[0],
+        seed=0,
+        raw="",
+        format="crystal_text",
+    )
+
+
+def candidate(name, crystal=None):
+    return Candidate(
+        proposal_id=name,
+        candidate_id=f"c-{crystal or name}",
+        crystal=CRYSTAL,
+        formula="LiO",
+        chemsys="Li-O",
+        n_atoms=2,
+        volume_per_atom_a3=32.0,
+        min_distance_a=2.0,
+        space_group=1,
+        charge_balanced=None,
+        charge_note="",
+    )
+
+
+def label(name, kind, moment="before"):
+    return Label(proposal_id=name, moment=moment, kind=kind, match_id="match", rms_a=None)
+
+
+def relaxation(name, converged=True, failure=None, sha="w", protocol=PROTOCOL):
+    return Relaxation(
+        relaxation_id=Relaxation.make_id(f"c-{name}", sha, protocol),
+        candidate_id=f"c-{name}",
+        potential="toy",
+        potential_sha256=sha,
+        energy_scheme="toy",
+        protocol=protocol,
+        failure=failure,
+        converged=converged,
+        energy_ev_per_atom=-1.0,
+        initial_energy_ev_per_atom=-0.9,
+        residual_force_ev_per_a=0.0,
+        residual_stress_gpa=0.0,
+        steps=1,
+        force_calls=10,
+        cpu_s=0.5,
+        crystal=CRYSTAL,
+        volume_per_atom_a3=31.0,
+        volume_ratio=1.0,
+        space_group_loose=1,
+        space_group_tight=1,
+    )
+
+
+def verdict(name, e, word, height="union", version="1", **changes):
+    fields = {
+        "relaxation_id": Relaxation.make_id(f"c-{name}", "w", PROTOCOL),
+        "reference_id": "ref",
+        "reference_version": version,
+        "height": height,
+        "e_above_hull_ev_per_atom": e,
+        "decomposition": (),
+        "label": word,
+        "covered": word != VerdictLabel.BELOW_REFERENCE,
+        "coverage_note": "",
+        "typical_error_ev_per_atom": None,
+    }
+    return Verdict(**fields | changes)
+
+
+def basis(version="1", sha="w"):
+    return Basis(
+        campaign_id="k",
+        potential="toy",
+        potential_sha256=sha,
+        energy_scheme="toy",
+        protocol=PROTOCOL,
+        reference_spec="file:x",
+        reference_id="ref",
+        reference_version=version,
+        reference_kind="file",
+        reference_statement="",
+        metastable_ev_per_atom=0.1,
+    )
+
+
+STABLE, META = VerdictLabel.STABLE, VerdictLabel.METASTABLE
+ODD = {"suspicions": (Suspicion.ODD_VOLUME,)}
+
+# name: (records of the proposal, its state, the stages beyond `proposed` it is counted in)
+CASES = {
+    "parse": (
+        [Rejection(proposal_id="parse", stage=Stage.PARSE, reason=Reason.EMPTY, detail="nothing")],
+        "rejected_parse",
+        "",
+    ),
+    "check": (
+        [Rejection(proposal_id="check", stage=Stage.CHECK, reason=Reason.CLASH, detail="1 Å")],
+        "rejected_check",
+        "parsed",
+    ),
+    "bare": ([], "pending", "parsed"),
+    "dup": ([candidate("dup"), label("dup", "duplicate")], "duplicate", "parsed valid"),
+    "both": (
+        [candidate("both"), label("both", "duplicate"), label("both", "known")],
+        "duplicate",
+        "parsed valid",
+    ),
+    "twin": ([candidate("twin", "wait")], "duplicate", "parsed valid"),
+    "known": ([candidate("known"), label("known", "known")], "known", "parsed valid unique"),
+    "wait": ([candidate("wait")], "pending", "parsed valid unique"),
+    "loose": (
+        [candidate("loose"), relaxation("loose", protocol=SECOND_LOOK)],
+        "pending",
+        "parsed valid unique",
+    ),
+    "boom": (
+        [candidate("boom"), relaxation("boom", False, Reason.EXPLODED)],
+        "failed",
+        "parsed valid unique",
+    ),
+    "slow": (
+        [candidate("slow"), relaxation("slow", False, Reason.STEP_LIMIT)],
+        "unconverged",
+        "parsed valid unique",
+    ),
+    "stuck": (
+        [candidate("stuck"), relaxation("stuck", False), verdict("stuck", -0.1, STABLE)],
+        "unconverged",
+        "parsed valid unique",
+    ),
+    "unjudged": ([candidate("unjudged"), relaxation("unjudged")], "hull_pending", "relaxed"),
+    "hull": (
+        [
+            candidate("hull"),
+            relaxation("hull"),
+            verdict("hull", None, VerdictLabel.HULL_PENDING),
+            verdict("hull", -1.0, STABLE, version="0"),
+        ],
+        "hull_pending",
+        "relaxed",
+    ),
+    "high": (
+        [candidate("high"), relaxation("high"), verdict("high", 0.4, VerdictLabel.UNSTABLE)],
+        "judged",
+        "relaxed",
+    ),
+    "meta": (
+        [candidate("meta"), relaxation("meta"), verdict("meta", 0.05, META)],
+        "judged",
+        "relaxed metastable novel_metastable",
+    ),
+    "stable": (
+        [
+            candidate("stable"),
+            relaxation("stable"),
+            relaxation("stable", protocol=SECOND_LOOK),
+            verdict("stable", -0.02, STABLE),
+            verdict("stable", 0.3, VerdictLabel.UNSTABLE, "reference"),
+        ],
+        "judged",
+        "relaxed metastable stable novel_metastable novel_stable",
+    ),
+    "fallback": (
+        [
+            candidate("fallback"),
+            relaxation("fallback"),
+            verdict("fallback", None, VerdictLabel.HULL_PENDING),
+            verdict("fallback", 0.05, META, "reference"),
+        ],
+        "judged",
+        "relaxed metastable novel_metastable",
+    ),
+    "again": (
+        [
+            candidate("again"),
+            relaxation("again"),
+            verdict("again", 0.0, STABLE, rediscovered="mp-1"),
+            label("again", "known", "after"),
+        ],
+        "judged",
+        "relaxed metastable stable rediscovered",
+    ),
+    "knownrelaxed": (
+        [
+            candidate("knownrelaxed"),
+            label("knownrelaxed", "known"),
+            relaxation("knownrelaxed"),
+            verdict("knownrelaxed", 0.0, STABLE),
+        ],
+        "judged",
+        "relaxed metastable stable",
+    ),
+    "same": (
+        [
+            candidate("same"),
+            relaxation("same"),
+            verdict("same", 0.0, STABLE),
+            label("same", "duplicate", "after"),
+        ],
+        "judged",
+        "relaxed metastable stable",
+    ),
+    "odd": (
+        [candidate("odd"), relaxation("odd"), verdict("odd", -0.3, STABLE, **ODD)],
+        "judged",
+        "relaxed suspect",
+    ),
+    "reproduced": (
+        [
+            candidate("reproduced"),
+            relaxation("reproduced"),
+            verdict("reproduced", -0.3, STABLE, second_look="reproduced", **ODD),
+        ],
+        "judged",
+        "relaxed suspect",
+    ),
+    "confirmed": (
+        [
+            candidate("confirmed"),
+            relaxation("confirmed"),
+            verdict("confirmed", -0.3, STABLE, second_look="confirmed", **ODD),
+        ],
+        "judged",
+        "relaxed metastable stable novel_metastable novel_stable",
+    ),
+    "below": (
+        [
+            candidate("below"),
+            relaxation("below"),
+            verdict("below", -0.1, VerdictLabel.BELOW_REFERENCE),
+        ],
+        "judged",
+        "relaxed below_reference",
+    ),
+}
+ORDER = [*(n for n in CASES if n != "twin"), "twin"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Store.open(tmp_path_factory.mktemp("c") / "c", command="test", create=True) as opened:
+        opened.add([basis(), *map(proposal, ORDER), *(r for n in ORDER for r in CASES[n][0])])
+        yield opened
+
+
+def stages(words):
+    path = ["parsed", "valid", "unique"] if "relaxed" in words else []
+    return {"proposed", *path, *words.split()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_proposal_is_in_the_state_its_records_tell(store, name):
+    rows = store.rows("SELECT state FROM states WHERE proposal_id = ?", [name])
+    assert rows == [{"state": CASES[name][1]}]
+
+
+def test_every_case_together_gives_the_funnel(store):
+    counting = funnel.verify(store)
+    expected = dict.fromkeys((*funnel.NESTED, *funnel.NOVEL, *funnel.APART), 0)
+    for _, _, words in CASES.values():
+        for stage in stages(words):
+            expected[stage] += 1
+    assert counting.funnel == expected
+    assert list(counting.funnel) == list(expected)
+    assert counting.states == {
+        state.value: sum(case[1] == state for case in CASES.values()) for state in State
+    }
+    assert sum(counting.states.values()) == counting.proposed == len(CASES)
+    assert counting.rejections == {"clash": 1, "empty": 1}
+    assert counting.rates["parsed"] == (len(CASES) - 1) / len(CASES)
+    assert set(counting.as_dict()) == {"states", "funnel", "rejections"}
+
+
+def test_results_tell_reasons_heights_and_costs(store):
+    rows = {row["proposal_id"]: row for row in store.rows("SELECT * FROM results")}
+    assert len(rows) == len(CASES)
+    assert (rows["check"]["reason"], rows["check"]["detail"]) == ("clash", "1 Å")
+    assert rows["boom"]["reason"] == "exploded"
+    stable = rows["stable"]
+    assert stable["e_above_union_ev_per_atom"] == -0.02
+    assert stable["e_above_reference_ev_per_atom"] == 0.3
+    assert (stable["label"], stable["novel"], stable["volume_per_atom_a3"]) == ("stable", True, 31)
+    assert (stable["force_calls"], stable["cpu_s"]) == (20, 1.0)  # the second look included
+    assert rows["again"]["rediscovered"] == "mp-1"
+    assert rows["same"]["duplicate_after"] == "match"
+    assert rows["known"]["known_before"] == "match"
+    assert rows["twin"]["duplicate_before"] == "c-wait"
+    assert [rows[name]["novel"] for name in ("again", "same", "knownrelaxed")] == [False] * 3
+    assert rows["wait"]["volume_per_atom_a3"] == 32
+    spent = store.rows("SELECT sum(force_calls) AS n FROM relaxations")[0]["n"]
+    assert spent == sum(row["force_calls"] or 0 for row in rows.values())
+    operators = store.rows("SELECT * FROM operators")
+    assert sum(row["proposed"] for row in operators) == len(CASES)
+    assert sum(row["force_calls"] for row in operators) == spent
+    discoveries = funnel.count(store).funnel["novel_metastable"]
+    assert sum(row["novel_metastable"] for row in operators) == discoveries
+
+
+def test_a_later_basis_moves_states_and_keeps_the_identity(tmp_path):
+    with Store.open(tmp_path / "c", command="test", create=True) as store:
+        store.add([*map(proposal, ORDER), *(r for n in ORDER for r in CASES[n][0])])
+        counting = funnel.verify(store)  # nothing to rest on: nothing is relaxed or judged yet
+        assert counting.states["pending"] == 18
+        assert counting.funnel["relaxed"] == 0
+        store.add([basis(version="0")])
+        assert funnel.verify(store).states["judged"] == 1  # only `hull` has a verdict there
+        store.add([basis(sha="other")])
+        assert funnel.verify(store).funnel["relaxed"] == 0
+        store.add([basis()])
+        assert funnel.verify(store).states["judged"] == 11
+        assert funnel.count(open_snapshot(store.publish().parent)) == store.count()
+
+
+def test_nothing_proposed_has_no_rates(tmp_path):
+    with Store.open(tmp_path / "c", command="test", create=True) as store:
+        counting = funnel.verify(store)
+    assert set(counting.rates.values()) == {None}
+    assert set(counting.states.values()) == {0}
+
+
+def unlock(connection, table):
+    """The same table without its primary key."""
+    connection.execute(f"CREATE TABLE copy AS FROM {table}")
+    connection.execute(f"DROP TABLE {table}; ALTER TABLE copy RENAME TO {table}")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        ("INSERT INTO rejections VALUES ('wait', 'check', 'clash', '')", "both rejected and"),
+        ("INSERT INTO rejections VALUES ('none', 'check', 'clash', '')", "of unknown proposals"),
+        ("rejections: INSERT INTO rejections FROM rejections", "rejected twice, check, parse"),
+        ("proposals: INSERT INTO proposals FROM proposals WHERE operator = 'bare'", "stored twice"),
+        ("UPDATE rejections SET reason = 'mood' WHERE proposal_id = 'check'", "unknown reasons"),
+        ("UPDATE rejections SET stage = 'mood' WHERE proposal_id = 'check'", "reasons for"),
+        ("DELETE FROM proposals WHERE proposal_id = 'meta'", "candidates of unknown proposals"),
+        ("DELETE FROM candidates WHERE proposal_id = 'dup'", "proposals of unknown candidates"),
+        ("DELETE FROM relaxations WHERE candidate_id = 'c-meta'", "verdicts on unknown"),
+        ("UPDATE relaxations SET candidate_id = 'c-x' WHERE converged", "of unknown candidates"),
+        (
+            "INSERT INTO relaxations SELECT * REPLACE ('r' AS relaxation_id) FROM relaxations "
+            "WHERE candidate_id = 'c-meta'",
+            "relaxed twice",
+        ),
+        ("INSERT INTO labels VALUES ('bare', 'before', 'known', 'm', NULL)", "that are no cand"),
+        ("UPDATE proposals SET force_calls = 1 WHERE proposal_id = 'meta'", "force calls"),
+        ("UPDATE proposals SET force_calls = 1 WHERE proposal_id = 'twin'", "another one brought"),
+        ("views: states: SELECT proposal_id, 'judged' AS state FROM proposals", "by the tables"),
+        (
+            "views: states: SELECT * FROM (SELECT proposal_id, state FROM results) LIMIT 3",
+            "states sum to 3",
+        ),
+        (
+            "views: funnel: FROM (VALUES ('proposed', 25)) t(stage, count)",
+            "0 relaxed by the funnel",
+        ),
+        (
+            "views: funnel: FROM (VALUES ('proposed', 25), ('stable', 1)) t(stage, count)",
+            "more stable",
+        ),
+    ],
+)
+def test_a_broken_count_is_found(store, tmp_path, tamper, message):
+    path = tmp_path / "copy.duckdb"
+    store.execute(f"ATTACH '{path}' AS copied")
+    store.execute("COPY FROM DATABASE hullward TO copied")
+    store.execute("DETACH copied")
+    with duckdb.connect(path) as connection:
+        funnel.verify(connection)
+        if tamper.startswith("views: "):
+            _, name, query = tamper.split(": ", 2)
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+        else:
+            table, _, sql = tamper.rpartition(": ")
+            if table:
+                unlock(connection, table)
+            connection.execute(sql)
+        with pytest.raises(CountingError, match=message):
+            funnel.verify(connection)
