@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from hullward.agents.bench import Bench
 from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.settings import Campaign
@@ -105,27 +107,26 @@ def _to_the_end(
 
 def _invoke(bench: Bench, directory: Path, notes: Callable[[str], None]) -> str:
     """Run the graph from its last checkpoint; returns why it ended."""
-    from hullward.agents.graph import Where, build_graph
+    from hullward.agents.graph import NODES, Start, Where, build_graph
 
-    thread = {"configurable": {"thread_id": bench.campaign.campaign_id}}
+    config: RunnableConfig = {
+        "configurable": {"thread_id": bench.campaign.campaign_id},
+        "recursion_limit": NODES * bench.campaign.budget.cycles + 10,
+    }
     path = directory / "checkpoints.sqlite"
     with closing(_open_checkpoints(path, notes)) as connection:
         graph = build_graph(_saver(connection))
-        state = graph.get_state(thread)  # type: ignore[arg-type]
-        start: dict[str, Any] | None = None
-        if not state.values:
-            ended = bench.store.load(CycleEnd)
-            start = {"campaign_id": bench.campaign.campaign_id, "cycle": len(ended)}
-            if ended and (why := bench.reason_to_stop(len(ended))):
+        state = graph.get_state(config)
+        start: Start | None = None
+        if not state.values:  # a new campaign, or one whose checkpoints were lost
+            ended = len(bench.store.load(CycleEnd))
+            start = {"campaign_id": bench.campaign.campaign_id, "cycle": ended}
+            if ended and (why := bench.reason_to_stop(ended)):
                 return why
         elif not state.next:
             return str(state.values["stop"])
-        last = graph.invoke(
-            start,  # type: ignore[arg-type]
-            thread | {"recursion_limit": 6 * bench.campaign.budget.cycles + 10},  # type: ignore[arg-type]
-            context=Where(str(directory)),
-            durability="sync",
-        )
+        where = Where(str(directory))
+        last = graph.invoke(start, config, context=where, durability="sync")
         return str(last["stop"])
 
 

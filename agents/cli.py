@@ -140,11 +140,14 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
 
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
-        told = {"workers": workers, "progress": reporter, "notes": reporter.note}
         if settings is None and kind_of(directory) == "screen":
-            paths = screen_file.screen_file(directory, None, None, **told)
+            paths = screen_file.screen_file(
+                directory, None, None, workers=workers, progress=reporter, notes=reporter.note
+            )
         else:
-            paths = campaign.run(directory, settings, **told)
+            paths = campaign.run(
+                directory, settings, workers=workers, progress=reporter, notes=reporter.note
+            )
     _show_counts(directory, paths, as_json)
 
 
@@ -273,11 +276,19 @@ def query(
     if form is Form.PARQUET and out is None:
         raise InputError("parquet is not text: say where to write it with --out FILE.parquet")
     answer = queries.run_query(directory, sql, limit)
-    if out is not None:
-        queries.write(answer, out, form.value)
-        typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
+    if form is Form.PARQUET and out is not None:
+        queries.write_parquet(answer, out)
     else:
-        typer.echo(queries.render(answer, form.value))
+        text = {
+            Form.TABLE: queries.as_text,
+            Form.CSV: queries.as_csv,
+            Form.JSON: queries.as_json,
+        }[form](answer)
+        if out is None:
+            typer.echo(text.rstrip("\n"))
+            return
+        out.write_text(text, encoding="utf-8")
+    typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
 
 
 @app.command(name="export")

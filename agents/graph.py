@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
@@ -21,6 +21,8 @@ from hullward.agents.operators import propose as build_proposals
 from hullward.agents.planner import make_plan
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import CycleEnd, Plan
+
+NODES = 6  # a cycle
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def after_record(state: Cycle) -> Literal["plan", "__end__"]:
     """Another cycle, or the end."""
-    return END if state.get("stop") else "plan"
+    return "__end__" if state.get("stop") else "plan"
 
 
 def _stop_here_if_asked(bench: Bench) -> None:
@@ -126,8 +128,12 @@ def build_graph(
 ) -> CompiledStateGraph[Cycle, Where, Start, Cycle]:
     """The compiled graph; invoke it with Where(directory) as context."""
     graph = StateGraph(Cycle, context_schema=Where, input_schema=Start)
-    for node in (plan, propose, screen, relax, judge, record):
-        graph.add_node(node.__name__, node)
+    graph.add_node("plan", plan)
+    graph.add_node("propose", propose)
+    graph.add_node("screen", screen)
+    graph.add_node("relax", relax)
+    graph.add_node("judge", judge)
+    graph.add_node("record", record)
     graph.add_edge(START, "plan")
     graph.add_edge("plan", "propose")
     graph.add_edge("propose", "screen")

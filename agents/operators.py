@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from hullward.agents.bench import Bench
+from hullward.models.crystal import Crystal
 from hullward.tools.mutation import Constructed, generator, perturb, swap
 from hullward.tools.records import Plan, Proposal, stable_id
 
@@ -81,7 +82,7 @@ def _proposal(bench: Bench, plan: Plan, operator: str, index: int, built: Constr
     )
 
 
-def _parents_in_turn(bench: Bench, plan: Plan) -> Iterator[tuple[str, object]]:
+def _parents_in_turn(bench: Bench, plan: Plan) -> Iterator[tuple[str, Crystal]]:
     """Every parent once, then again, while more children may be wanted."""
     rounds = TRIES_PER_PROPOSAL * max(plan.quotas.values())
     parents = [(i, crystal) for i in plan.parents if (crystal := bench.parent(i)) is not None]

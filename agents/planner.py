@@ -68,8 +68,10 @@ def _quotas(campaign: Campaign, outcomes: Outcomes) -> dict[str, int]:
     expected = {name: _expected_reward(*seen.get(name, (0, 0))) for name in campaign.operators}
     floor = FLOOR / len(expected)
     scale = (1 - FLOOR) / sum(expected.values())
-    shares = {name: total * (floor + scale * value) for name, value in expected.items()}
-    quotas = {name: int(share) for name, share in shares.items()}
+    shares: dict[str, float] = {
+        name: total * (floor + scale * value) for name, value in expected.items()
+    }
+    quotas: dict[str, int] = {name: int(share) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: (quotas[name] - shares[name], name))
     for name in by_remainder[: total - sum(quotas.values())]:
         quotas[name] += 1

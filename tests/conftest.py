@@ -1,6 +1,8 @@
 """Fixtures for all tests; real data is looked for beside the project."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,3 +20,57 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data not found at {SHARED.parent.name}/{SHARED.name} beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete reference for Li-Mn-O in the toy potential's world, as an entry file."""
+    from hullward.models.crystal import Crystal
+    from hullward.models.registry import load_potential
+    from hullward.tools.records import Protocol
+    from hullward.tools.relax import relax_one
+
+    half = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    seeds = {
+        "Li": Crystal.from_parameters((3.4,) * 3, (90,) * 3, ["Li", "Li"], half),
+        "Mn": Crystal.from_parameters((2.9,) * 3, (90,) * 3, ["Mn", "Mn"], half),
+        "O": Crystal.from_parameters((3.0,) * 3, (90,) * 3, ["O", "O"], half),
+        "MnO": Crystal.from_parameters((2.6,) * 3, (90,) * 3, ["Mn", "O"], half),
+        "LiO": Crystal.from_parameters((2.6,) * 3, (90,) * 3, ["Li", "O"], half),
+    }
+    potential = load_potential("toy")
+    lines = []
+    for name, crystal in seeds.items():
+        done = relax_one(name, crystal, potential, Protocol(max_steps=2000))
+        assert done.converged, f"{name} did not converge: {done.detail}"
+        entry = {
+            "entry_id": f"toy-{name}",
+            "composition": done.crystal.composition.get_el_amt_dict(),
+            "energy": done.energy_ev_per_atom * crystal.n_atoms,
+            "correction": 0.0,
+            "structure": done.crystal.to_structure().as_dict(),
+        }
+        lines.append(json.dumps(entry))
+    path = tmp_path_factory.mktemp("toy") / "toy.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    sidecar = {"energy_scheme": "toy", "corrected": True, "complete": True}
+    path.with_name("toy.reference.json").write_text(json.dumps(sidecar))
+    return path
+
+
+@pytest.fixture
+def toy_campaign(toy_reference: Path) -> dict[str, Any]:
+    """Settings of a small campaign in that world."""
+    return {
+        "name": "toy",
+        "systems": ["Li-Mn-O"],
+        "min_elements": 2,
+        "max_atoms": 10,
+        "oxidation_states": {"Li": [1], "Mn": [2, 3, 4], "O": [-2]},
+        "potential": "toy",
+        "reference": f"file:{toy_reference}",
+        "protocol": {"fmax_ev_per_a": 0.1, "max_steps": 200},
+        "budget": {"cycles": 3, "proposals_per_cycle": 9},
+        "seed": 3,
+        "workers": 0,
+    }

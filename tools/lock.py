@@ -31,6 +31,10 @@ class Holder:
     command: str
     since: str
 
+    def describe(self) -> str:
+        """In a few words, for messages."""
+        return f"process {self.pid} on {self.host} ({self.command}, since {self.since})"
+
     def is_alive(self) -> bool:
         """False when the process is known to be gone; other hosts get the benefit of the doubt."""
         if self.host != socket.gethostname():
@@ -100,8 +104,7 @@ def _refusal(directory: Path) -> str:
         found = holder(directory)
         if found:
             return (
-                f"{directory} is being written by process {found.pid} on {found.host} "
-                f"({found.command}, since {found.since}). Wait for it or stop it with "
+                f"{directory} is being written by {found.describe()}. Wait for it or stop it with "
                 f"`hullward stop {directory}`"
             )
         time.sleep(0.01)

@@ -43,6 +43,7 @@ from hullward.tools.records import Record
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+Parameters = Sequence[Any] | dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
@@ -123,11 +124,12 @@ class Store:
                 self._project([(kind, data) for kind, _, data in fresh])
             return len(fresh)
 
-    def execute(self, query: str, parameters: Sequence[Any] = ()) -> Connection:
-        """Run a query on the live database; for reading."""
-        return self._database.connection.execute(query, list(parameters))
+    def execute(self, query: str, parameters: Parameters = ()) -> Connection:
+        """Run a query on the live database, `?` or `$name` filled in; for reading."""
+        given = parameters if isinstance(parameters, dict) else list(parameters)
+        return self._database.connection.execute(query, given)
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """The rows of a query on the live database, as dictionaries by column."""
         with self._mutex:
             answer = self.execute(sql, parameters)
