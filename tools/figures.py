@@ -21,7 +21,7 @@ COLOUR_CAP_EV = 0.2  # heights above it share the last colour
 
 Kind = Literal["phase", "short_list", "judged", "rediscovered", "suspect", "below_reference"]
 KIND_WORDS: dict[Kind, str] = {
-    "phase": "phase on the hull",
+    "phase": "reference phase",
     "short_list": "short list",
     "judged": "judged",
     "rediscovered": "rediscovered",
@@ -120,10 +120,10 @@ def _ternary(
     tie_lines: Iterable[tuple[Mapping[str, float], Mapping[str, float]]],
 ) -> str:
     """Compositions in a triangle, heights as colour, the lowest on top."""
-    corners = np.array([[50.0, 372.0], [430.0, 372.0], [240.0, 372.0 - 380 * math.sqrt(3) / 2]])
+    corners = ((50.0, 372.0), (430.0, 372.0), (240.0, 372.0 - 380 * math.sqrt(3) / 2))
 
     def place(composition: Mapping[str, float]) -> tuple[float, float]:
-        x, y = np.array([composition.get(e, 0.0) for e in elements]) @ corners
+        x, y = np.array([composition.get(e, 0.0) for e in elements]) @ np.array(corners)
         return float(x), float(y)
 
     parts = [

@@ -80,6 +80,7 @@ def render(report: Report, template: str) -> str:
         r=report,
         share=words.share,
         percent=words.percent,
+        kind=words.kind(report),
         reference=words.reference_name(report.basis),
         typical_error=words.typical_error(report),
         nested=NESTED,

@@ -43,6 +43,10 @@ def reference_name(basis: Basis | None) -> str:
     return f"reference {basis.reference_id} version {basis.reference_version[:12]}"
 
 
+def kind(report: Report) -> str:
+    return {"campaign": "campaign", "screen": "screening"}[report.campaign.kind]
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
@@ -55,7 +59,9 @@ def headline(report: Report) -> tuple[str, ...]:
 def _searched(report: Report) -> str:
     funnel, what = report.funnel, report.campaign
     if not funnel["proposed"]:
-        return f"Nothing was proposed: the {what.kind} {what.name!r} stopped before any proposal."
+        return (
+            f"Nothing was proposed: the {kind(report)} {what.name!r} stopped before any proposal."
+        )
     turns = f" over {plural(len(report.cycles), 'cycle')}" if what.kind == "campaign" else ""
     return (
         f"{_scope(report)}: {plural(funnel['proposed'], 'proposal')}{turns}, "
@@ -82,7 +88,7 @@ def _found(report: Report) -> str:
     threshold = round(1000 * basis.metastable_ev_per_atom)
     return (
         f"Novel and within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
-        f"{report.campaign.kind}: {share(funnel['novel_metastable'], funnel['proposed'])}; "
+        f"{kind(report)}: {share(funnel['novel_metastable'], funnel['proposed'])}; "
         f"on that hull: {share(funnel['novel_stable'], funnel['proposed'])}."
     )
 
@@ -96,14 +102,14 @@ def _best(report: Report) -> str:
     best = report.short_list.entries[0]
     return (
         f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}: "
-        f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {report.campaign.kind}, "
+        f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {kind(report)}, "
         f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
     )
 
 
 def _how_sure(report: Report) -> str:
     basis = report.basis
-    if basis is None:
+    if basis is None or not report.cost.relaxations:
         return "No energies were computed, so nothing is claimed about stability."
     if basis.energy_scheme == "toy":
         return "Energies are those of a made-up potential for tests: they say nothing about matter."
@@ -131,6 +137,13 @@ def _next(report: Report) -> str:
         return (
             f"Next: check {which} of the short list with DFT "
             f"(`{commands['export']} --format poscar`), relaxing the competing phases alike."
+        )
+    last = report.campaign.settings.get("stop_after", "judged")
+    if report.states["pending"] and last != "judged":
+        return (
+            f"Next: this screening was to stop at {last!r}; "
+            f"{plural(report.states['pending'], 'proposal')} can go on: screen the same file into "
+            "this directory again without `--stop-after`."
         )
     if report.states["pending"] or not funnel["proposed"]:
         return f"Next: go on where it stopped: `{commands['resume']}`."
