@@ -20,7 +20,9 @@ from hullward.tools.reference import Coverage, Reference
 STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
 FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull
 # Volume per atom over the additive estimate: of the phases it would decompose into where their
-# structures are known, else of the elements (ionic compounds are far denser than their metals).
+# structures are known, else of the elements (ionic compounds are far denser than their metals). Of
+# the MP entries of Li-Fe-P-O within 0.2 eV/atom 98 % lie in the first window, of 5,984 MP
+# structures of all kinds 99.9 % in the second.
 VOLUME_WINDOW_PHASES = (0.70, 1.50)
 VOLUME_WINDOW_ELEMENTS = (0.30, 2.0)
 DROP_EV_PER_ATOM = 0.1  # energy gained by a relaxation that never converged

@@ -20,7 +20,7 @@ from hullward.models.errors import InputError
 from hullward.tools.chemistry import States, charge_balance
 
 MAX_ORBITS = 8  # more give thousands of decorations of one type
-MOST_OPEN_ELEMENT = 2.0  # volume per atom over the densest type: molecular cells of other elements
+MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
 NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
 
 
@@ -164,8 +164,8 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
             placed = np.zeros(prototype.n_atoms, dtype=int)
             scaled = _decorated(prototype, (symbol,), placed, (0,) * len(prototype.labels))
             found.append((prototype.prototype_id, scaled.crystal))
-    densest = min((c.volume_per_atom_a3 for _, c in found), default=0.0)
-    return [(n, c) for n, c in found if c.volume_per_atom_a3 <= MOST_OPEN_ELEMENT * densest]
+    usual = np.median([c.volume_per_atom_a3 for _, c in found]) if found else 0.0
+    return [(n, c) for n, c in found if c.volume_per_atom_a3 <= MOST_OPEN_ELEMENT * usual]
 
 
 def _prototype(name: str, crystal: Crystal) -> Prototype:

@@ -37,10 +37,10 @@ EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tr
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures
 BULK_MODULUS_EV_PER_A3 = 0.6  # about 100 GPa: turns a pressure into a better volume
 LARGEST_STRAIN = 0.2  # of volume, in one correction
-CORRECTED, COARSE, FULL, OWN = 10, 5, 3, 2  # kept a formula by each stage, and of our own types
-WINDOW_EV_PER_ATOM = 0.06  # above a formula's best after the coarse steps: not relaxed further
-HOPELESS_EV_PER_ATOM = 0.3  # above the hull of the subsystems: not even relaxed coarsely
-TOO_HIGH_EV_PER_ATOM = 0.15  # above the coarse hull: not relaxed further
+CORRECTED, COARSE, FULL, OWN = 6, 3, 3, 2  # kept a formula by each stage, and of our own types
+WINDOW_EV_PER_ATOM = 0.05  # above a formula's best after the coarse steps: not relaxed further
+HOPELESS_EV_PER_ATOM = 0.2  # above the hull of the subsystems: not even relaxed coarsely
+TOO_HIGH_EV_PER_ATOM = 0.1  # above the coarse hull: not relaxed further
 NEAR_HULL_EV_PER_ATOM = 0.05
 SAME_EV_PER_ATOM = 5e-4  # closer energies at one formula are the same structure
 
