@@ -50,11 +50,9 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         funnel=counting.funnel,
         rejections=counting.rejections,
         short_list=_listing(connection, CONDITION, rule=RULE, pictured=PICTURED),
-        rediscovered=_listing(connection, "rediscovered IS NOT NULL AND NOT suspect"),
+        rediscovered=_listing(connection, "rediscovered IS NOT NULL"),
         suspects=_listing(connection, "suspect"),
-        below_reference=_listing(
-            connection, "state = 'judged' AND label = 'below_reference' AND NOT suspect"
-        ),
+        below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
         systems=systems,
         systems_total=systems_total,
         operators=_operators(connection),
