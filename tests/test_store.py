@@ -217,6 +217,7 @@ def test_every_record_comes_back_as_it_was(filled):
         assert store.load(Rejection, []) == []
         assert store.notes == []
         (row,) = store.rows("SELECT * FROM proposals WHERE proposal_id = ?", ["q-0"])
+        assert [row] == store.rows("FROM proposals WHERE proposal_id = $id", {"id": "q-0"})
         assert (row["candidate_id"], row["force_calls"], row["cpu_s"]) == ("c-0", 6, 0.1)
 
 
@@ -626,7 +627,7 @@ class Campaign(RuleBasedStateMachine):
 
 TestCampaign = Campaign.TestCase
 TestCampaign.settings = settings(
-    max_examples=5,
+    max_examples=4,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -244,21 +244,29 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
     the old database, which may know them still, are kept aside. What was done is added to notes.
     """
     directory = Path(directory).absolute()
-    told = notes if notes is not None else []
+
+    def note(text: str) -> None:
+        logger.warning(text)
+        if notes is not None:
+            notes.append(text)
+
     _examine(directory, create=False)
     with Lock(directory, "rebuild"):
         path = directory / JOURNAL
         try:
             journal = Journal(path)
         except JournalError as error:
-            told.append(salvage(path))
-            set_aside(directory, error, told.append)
+            note(salvage(path))
+            set_aside(directory, error, note)
             journal = Journal(path)
         with journal:
-            build(directory, journal, told.append)
+            for text in journal.notes:
+                note(text)
+            build(directory, journal, note)
     with Store.open(directory, command="rebuild") as store:
         store.publish()
-        told.extend(store.notes)
+        if notes is not None:
+            notes.extend(store.notes)
     return directory / DATABASE
 
 
