@@ -298,15 +298,14 @@ def export_(
     form: Annotated[CrystalFile, typer.Option("--format")] = CrystalFile.CIF,
     which: Annotated[Which, typer.Option(help="which candidates")] = Which.SHORTLIST,
     ids: Annotated[list[str] | None, typer.Option("--id", help="these candidates only")] = None,
+    p1: Annotated[bool, typer.Option("--p1", help="CIFs without symmetry")] = False,
     as_json: Json = False,
 ) -> None:
     """Write relaxed structures of chosen candidates as CIF, POSCAR or extxyz."""
     from hullward.tools.export import export
 
-    paths = export(directory, out, format=form.value, ids=ids, where=which.value)
-    _show(
-        {"files": [str(p) for p in paths]}, [f"{len(paths)} structures written to {out}"], as_json
-    )
+    paths = export(directory, out, format=form.value, ids=ids, where=which.value, symmetrise=not p1)
+    _show({"files": [str(p) for p in paths]}, [str(p) for p in paths], as_json)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def toy_campaign(toy_reference: Path) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def toy_settings(toy_reference: Path) -> dict[str, Any]:
     """Settings of a small campaign in that world."""
     return {
         "name": "toy",

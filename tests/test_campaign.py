@@ -1,0 +1,262 @@
+"""The loop as a whole, in the toy potential's world: the same twice, durable, and replayable."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hullward.agents.campaign import run
+from hullward.agents.opening import rejudge_directory
+from hullward.agents.settings import Campaign, parse_settings
+from hullward.models.errors import InputError, LockedError, PreflightError, RunInterruptedError
+from hullward.tools import funnel, inbox
+from hullward.tools.records import Plan, RunEnd
+from hullward.tools.store import Store, open_snapshot, rebuild
+
+TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, label,
+                  duplicate_before, known_before, rediscovered, duplicate_after,
+                  round(energy_ev_per_atom, 4), round(e_above_union_ev_per_atom, 4)
+           FROM results ORDER BY cycle, proposal_id"""
+
+
+def campaign(settings: dict[str, Any], **changes: Any) -> Campaign:
+    return parse_settings(Campaign, settings | changes, "test")
+
+
+def quick(settings: dict[str, Any], **changes: Any) -> Campaign:
+    """Without substitution, whose prototype library takes seconds to load."""
+    return campaign(settings, operators=["perturbation", "swap"], **changes)
+
+
+def table(directory: Path) -> list[tuple[Any, ...]]:
+    with open_snapshot(directory) as connection:
+        return connection.execute(TABLE).fetchall()
+
+
+@pytest.fixture(scope="module")
+def finished(
+    toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A campaign run to its end; tests only read it."""
+    directory = tmp_path_factory.mktemp("finished") / "toy"
+    run(directory, quick(toy_settings))
+    yield directory
+
+
+def test_every_operator_proposes_and_the_counts_add_up(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run(tmp_path / "c", campaign(toy_settings, budget={"cycles": 1, "proposals_per_cycle": 9}))
+    with open_snapshot(tmp_path / "c") as connection:
+        counting = funnel.verify(connection)
+        proposed = connection.execute("SELECT operator, count(*) FROM proposals GROUP BY 1")
+        assert dict(proposed.fetchall()) == {"substitution": 3, "perturbation": 3, "swap": 3}
+    assert counting.proposed == 9
+    assert counting.states["pending"] == counting.states["hull_pending"] == 0
+    assert counting.states["judged"] > 0
+
+
+def test_the_same_campaign_gives_the_same_table(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run(tmp_path / "again", quick(toy_settings))
+    assert table(tmp_path / "again") == table(finished)
+
+
+def test_feedback_lags_one_cycle_and_is_used(finished: Path) -> None:
+    with Store.open(finished, command="test") as store:
+        plans = store.load(Plan)
+    assert [p.results_up_to_cycle for p in plans] == [-1, -1, 0]
+    assert not plans[1].outcomes
+    assert plans[2].outcomes
+    assert any(p.startswith("c-") for p in plans[2].parents)
+
+
+def test_a_finished_campaign_run_again_adds_nothing(
+    finished: Path, toy_settings: dict[str, Any]
+) -> None:
+    before = (finished / "journal.jsonl").read_bytes()
+    run(finished, quick(toy_settings))
+    assert (finished / "journal.jsonl").read_bytes() == before
+
+
+def test_rebuild_gives_the_identical_table(finished: Path) -> None:
+    before = table(finished)
+    rebuild(finished)
+    with Store.open(finished, command="test") as store:
+        store.publish()
+    assert table(finished) == before
+
+
+def test_every_verdict_leads_back_to_its_parents_and_plan(finished: Path) -> None:
+    with open_snapshot(finished) as connection:
+        rows = connection.execute(
+            """SELECT p.parents, p.plan_id, n.plan_id, b.reference_version, v.reference_version
+               FROM verdicts v JOIN relaxations USING (relaxation_id)
+               JOIN candidates c USING (candidate_id)
+               JOIN proposals p ON p.proposal_id = c.proposal_id
+               LEFT JOIN plans n ON n.plan_id = p.plan_id, bases b"""
+        ).fetchall()
+    assert rows
+    for parents, asked, found, basis_version, version in rows:
+        assert parents
+        assert asked == found
+        assert version == basis_version
+
+
+def test_other_settings_are_refused_in_the_same_directory(
+    finished: Path, toy_settings: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="belongs to another campaign"):
+        run(finished, quick(toy_settings, seed=99))
+
+
+def test_a_second_writer_is_refused(finished: Path, toy_settings: dict[str, Any]) -> None:
+    with Store.open(finished, command="first"), pytest.raises(LockedError, match="first"):
+        run(finished, quick(toy_settings))
+
+
+def test_a_reference_of_another_scheme_is_refused(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(PreflightError, match="energies do not compare"):
+        run(tmp_path / "c", quick(toy_settings, reference="embedded"))
+
+
+def test_a_looser_reference_is_refused(toy_settings: dict[str, Any], tmp_path: Path) -> None:
+    tight = {"fmax_ev_per_a": 0.001}
+    settings = toy_settings | {"potential": "chgnet-0.3.0", "reference": "embedded"}
+    with pytest.raises(PreflightError, match="was relaxed to fmax"):
+        run(tmp_path / "c", quick(settings, protocol=tight))
+
+
+def test_elements_without_a_reference_are_refused(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(PreflightError, match="no phase of Cu"):
+        run(tmp_path / "c", quick(toy_settings, systems=["Cu-O"]))
+
+
+def test_rejudging_by_another_reference_relaxes_nothing(
+    toy_settings: dict[str, Any], toy_reference: Path, tmp_path: Path
+) -> None:
+    run(tmp_path / "c", quick(toy_settings, budget={"cycles": 1, "proposals_per_cycle": 6}))
+    lines = [json.loads(line) for line in toy_reference.read_text().splitlines()]
+    other = tmp_path / "higher.jsonl"
+    for entry in lines:  # every phase 0.2 eV/atom higher: every candidate 0.2 lower
+        entry["energy"] += 0.2 * sum(entry["composition"].values())
+    other.write_text("\n".join(json.dumps(entry) for entry in lines))
+    sidecar = {"energy_scheme": "toy", "corrected": True, "complete": True}
+    (tmp_path / "higher.reference.json").write_text(json.dumps(sidecar))
+    query = """SELECT candidate_id, e_above_reference_ev_per_atom FROM results
+               WHERE state = 'judged' ORDER BY 1"""
+    with open_snapshot(tmp_path / "c") as connection:
+        before = dict(connection.execute(query).fetchall())
+        relaxed = connection.execute("SELECT count(*) FROM relaxations").fetchall()
+    rejudge_directory(tmp_path / "c", f"file:{other}", 0)
+    with open_snapshot(tmp_path / "c") as connection:
+        after = dict(connection.execute(query).fetchall())
+        again = connection.execute(
+            "SELECT count(*) FROM relaxations WHERE protocol_id IN (SELECT protocol_id FROM bases)"
+        ).fetchall()
+        versions = connection.execute("SELECT count(DISTINCT reference_id) FROM verdicts")
+        assert versions.fetchall() == [(2,)]
+    assert before
+    assert after == pytest.approx({key: e - 0.2 for key, e in before.items()})
+    assert again <= relaxed
+
+
+def test_a_rejudge_asked_of_a_running_campaign_waits_in_its_inbox(finished: Path) -> None:
+    with Store.open(finished, command="busy"):
+        assert rejudge_directory(finished, "embedded", 0) is None
+        (command,) = inbox.drain(finished)
+        assert (command.kind, command.payload) == ("rejudge", {"reference": "embedded"})
+        inbox.acknowledge(command)
+
+
+def test_a_stop_finishes_what_is_in_flight_and_resume_goes_on(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    directory = tmp_path / "c"
+
+    def stop_soon(step: str, done: int, total: int) -> None:
+        if step == "relax" and done == 2:
+            inbox.send(directory, "stop", {})
+
+    with pytest.raises(RunInterruptedError, match="hullward resume") as raised:
+        run(directory, quick(toy_settings), progress=stop_soon)
+    assert raised.value.exit_code == 75
+    assert (directory / "report" / "report.html").is_file()
+    run(directory, None)
+    assert table(directory) == table(finished)
+    with Store.open(directory, command="test") as store:
+        assert [end.reason for end in store.load(RunEnd)] == ["stopped", "finished"]
+
+
+def test_lost_checkpoints_are_made_up_for_by_the_store(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    directory = tmp_path / "c"
+
+    def fail_late(step: str, done: int, total: int) -> None:
+        if step == "relax" and '"CycleEnd"' in (directory / "journal.jsonl").read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterruptedError):
+        run(directory, quick(toy_settings), progress=fail_late)
+    for path in directory.glob("checkpoints.sqlite*"):
+        path.write_bytes(b"not a database" * 100)
+    notes: list[str] = []
+    run(directory, None, notes=notes.append)
+    assert any("checkpoints were unreadable" in note for note in notes)
+    assert table(directory) == table(finished)
+
+
+def _child(directory: str, settings: dict[str, Any]) -> None:
+    run(Path(directory), quick(settings))
+
+
+def _killed_and_resumed(directory: Path, settings: dict[str, Any], delays: list[float]) -> int:
+    """Kill a run again and again, then let it finish; how many kills hit a living run."""
+    spawn = multiprocessing.get_context("forkserver")
+    spawn.set_forkserver_preload(["hullward.agents.campaign", "hullward.agents.graph"])
+    hits = 0
+    for delay in delays:
+        child = spawn.Process(target=_child, args=(str(directory), settings))
+        child.start()
+        child.join(delay)
+        if child.is_alive():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+            hits += 1
+        child.join()
+    run(directory, quick(settings))
+    return hits
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_nothing_is_lost_or_repeated(
+    kills: int, finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    rng = random.Random(kills)
+    started = time.monotonic()
+    run(tmp_path / "timed", quick(toy_settings))
+    whole = time.monotonic() - started
+    directory = tmp_path / "c"
+    hits = _killed_and_resumed(
+        directory, toy_settings, [0.3 + rng.random() * whole / 2 for _ in range(kills)]
+    )
+    assert hits >= kills // 2
+    assert table(directory) == table(finished)
+    with Store.open(directory, command="test") as store:
+        rows = store.rows("SELECT count(*) AS n FROM relaxations")
+    lines = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
+    ids = [entry["data"]["relaxation_id"] for entry in lines if entry["kind"] == "Relaxation"]
+    assert len(ids) == len(set(ids)) == rows[0]["n"]

@@ -1,0 +1,87 @@
+"""The planner reads outcomes: other results, another plan."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hullward.agents.ledger import FormulaOutcome, Outcomes, ParentOutcome
+from hullward.agents.planner import make_plan
+from hullward.agents.settings import Campaign, parse_settings
+from hullward.tools.records import OperatorOutcome, Plan
+
+FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
+
+
+def campaign(**changes: Any) -> Campaign:
+    base = {"name": "x", "systems": ["Li-Mn-O"], "budget": {"proposals_per_cycle": 30}}
+    return parse_settings(Campaign, {**base, **changes}, "test")
+
+
+def outcome(operator: str, rewarded: int, proposed: int = 20) -> OperatorOutcome:
+    return OperatorOutcome(
+        operator=operator, proposed=proposed, judged=proposed, rewarded=rewarded, force_calls=100
+    )
+
+
+def plan(outcomes: Outcomes, **changes: Any) -> Plan:
+    return make_plan(campaign(**changes), 2, outcomes, FORMULAS, ["spare-1", "spare-2"])
+
+
+def seen(**rewards: int) -> Outcomes:
+    return Outcomes(up_to_cycle=0, operators=tuple(outcome(k, n) for k, n in rewards.items()))
+
+
+def test_two_outcome_tables_give_two_plans() -> None:
+    one = plan(seen(substitution=9, perturbation=0, swap=1))
+    other = plan(seen(substitution=0, perturbation=0, swap=9))
+    assert one.quotas["substitution"] > one.quotas["swap"]
+    assert other.quotas["swap"] > other.quotas["substitution"]
+    assert one.plan_id != other.plan_id
+
+
+def test_one_outcome_table_gives_one_plan() -> None:
+    assert plan(seen(substitution=3)) == plan(seen(substitution=3))
+
+
+def test_without_results_the_split_is_equal() -> None:
+    assert set(plan(Outcomes(up_to_cycle=-1)).quotas.values()) == {10}
+
+
+@given(
+    rewards=st.lists(st.integers(0, 40), min_size=3, max_size=3),
+    total=st.integers(1, 200),
+)
+def test_quotas_sum_to_the_budget_and_none_is_negative(rewards: list[int], total: int) -> None:
+    names = ("substitution", "perturbation", "swap")
+    outcomes = Outcomes(
+        up_to_cycle=0,
+        operators=tuple(outcome(n, r, 40) for n, r in zip(names, rewards, strict=True)),
+    )
+    quotas = plan(outcomes, budget={"proposals_per_cycle": total}).quotas
+    assert sum(quotas.values()) == total
+    assert min(quotas.values()) >= 0
+
+
+def test_no_operator_starves() -> None:
+    quotas = plan(seen(substitution=20, perturbation=0, swap=0)).quotas
+    assert min(quotas.values()) >= 1
+
+
+def test_a_formula_that_came_out_high_waits_behind_untried_ones() -> None:
+    tried = (FormulaOutcome(formula="LiMnO2", tried=2, best_ev_per_atom=0.4),)
+    assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[-1] == "LiMnO2"
+
+
+def test_a_formula_near_the_hull_comes_first() -> None:
+    tried = (FormulaOutcome(formula="LiMn2O4", tried=1, best_ev_per_atom=-0.02),)
+    assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[0] == "LiMn2O4"
+
+
+def test_parents_are_the_lowest_and_few_of_a_formula() -> None:
+    parents = tuple(
+        ParentOutcome(candidate_id=f"c-{i}", formula=f, e_above_reference_ev_per_atom=e)
+        for i, (f, e) in enumerate([("A", 0.0), ("A", 0.1), ("A", 0.2), ("B", 0.3)])
+    )
+    chosen = plan(Outcomes(up_to_cycle=0, parents=parents)).parents
+    assert chosen == ("c-0", "c-1", "c-3", "spare-1", "spare-2")

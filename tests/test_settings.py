@@ -1,0 +1,94 @@
+"""A campaign file is understood or refused in one line that says how to fix it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hullward.agents.settings import Campaign, Machine, parse_settings, read_campaign, read_machine
+from hullward.models.errors import InputError
+
+GOOD: dict[str, Any] = {"name": "x", "systems": ["Li-Mn-O"]}
+
+ONE_FLAW = [
+    ({"systms": ["Li-O"]}, r"unknown key `systms`; did you mean `systems`\?"),
+    ({"budget": {"cycle": 1}}, r"unknown key `budget.cycle`; did you mean `cycles`\?"),
+    ({"protocol": {"fmax": 1}}, r"unknown key `protocol.fmax`; did you mean `fmax_ev_per_a`\?"),
+    ({"systems": ["Li-Xq"]}, r"'Xq' is not an element; did you mean Xe\?"),
+    ({"exclude_elements": ["Mn"]}, "Mn both asked for and excluded"),
+    ({"budget": {"cycles": 0}}, r"`budget.cycles`: Input should be greater than 0 \(found 0\)"),
+    ({"budget": {"hours": float("nan")}}, "finite number"),
+    ({"min_elements": 3, "max_elements": 2}, "max_elements 2 < min_elements 3"),
+    ({"min_elements": 4, "max_elements": 4}, "no chemical system is left"),
+    ({"min_atoms": 9, "max_atoms": 8}, "leaves no room"),
+    ({"operators": ["magic"]}, "substitution"),
+    ({"operators": []}, "each operator once"),
+    ({"elements": ["Li"]}, "either `systems` or `elements`"),
+    ({"name": "../up"}, "pattern"),
+]
+
+
+@pytest.mark.parametrize(("flaw", "message"), ONE_FLAW)
+def test_one_flaw_one_message(flaw: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        parse_settings(Campaign, GOOD | flaw, "file.yaml")
+    assert raised.value.exit_code == 2
+    assert str(raised.value).startswith("file.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [unclosed", "not valid YAML"),
+        ("- a list", "expected `key: value` lines, found list"),
+        ("", "expected `key: value` lines, found NoneType"),
+    ],
+)
+def test_a_file_that_is_no_campaign_says_so(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_campaign(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        read_campaign(tmp_path / "nowhere.yaml")
+
+
+def test_every_shipped_campaign_is_valid() -> None:
+    folder = Path(__file__).parents[1] / "data" / "campaigns"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for path in files:
+        assert read_campaign(path).name == path.stem
+
+
+def test_a_palette_gives_every_system_of_allowed_size() -> None:
+    settings = {"name": "x", "elements": ["O", "Li", "Mn"], "max_elements": 2}
+    assert set(parse_settings(Campaign, settings, "t").target_systems) == {"Li-Mn", "Li-O", "Mn-O"}
+
+
+def test_workers_do_not_change_the_campaign_but_the_seed_does() -> None:
+    same = parse_settings(Campaign, GOOD | {"workers": 2, "goal": "more"}, "t")
+    other = parse_settings(Campaign, GOOD | {"seed": 1}, "t")
+    here = parse_settings(Campaign, GOOD, "t")
+    assert same.campaign_id == here.campaign_id != other.campaign_id
+
+
+def test_settings_survive_json() -> None:
+    here = parse_settings(Campaign, GOOD | {"oxidation_states": {"Mn": [2, 3]}}, "t")
+    assert parse_settings(Campaign, here.model_dump(mode="json"), "t") == here
+
+
+def test_command_line_beats_environment_beats_file() -> None:
+    machine = Machine(workers=3)
+    assert machine.workers_for(1, 5) == 1
+    assert machine.workers_for(None, 5) == 3
+    assert Machine(workers=None).workers_for(None, 5) == 5
+
+
+def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HULLWARD_WORKERS", "many")
+    with pytest.raises(InputError, match="HULLWARD_WORKERS"):
+        read_machine()
