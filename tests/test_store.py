@@ -461,12 +461,13 @@ def test_a_snapshot_can_only_be_read(filled):
 
 # One process imports everything, then forks a writer a round: the writers die, not the imports.
 WRITERS = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_store import candidate, open_store, proposal
 for line in sys.stdin:
     if not (child := os.fork()):
+        signal.alarm(60)  # a writer nobody kills must not outlive the test
         n = int(line)
         with open_store(Path(sys.argv[1])) as store:
             print("open", flush=True)
