@@ -6,32 +6,43 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hullward.models.batch import BatchEvaluation, CrystalBatch
+from hullward.models.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, build_graph
 from hullward.models.crystal import Crystal
 from hullward.models.potential import (
+    ClashError,
+    DeviceLostError,
     Evaluation,
     IsolatedAtomError,
     PotentialCard,
     UnsupportedElementError,
 )
 
-GPA_PER_EV_PER_A3 = 160.21766208
+if TYPE_CHECKING:
+    from hullward.models.chgnet_net import NetAnswer
 
 
 class ChgnetPotential:
-    """The published network with the weights of its own wheel, on the CPU."""
+    """The published network with the weights of its own wheel, rewritten for speed."""
 
-    def __init__(self, card: PotentialCard, weights: Path) -> None:
+    def __init__(self, card: PotentialCard, weights: Path, device: str = "cpu") -> None:
         """Load weights whose hash the registry has checked."""
+        from ase.data import chemical_symbols
         from chgnet.model import CHGNet
+
+        from hullward.models.chgnet_net import FastNet
 
         self._card = card
         with contextlib.redirect_stdout(io.StringIO()):  # it introduces itself
             # as CHGNet.load would: the bias existed only in version 0.2.0
             model = CHGNet.from_file(str(weights), mlp_out_bias=False, version=card.name)
-        self._model = model.eval()
+        self._net = FastNet(model, device)
+        self._known = np.array([symbol in card.elements for symbol in chemical_symbols])
+        self._on_cpu = device == "cpu"
 
     @property
     def card(self) -> PotentialCard:
@@ -39,31 +50,100 @@ class ChgnetPotential:
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
         """As `hullward.models.potential.Potential.evaluate`."""
-        return [self._evaluate_one(crystal) for crystal in crystals]
+        answers: list[Evaluation | Exception] = []
+        for crystal in crystals:
+            batch = CrystalBatch.of([crystal])
+            try:
+                answers.append(_row(self.evaluate_batch(batch), 0, crystal.n_atoms))
+            except MemoryError as error:
+                answers.append(error)
+        return answers
 
-    def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:
-        unknown = set(crystal.species) - self._card.elements
-        if unknown:
-            return UnsupportedElementError(
-                f"{self._card.name} was not trained on {', '.join(sorted(unknown))}"
+    def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
+        """As `hullward.models.batch.BatchPotential.evaluate_batch`."""
+        failures = self._strangers(batch)
+        rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
+        graph = build_graph(batch.pick(rows)) if len(rows) else None
+        if graph is not None and (unfit := graph.lonely | (graph.closest_a < min_distance_a)).any():
+            for place in np.flatnonzero(unfit):
+                failures[int(rows[place])] = (
+                    IsolatedAtomError(f"an atom has no neighbour within {ATOM_CUTOFF_A:g} Å")
+                    if graph.lonely[place]
+                    else ClashError(f"two atoms {graph.closest_a[place]:.2f} Å apart")
+                )
+            rows = rows[~unfit]
+            graph = build_graph(batch.pick(rows)) if len(rows) else None
+        return self._answers(batch, rows, graph, failures)
+
+    def work(self, batch: CrystalBatch) -> np.ndarray:
+        """(b,) directed bonds plus ordered angles."""
+        rows = [batch.pick(np.array([row])) for row in range(len(batch.counts))]
+        return np.array([build_graph(one).rows for one in rows], dtype=float)
+
+    @property
+    def work_at_once(self) -> float:
+        """Bonds and angles a batch: what fits a core's cache, or fills a GPU."""
+        return 8_000 if self._on_cpu else 400_000
+
+    def _strangers(self, batch: CrystalBatch) -> dict[int, Exception]:
+        """The crystals with elements the network was not trained on."""
+        strange = ~self._known[batch.numbers] & (batch.numbers > 0)
+        return {
+            int(row): UnsupportedElementError(
+                f"{self._card.name} was not trained on Z = "
+                + ", ".join(map(str, np.unique(batch.numbers[row][strange[row]])))
             )
-        structure = crystal.to_structure()
-        cutoff = float(self._model.graph_converter.atom_graph_cutoff)
-        # looked for here: the published converter reads past an empty neighbour list
-        centres = structure.get_neighbor_list(cutoff, numerical_tol=1e-8)[0]
-        if len(np.unique(centres)) < crystal.n_atoms:
-            return IsolatedAtomError(f"an atom has no neighbour within {cutoff:g} Å")
-        try:
-            answer = self._model.predict_structure(structure, task="efsm")
-        except RuntimeError as error:
-            if "memory" in str(error).lower():
-                return MemoryError(str(error))
-            return error
-        except (ValueError, ArithmeticError, MemoryError) as error:
-            return error
-        return Evaluation(
-            energy_ev_per_atom=float(answer["e"]),
-            forces_ev_per_a=answer["f"].astype(float),
-            stress_ev_per_a3=answer["s"].astype(float) / GPA_PER_EV_PER_A3,
-            magmoms_mu_b=answer["m"].astype(float),
+            for row in np.flatnonzero(strange.any(axis=1))
+        }
+
+    def _answers(
+        self,
+        batch: CrystalBatch,
+        rows: np.ndarray,
+        graph: BatchGraph | None,
+        failures: dict[int, Exception],
+    ) -> BatchEvaluation:
+        """Run the network on the graph of these rows and lay its answers out."""
+        b, n = batch.numbers.shape
+        energies, stresses = np.zeros(b), np.zeros((b, 3, 3))
+        forces, magmoms = np.zeros((b, n, 3)), np.zeros((b, n))
+        if graph is not None:
+            answer = self._run(graph)
+            energies[rows] = answer.energies / batch.counts[rows]
+            volumes = np.abs(np.linalg.det(batch.cells_a[rows]))
+            stresses[rows] = answer.virials / volumes[:, None, None]
+            at = rows[graph.owner], np.concatenate([np.arange(c) for c in batch.counts[rows]])
+            forces[at], magmoms[at] = answer.forces, answer.magmoms
+        return BatchEvaluation(
+            energies_ev_per_atom=energies,
+            forces_ev_per_a=forces,
+            stresses_ev_per_a3=stresses,
+            magmoms_mu_b=magmoms,
+            failures=failures,
         )
+
+    def _run(self, graph: BatchGraph) -> NetAnswer:
+        import torch
+
+        try:
+            return self._net(graph)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
+        except RuntimeError as error:
+            if "allocate memory" in str(error):  # what the CPU's allocator says
+                raise MemoryError(str(error)) from error
+            if isinstance(error, torch.AcceleratorError):
+                raise DeviceLostError(str(error)) from error
+            raise
+
+
+def _row(answers: BatchEvaluation, row: int, n_atoms: int) -> Evaluation | Exception:
+    if row in answers.failures:
+        return answers.failures[row]
+    magmoms = answers.magmoms_mu_b
+    return Evaluation(
+        energy_ev_per_atom=float(answers.energies_ev_per_atom[row]),
+        forces_ev_per_a=answers.forces_ev_per_a[row, :n_atoms],
+        stress_ev_per_a3=answers.stresses_ev_per_a3[row],
+        magmoms_mu_b=None if magmoms is None else magmoms[row, :n_atoms],
+    )

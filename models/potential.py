@@ -41,6 +41,14 @@ class UnsupportedElementError(ValueError):
     """An element the potential was never trained on."""
 
 
+class ClashError(ValueError):
+    """Two atoms closer than the caller allows."""
+
+
+class DeviceLostError(RuntimeError):
+    """The accelerator failed; nothing can be computed in this process any more."""
+
+
 class Potential(Protocol):
     """Energies, forces and stresses of crystals."""
 

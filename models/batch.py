@@ -1,0 +1,156 @@
+"""Many crystals as padded arrays, and potentials that answer for all of them in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.models.potential import (
+    ClashError,
+    Evaluation,
+    Potential,
+    PotentialCard,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalBatch:
+    """Many crystals as arrays padded to the largest: what a fast potential works on."""
+
+    cells_a: np.ndarray  # (b, 3, 3) Å, one lattice vector a row
+    frac_coords: np.ndarray  # (b, n, 3)
+    numbers: np.ndarray  # (b, n) atomic numbers, 0 where there is no atom
+    counts: np.ndarray  # (b,)
+
+    def pick(self, rows: np.ndarray) -> CrystalBatch:
+        """Some of them."""
+        return CrystalBatch(
+            cells_a=self.cells_a[rows],
+            frac_coords=self.frac_coords[rows],
+            numbers=self.numbers[rows],
+            counts=self.counts[rows],
+        )
+
+    @classmethod
+    def of(cls, crystals: Sequence[Crystal]) -> CrystalBatch:
+        from ase.data import atomic_numbers
+
+        counts = np.array([c.n_atoms for c in crystals], dtype=np.int64)
+        coords = np.zeros((len(crystals), max(counts, default=0), 3))
+        numbers = np.zeros(coords.shape[:2], dtype=np.int64)
+        for row, crystal in enumerate(crystals):
+            coords[row, : counts[row]] = crystal.frac_coords
+            numbers[row, : counts[row]] = [atomic_numbers[s] for s in crystal.species]
+        cells = np.array([c.lattice for c in crystals]).reshape(-1, 3, 3)
+        return cls(cells_a=cells, frac_coords=coords, numbers=numbers, counts=counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchEvaluation:
+    """Answers for a batch, padded likewise. Rows named in `failures` hold nothing of meaning."""
+
+    energies_ev_per_atom: np.ndarray  # (b,)
+    forces_ev_per_a: np.ndarray  # (b, n, 3), zero in the padding
+    stresses_ev_per_a3: np.ndarray  # (b, 3, 3)
+    magmoms_mu_b: np.ndarray | None  # (b, n)
+    failures: dict[int, Exception]
+
+
+@runtime_checkable
+class BatchPotential(Potential, Protocol):
+    """A potential that answers for many crystals in one go."""
+
+    def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
+        """As `evaluate`; crystals with atoms closer than the minimum fail with ClashError.
+
+        Raises MemoryError when the batch as a whole is too large, DeviceLostError when the
+        process cannot go on.
+        """
+        ...
+
+    def work(self, batch: CrystalBatch) -> np.ndarray:
+        """(b,) what each crystal costs in time and memory, in the unit of `work_at_once`."""
+        ...
+
+    @property
+    def work_at_once(self) -> float:
+        """How much of it one batch should hold."""
+        ...
+
+
+class OneByOne:
+    """Lets any potential answer for a batch, through one crystal object each."""
+
+    work_at_once = 1.0
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+
+    @property
+    def card(self) -> PotentialCard:
+        return self._potential.card
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
+        return self._potential.evaluate(crystals)
+
+    def work(self, batch: CrystalBatch) -> np.ndarray:
+        return np.ones(len(batch.counts))
+
+    def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
+        """As `BatchPotential.evaluate_batch`."""
+        from ase.data import chemical_symbols
+
+        b, n = batch.numbers.shape
+        energies, stresses = np.zeros(b), np.zeros((b, 3, 3))
+        forces, magmoms = np.zeros((b, n, 3)), np.full((b, n), np.nan)
+        failures: dict[int, Exception] = {}
+        asked: dict[int, Crystal] = {}
+        for row, count in enumerate(batch.counts):
+            cell, coords = batch.cells_a[row], batch.frac_coords[row, :count]
+            close = _closest_pair(cell, coords, min_distance_a)
+            if close < min_distance_a:
+                failures[row] = ClashError(f"two atoms {close:.2f} Å apart")
+                continue
+            species = [chemical_symbols[z] for z in batch.numbers[row, :count]]
+            asked[row] = Crystal.from_arrays(cell, species, coords)
+        answers = self._potential.evaluate(list(asked.values()))
+        for row, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                failures[row] = answer
+                continue
+            energies[row] = answer.energy_ev_per_atom
+            forces[row, : batch.counts[row]] = answer.forces_ev_per_a
+            stresses[row] = answer.stress_ev_per_a3
+            if answer.magmoms_mu_b is not None:
+                magmoms[row, : batch.counts[row]] = answer.magmoms_mu_b
+        return BatchEvaluation(
+            energies_ev_per_atom=energies,
+            forces_ev_per_a=forces,
+            stresses_ev_per_a3=stresses,
+            magmoms_mu_b=None if np.isnan(magmoms).all() else magmoms,
+            failures=failures,
+        )
+
+
+def in_batches(potential: Potential) -> BatchPotential:
+    """The potential itself if it works in batches, or a go-between that asks it one by one."""
+    return potential if isinstance(potential, BatchPotential) else OneByOne(potential)
+
+
+def _closest_pair(cell: np.ndarray, coords: np.ndarray, limit_a: float) -> float:
+    """The shortest distance between atoms, images included; inf if none is below the limit."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    if limit_a == 0:
+        return np.inf
+    cell = np.ascontiguousarray(cell)
+    positions = np.ascontiguousarray(coords @ cell)
+    centre, other, image, distance = find_points_in_spheres(
+        positions, positions, limit_a, np.ones(3, dtype=np.int64), cell, 1e-8
+    )
+    real = (centre != other) | (np.abs(image).sum(axis=1) > 0)
+    return float(distance[real].min(initial=np.inf))
