@@ -8,21 +8,29 @@ pairs to compare.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Label
+from hullward.tools.validate import compact_cell, plane_spacings_a
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
     from pymatgen.core.structure_matcher import StructureMatcher
 
-# Reduced cells larger than this are compared by content only: the matcher's time and memory grow
-# with the cube of the number of sites and more.
-MAX_MATCHED_SITES = 300
+# What is compared by content only, because reduction and matcher would take minutes and gigabytes:
+# primitive cells with more sites than this (time grows with the cube of the sites and more),
+MAX_MATCHED_SITES = 200
+# needles and sheets with more lattice points than this within 1.2 of the longest edge,
+MAX_LATTICE_POINTS = 20_000
+# and cells thinner than any crystal's.
+THINNEST_A = 0.5
 # rms values closer than this tie, and the entry added first wins.
 RMS_DIGITS = 6
 # What reduction and matcher raise on degenerate cells (LinAlgError is a ValueError).
@@ -47,6 +55,11 @@ class _Entry:
     @cached_property
     def reduced(self) -> Structure | None:
         """Primitive Niggli cell with sites sorted by element, None where it cannot be compared."""
+        matrix = compact_cell(np.array(self.crystal.lattice))
+        volume = abs(float(np.linalg.det(matrix)))
+        sphere = 4 / 3 * math.pi * (1.2 * float(np.linalg.norm(matrix, axis=1).max())) ** 3
+        if plane_spacings_a(matrix).min() < THINNEST_A or sphere > MAX_LATTICE_POINTS * volume:
+            return None
         try:
             structure = self.crystal.to_structure().get_sorted_structure()
             reduced = structure.get_reduced_structure("niggli").get_primitive_structure()
@@ -60,8 +73,8 @@ class Library:
 
     Matches are those of `StructureMatcher.fit` with pymatgen's defaults: lengths within 20 %,
     sites within 0.3 (V/n)^(1/3), angles within 5 degrees, primitive cells scaled to one volume.
-    Mirror images match. A cell that cannot be reduced, or with more than MAX_MATCHED_SITES sites
-    once reduced, matches identical content only.
+    Mirror images match. Cells beyond MAX_MATCHED_SITES, MAX_LATTICE_POINTS or THINNEST_A, or that
+    cannot be reduced, match identical content only.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
