@@ -18,9 +18,11 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.chemistry import States, charge_balance
+from hullward.tools.radii import is_anion, packing, scale
 
 MAX_ORBITS = 8  # more give thousands of decorations of one type
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
+LEAST_PACKING = 0.2  # share of the cell inside the ions; solids have 0.4 to 0.75
 NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
 
 
@@ -128,9 +130,12 @@ def decorate(
             if not balanced or (ionic and not _ions_alternate(symbols, placed, prototype)):
                 continue
             mark = _fingerprint(placed, prototype.distances)
-            if mark not in seen:
-                seen.add(mark)
-                yield _decorated(prototype, symbols, placed, choice)
+            if mark in seen:
+                continue
+            seen.add(mark)
+            decorated = _decorated(prototype, symbols, placed, choice)
+            if packing(symbols, placed, decorated.crystal) >= LEAST_PACKING:
+                yield decorated
 
 
 def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
@@ -169,14 +174,17 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
 
 
 def _prototype(name: str, crystal: Crystal) -> Prototype:
-    import spglib
-    from pymatgen.core import Element, Lattice
+    import moyopy
+    from ase.data import atomic_numbers
+    from pymatgen.core import Lattice
 
-    cell = (crystal.lattice, crystal.frac_coords, [Element(s).Z for s in crystal.species])
-    dataset = spglib.get_symmetry_dataset(cell, symprec=1e-2)
-    if dataset is None:
-        raise InputError(f"prototype {name}: no symmetry found")
-    _, first, orbits = np.unique(dataset.equivalent_atoms, return_index=True, return_inverse=True)
+    cell = moyopy.Cell(
+        basis=[list(v) for v in crystal.lattice],
+        positions=[list(v) for v in crystal.frac_coords],
+        numbers=[atomic_numbers[symbol] for symbol in crystal.species],
+    )
+    dataset = moyopy.MoyoDataset(cell, symprec=1e-2)
+    _, first, orbits = np.unique(dataset.orbits, return_index=True, return_inverse=True)
     lattice = Lattice(crystal.lattice)
     distances = lattice.get_all_distances(crystal.frac_coords, crystal.frac_coords)
     np.fill_diagonal(distances, min(lattice.get_lll_reduced_lattice().abc))
@@ -213,17 +221,9 @@ def _claim(
     return claim.balanced, ionic and not dioxygen
 
 
-def _is_anion(symbols: Sequence[str]) -> np.ndarray:
-    """(k,) whether each element is the most electronegative one."""
-    from pymatgen.core import Element
-
-    strength = np.array([Element(s).X for s in symbols])
-    return np.asarray(strength == strength.max())
-
-
 def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Prototype) -> bool:
     """Whether every ion's nearest neighbour is, within slack, of the other sign."""
-    anion = _is_anion(symbols)[placed]
+    anion = is_anion(symbols)[placed]
     unlike = anion[:, None] != anion[None, :]
     nearest_unlike = np.where(unlike, prototype.distances, np.inf).min(axis=1)
     return bool((nearest_unlike <= NEAREST_SLACK * prototype.distances.min(axis=1)).all())
@@ -243,50 +243,8 @@ def _fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...
 def _decorated(
     prototype: Prototype, symbols: tuple[str, ...], placed: np.ndarray, choice: Sequence[int]
 ) -> Decorated:
-    scale = _scale(symbols, placed, prototype.distances)
+    factor = scale(symbols, placed, prototype.distances)
     names = [symbols[k] for k in placed]
-    crystal = Crystal.from_arrays(prototype.lattice * scale, names, prototype.frac_coords)
+    crystal = Crystal.from_arrays(prototype.lattice * factor, names, prototype.frac_coords)
     pairs = zip(prototype.labels, (symbols[k] for k in choice), strict=True)
     return Decorated(prototype.prototype_id, crystal, tuple(pairs))
-
-
-def _scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
-    """The factor on all lengths at which the tightest bond has the length of its radii.
-
-    Ionic radii between unlike ions where there is an anion, else metallic ones.
-    """
-    anion = _is_anion(symbols)
-    radii = np.array([_radius(s, bool(a), symbols) for s, a in zip(symbols, anion, strict=True)])
-    bonds = radii[placed][:, None] + radii[placed][None, :]
-    ratios = bonds / distances
-    if _has_anion(symbols):
-        ratios = np.where(anion[placed][:, None] != anion[placed][None, :], ratios, 0.0)
-    return float(ratios.max())
-
-
-def bond_length(cation: str, anion: str) -> float:
-    """Å: the sum of mean ionic radii."""
-    pair = (cation, anion)
-    return _radius(cation, False, pair) + _radius(anion, True, pair)
-
-
-@cache
-def _has_anion(symbols: tuple[str, ...]) -> bool:
-    from pymatgen.core import Element
-
-    strongest = max((Element(s) for s in symbols), key=lambda el: el.X)
-    return len(symbols) > 1 and not strongest.is_metal and strongest.average_anionic_radius > 0
-
-
-@cache
-def _radius(symbol: str, anion: bool, symbols: tuple[str, ...]) -> float:
-    """Å: ionic in a compound with an anion, else metallic or atomic."""
-    from pymatgen.core import Element
-
-    element = Element(symbol)
-    if _has_anion(symbols):
-        ionic = element.average_anionic_radius if anion else element.average_cationic_radius
-        if ionic > 0:
-            return float(ionic)
-    metallic = element.metallic_radius if element.is_metal else None
-    return float(metallic or element.atomic_radius or 1.5)

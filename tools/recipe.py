@@ -27,7 +27,8 @@ from hullward.tools.chemistry import charge_balance
 from hullward.tools.hull import Hull, Phase
 from hullward.tools.orderings import PARENTS, orderings
 from hullward.tools.pool import relax_many
-from hullward.tools.prototypes import bond_length, decorate, element_structures, library
+from hullward.tools.prototypes import decorate, element_structures, library
+from hullward.tools.radii import bond_length
 from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.reference_built import common_states_of, served_class
 
