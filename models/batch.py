@@ -56,8 +56,27 @@ class BatchEvaluation:
     energies_ev_per_atom: np.ndarray  # (b,)
     forces_ev_per_a: np.ndarray  # (b, n, 3), zero in the padding
     stresses_ev_per_a3: np.ndarray  # (b, 3, 3)
-    magmoms_mu_b: np.ndarray | None  # (b, n)
+    magmoms_mu_b: np.ndarray  # (b, n), nan where the potential knows none
     failures: dict[int, Exception]
+
+    @classmethod
+    def empty(cls, b: int, n: int) -> BatchEvaluation:
+        """Room for the answers about b crystals of up to n atoms."""
+        return cls(
+            energies_ev_per_atom=np.zeros(b),
+            forces_ev_per_a=np.zeros((b, n, 3)),
+            stresses_ev_per_a3=np.zeros((b, 3, 3)),
+            magmoms_mu_b=np.full((b, n), np.nan),
+            failures={},
+        )
+
+    def fill(self, rows: np.ndarray, part: BatchEvaluation) -> None:
+        """Lay the answers about some of the crystals into their rows."""
+        self.energies_ev_per_atom[rows] = part.energies_ev_per_atom
+        self.forces_ev_per_a[rows] = part.forces_ev_per_a
+        self.stresses_ev_per_a3[rows] = part.stresses_ev_per_a3
+        self.magmoms_mu_b[rows] = part.magmoms_mu_b
+        self.failures.update({int(rows[k]): error for k, error in part.failures.items()})
 
 
 @runtime_checkable
@@ -104,36 +123,27 @@ class OneByOne:
         """As `BatchPotential.evaluate_batch`."""
         from ase.data import chemical_symbols
 
-        b, n = batch.numbers.shape
-        energies, stresses = np.zeros(b), np.zeros((b, 3, 3))
-        forces, magmoms = np.zeros((b, n, 3)), np.full((b, n), np.nan)
-        failures: dict[int, Exception] = {}
+        answers = BatchEvaluation.empty(*batch.numbers.shape)
         asked: dict[int, Crystal] = {}
         for row, count in enumerate(batch.counts):
             cell, coords = batch.cells_a[row], batch.frac_coords[row, :count]
             close = _closest_pair(cell, coords, min_distance_a)
             if close < min_distance_a:
-                failures[row] = ClashError(f"two atoms {close:.2f} Å apart")
+                answers.failures[row] = ClashError(f"two atoms {close:.2f} Å apart")
                 continue
             species = [chemical_symbols[z] for z in batch.numbers[row, :count]]
             asked[row] = Crystal.from_arrays(cell, species, coords)
-        answers = self._potential.evaluate(list(asked.values()))
-        for row, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Exception):
-                failures[row] = answer
+        for row, said in zip(asked, self._potential.evaluate(list(asked.values())), strict=True):
+            n = batch.counts[row]
+            if isinstance(said, Exception):
+                answers.failures[row] = said
                 continue
-            energies[row] = answer.energy_ev_per_atom
-            forces[row, : batch.counts[row]] = answer.forces_ev_per_a
-            stresses[row] = answer.stress_ev_per_a3
-            if answer.magmoms_mu_b is not None:
-                magmoms[row, : batch.counts[row]] = answer.magmoms_mu_b
-        return BatchEvaluation(
-            energies_ev_per_atom=energies,
-            forces_ev_per_a=forces,
-            stresses_ev_per_a3=stresses,
-            magmoms_mu_b=None if np.isnan(magmoms).all() else magmoms,
-            failures=failures,
-        )
+            answers.energies_ev_per_atom[row] = said.energy_ev_per_atom
+            answers.forces_ev_per_a[row, :n] = said.forces_ev_per_a
+            answers.stresses_ev_per_a3[row] = said.stress_ev_per_a3
+            if said.magmoms_mu_b is not None:
+                answers.magmoms_mu_b[row, :n] = said.magmoms_mu_b
+        return answers
 
 
 def in_batches(potential: Potential) -> BatchPotential:

@@ -104,23 +104,17 @@ class ChgnetPotential:
         failures: dict[int, Exception],
     ) -> BatchEvaluation:
         """Run the network on the graph of these rows and lay its answers out."""
-        b, n = batch.numbers.shape
-        energies, stresses = np.zeros(b), np.zeros((b, 3, 3))
-        forces, magmoms = np.zeros((b, n, 3)), np.zeros((b, n))
+        answers = BatchEvaluation.empty(*batch.numbers.shape)
+        answers.failures.update(failures)
         if graph is not None:
-            answer = self._run(graph)
-            energies[rows] = answer.energies / batch.counts[rows]
+            said = self._run(graph)
+            answers.energies_ev_per_atom[rows] = said.energies / batch.counts[rows]
             volumes = np.abs(np.linalg.det(batch.cells_a[rows]))
-            stresses[rows] = answer.virials / volumes[:, None, None]
+            answers.stresses_ev_per_a3[rows] = said.virials / volumes[:, None, None]
             at = rows[graph.owner], np.concatenate([np.arange(c) for c in batch.counts[rows]])
-            forces[at], magmoms[at] = answer.forces, answer.magmoms
-        return BatchEvaluation(
-            energies_ev_per_atom=energies,
-            forces_ev_per_a=forces,
-            stresses_ev_per_a3=stresses,
-            magmoms_mu_b=magmoms,
-            failures=failures,
-        )
+            answers.forces_ev_per_a[at] = said.forces
+            answers.magmoms_mu_b[at] = said.magmoms
+        return answers
 
     def _run(self, graph: BatchGraph) -> NetAnswer:
         import torch
@@ -140,10 +134,9 @@ class ChgnetPotential:
 def _row(answers: BatchEvaluation, row: int, n_atoms: int) -> Evaluation | Exception:
     if row in answers.failures:
         return answers.failures[row]
-    magmoms = answers.magmoms_mu_b
     return Evaluation(
         energy_ev_per_atom=float(answers.energies_ev_per_atom[row]),
         forces_ev_per_a=answers.forces_ev_per_a[row, :n_atoms],
         stress_ev_per_a3=answers.stresses_ev_per_a3[row],
-        magmoms_mu_b=None if magmoms is None else magmoms[row, :n_atoms],
+        magmoms_mu_b=answers.magmoms_mu_b[row, :n_atoms],
     )

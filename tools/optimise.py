@@ -8,11 +8,11 @@ padding stay zero, so sums over rows need no masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 
-from hullward.models.crystal import Crystal
+from hullward.models.batch import CrystalBatch
 
 
 class Walk:
@@ -21,13 +21,12 @@ class Walk:
     reference_cells: (b, 3, 3) Å.  counts: (b,) atoms.  variables: (b, 3 + n, 3).
     """
 
-    def __init__(self, crystals: Sequence[Crystal]) -> None:
-        self.reference_cells = np.array([c.lattice for c in crystals]).reshape(-1, 3, 3)
-        self.counts = np.array([c.n_atoms for c in crystals], dtype=int)
-        self.variables = np.zeros((len(crystals), 3 + max(self.counts, default=0), 3))
-        for row, crystal in enumerate(crystals):
-            positions = np.array(crystal.frac_coords) @ self.reference_cells[row]
-            self.variables[row, 3 : 3 + crystal.n_atoms] = positions
+    def __init__(self, batch: CrystalBatch) -> None:
+        self.reference_cells = batch.cells_a
+        self._inverse = np.linalg.inv(batch.cells_a)
+        self.counts = batch.counts
+        positions = batch.frac_coords @ batch.cells_a
+        self.variables = np.concatenate([np.zeros_like(batch.cells_a), positions], axis=1)
 
     def deformations(self) -> np.ndarray:
         """(b, 3, 3) F = exp(U)."""
@@ -39,7 +38,7 @@ class Walk:
 
     def frac_coords(self) -> np.ndarray:
         """(b, n, 3); a deformation leaves them as they are."""
-        return self.variables[:, 3:] @ np.linalg.inv(self.reference_cells)
+        return self.variables[:, 3:] @ self._inverse
 
     def forces(
         self, deformations: np.ndarray, atom_forces: np.ndarray, stresses: np.ndarray
@@ -63,17 +62,37 @@ class Walk:
     def keep(self, mask: np.ndarray) -> None:
         """Let the others go; `mask` is (b,) of bool."""
         self.reference_cells = self.reference_cells[mask]
+        self._inverse = self._inverse[mask]
         self.counts = self.counts[mask]
         self.variables = self.variables[mask]
 
     def join(self, other: Walk) -> None:
         """Take more structures in, behind those already here."""
-        self.reference_cells = np.concatenate([self.reference_cells, other.reference_cells])
-        self.counts = np.concatenate([self.counts, other.counts])
-        self.variables = _stack(self.variables, other.variables)
+        self.reference_cells = stack(self.reference_cells, other.reference_cells)
+        self._inverse = stack(self._inverse, other._inverse)
+        self.counts = stack(self.counts, other.counts)
+        self.variables = stack(self.variables, other.variables)
 
     def _strains(self) -> np.ndarray:
         return self.variables[:, :3] / self.counts[:, None, None]
+
+
+class Optimiser(Protocol):
+    """Moves a set of structures downhill; knows them by their rows only."""
+
+    def join(self, variables: np.ndarray) -> None:
+        """Prepare for more structures with these (b, 3 + n, 3) variables."""
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Forget the others; `mask` is (b,) of bool."""
+
+    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
+        """The variables to evaluate next, given (b,) energies in eV and the forces."""
+
+
+def make_optimiser(name: Literal["fire"]) -> Optimiser:
+    """A fresh optimiser of that name."""
+    return {"fire": Fire}[name]()
 
 
 class Fire:
@@ -90,20 +109,18 @@ class Fire:
         self._downhill = np.zeros(0, dtype=int)  # steps since the last turn; -1 before the first
 
     def join(self, variables: np.ndarray) -> None:
-        """Prepare for structures with these (b, 3 + n, 3) variables."""
         b = len(variables)
-        self._velocity = _stack(self._velocity, np.zeros_like(variables))
+        self._velocity = stack(self._velocity, np.zeros_like(variables))
         self._time_step = np.concatenate([self._time_step, np.full(b, self.START_STEP)])
         self._mixing = np.concatenate([self._mixing, np.full(b, self.START_MIXING)])
         self._downhill = np.concatenate([self._downhill, np.full(b, -1)])
 
     def keep(self, mask: np.ndarray) -> None:
-        """Forget the others; `mask` is (b,) of bool."""
         self._velocity, self._time_step = self._velocity[mask], self._time_step[mask]
         self._mixing, self._downhill = self._mixing[mask], self._downhill[mask]
 
-    def step(self, forces: np.ndarray) -> np.ndarray:
-        """The (b, 3 + n, 3) change of the variables that these forces ask for."""
+    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
+        del energies  # forces alone decide
         first = self._downhill < 0
         onwards = (_dot(forces, self._velocity) > 0) & ~first
         turned = ~onwards & ~first
@@ -123,7 +140,9 @@ class Fire:
         self._velocity = self._velocity + _each(self._time_step) * forces
         move = _each(self._time_step) * self._velocity
         length = np.sqrt(_dot(move, move))
-        return move * _each(np.minimum(1.0, self.MAX_MOVE_A / np.maximum(length, 1e-300)))
+        return variables + move * _each(
+            np.minimum(1.0, self.MAX_MOVE_A / np.maximum(length, 1e-300))
+        )
 
 
 def largest_row(forces: np.ndarray) -> np.ndarray:
@@ -141,11 +160,14 @@ def _each(values: np.ndarray) -> np.ndarray:
     return values[:, None, None]
 
 
-def _stack(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Concatenate (b, rows, 3) arrays, padding the shorter rows with zeros."""
-    rows = max(a.shape[1], b.shape[1])
-    padded = [np.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, 0))) for x in (a, b)]
-    return np.concatenate(padded)
+def stack(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Join along the first axis; where there is a second, pad the shorter with zeros."""
+    if a.ndim > 1 and a.shape[1] != b.shape[1]:
+        size = max(a.shape[1], b.shape[1])
+        a, b = (
+            np.pad(x, [(0, 0), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]) for x in (a, b)
+        )
+    return np.concatenate([a, b])
 
 
 def _expm(matrices: np.ndarray) -> np.ndarray:

@@ -1,0 +1,291 @@
+"""Structures that step together: the engine under `hullward.tools.relax`.
+
+All arrays carry the structures along their first axis, padded to the largest one. What is good is
+kept apart from what is tried, so that a structure a guard stops still has its last good numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+
+import numpy as np
+from pydantic import Field
+
+from hullward.models.batch import BatchEvaluation, BatchPotential, CrystalBatch
+from hullward.models.crystal import Crystal
+from hullward.models.potential import (
+    ClashError,
+    DeviceLostError,
+    IsolatedAtomError,
+    UnsupportedElementError,
+)
+from hullward.tools.optimise import Walk, largest_row, make_optimiser, stack
+from hullward.tools.records import Protocol, Reason, Record
+
+
+class Guards(Record):
+    """Where a relaxation is stopped because its numbers mean nothing any more."""
+
+    min_volume_ratio: float = Field(default=0.5, gt=0)  # to the start: collapsed below
+    max_volume_ratio: float = Field(default=2.0, gt=1)  # exploded above
+    min_distance_a: float = Field(default=0.5, ge=0)  # atoms closer than this clash
+    max_energy_drop_ev_per_atom: float = Field(default=20.0, gt=0)  # an abyss, not a minimum
+
+
+@dataclass
+class Course:
+    """One structure's way through: where it began and, once it has ended, why it failed."""
+
+    candidate_id: str
+    start: Crystal
+    work: float
+    failure: Reason | None = None
+    detail: str = ""
+
+    def fail(self, reason: Reason, detail: str) -> None:
+        self.failure, self.detail = reason, detail
+
+
+@dataclass
+class State:
+    """Numbers of b structures; energies are nan until a first evaluation was good."""
+
+    numbers: np.ndarray  # (b, n) atomic numbers
+    start_volume: np.ndarray  # (b,) Å³
+    converged: np.ndarray  # (b,)
+    steps: np.ndarray  # (b,)
+    force_calls: np.ndarray  # (b,)
+    cpu_s: np.ndarray  # (b,)
+    first_energy: np.ndarray  # (b,) eV/atom
+    energy: np.ndarray  # (b,) eV/atom; from here on, the last good ones
+    cell: np.ndarray  # (b, 3, 3) Å
+    coords: np.ndarray  # (b, n, 3) fractions
+    forces: np.ndarray  # (b, n, 3) eV/Å
+    stress: np.ndarray  # (b, 3, 3) eV/Å³
+    magmoms: np.ndarray  # (b, n) μB, nan where the potential gives none
+
+    @classmethod
+    def before(cls, batch: CrystalBatch) -> State:
+        """Structures nothing has happened to."""
+        b, n = batch.numbers.shape
+        return cls(
+            numbers=batch.numbers,
+            start_volume=np.abs(np.linalg.det(batch.cells_a)),
+            converged=np.zeros(b, dtype=bool),
+            steps=np.zeros(b, dtype=int),
+            force_calls=np.zeros(b, dtype=int),
+            cpu_s=np.zeros(b),
+            first_energy=np.full(b, np.nan),
+            energy=np.full(b, np.nan),
+            cell=batch.cells_a,
+            coords=batch.frac_coords,
+            forces=np.zeros((b, n, 3)),
+            stress=np.zeros((b, 3, 3)),
+            magmoms=np.full((b, n), np.nan),
+        )
+
+    def keep(self, mask: np.ndarray) -> State:
+        return State(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+    def join(self, other: State) -> State:
+        names = [f.name for f in fields(self)]
+        return State(**{k: stack(getattr(self, k), getattr(other, k)) for k in names})
+
+
+@dataclass
+class Ended:
+    """One structure that has left, with its row of numbers."""
+
+    course: Course
+    n_atoms: int
+    row: State  # of one
+
+
+class Herd:
+    """Admits structures while there is room, steps them all, lets go of those that have ended."""
+
+    def __init__(self, potential: BatchPotential, protocol: Protocol, guards: Guards) -> None:
+        self._potential, self._protocol, self._guards = potential, protocol, guards
+        self._room = potential.work_at_once
+        self._courses: list[Course] = []
+        self._state = State.before(CrystalBatch.of([]))
+        self._walk = Walk(CrystalBatch.of([]))
+        self._optimiser = make_optimiser(protocol.optimizer)
+        self._next: tuple[Course, CrystalBatch] | None = None
+
+    def __len__(self) -> int:
+        return len(self._courses)
+
+    def admit(self, candidate_id: str, start: Crystal, here: Crystal, at_once: int | None) -> bool:
+        """Take one more in, standing at `here`, unless the room is full; then ask again later."""
+        if at_once is not None and len(self) >= at_once:
+            return False
+        if self._next is None:
+            batch = CrystalBatch.of([here])
+            self._next = Course(candidate_id, start, self._work(batch)), batch
+        course, batch = self._next
+        taken = sum(c.work for c in self._courses)
+        if at_once is None and self._courses and taken + course.work > self._room:
+            return False
+        self._next = None
+        self._courses.append(course)
+        self._state = self._state.join(State.before(batch))
+        walk = Walk(batch)
+        self._walk.join(walk)
+        self._optimiser.join(walk.variables)
+        return True
+
+    def step(self, started: float) -> list[Ended]:
+        """Evaluate all where they stand and move those that go on; the rest is returned.
+
+        `started` is the process time from which this step's CPU seconds count.
+        """
+        state, counts = self._state, self._walk.counts
+        deformations = self._walk.deformations()
+        batch = CrystalBatch(
+            cells_a=self._walk.cells(deformations),
+            frac_coords=self._walk.frac_coords(),
+            numbers=state.numbers,
+            counts=counts,
+        )
+        good = self._check_geometry(batch)
+        answers = self._ask(batch, np.flatnonzero(good))
+        state.force_calls += good
+        self._blame(answers)
+        good &= self._check_answers(answers)
+        self._remember(batch, answers, good)
+        forces = self._walk.forces(
+            deformations, state.forces * good[:, None, None], state.stress * good[:, None, None]
+        )
+        state.converged = good & (largest_row(forces) < self._protocol.fmax_ev_per_a)
+        going = good & ~state.converged & (state.steps < self._protocol.max_steps)
+        if going.all():
+            self._move(forces)
+            self._count_cpu(started)
+            return []
+        ended = np.flatnonzero(~going)
+        self._count_cpu(started)
+        left = [
+            Ended(self._courses[r], int(counts[r]), self._state.keep(np.array([r]))) for r in ended
+        ]
+        started = time.process_time()
+        self._keep(going)
+        if len(self):
+            self._move(forces[going])
+            self._count_cpu(started)
+        return left
+
+    def _move(self, forces: np.ndarray) -> None:
+        energies = self._state.energy * self._walk.counts
+        self._walk.variables = self._optimiser.step(self._walk.variables, forces, energies)
+        self._state.steps += 1
+
+    def _keep(self, mask: np.ndarray) -> None:
+        self._courses = [c for c, stays in zip(self._courses, mask, strict=True) if stays]
+        self._state = self._state.keep(mask)
+        self._walk.keep(mask)
+        self._optimiser.keep(mask)
+
+    def _count_cpu(self, started: float) -> None:
+        share = self._walk.counts / self._walk.counts.sum()
+        self._state.cpu_s += share * (time.process_time() - started)
+
+    def _work(self, batch: CrystalBatch) -> float:
+        return float(self._potential.work(batch)[0])
+
+    def _ask(self, batch: CrystalBatch, rows: np.ndarray) -> BatchEvaluation:
+        """Evaluate some rows; on an exception in halves, so that it ends only who caused it."""
+        b, n = batch.numbers.shape
+        answers = BatchEvaluation.empty(b, n)
+        waiting = [rows] if len(rows) else []
+        while waiting:
+            rows = waiting.pop()
+            try:
+                part = self._potential.evaluate_batch(batch.pick(rows), self._guards.min_distance_a)
+            except DeviceLostError:
+                raise  # nothing can be asked of this process any more
+            except (MemoryError, RuntimeError, ValueError, ArithmeticError, LookupError) as error:
+                if len(rows) == 1:
+                    answers.failures[int(rows[0])] = error
+                    continue
+                if isinstance(error, MemoryError):
+                    self._room = sum(self._courses[r].work for r in rows) / 2
+                waiting += np.array_split(rows, 2)
+                continue
+            answers.fill(rows, part)
+        return answers
+
+    def _check_geometry(self, batch: CrystalBatch) -> np.ndarray:
+        """(b,) whether the structures may be evaluated; the courses of the others say why not."""
+        steps = self._state.steps
+        finite = np.isfinite(batch.cells_a).all((1, 2)) & np.isfinite(batch.frac_coords).all((1, 2))
+        for row in np.flatnonzero(~finite):
+            detail = f"cell or positions not finite, step {steps[row]}"
+            self._courses[row].fail(Reason.NON_FINITE, detail)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            ratio = np.abs(np.linalg.det(batch.cells_a)) / self._state.start_volume
+            exploded = finite & (ratio > self._guards.max_volume_ratio)
+            collapsed = finite & ~exploded & ~(ratio >= self._guards.min_volume_ratio)
+        for rows, reason in ((exploded, Reason.EXPLODED), (collapsed, Reason.COLLAPSED)):
+            for row in np.flatnonzero(rows):
+                detail = f"volume {ratio[row]:.2f} times the start, step {steps[row]}"
+                self._courses[row].fail(reason, detail)
+        good: np.ndarray = finite & ~exploded & ~collapsed
+        return good
+
+    def _blame(self, answers: BatchEvaluation) -> None:
+        """Give the structures that could not be evaluated their reasons."""
+        for row, error in answers.failures.items():
+            reason = next(
+                (r for kind, r in _REASONS if isinstance(error, kind)), Reason.POTENTIAL_ERROR
+            )
+            if reason == Reason.CLASH:
+                self._state.force_calls[row] -= 1  # found before anything was computed
+            name = "" if reason != Reason.POTENTIAL_ERROR else f"{type(error).__name__}: "
+            text = f"{error}" or "out of memory"
+            self._courses[row].fail(reason, f"{name}{text}, step {self._state.steps[row]}")
+
+    def _check_answers(self, answers: BatchEvaluation) -> np.ndarray:
+        """(b,) whether the numbers mean something; the courses of the others say why not."""
+        steps = self._state.steps
+        unfailed = np.array([c.failure is None for c in self._courses])
+        finite = (
+            np.isfinite(answers.energies_ev_per_atom)
+            & np.isfinite(answers.forces_ev_per_a).all((1, 2))
+            & np.isfinite(answers.stresses_ev_per_a3).all((1, 2))
+        )
+        for row in np.flatnonzero(unfailed & ~finite):
+            detail = f"energy, forces or stress not finite, step {steps[row]}"
+            self._courses[row].fail(Reason.NON_FINITE, detail)
+        drop = self._state.first_energy - answers.energies_ev_per_atom
+        deep = unfailed & finite & (drop > self._guards.max_energy_drop_ev_per_atom)
+        for row in np.flatnonzero(deep):
+            detail = f"energy fell by {drop[row]:.1f} eV/atom, step {steps[row]}"
+            self._courses[row].fail(Reason.COLLAPSED, detail)
+        good: np.ndarray = unfailed & finite & ~deep
+        return good
+
+    def _remember(self, batch: CrystalBatch, answers: BatchEvaluation, good: np.ndarray) -> None:
+        state = self._state
+        if good.all():  # nothing of the past is needed
+            state.cell, state.coords = batch.cells_a, batch.frac_coords
+            state.energy, state.forces = answers.energies_ev_per_atom, answers.forces_ev_per_a
+            state.stress, state.magmoms = answers.stresses_ev_per_a3, answers.magmoms_mu_b
+        else:
+            state.cell[good], state.coords[good] = batch.cells_a[good], batch.frac_coords[good]
+            state.energy[good] = answers.energies_ev_per_atom[good]
+            state.forces[good] = answers.forces_ev_per_a[good]
+            state.stress[good] = answers.stresses_ev_per_a3[good]
+            state.magmoms[good] = answers.magmoms_mu_b[good]
+        state.first_energy = np.where(
+            np.isnan(state.first_energy), state.energy, state.first_energy
+        )
+
+
+_REASONS: tuple[tuple[type[Exception], Reason], ...] = (
+    (IsolatedAtomError, Reason.ATOM_ISOLATED),
+    (ClashError, Reason.CLASH),
+    (UnsupportedElementError, Reason.UNSUPPORTED_ELEMENT),
+    (MemoryError, Reason.OUT_OF_MEMORY),
+)
