@@ -256,8 +256,9 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
     """Build the database again from the journal alone."""
     from hullward.tools.store import rebuild as rebuild_store
 
-    path = rebuild_store(directory)
-    _show({"database": str(path)}, [f"rebuilt {path}"], as_json)
+    notes: list[str] = []
+    path = rebuild_store(directory, notes=notes)
+    _show({"database": str(path), "notes": notes}, [*notes, f"rebuilt {path}"], as_json)
 
 
 @app.command()
