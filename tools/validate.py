@@ -31,7 +31,7 @@ from hullward.tools.records import Candidate, Flaw, Reason, Record
 # The heaviest s metals sit in most compounds as cations, well inside their atomic radius.
 SHRUNKEN_CATIONS = {"K": 0.85, "Rb": 0.85, "Cs": 0.85, "Ba": 0.9}
 SPACE_GROUP_SYMPREC_A = 0.1
-# Cells thinner than this are tried in another choice of vectors, unless they are beyond reason.
+# Thinner cells are tried in another choice of vectors, unless below 1 Å3 or beyond this edge.
 THIN_A = 2.0
 LONGEST_EDGE_A = 1e4
 
@@ -180,10 +180,9 @@ def compact_cell(matrix: np.ndarray) -> np.ndarray:
     """
     from pymatgen.core import Lattice
 
-    edges = np.linalg.norm(matrix, axis=1)
-    volume = abs(float(np.linalg.det(matrix)))
     awkward = plane_spacings_a(matrix).min() < THIN_A
-    if awkward and volume > 1e-6 * edges.prod() and edges.max() < LONGEST_EDGE_A:
+    sane = abs(float(np.linalg.det(matrix))) > 1.0 and np.abs(matrix).max() < LONGEST_EDGE_A
+    if awkward and sane:
         return np.array(Lattice(matrix).get_lll_reduced_lattice().matrix)
     return matrix
 

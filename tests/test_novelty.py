@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.tools import novelty
+from hullward.tools.novelty import Library, Match, label
+
+QUARTZ = Crystal.from_parameters(  # P3_221
+    (4.913, 4.913, 5.405),
+    (90, 90, 120),
+    ["Si"] * 3 + ["O"] * 6,
+    [
+        (0.4697, 0, 0),
+        (0, 0.4697, 2 / 3),
+        (0.5303, 0.5303, 1 / 3),
+        (0.4135, 0.2669, 0.1191),
+        (0.7331, 0.1466, 0.4524),
+        (0.8534, 0.5865, 0.7858),
+        (0.2669, 0.4135, 0.5476),
+        (0.1466, 0.7331, 0.2142),
+        (0.5865, 0.8534, 0.8809),
+    ],
+)
+RUTILE = Crystal.from_parameters(
+    (4.594, 4.594, 2.959),
+    (90, 90, 90),
+    ["Ti"] * 2 + ["O"] * 4,
+    [
+        (0, 0, 0),
+        (0.5, 0.5, 0.5),
+        (0.305, 0.305, 0),
+        (0.695, 0.695, 0),
+        (0.195, 0.805, 0.5),
+        (0.805, 0.195, 0.5),
+    ],
+)
+ANATASE = Crystal.from_arrays(
+    [[-1.893, 1.893, 4.757], [1.893, -1.893, 4.757], [1.893, 1.893, -4.757]],
+    ["Ti"] * 2 + ["O"] * 4,
+    [
+        (0, 0, 0),
+        (0.75, 0.25, 0.5),
+        (0.208, 0.208, 0),
+        (0.792, 0.792, 0),
+        (0.958, 0.458, 0.5),
+        (0.542, 0.042, 0.5),
+    ],
+)
+
+
+def moved(crystal, shift):
+    return Crystal.from_arrays(
+        crystal.lattice, crystal.species, np.array(crystal.frac_coords) + shift
+    )
+
+
+def mirrored(crystal):
+    lattice = np.array(crystal.lattice) * [1, 1, -1]
+    return Crystal.from_arrays(lattice, crystal.species, crystal.frac_coords)
+
+
+def turned(crystal):
+    """Another handedness of the content: coordinates inverted within the same cell."""
+    return Crystal.from_arrays(crystal.lattice, crystal.species, -np.array(crystal.frac_coords))
+
+
+def repeated(crystal, matrix):
+    return Crystal.from_structure(crystal.to_structure().make_supercell(matrix, in_place=False))
+
+
+def scaled(crystal, factor):
+    lattice = np.array(crystal.lattice) * factor
+    return Crystal.from_arrays(lattice, crystal.species, crystal.frac_coords)
+
+
+def rattled(crystal, size_a, seed=0):
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(size=(crystal.n_atoms, 3))
+    steps *= size_a / np.linalg.norm(steps, axis=1, keepdims=True)
+    return moved(crystal, steps @ np.linalg.inv(np.array(crystal.lattice)))
+
+
+PAIRS = {
+    "same": (RUTILE, RUTILE),
+    "supercell": (RUTILE, repeated(RUTILE, [[2, 0, 0], [0, 1, 0], [0, 1, 1]])),
+    "origin": (QUARTZ, moved(QUARTZ, [0.21, 0.4, -0.3])),
+    "enantiomorph": (QUARTZ, turned(QUARTZ)),
+    "mirror": (QUARTZ, mirrored(QUARTZ)),
+    "swollen": (ANATASE, scaled(ANATASE, 1.05)),
+    "rattled": (ANATASE, rattled(ANATASE, 0.1)),
+    "polymorph": (RUTILE, ANATASE),
+    "shuffled": (RUTILE, rattled(RUTILE, 1.2)),
+    "other formula": (QUARTZ, RUTILE),
+}
+MATCHING = {"same", "supercell", "origin", "enantiomorph", "mirror", "swollen", "rattled"}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_library_agrees_with_the_structure_matcher(pair):
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    one, two = PAIRS[pair]
+    found = Library([("one", one)]).match(two) is not None
+    assert found is (pair in MATCHING)
+    assert found is bool(StructureMatcher().fit(one.to_structure(), two.to_structure()))
+
+
+def test_identical_content_is_found_before_anything_is_compared(monkeypatch):
+    library = Library([("a", RUTILE), ("b", scaled(RUTILE, 1.01))])
+    monkeypatch.setattr(novelty, "_rms", lambda *_: pytest.fail("compared"))
+    whole_steps = moved(RUTILE, [1, -2, 0])
+    assert library.match(whole_steps) == Match("a", None)
+
+
+def test_the_smallest_displacement_wins_and_the_first_added_among_equals():
+    rough, fine = rattled(ANATASE, 0.3), rattled(ANATASE, 0.05)
+    library = Library([("rough", rough), ("fine", fine)])
+    found = library.match(scaled(ANATASE, 1.02))
+    assert found.match_id == "fine"
+    assert 0 < found.rms_a < 0.05
+    twins = Library([("first", moved(ANATASE, 0.1)), ("second", moved(ANATASE, 0.2))])
+    assert twins.match(ANATASE) == Match("first", 0.0)
+
+
+def test_a_name_for_content_is_given_once():
+    library = Library([("a", RUTILE), ("b", RUTILE)])
+    library.add("c", moved(RUTILE, [1, 0, 0]))
+    assert len(library) == 1
+    assert library.match(RUTILE) == Match("a", None)
+
+
+def test_a_known_phase_is_known_before_it_is_a_duplicate():
+    known, seen = Library([("mp-1", RUTILE)]), Library([("c-1", RUTILE), ("c-2", QUARTZ)])
+    shifted = moved(RUTILE, 0.1)
+    as_known = label("x-1", shifted, known, seen, "before")
+    assert (as_known.kind, as_known.match_id, as_known.moment) == ("known", "mp-1", "before")
+    as_duplicate = label("x-2", moved(QUARTZ, 0.1), known, seen, "after")
+    assert (as_duplicate.kind, as_duplicate.match_id) == ("duplicate", "c-2")
+    assert label("x-3", ANATASE, known, seen, "before") is None
+
+
+@pytest.mark.parametrize(
+    "monster",
+    [
+        Crystal.from_arrays(np.zeros((3, 3)), ["Ti", "O", "O"], np.zeros((3, 3))),
+        Crystal.from_arrays(np.diag([1e-6, 5, 5]), ["Ti", "O", "O"], np.eye(3)),
+        Crystal.from_arrays([[5, 0, 0], [5, 1e-9, 0], [0, 0, 5]], ["Ti", "O", "O"], np.eye(3) / 3),
+        Crystal.from_arrays(np.diag([1e5, 5, 5]), ["Ti", "O", "O"], np.zeros((3, 3))),
+        Crystal.from_arrays(
+            np.eye(3) * 20, ["Ti", "O", "O"] * 150, np.random.default_rng(0).random((450, 3))
+        ),
+    ],
+    ids=["no cell", "flat", "degenerate", "needle", "large"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_monster_is_compared_by_content_only(monster):
+    library = Library([("rutile", RUTILE), ("monster", monster)])
+    assert library.match(monster) == Match("monster", None)
+    assert library.match(moved(RUTILE, 0.1)).match_id == "rutile"
+    assert library.match(moved(monster, 0.1)) is None or monster.n_atoms < 450
+
+
+def test_matches_are_found_among_real_outputs(shared_data):
+    """The duplicates of one formula, seen by the library, are those of pymatgen's grouping."""
+    import json
+
+    import pandas as pd
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    table = pd.read_parquet(shared_data / "known" / "llamat2_generated.parquet")
+    rows = table[table["formula"].isin(table["formula"].value_counts().index[:8])]
+    library, structures, matched = Library(), [], 0
+    for row in rows.itertuples():
+        columns = [json.loads(x) for x in (row.lengths, row.angles, row.species, row.coords)]
+        crystal = Crystal.from_parameters(*columns)
+        structures.append(crystal.to_structure())
+        if library.match(crystal):
+            matched += 1
+        else:
+            library.add(str(row.row), crystal)
+    groups = StructureMatcher().group_structures(structures)
+    assert len(library) == len(groups)
+    assert matched == len(structures) - len(groups)
