@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -50,8 +51,8 @@ class Limits(Record):
     min_volume_per_atom_a3: float = 4.0
     max_volume_per_atom_a3: float = 150.0
     max_packing: float = 0.95  # volume of the atomic spheres over that of the cell; fcc has 0.74
-    # Of the sum of the radii. Known phases keep above 0.72, but relaxation repairs most of what is
-    # closer; what was below 0.4 went nowhere.
+    # Of the sum of the radii. Known phases keep above 0.72, but relaxation repairs much of what is
+    # closer: see the benchmark.
     min_distance_factor: float = 0.4
     isolation_a: float = Field(default=6.0, gt=0, le=12)  # CHGNet sees no neighbour beyond
     require_charge_balance: bool = False
@@ -153,7 +154,7 @@ def nearest_pairs(crystal: Crystal, reach_a: float) -> tuple[np.ndarray, np.ndar
     apart -= np.round(apart)
     # with |apart| <= 1/2, images further than this lie beyond reach
     counts = np.floor(reach_a / plane_spacings_a(matrix) + 0.5).astype(int)
-    steps = np.indices(2 * counts + 1).reshape(3, -1).T - counts
+    steps = np.indices(tuple(2 * counts + 1)).reshape(3, -1).T - counts
     pairs, images = apart @ matrix, steps @ matrix
     squared = (pairs**2).sum(1)[:, None] + (images**2).sum(1) + 2 * pairs @ images.T
     squared[i == j, len(steps) // 2] = np.inf  # an atom is no neighbour of itself
@@ -265,7 +266,5 @@ def _atomic_numbers() -> Mapping[str, int]:
 @cache
 def _quiet_moyopy() -> ModuleType:
     """The library without its remarks on operations it leaves out: only the number is read."""
-    import moyopy
-
     logging.getLogger("moyo").setLevel(logging.ERROR)
-    return moyopy
+    return import_module("moyopy")
