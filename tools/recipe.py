@@ -27,9 +27,9 @@ from hullward.tools.chemistry import charge_balance
 from hullward.tools.hull import Hull, Phase
 from hullward.tools.orderings import PARENTS, orderings
 from hullward.tools.pool import relax_many
-from hullward.tools.prototypes import decorate, element_structures, library
+from hullward.tools.prototypes import Decorated, decorate, element_structures, library
 from hullward.tools.radii import bond_length
-from hullward.tools.records import Protocol, Relaxation
+from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.reference_built import common_states_of, served_class
 
 RECIPE = "1"
@@ -38,12 +38,14 @@ EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tr
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures
 BULK_MODULUS_EV_PER_A3 = 0.6  # about 100 GPa: turns a pressure into a better volume
 LARGEST_STRAIN = 0.2  # of volume, in one correction
-CORRECTED, COARSE, FULL, OWN = 6, 3, 3, 2  # kept a formula by each stage, and of our own types
-WINDOW_EV_PER_ATOM = 0.05  # above a formula's best after the coarse steps: not relaxed further
+CORRECTED, COARSE, FULL, OWN = 8, 5, 3, 4  # kept a formula by each stage, and of our own types
+WINDOW_EV_PER_ATOM = 0.06  # above a formula's best after the coarse steps: not relaxed further
 HOPELESS_EV_PER_ATOM = 0.2  # above the hull of the subsystems: not even relaxed coarsely
 TOO_HIGH_EV_PER_ATOM = 0.1  # above the coarse hull: not relaxed further
 NEAR_HULL_EV_PER_ATOM = 0.05
 SAME_EV_PER_ATOM = 5e-4  # closer energies at one formula are the same structure
+
+MACHINE_FAILURES = (Reason.WORKER_DIED, Reason.OUT_OF_MEMORY)
 
 COARSE_PROTOCOL = Protocol(max_steps=15)
 FULL_PROTOCOL = Protocol(max_steps=300)
@@ -115,6 +117,8 @@ class Bench:
             )
         relaxed = []
         for key, trial in keys.items():
+            if key not in self._known:
+                continue
             r = Relaxation.model_validate(self._known[key]["relaxation"])
             if r.failure is None and r.crystal is not None:
                 relaxed.append(Trial(trial.prototype, r.crystal, r.energy_ev_per_atom, r))
@@ -161,10 +165,18 @@ def candidates(elements: Sequence[str]) -> list[Trial]:
             elements, ["Li2O2"], prototypes=[p for p in own if p.prototype_id == "own:Li2O2"]
         ),
     ]
-    trials = [Trial(d.prototype_id, d.crystal) for d in placed]
+    trials = [Trial(_name(d), d.crystal) for d in placed]
     if not alloy:
         trials += _ordered(elements)
     return trials
+
+
+def _name(decorated: Decorated) -> str:
+    """The type's id; one of ours is 'own' only where each of its species stays one element."""
+    pairs = {(label.split("-")[0], element) for label, element in decorated.assignment}
+    kept = len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    name = decorated.prototype_id
+    return name if kept else name.replace("own:", "split:")
 
 
 def _ordered(elements: Sequence[str]) -> Iterable[Trial]:
@@ -246,7 +258,7 @@ def finish(bench: Bench, coarse: Sequence[Trial]) -> list[Trial]:
         best = group[0].energy or 0.0
         promising += [
             t
-            for t in _best(group, FULL)
+            for t in _best(group, COARSE if len(set(group[0].crystal.species)) == 1 else FULL)
             if (t.energy or 0.0) - best <= WINDOW_EV_PER_ATOM
             and (heights[id(t)] <= TOO_HIGH_EV_PER_ATOM or len(set(t.crystal.species)) == 1)
         ]
