@@ -133,7 +133,7 @@ class Herd:
         self._state = self._state.join(State.before(batch))
         walk = Walk(batch)
         self._walk.join(walk)
-        self._optimiser.join(walk.variables)
+        self._optimiser.join(walk)
         return True
 
     def step(self, started: float) -> list[Ended]:

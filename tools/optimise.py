@@ -80,8 +80,8 @@ class Walk:
 class Optimiser(Protocol):
     """Moves a set of structures downhill; knows them by their rows only."""
 
-    def join(self, variables: np.ndarray) -> None:
-        """Prepare for more structures with these (b, 3 + n, 3) variables."""
+    def join(self, walk: Walk) -> None:
+        """Prepare for more structures, standing where this walk begins."""
 
     def keep(self, mask: np.ndarray) -> None:
         """Forget the others; `mask` is (b,) of bool."""
@@ -108,9 +108,9 @@ class Fire:
         self._time_step = self._mixing = np.zeros(0)
         self._downhill = np.zeros(0, dtype=int)  # steps since the last turn; -1 before the first
 
-    def join(self, variables: np.ndarray) -> None:
-        b = len(variables)
-        self._velocity = stack(self._velocity, np.zeros_like(variables))
+    def join(self, walk: Walk) -> None:
+        b = len(walk.counts)
+        self._velocity = stack(self._velocity, np.zeros_like(walk.variables))
         self._time_step = np.concatenate([self._time_step, np.full(b, self.START_STEP)])
         self._mixing = np.concatenate([self._mixing, np.full(b, self.START_MIXING)])
         self._downhill = np.concatenate([self._downhill, np.full(b, -1)])
