@@ -61,8 +61,9 @@ def test_decorations_use_every_element_within_the_limit_and_repeat_in_order(type
 def test_formulas_choose_the_decorations(types):
     found = {d.crystal.formula for d in decorate(["Li", "Mn", "O"], ["LiMnO2", "Li2Mn2O4"])}
     assert found == {"LiMnO2"}
+    assert {d.crystal.formula for d in decorate(["Li", "O"], ["Li2O2"])} == {"Li2O2"}
     with pytest.raises(InputError, match="no formula"):
-        list(decorate(["Li", "O"], ["12"]))
+        list(decorate(["Li", "O"], ["LiQq"]))
 
 
 def test_splitting_orbits_lets_binary_types_serve_ternaries(types):

@@ -1,12 +1,16 @@
 """References: what a file may hold, what is refused and why, and what each one covers."""
 
+import hashlib
 import json
+import re
+from importlib.resources import files
 
 import pandas as pd
 import pytest
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
+from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol
 from hullward.tools.reference import MP2020, Reference, check_compatible, load_reference
 from hullward.tools.reference_built import BuiltPhases, Manifest, SystemTried, served_class
@@ -302,3 +306,68 @@ def test_an_element_without_a_phase_is_never_covered(tmp_path):
     assert reference.coverage({"Na": 1, "O": 1}) == (False, "no phase of Na")
     with pytest.raises(InputError, match="no phase of Na"):
         reference.hull("Na-O")
+
+
+# -- what is shipped ----------------------------------------------------------------------------
+
+
+def test_data_files_are_those_their_registry_describes():
+    folder = files("hullward.data")
+    table = re.findall(
+        r"^\| (\S+) \|.*`([0-9a-f]{64})` \|$", (folder / "README.md").read_text("utf-8"), re.M
+    )
+    assert {"reference_embedded.parquet", "mp2020_elements.json"} <= {name for name, _ in table}
+    for name, digest in table:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_embedded_reference_is_sound():
+    reference = load_reference("embedded")
+    assert reference.energy_scheme == MP2020
+    assert reference.elements == {"Li", "Mn", "Fe", "O"}
+    check_compatible(reference, potential_card("chgnet-0.3.0"), Protocol())
+    for system in ("Li-Mn-O", "Li-Fe-O"):
+        phases = reference.phases(system)
+        assert len({p.phase_id for p in phases}) == len(phases)
+        assert len(reference.library_entries(system)) == len(phases)
+        for p in phases:
+            assert p.crystal is not None
+            assert p.crystal.formula == p.formula
+            assert 4 < p.crystal.volume_per_atom_a3 < 30
+        height = reference.hull(system).distance
+        assert all(height(p.composition, p.energy_ev_per_atom)[0] >= -1e-9 for p in phases)
+
+
+@pytest.mark.parametrize(
+    ("formula", "covered"),
+    [
+        ({"Li": 1, "Mn": 1, "O": 2}, True),
+        ({"Li": 2, "Mn": 1, "O": 3}, True),
+        ({"Fe": 2, "O": 3}, True),
+        ({"Li": 2, "O": 2}, False),
+        ({"Li": 1, "Fe": 1}, False),
+        ({"Fe": 1, "Mn": 1, "O": 2}, False),
+        ({"Na": 2, "O": 1}, False),
+    ],
+)
+def test_what_the_embedded_reference_covers(formula, covered):
+    assert load_reference("embedded").coverage(formula).covered is covered
+
+
+@pytest.mark.parametrize(
+    "stable", ["Li2O", "Li2O2", "MnO", "Mn3O4", "Mn2O3", "MnO2", "Li2MnO3", "LiMnO2", "LiMn2O4"]
+)
+def test_what_chemists_know_to_be_stable_lies_on_the_embedded_hull(stable):
+    hull = load_reference("embedded").hull("Li-Mn-O")
+    assert stable in {p.formula for p in hull.stable_phases}
+
+
+def test_embedded_energies_are_chgnets_own_with_no_further_correction():
+    """Energies of the packaged weights at the stored structures, to 1 meV/atom."""
+    potential = load_potential("chgnet-0.3.0")
+    wanted = {"Li2O#1", "Fe2O3#2", "LiMnO2#1"}
+    reference = load_reference("embedded")
+    phases = [*reference.phases("Li-Mn-O"), *reference.phases("Fe-O")]
+    for p in (p for p in phases if p.phase_id in wanted):
+        answer = potential.evaluate([p.crystal])[0]
+        assert answer.energy_ev_per_atom == pytest.approx(p.energy_ev_per_atom, abs=1e-3)

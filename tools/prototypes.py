@@ -8,6 +8,7 @@ orbits of a binary type also serve ternaries, and those of a ternary may share a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -200,13 +201,18 @@ def _prototype(name: str, crystal: Crystal) -> Prototype:
 
 
 def _reduced(formula: str) -> frozenset[tuple[str, int]]:
+    """Smallest whole amounts; not pymatgen's reduced formula, which keeps Li2O2 as it is."""
     from pymatgen.core import Composition
 
     try:
-        composition, _ = Composition(formula).get_reduced_composition_and_factor()
+        amounts = Composition(formula, strict=True).get_el_amt_dict()
     except ValueError as error:
         raise InputError(f"{formula!r} is no formula: {error}") from None
-    return frozenset((str(el), int(n)) for el, n in composition.get_el_amt_dict().items())
+    counts = [int(n) for n in amounts.values()]
+    if counts != list(amounts.values()):
+        raise InputError(f"{formula!r} has amounts that are not whole")
+    divisor = math.gcd(*counts)
+    return frozenset((str(el), int(n) // divisor) for el, n in amounts.items())
 
 
 def _claim(
