@@ -245,8 +245,11 @@ class Verdict(Record):
     covered: bool
     coverage_note: str
     suspicions: tuple[Suspicion, ...] = ()
-    # a suspect relaxed again from a rattle; held back whatever this says, until a second opinion
-    second_look: Literal["not_needed", "pending", "reproduced", "refuted"] = "not_needed"
+    # a suspect is relaxed again from a rattle: reproduced or refuted. Either way it is held back;
+    # only another potential's agreement makes it confirmed
+    second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"] = (
+        "not_needed"
+    )
     rediscovered: str | None = None  # id of the reference phase the relaxed structure matches
     typical_error_ev_per_atom: float | None  # of the potential; None when the source gives none
 
