@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +42,11 @@ def table(directory: Path) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def finished(
     toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+) -> Path:
     """A campaign run to its end; tests only read it."""
     directory = tmp_path_factory.mktemp("finished") / "toy"
     run(directory, quick(toy_settings))
-    yield directory
+    return directory
 
 
 def test_every_operator_proposes_and_the_counts_add_up(
