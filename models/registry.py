@@ -30,18 +30,20 @@ MPTRJ_ELEMENTS = frozenset(_MPTRJ_SYMBOLS.split())
 @dataclass(frozen=True)
 class _Entry:
     card: PotentialCard
-    load: Callable[[PotentialCard], Potential]
+    load: Callable[[PotentialCard, str], Potential]
     weights: str | None = None  # path inside the chgnet package
 
 
-def _load_chgnet(card: PotentialCard) -> Potential:
+def _load_chgnet(card: PotentialCard, device: str) -> Potential:
     from hullward.models.chgnet import ChgnetPotential
 
-    return ChgnetPotential(card, _weights_path(card.name))
+    return ChgnetPotential(card, _weights_path(card.name), device)
 
 
-def _load_toy(card: PotentialCard) -> Potential:
+def _load_toy(card: PotentialCard, device: str) -> Potential:
     from hullward.models.toy import ToyPotential
+
+    del device  # it would be slower anywhere but here
 
     return ToyPotential(card)
 
@@ -105,13 +107,13 @@ def potential_card(name: str) -> PotentialCard:
     return entry.card
 
 
-def load_potential(name: str) -> Potential:
-    """A potential ready to evaluate, on the CPU.
+def load_potential(name: str, device: str = "cpu") -> Potential:
+    """A potential ready to evaluate, on a torch device: 'cpu', 'cuda', 'cuda:1', …
 
     Raises as `potential_card`: nothing is unpickled before the hash is known to be right.
     """
     card = potential_card(name)
-    return _entry(name).load(card)
+    return _entry(name).load(card, device)
 
 
 def _entry(name: str) -> _Entry:

@@ -9,6 +9,7 @@ of what it held; a worker whose parent is gone ends itself.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -16,16 +17,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing.connection import Connection, wait
 
+from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax import Guards, never_ran, relax_one, relax_stream
+from hullward.tools.relax import Guards, never_ran, relax_stream
 
 Job = tuple[str, Crystal]
 
@@ -38,6 +41,8 @@ _START = (
     "from hullward.tools.pool import work; work(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5
+_TYPICAL_WORK = 500.0  # bonds and angles of a small crystal: how many to keep at hand
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def default_workers() -> int:
@@ -53,19 +58,25 @@ def relax_many(
     protocol: Protocol,
     workers: int | None = None,
     guards: Guards | None = None,
+    device: str = "cpu",
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes, in no fixed order.
 
-    `workers` None means one a core; 0 means here, in this process, in order. Jobs are drawn from
-    the iterable as workers become free. Closing the iterator, or an exception in its consumer,
+    `workers` None means one a core, or one for an accelerator; 0 means here, in this process.
+    `device` is a torch device; where it is absent the CPU serves. Jobs are drawn from
+    the iterable as workers have room. Closing the iterator, or an exception in its consumer,
     ends the workers at once. Raises InputError or PreflightError at the call if the potential
     cannot be used, and PreflightError if workers cannot be started.
     """
     potential_card(potential)
     guards = guards or Guards()
     if workers == 0:
-        return relax_stream(jobs, load_potential(potential), protocol, guards)
-    return _Pool(potential, protocol, guards, workers or default_workers()).run(jobs)
+        return relax_stream(
+            jobs, load_potential(potential, usable_device(device)), protocol, guards
+        )
+    if workers is None:
+        workers = default_workers() if device == "cpu" else 1
+    return _Pool(potential, protocol, guards, workers, device).run(jobs)
 
 
 @dataclass
@@ -80,22 +91,31 @@ class _Item:
 class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
-    ready: bool = False
-    held: _Item | None = None
+    appetite: int = 0  # structures it wants at hand; 0 until it is ready
+    held: dict[int, _Item] = field(default_factory=dict)
 
-    def give(self, item: _Item) -> None:
-        self.held = item
+    def has_room(self, alone: bool) -> bool:
+        """A second try is done alone: it may be what ended the first."""
+        if alone or any(item.tries > 1 for item in self.held.values()):
+            return not self.held
+        return len(self.held) < max(1, self.appetite)
+
+    def give(self, key: int, item: _Item) -> None:
+        self.held[key] = item
         item.tries += 1
         with contextlib.suppress(OSError):  # dead already: its pipe says so when next read
-            self.pipe.send(item.job)
+            self.pipe.send((key, item.job))
 
 
 class _Pool:
-    def __init__(self, potential: str, protocol: Protocol, guards: Guards, size: int) -> None:
-        self._settings = (potential, protocol, guards)
+    def __init__(
+        self, potential: str, protocol: Protocol, guards: Guards, size: int, device: str
+    ) -> None:
+        self._settings = (potential, protocol, guards, device)
         self._size = size
         self._workers: list[_Worker] = []
-        self._second_tries: deque[_Item] = deque()
+        self._again: deque[_Item] = deque()
+        self._keys = count()
         self._stillborn = 0
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Relaxation]:
@@ -109,17 +129,22 @@ class _Pool:
             self._end()
 
     def _feed(self, waiting: Iterator[Job]) -> bool:
-        """Give every idle worker a job, starting workers as needed; False when all is done."""
-        while sum(w.held is not None for w in self._workers) < self._size:
-            if self._second_tries:
-                item = self._second_tries.popleft()
+        """Fill the workers evenly, starting them as needed; False when all is done."""
+        while True:
+            willing = [w for w in self._workers if w.has_room(alone=bool(self._again))]
+            idle = [w for w in willing if not w.held]
+            startable = len(self._workers) < self._size and not idle
+            if not willing and not startable:
+                break
+            if self._again:
+                item = self._again.popleft()
             elif (job := next(waiting, None)) is not None:
                 item = _Item(job)
             else:
                 break
-            idle = next((w for w in self._workers if w.held is None), None)
-            (idle or self._start()).give(item)
-        return any(w.held is not None for w in self._workers)
+            worker = self._start() if startable else min(willing, key=lambda w: len(w.held))
+            worker.give(next(self._keys), item)
+        return any(worker.held for worker in self._workers)
 
     def _hear(self, worker: _Worker) -> Iterator[Relaxation]:
         try:
@@ -129,11 +154,13 @@ class _Pool:
             return
         if isinstance(message, HullwardError):
             raise message
-        worker.ready = True
         self._stillborn = 0
-        if message is not None:
-            worker.held = None
-            yield message
+        if isinstance(message, int):
+            worker.appetite = message
+            return
+        key, done = message
+        del worker.held[key]
+        yield done
 
     def _bury(self, worker: _Worker) -> Iterator[Relaxation]:
         """A worker is gone: what it held is tried once more, then recorded as lost."""
@@ -141,23 +168,21 @@ class _Pool:
         worker.pipe.close()
         code = worker.process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if not worker.ready:
+        if not worker.appetite:
             self._stillborn += 1
             if self._stillborn > 2:
                 raise PreflightError(
                     f"relaxation workers end before they are ready ({how}); "
                     "the lines above say why, and `hullward doctor` checks the installation"
                 )
-        item = worker.held
-        if item is None:
-            return
-        if item.tries < 2:
-            self._second_tries.append(item)
-            return
-        potential, protocol, _ = self._settings
-        hint = " (the kernel's, if memory ran out)" if code == -signal.SIGKILL else ""
-        detail = f"two workers ended while relaxing it, the second by {how}{hint}"
-        yield never_ran(*item.job, potential, protocol, Reason.WORKER_DIED, detail)
+        potential, protocol, *_ = self._settings
+        for item in worker.held.values():
+            if item.tries < 2:
+                self._again.append(item)
+                continue
+            hint = " (the kernel's, if memory ran out)" if code == -signal.SIGKILL else ""
+            detail = f"two workers ended while relaxing it, the second by {how}{hint}"
+            yield never_ran(*item.job, potential, protocol, Reason.WORKER_DIED, detail)
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -188,30 +213,57 @@ class _Pool:
 
 
 def work(handle: int, parent: int) -> None:
-    """A worker's whole life: settings, then a crystal in and a relaxation out, until the end."""
+    """A worker's whole life: settings, then crystals in and relaxations out, until the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _keep_freed_memory()
     pipe = Connection(handle)
     try:
-        name, protocol, guards = pipe.recv()
-        potential = load_potential(name)
+        name, protocol, guards, device = pipe.recv()
+        potential = load_potential(name, usable_device(device))
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
-        pipe.send(None)  # ready
-        while True:
-            candidate_id, crystal = pipe.recv()
-            try:
-                done = relax_one(candidate_id, crystal, potential, protocol, guards)
-            except MemoryError as error:
-                detail = str(error) or "out of memory"
-                done = never_ran(
-                    candidate_id, crystal, name, protocol, Reason.OUT_OF_MEMORY, detail
-                )
-            pipe.send(done)
+        at_once = in_batches(potential).work_at_once
+        pipe.send(max(2, int(at_once / _TYPICAL_WORK)))
+        keys: dict[str, deque[int]] = defaultdict(deque)  # an id may come more than once
+        for done in relax_stream(_hand_in(pipe, keys), potential, protocol, guards):
+            pipe.send((keys[done.candidate_id].popleft(), done))
     except HullwardError as error:
         pipe.send(error)
     except (EOFError, OSError):
         return  # the parent has closed the pipe
+
+
+def _hand_in(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | None]:
+    """Jobs as they arrive; None where there is none at present and others are under way."""
+    while True:
+        if any(keys.values()) and not pipe.poll():
+            yield None
+            continue
+        key, (candidate_id, crystal) = pipe.recv()
+        keys[candidate_id].append(key)
+        yield candidate_id, crystal
+
+
+def usable_device(wanted: str) -> str:
+    """The torch device asked for, or the CPU where there is no such accelerator (any more)."""
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    kind = wanted.split(":")[0]
+    present = torch.cuda.is_available() if kind == "cuda" else torch.accelerator.is_available()
+    return wanted if present else "cpu"
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large blocks instead of giving them back after every tensor.
+
+    Otherwise a third of the time of a large batch goes into page faults.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest glibc takes
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 def _end_with(parent: int) -> None:

@@ -36,13 +36,16 @@ def relax_one(
 
 
 def relax_stream(
-    jobs: Iterable[tuple[str, Crystal]],
+    jobs: Iterable[tuple[str, Crystal] | None],
     potential: Potential,
     protocol: Protocol,
     guards: Guards | None = None,
     at_once: int | None = None,
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes.
+
+    `jobs` may yield None to say that there is nothing more at present: it is asked again after
+    the next step, or at once when no structure is left to step.
 
     As many step together as the potential's cache or memory holds, or `at_once` if given.
     Convergence is ASE's: the largest row norm of the (3 + n, 3) forces, in eV/Å, cell rows
@@ -51,18 +54,28 @@ def relax_stream(
     the accelerator is gone.
     """
     herd = Herd(in_batches(potential), protocol, guards or Guards())
-    waiting = iter(jobs)
-    job = next(waiting, None)
+    waiting: Iterator[tuple[str, Crystal] | None] = iter(jobs)
+    job: tuple[str, Crystal] | None = None
+    exhausted = False
     while True:
         started = time.process_time()
-        while job is not None:
+        while not exhausted:
+            if job is None:
+                try:
+                    job = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                if job is None:
+                    break
             candidate_id, crystal = job
             start = rattled(crystal, protocol.rattle_a, candidate_id)
             if not herd.admit(candidate_id, crystal, start, at_once):
                 break
-            job = next(waiting, None)
+            job = None
         if not len(herd):
-            return
+            if exhausted:
+                return
+            continue
         for ended in herd.step(started):
             yield _record(ended, potential.card, protocol)
 
