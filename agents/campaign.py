@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
 
 from hullward.agents.bench import Bench
 from hullward.agents.opening import close_bench, open_bench
@@ -21,6 +20,7 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools import inbox
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
+from langchain_core.runnables import RunnableConfig
 
 PUBLISH_EVERY_S = 20.0
 

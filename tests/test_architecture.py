@@ -191,6 +191,7 @@ def import_elsewhere(names, folder):
         "XDG_CONFIG_HOME": here,
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
+        "OPENBLAS_MAIN_FREE": "1",  # numpy sets it on import where it is missing
     }
     done = subprocess.run(
         [sys.executable, "-c", LOOK_AFTER_IMPORTING, *names],

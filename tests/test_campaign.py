@@ -40,9 +40,7 @@ def table(directory: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign run to its end; tests only read it."""
     directory = tmp_path_factory.mktemp("finished") / "toy"
     run(directory, quick(toy_settings))

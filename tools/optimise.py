@@ -34,7 +34,7 @@ class Walk:
 
     def cells(self, deformations: np.ndarray) -> np.ndarray:
         """(b, 3, 3) Å, the deformed lattice vectors."""
-        return self.reference_cells @ deformations.swapaxes(1, 2)
+        return np.asarray(self.reference_cells @ deformations.swapaxes(1, 2))
 
     def frac_coords(self) -> np.ndarray:
         """(b, n, 3); a deformation leaves them as they are."""
@@ -74,7 +74,7 @@ class Walk:
         self.variables = stack(self.variables, other.variables)
 
     def _strains(self) -> np.ndarray:
-        return self.variables[:, :3] / self.counts[:, None, None]
+        return np.asarray(self.variables[:, :3] / self.counts[:, None, None])
 
 
 class Optimiser(Protocol):
@@ -90,9 +90,13 @@ class Optimiser(Protocol):
         """The variables to evaluate next, given (b,) energies in eV and the forces."""
 
 
-def make_optimiser(name: Literal["fire"]) -> Optimiser:
+def make_optimiser(name: Literal["fire", "bfgs"]) -> Optimiser:
     """A fresh optimiser of that name."""
-    return {"fire": Fire}[name]()
+    if name == "fire":
+        return Fire()
+    from hullward.tools.quasi_newton import TrustedBfgs
+
+    return TrustedBfgs()
 
 
 class Fire:
@@ -140,9 +144,8 @@ class Fire:
         self._velocity = self._velocity + _each(self._time_step) * forces
         move = _each(self._time_step) * self._velocity
         length = np.sqrt(_dot(move, move))
-        return variables + move * _each(
-            np.minimum(1.0, self.MAX_MOVE_A / np.maximum(length, 1e-300))
-        )
+        shortened = np.minimum(1.0, self.MAX_MOVE_A / np.maximum(length, 1e-300))
+        return np.asarray(variables + move * _each(shortened))
 
 
 def largest_row(forces: np.ndarray) -> np.ndarray:
@@ -152,7 +155,7 @@ def largest_row(forces: np.ndarray) -> np.ndarray:
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("bij,bij->b", a, b)
+    return np.asarray(np.einsum("bij,bij->b", a, b))
 
 
 def _each(values: np.ndarray) -> np.ndarray:
