@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 
 from hullward.agents.bench import Bench
 from hullward.agents.opening import close_bench, open_bench
@@ -20,7 +21,6 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools import inbox
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
-from langchain_core.runnables import RunnableConfig
 
 PUBLISH_EVERY_S = 20.0
 
