@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.models.neighbours import bonds_within
 from hullward.models.potential import (
     ClashError,
     Evaluation,
@@ -153,14 +154,7 @@ def in_batches(potential: Potential) -> BatchPotential:
 
 def _closest_pair(cell: np.ndarray, coords: np.ndarray, limit_a: float) -> float:
     """The shortest distance between atoms, images included; inf if none is below the limit."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
     if limit_a == 0:
         return np.inf
-    cell = np.ascontiguousarray(cell)
-    positions = np.ascontiguousarray(coords @ cell)
-    centre, other, image, distance = find_points_in_spheres(
-        positions, positions, limit_a, np.ones(3, dtype=np.int64), cell, 1e-8
-    )
-    real = (centre != other) | (np.abs(image).sum(axis=1) > 0)
-    return float(distance[real].min(initial=np.inf))
+    lengths = bonds_within(cell, coords @ cell, limit_a)[3]
+    return float(lengths.min(initial=np.inf))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hullward.models.batch import CrystalBatch
+from hullward.models.neighbours import bonds_within
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
@@ -48,7 +49,7 @@ def build_graph(batch: CrystalBatch) -> BatchGraph:
     """The graph of a batch; crystals that are `lonely` must not be believed."""
     if not len(batch.counts):
         raise ValueError("a graph of no crystals")
-    bonds = [_half_list(batch, row) for row in range(len(batch.counts))]
+    bonds = [_bonds(batch, row) for row in range(len(batch.counts))]
     starts = np.concatenate([[0], np.cumsum(batch.counts)])
     n, b = int(starts[-1]), len(batch.counts)
     inside = np.arange(batch.numbers.shape[1]) < batch.counts[:, None]
@@ -81,24 +82,9 @@ def build_graph(batch: CrystalBatch) -> BatchGraph:
     )
 
 
-def _half_list(
-    batch: CrystalBatch, row: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(first, second, vector, length) of one crystal's bonds, each listed once."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    cell = np.ascontiguousarray(batch.cells_a[row])
-    positions = np.ascontiguousarray(batch.frac_coords[row, : batch.counts[row]] @ cell)
-    centre, other, image, length = find_points_in_spheres(
-        positions, positions, ATOM_CUTOFF_A, np.ones(3, dtype=np.int64), cell, 1e-8
-    )
-    # of a bond and its reverse: from the lower atom, or towards the upper half of the images
-    image = image.astype(np.int64)
-    side = (image[:, 0] * 4096 + image[:, 1]) * 4096 + image[:, 2]
-    half = (centre < other) | ((centre == other) & (side > 0))
-    centre, other, image = centre[half], other[half], image[half]
-    vectors = positions[other] - positions[centre] + image @ cell
-    return centre, other, vectors, length[half]
+def _bonds(batch: CrystalBatch, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    cell = batch.cells_a[row]
+    return bonds_within(cell, batch.frac_coords[row, : batch.counts[row]] @ cell, ATOM_CUTOFF_A)
 
 
 def _angles(

@@ -1,0 +1,165 @@
+"""BFGS in a trust region, started from a model of springs: the optimiser with few force calls.
+
+A quasi-Newton method spends its first steps finding out what every chemist knows: short bonds are
+stiff, long ones soft, and a strain of the cell stretches the bonds along it. Springs between
+neighbours, weaker with distance, say so before the first force is computed (after
+DOI 10.1063/1.4947024). The step is the best one within a radius that grows and shrinks with how
+well the quadratic model has predicted (DOI 10.1007/978-0-387-40065-5, chapter 4); a step that
+goes uphill is taken back, and what it taught is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hullward.models.neighbours import bonds_within
+from hullward.tools.optimise import Walk, stack
+
+SPRING_EV_PER_A2 = 10.0  # of the shortest bond
+SPRING_DECAY = 3.0  # per shortest bond length
+FLOOR_EV_PER_A2 = 5.0  # added to every variable, for what springs do not hold
+MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
+UPHILL_EV_PER_ATOM = 1e-4  # rises below this are forgiven
+MOST_RETREATS = 4  # in a row
+
+
+class TrustedBfgs:
+    """Many structures' Hessians, padded and updated together."""
+
+    def __init__(self) -> None:
+        self._hessian = np.zeros((0, 9, 9))
+        self._counts = np.zeros(0, dtype=int)
+        self._variables = self._gradient = np.zeros((0, 3, 3))
+        self._energy = self._radius = self._length = self._predicted = np.zeros(0)
+        self._retreats = np.zeros(0, dtype=int)
+        self._fresh = np.zeros(0, dtype=bool)
+
+    def join(self, walk: Walk) -> None:
+        """Prepare for more structures, standing where this walk begins."""
+        b = len(walk.counts)
+        new = np.stack([spring_hessian(walk, row) for row in range(b)])
+        size = max(self._hessian.shape[1], new.shape[1])
+        self._hessian = np.concatenate([_grown(self._hessian, size), _grown(new, size)])
+        self._counts = stack(self._counts, walk.counts)
+        self._variables = stack(self._variables, walk.variables)
+        self._gradient = stack(self._gradient, np.zeros_like(walk.variables))
+        for name in ("_energy", "_length", "_predicted"):
+            setattr(self, name, stack(getattr(self, name), np.zeros(b)))
+        self._radius = stack(self._radius, np.full(b, MAX_RADIUS_A))
+        self._retreats = stack(self._retreats, np.zeros(b, dtype=int))
+        self._fresh = stack(self._fresh, np.ones(b, dtype=bool))
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Forget the others; `mask` is (b,) of bool."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[mask])
+
+    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
+        """The variables to evaluate next, given (b,) energies in eV and the forces."""
+        gradient = -forces
+        self._learn(variables - self._variables, gradient - self._gradient)
+        rise = energies - self._energy
+        uphill = ~self._fresh & (rise > UPHILL_EV_PER_ATOM * self._counts)
+        back = uphill & (self._retreats < MOST_RETREATS)
+        self._adapt_radius(rise, back)
+        self._retreats = np.where(back, self._retreats + 1, 0)
+        self._variables = np.where(back[:, None, None], self._variables, variables)
+        self._gradient = np.where(back[:, None, None], self._gradient, gradient)
+        self._energy = np.where(back, self._energy, energies)
+        self._fresh = np.zeros_like(self._fresh)
+        flat = self._gradient.reshape(len(energies), -1)
+        move = _best_step(self._hessian, flat, self._radius)
+        curved = np.einsum("bi,bij,bj->b", move, self._hessian, move)
+        self._predicted = np.einsum("bi,bi->b", flat, move) + curved / 2
+        self._length = _largest_row(move)
+        return self._variables + move.reshape(variables.shape)
+
+    def _learn(self, moved: np.ndarray, changed: np.ndarray) -> None:
+        """The BFGS update, where the last step says enough to be believed."""
+        b = len(moved)
+        s, y = moved.reshape(b, -1), changed.reshape(b, -1)
+        hs = np.einsum("bij,bj->bi", self._hessian, s)
+        sy, shs = np.einsum("bi,bi->b", s, y), np.einsum("bi,bi->b", s, hs)
+        sure = ~self._fresh & (np.abs(s).max(axis=1) > 1e-7)
+        sure &= (np.abs(sy) > 1e-12) & (np.abs(shs) > 1e-12)
+        sy, shs = np.where(sure, sy, np.inf), np.where(sure, shs, np.inf)
+        gained = y[:, :, None] * y[:, None, :] / sy[:, None, None]
+        lost = hs[:, :, None] * hs[:, None, :] / shs[:, None, None]
+        self._hessian = self._hessian + gained - lost
+
+    def _adapt_radius(self, rise: np.ndarray, back: np.ndarray) -> None:
+        falling = self._predicted < 0
+        kept = np.where(falling, rise / np.where(falling, self._predicted, -1.0), 0.0)
+        good, poor = kept > 0.5, kept < 0.1
+        radius = np.where(good, np.minimum(self._radius * 1.5, MAX_RADIUS_A), self._radius)
+        radius = np.where(poor, np.maximum(self._radius * 0.5, MAX_RADIUS_A / 10), radius)
+        shrunk = np.maximum(np.minimum(self._radius, self._length) / 4, MIN_RADIUS_A)
+        radius = np.where(back, shrunk, radius)
+        self._radius = np.where(self._fresh, self._radius, radius)
+
+
+def spring_hessian(walk: Walk, row: int) -> np.ndarray:
+    """(9 + 3n, 9 + 3n) eV/Å²: springs between the neighbours of one structure, and the floor."""
+    n = int(walk.counts[row])
+    cell, positions = walk.reference_cells[row], walk.variables[row, 3 : 3 + n]
+    for cutoff in (4.0, 6.0):  # the longer one only where some atom would be left out
+        first, second, vectors, length = bonds_within(cell, positions, cutoff)
+        if len(np.union1d(first, second)) == n:
+            break
+    nearest = np.full(n, np.inf)
+    np.minimum.at(nearest, first, length)
+    np.minimum.at(nearest, second, length)
+    rest = np.sqrt(nearest[first] * nearest[second])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stiffness = SPRING_EV_PER_A2 * np.exp(-SPRING_DECAY * (length / rest - 1))
+        along = np.nan_to_num(vectors / length[:, None])
+    stiffness = np.nan_to_num(stiffness)
+    # how far each bond is stretched by each variable: n·U first, then the positions
+    stretch = np.zeros((len(first), 3 + n, 3))
+    stretch[:, :3] = along[:, :, None] * vectors[:, None, :] / n
+    bond = np.arange(len(first))
+    np.subtract.at(stretch, (bond, 3 + first), along)
+    np.add.at(stretch, (bond, 3 + second), along)
+    stretch = stretch.reshape(len(first), -1)
+    hessian: np.ndarray = (stretch * stiffness[:, None]).T @ stretch
+    hessian[np.diag_indices_from(hessian)] += FLOOR_EV_PER_A2
+    return hessian
+
+
+def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """(b, d) minimum of the quadratic models among steps whose largest row is the radius.
+
+    Negative curvature counts as positive. The shift that makes a step short enough is bisected.
+    """
+    values, vectors = np.linalg.eigh(hessian)
+    values = np.maximum(np.abs(values), 1e-2)
+    along = np.einsum("bji,bj->bi", vectors, gradient)
+
+    def step(shift: np.ndarray) -> np.ndarray:
+        return -np.einsum("bij,bj->bi", vectors, along / (values + shift[:, None]))
+
+    low = np.zeros(len(radius))
+    move = step(low)
+    if (_largest_row(move) <= radius).all():
+        return move
+    free = _largest_row(move) <= radius
+    high = 2 * np.linalg.norm(gradient, axis=1) / radius  # short enough for certain
+    for _ in range(25):
+        middle = (low + high) / 2
+        long = _largest_row(step(middle)) > radius
+        low, high = np.where(long, middle, low), np.where(long, high, middle)
+    return step(np.where(free, 0.0, high))
+
+
+def _largest_row(flat: np.ndarray) -> np.ndarray:
+    norms: np.ndarray = np.sqrt((flat.reshape(len(flat), -1, 3) ** 2).sum(axis=2)).max(axis=1)
+    return norms
+
+
+def _grown(hessians: np.ndarray, size: int) -> np.ndarray:
+    """Padded to (b, size, size); variables that are not there get a unit diagonal."""
+    extra = size - hessians.shape[1]
+    grown = np.pad(hessians, ((0, 0), (0, extra), (0, extra)))
+    places = np.arange(size - extra, size)
+    grown[:, places, places] = 1.0
+    return grown
