@@ -1,0 +1,68 @@
+"""Relaxing any structures in a file, without a campaign: energies in, energies out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools import inputs
+from hullward.tools.cif import CifReader
+from hullward.tools.pool import relax_many
+from hullward.tools.records import Flaw, Protocol, Relaxation
+
+NUMBERS = (
+    "converged",
+    "failure",
+    "detail",
+    "energy_ev_per_atom",
+    "initial_energy_ev_per_atom",
+    "residual_force_ev_per_a",
+    "residual_stress_gpa",
+    "steps",
+    "force_calls",
+    "cpu_s",
+    "volume_per_atom_a3",
+    "space_group_loose",
+    "crystal",
+)
+
+
+def relax_inputs(
+    path: Path,
+    potential: str,
+    protocol: Protocol,
+    workers: int | None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> list[dict[str, Any]]:
+    """Relax every structure of a file or folder; one row an input, in the order of the file.
+
+    A row that holds no crystal gets its reason instead of numbers. Raises InputError for a path
+    or a potential that cannot be used.
+    """
+    rows: list[dict[str, Any]] = []
+    jobs: dict[str, Crystal] = {}
+    with CifReader() as reader:
+        for item in inputs.read_inputs(path):
+            crystal = inputs.parse_raw(item.raw, item.format, reader)
+            row: dict[str, Any] = {"source": item.source}
+            if isinstance(crystal, Flaw):
+                row |= {"converged": False, "failure": crystal.reason, "detail": crystal.detail}
+            else:
+                jobs[str(len(rows))] = crystal
+                row |= {"formula": crystal.formula, "n_atoms": crystal.n_atoms}
+            rows.append(row)
+    if not rows:
+        raise InputError(f"{path} holds no structures")
+    results = relax_many(jobs.items(), potential, protocol, workers)
+    for done, relaxation in enumerate(results, start=1):
+        rows[int(relaxation.candidate_id)] |= _numbers(relaxation)
+        progress("relax", done, len(jobs))
+    return rows
+
+
+def _numbers(relaxation: Relaxation) -> dict[str, Any]:
+    """What a user asks of one relaxation, units in the names."""
+    return relaxation.model_dump(mode="json", include=set(NUMBERS))
