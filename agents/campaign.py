@@ -37,6 +37,12 @@ class Stopper:
             self.asked = "`hullward stop`"
         return bool(self.asked)
 
+    def acknowledge(self) -> None:
+        """Take the `stop` commands out of the inbox: they were meant for this run."""
+        for command in inbox.drain(self.directory):
+            if command.kind == "stop":
+                inbox.acknowledge(command)
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the first SIGINT or SIGTERM into a request to stop."""
@@ -98,9 +104,7 @@ def _to_the_end(
         _finish(bench, directory, "failed", str(error))
         raise
     finally:
-        for command in inbox.drain(directory):
-            if command.kind == "stop":
-                inbox.acknowledge(command)
+        stopper.acknowledge()
     reason = "finished" if why.endswith("cycles done") else "budget"
     return _finish(bench, directory, reason, why)
 

@@ -73,6 +73,7 @@ def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     proposals = bench.proposals(state["proposal_ids"])
     bench.screen.check(proposals)
     bench.screen.label(proposals)
+    _stop_here_if_asked(bench)
     return {}
 
 

@@ -17,18 +17,18 @@ from hullward.agents.settings import (
     read_machine,
 )
 from hullward.models.crystal import Crystal
-from hullward.models.errors import InputError, LockedError, PreflightError
+from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import inbox, inputs
-from hullward.tools.records import Basis, CampaignRecord, Flaw
+from hullward.tools.records import Basis, CampaignRecord, Flaw, Record
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "chgnet", "pymatgen", "ase", "numpy", "langgraph", "duckdb", "smact", "moyopy")
+PACKAGES = ("torch", "chgnet", "pymatgen", "ase", "numpy", "langgraph", "duckdb", "moyopy")
 
 _open: dict[str, Bench] = {}
 
@@ -58,6 +58,7 @@ def open_bench(
                 "`hullward screen` goes on with it"
             )
         screen = make_screen(store, settings, workers)
+        claim(screen, settings)
     except BaseException:
         store.close()
         raise
@@ -73,7 +74,7 @@ def close_bench(bench: Bench) -> None:
 
 
 def settled(store: Store, asked: Settings | None) -> Settings:
-    """The settings this directory belongs to, recorded if it is new; refuses other ones."""
+    """The settings this directory belongs to, or those asked for if it is new; refuses others."""
     stored = store.load(CampaignRecord)
     if not stored:
         if asked is None:
@@ -81,7 +82,6 @@ def settled(store: Store, asked: Settings | None) -> Settings:
                 f"{store.directory} holds no campaign; start one with `hullward run` or "
                 "`hullward screen`"
             )
-        store.add([_record(asked)])
         return asked
     (record,) = stored
     where = f"settings stored in {store.directory}"
@@ -96,18 +96,26 @@ def settled(store: Store, asked: Settings | None) -> Settings:
     return asked
 
 
-def make_screen(store: Store, settings: Settings, workers: int | None) -> Screen:
-    """The path from proposal to verdict, with the reference the verdicts there rest on."""
+def make_screen(
+    store: Store, settings: Settings, workers: int | None, reference_spec: str | None = None
+) -> Screen:
+    """The path from proposal to verdict, with the reference the verdicts there rest on.
+
+    reference_spec: rest them on this one instead. Stores nothing. Raises InputError or
+    PreflightError for settings that cannot be used, and where the reference or the potential is
+    no longer what the stored verdicts rest on.
+    """
     card = potential_card(settings.potential)
     earlier = store.load(Basis)
-    spec = earlier[0].reference_spec if earlier else settings.reference
+    spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
     reference = load_reference(spec)
     basis = make_basis(settings, card, spec, reference)
-    if isinstance(settings, Campaign):
+    if earlier:
+        _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
+    if isinstance(settings, Campaign) and reference_spec is None:
         _check_elements(settings, card, reference)
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
-    store.add([basis])
     return Screen(
         store=store,
         basis=basis,
@@ -121,13 +129,26 @@ def make_screen(store: Store, settings: Settings, workers: int | None) -> Screen
     )
 
 
+def claim(screen: Screen, settings: Settings) -> None:
+    """Record whose directory this is and what its verdicts rest on, once all of it is sound."""
+    records: list[Record] = [screen.basis]
+    if not screen.store.load(CampaignRecord):
+        records.append(_record(settings))
+    screen.store.add(records)
+
+
 def apply_waiting(screen: Screen) -> list[str]:
-    """Carry out the commands left in the inbox; returns what was done, a line each."""
+    """Carry out the commands left in the inbox; returns what was done or refused, a line each."""
     done = []
     for command in inbox.drain(screen.store.directory):
         if command.kind == "rejudge":
-            spec = str(command.payload["reference"])
-            rejudge(screen, spec)
+            spec = str(command.payload.get("reference", ""))
+            try:
+                rejudge(screen, spec)
+            except HullwardError as error:  # what was asked is at fault, not this campaign
+                inbox.refuse(command.path, str(error))
+                done.append(f"not judged again: {error}")
+                continue
             done.append(f"judged again by {spec}")
             inbox.acknowledge(command)
     return done
@@ -142,15 +163,14 @@ def kind_of(directory: Path) -> str:
 
 def rejudge_directory(directory: Path, spec: str, workers: int | None) -> ReportPaths | None:
     """Judge a directory again and report; None when its writer was asked to do it instead."""
-    reference = load_reference(spec)
+    load_reference(spec)
     try:
         store = Store.open(directory, command="rejudge")
     except LockedError:
         inbox.send(directory, "rejudge", {"reference": spec})
         return None
     with store:
-        screen = make_screen(store, settled(store, None), workers)
-        check_compatible(reference, screen.card, screen.basis.protocol)
+        screen = make_screen(store, settled(store, None), workers, reference_spec=spec)
         apply_waiting(screen)
         rejudge(screen, spec)
         store.publish()
@@ -199,6 +219,26 @@ def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Re
         metastable_ev_per_atom=settings.metastable_ev_per_atom,
         **_reference_fields(spec, reference),
     )
+
+
+def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool) -> None:
+    """Refuse to mix verdicts; asked: another reference is what the user wants."""
+    if stored.potential_sha256 != now.potential_sha256:
+        raise PreflightError(
+            f"{directory} was relaxed with {stored.potential} {stored.potential_sha256[:12]}; here "
+            f"it has the weights {now.potential_sha256[:12]}. Go on with the same weights, or "
+            "choose another directory"
+        )
+    if not asked and (stored.reference_id, stored.reference_version) != (
+        now.reference_id,
+        now.reference_version,
+    ):
+        raise PreflightError(
+            f"reference {now.reference_spec!r} has changed since the verdicts in {directory}: "
+            f"version {stored.reference_version} then, {now.reference_version} now. "
+            f"`hullward rejudge {directory} --reference {now.reference_spec}` judges all of them "
+            "by the new one; then go on"
+        )
 
 
 def _reference_fields(spec: str, reference: Reference) -> dict[str, Any]:

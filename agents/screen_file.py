@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.campaign import Stopper
-from hullward.agents.opening import apply_waiting, make_screen, settled
-from hullward.agents.settings import Screening, StopAfter
+from hullward.agents.opening import apply_waiting, claim, make_screen, settled
+from hullward.agents.settings import Screening, StopAfter, parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools import inputs
 from hullward.tools.records import Proposal, stable_id
@@ -24,19 +24,17 @@ def describe(path: Path, **settings: object) -> Screening:
     """Settings of a screening of one file or folder, named by its content."""
     if not path.exists():
         raise InputError(f"input {path} does not exist")
-    return Screening.model_validate(
-        {
-            "name": path.stem.lower(),
-            "input_name": path.name,
-            "input_sha256": _content_sha256(path),
-            **settings,
-        }
-    )
+    try:
+        digest = _content_sha256(path)
+    except OSError as error:
+        raise InputError(f"input {path} cannot be read: {error.strerror}") from error
+    found = {"name": path.stem.lower(), "input_name": path.name, "input_sha256": digest}
+    return parse_settings(Screening, {**found, **settings}, "screen")
 
 
 def _content_sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+    for file in inputs.cif_files(path) if path.is_dir() else [path]:
         digest.update(file.name.encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -62,15 +60,17 @@ def screen_file(
         there = settled(store, settings)
         if not isinstance(there, Screening):
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
+        proposals = _proposals(path, there) if path is not None else []
         screen = make_screen(store, there, workers)
-        screen.relax_known = (settings or there).relax_known
+        claim(screen, there)
+        store.add(proposals)
         stopper = Stopper(directory)
         screen.progress, screen.stopping = progress, stopper
-        if path is not None:
-            store.add(_proposals(path, there))
         with stopper.listening():
-            _steps(screen, (settings or there).stop_after)
-        apply_waiting(screen)
+            _steps(screen, there.stop_after)
+        for line in apply_waiting(screen):
+            notes(line)
+        stopper.acknowledge()
         store.publish()
         paths = write_report(directory)
         if stopper.asked:
@@ -86,7 +86,7 @@ def _steps(screen: Screen, last: StopAfter) -> None:
     wanted = STEPS[: STEPS.index(last) + 1]
     proposals = screen.store.load(Proposal)
     screen.check(proposals, parse_only=last == "parse")
-    if "novel" in wanted:
+    if "novel" in wanted and not screen.stopping():
         screen.label(proposals)
     if "relaxed" not in wanted:
         return

@@ -170,6 +170,53 @@ def test_rejudging_by_another_reference_relaxes_nothing(
     assert again <= relaxed
 
 
+def test_a_reference_that_changed_is_refused_until_it_judges_everything(
+    toy_settings: dict[str, Any], toy_reference: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(toy_reference.read_text())
+    sidecar = toy_reference.with_name("toy.reference.json").read_text()
+    (tmp_path / "own.reference.json").write_text(sidecar)
+    settings = toy_settings | {"budget": {"cycles": 1, "proposals_per_cycle": 6}}
+    asked = quick(settings, reference=f"file:{own}")
+    run(tmp_path / "c", asked)
+    before = table(tmp_path / "c")
+    own.write_text(own.read_text() + "\n")
+    with pytest.raises(PreflightError, match="hullward rejudge"):
+        run(tmp_path / "c", None)
+    assert table(tmp_path / "c") == before
+    rejudge_directory(tmp_path / "c", f"file:{own}", 0)
+    run(tmp_path / "c", asked)
+    assert table(tmp_path / "c") == before
+
+
+def test_settings_that_cannot_be_used_claim_no_directory(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    one = {"budget": {"cycles": 1, "proposals_per_cycle": 2}}
+    for wrong in ({"potential": "tyo"}, {"reference": "embedded"}, {"known_phases": "/nowhere"}):
+        with pytest.raises((InputError, PreflightError)):
+            run(tmp_path / "c", quick(toy_settings, **one, **wrong))
+    run(tmp_path / "c", quick(toy_settings, **one))
+
+
+def test_a_rejudge_that_cannot_be_done_harms_no_campaign(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    directory = tmp_path / "c"
+
+    def ask(step: str, done: int, total: int) -> None:
+        for payload in ({"reference": "embedded"}, {"reference": "file:gone.json"}, {}):
+            inbox.send(directory, "rejudge", payload)
+
+    run(directory, quick(toy_settings), progress=ask)
+    assert table(directory) == table(finished)
+    assert not inbox.drain(directory)
+    reasons = [path.read_text() for path in (directory / "inbox" / "bad").glob("*.reason")]
+    assert len(reasons) == 3
+    assert any("energies do not compare" in text for text in reasons)
+
+
 def test_a_rejudge_asked_of_a_running_campaign_waits_in_its_inbox(finished: Path) -> None:
     with Store.open(finished, command="busy"):
         assert rejudge_directory(finished, "embedded", 0) is None

@@ -98,7 +98,7 @@ def drain(directory: Path) -> list[Command]:
         except FileNotFoundError:  # acknowledged or replaced meanwhile
             continue
         except (OSError, ValueError) as error:
-            _refuse(path, _first(error))
+            refuse(path, _first(error))
             continue
         commands.append(Command(**message.model_dump(), path=path))
     return sorted(commands, key=lambda command: (command.sent, command.command_id))
@@ -115,6 +115,16 @@ def acknowledge(command: Command) -> None:
     sync_directory(command.path.parent)
 
 
+def refuse(path: Path, reason: str) -> None:
+    """Move a file that cannot be carried out to inbox/bad, with the reason beside it."""
+    bad = path.parent / BAD
+    bad.mkdir(exist_ok=True)
+    os.replace(path, bad / path.name)
+    note = {"file": path.name, "reason": reason, "moved": timestamp()}
+    (bad / f"{path.name}.reason").write_text(json.dumps(note))
+    logger.warning("inbox: %s was refused (%s); moved to %s/%s", path.name, reason, NAME, BAD)
+
+
 def _read(path: Path) -> _Message:
     if path.is_symlink() or not path.is_file():
         raise ValueError("not a plain file")
@@ -124,15 +134,6 @@ def _read(path: Path) -> _Message:
     if path.name != f"{message.command_id}.json":
         raise ValueError(f"the command inside is called {message.command_id!r}")
     return message
-
-
-def _refuse(path: Path, reason: str) -> None:
-    bad = path.parent / BAD
-    bad.mkdir(exist_ok=True)
-    os.replace(path, bad / path.name)
-    note = {"file": path.name, "reason": reason, "moved": timestamp()}
-    (bad / f"{path.name}.reason").write_text(json.dumps(note))
-    logger.warning("inbox: %s is no command (%s); moved to %s/%s", path.name, reason, NAME, BAD)
 
 
 def _first(error: Exception) -> str:

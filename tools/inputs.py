@@ -238,8 +238,13 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def cif_files(folder: Path) -> list[Path]:
+    """The files of a folder that are read, in order."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".cif" and p.is_file())
+
+
 def _folder(path: Path) -> Iterator[RawInput]:
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".cif" and p.is_file())
+    files = cif_files(path)
     if not files:
         raise InputError(
             f"{path} holds no .cif files. Give a folder of CIFs or a file of proposals."

@@ -68,10 +68,12 @@ class Screen:
                 result = self._check_one(proposal, reader, parse_only)
                 if result is not None:
                     batch.append(result)
-                if len(batch) == STORE_BATCH or count == len(todo):
+                if count % STORE_BATCH == 0 or count == len(todo):
                     self.store.add(batch)
                     batch = []
                     self.progress("check", count, len(todo))
+                    if self.stopping():
+                        return
 
     def _check_one(
         self, proposal: Proposal, reader: CifReader, parse_only: bool
@@ -106,6 +108,8 @@ class Screen:
                 seen.add(candidate.candidate_id, candidate.crystal)
             if count % 100 == 0 or count == len(candidates):
                 self.progress("match", count, len(candidates))
+                if self.stopping():
+                    break
         self.store.add(found)
 
     def to_relax(self, proposals: Iterable[Proposal]) -> list[tuple[str, Crystal]]:
@@ -117,7 +121,10 @@ class Screen:
             if row["state"] in wanted
         }
         asked = {p.proposal_id for p in proposals} & waiting
-        candidates = {i: c for i, c in self.candidates().items() if i in asked}
+        done = {r.candidate_id for r in self._relaxations(self.basis.protocol)}
+        candidates = {
+            i: c for i, c in self.candidates().items() if i in asked and c.candidate_id not in done
+        }
         jobs = {candidates[i].candidate_id: candidates[i].crystal for i in self._order(candidates)}
         return list(jobs.items())
 
