@@ -6,16 +6,19 @@ Exit codes: 0 finished or budget reached, 2 usage or configuration, 3 something 
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from hullward.agents.cli_files import relax
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError
+from hullward.tools.journal import StorageError
 
 app = typer.Typer(
     name="hullward",
@@ -69,16 +72,29 @@ class Which(StrEnum):
 
 def main() -> None:
     """Entry point: turns our errors into one line and their exit code."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        app.rich_markup_mode = None  # no boxes in files and pipes
     try:
         app()
     except HullwardError as error:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
-        print(f"hullward: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except BrokenPipeError:  # `hullward query … | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a file to write, or one that went away
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        _fail(str(error), StorageError.exit_code if full else InputError.exit_code)
+    except SystemExit as ended:
+        if ended.code == InputError.exit_code and "--json" in sys.argv:  # typer has said it
+            print(json.dumps({"error": "no such usage; see stderr", "exit_code": ended.code}))
+        raise
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message, "exit_code": exit_code}))
+    print(f"hullward: {message}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 def _show(document: dict[str, Any], lines: list[str], as_json: bool) -> None:
@@ -187,10 +203,11 @@ def screen(
 ) -> None:
     """Judge the proposals of a file, by the path a campaign takes, without the agent."""
     from hullward.agents import screen_file
+    from hullward.agents.settings import absolute_reference
 
     settings = screen_file.describe(
         source,
-        reference=reference,
+        reference=absolute_reference(reference, Path.cwd()),
         stop_after=stop_after.value,
         relax_known=relax_known,
         potential=potential,
@@ -201,6 +218,9 @@ def screen(
             directory, source, settings, workers=workers, progress=reporter, notes=reporter.note
         )
     _show_counts(directory, paths, as_json)
+
+
+app.command()(relax)
 
 
 @app.command()
@@ -215,15 +235,17 @@ def status(directory: Directory, as_json: Json = False) -> None:
 
 
 @app.command()
-def stop(directory: Directory) -> None:
+def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask the process that is writing there to finish what is in flight and stop."""
     from hullward.tools import inbox, lock
 
-    if lock.holder(directory) is None:
-        typer.echo(f"nothing is running in {directory}")
-        return
-    inbox.send(directory, "stop", {})
-    typer.echo("asked to stop; what is in flight will finish")
+    running = lock.holder(directory) is not None
+    if running:
+        inbox.send(directory, "stop", {})
+        line = "asked to stop; what is in flight will finish"
+    else:
+        line = f"nothing is running in {directory}"
+    _show({"asked": running}, [line], as_json)
 
 
 @app.command()
@@ -243,8 +265,9 @@ def rejudge(
 ) -> None:
     """Judge what is stored by another reference, without relaxing it again."""
     from hullward.agents.opening import rejudge_directory
+    from hullward.agents.settings import absolute_reference
 
-    paths = rejudge_directory(directory, reference, workers)
+    paths = rejudge_directory(directory, absolute_reference(reference, Path.cwd()), workers)
     if paths is None:
         _show({"queued": True}, ["a run is going on there; it will judge again soon"], as_json)
     else:
@@ -289,7 +312,10 @@ def query(
             typer.echo(text.rstrip("\n"))
             return
         out.write_text(text, encoding="utf-8")
-    typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
+    if as_json:
+        _show({"rows": len(answer.rows), "file": str(out)}, [], as_json)
+    else:
+        typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
 
 
 @app.command(name="export")

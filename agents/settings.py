@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import reprlib
+from math import comb
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -18,6 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.validate import Limits
+
+MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
 OperatorName = Literal["substitution", "perturbation", "swap"]
 
@@ -53,9 +57,12 @@ class Settings(_Strict):
 
     @property
     def campaign_id(self) -> str:
-        """Equal for equal settings; what changes no result does not count."""
+        """Equal for equal settings; what changes no result does not count, nor where files lie."""
         aside = {"workers", "goal", "stop_after", "breaker_failures"}
-        return stable_id("k", self.model_dump(mode="json", exclude=aside))
+        said = self.model_dump(mode="json", exclude=aside)
+        for key in said.keys() & {"known_phases", "seeds_from", "reference"}:
+            said[key] = _without_folders(said[key])
+        return stable_id("k", said)
 
     def limits(self) -> Limits:
         """The hard checks' limits."""
@@ -94,7 +101,7 @@ class Campaign(Settings):
     @field_validator("systems")
     @classmethod
     def _systems_are_element_lists(cls, systems: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple("-".join(sorted(_elements(system.split("-")))) for system in systems)
+        return tuple("-".join(sorted(set(_elements(system.split("-"))))) for system in systems)
 
     @field_validator("elements", "exclude_elements")
     @classmethod
@@ -126,6 +133,13 @@ class Campaign(Settings):
             raise ValueError(f"max_atoms {self.max_atoms} leaves no room for a candidate")
         if clash := set(self.exclude_elements) & {e for s in self.systems for e in s.split("-")}:
             raise ValueError(f"{', '.join(sorted(clash))} both asked for and excluded")
+        sizes = range(self.min_elements, self.max_elements + 1)
+        systems = sum(comb(len(palette), size) for palette in self.palettes for size in sizes)
+        if systems > MAX_SYSTEMS:
+            raise ValueError(
+                f"{systems} chemical systems are asked for, more than {MAX_SYSTEMS}: "
+                "name fewer elements, or lower max_elements"
+            )
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")
         return self
@@ -229,12 +243,33 @@ def read_campaign(path: Path) -> Campaign:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {type(data).__name__}")
-    for key in ("known_phases", "seeds_from"):  # relative to the campaign file
+    for key in ("known_phases", "seeds_from"):
         if isinstance(data.get(key), str):
-            data[key] = str(path.parent / data[key])
+            data[key] = _absolute(data[key], path.parent)
         elif isinstance(data.get(key), list):
-            data[key] = [str(path.parent / str(p)) for p in data[key]]
+            data[key] = [_absolute(str(p), path.parent) for p in data[key]]
+    if isinstance(data.get("reference"), str):
+        data["reference"] = absolute_reference(data["reference"], path.parent)
     return parse_settings(Campaign, data, str(path))
+
+
+def absolute_reference(spec: str, folder: Path) -> str:
+    """The same reference, its file named so that every working directory finds it."""
+    name = spec.removeprefix("file:")
+    return spec if name == spec else f"file:{_absolute(name, folder)}"
+
+
+def _absolute(name: str, folder: Path) -> str:
+    return os.path.abspath(folder / Path(name).expanduser())
+
+
+def _without_folders(value: Any) -> Any:
+    """Paths, and references in files, by their last part."""
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    if isinstance(value, str) and "/" in value:
+        return ("file:" if value.startswith("file:") else "") + Path(value).name
+    return value
 
 
 S = TypeVar("S", bound=Settings)
@@ -247,6 +282,14 @@ def parse_settings(kind: type[S], data: dict[str, Any], where: str) -> S:
     except ValidationError as error:
         lines = [_explain(first, kind) for first in error.errors()]
         raise InputError(f"{where}: " + "; ".join(lines)) from error
+
+
+def parse_protocol(**fields: Any) -> Protocol:
+    """A protocol from the command line; raises InputError for what makes no sense."""
+    try:
+        return Protocol.model_validate(fields)
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(e, Protocol) for e in error.errors())) from error
 
 
 def _explain(error: Any, model: type[BaseModel]) -> str:
@@ -263,5 +306,9 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         valid = f"did you mean `{near[0]}`?" if near else f"valid: {', '.join(model.model_fields)}"
         return f"unknown key `{key}`; {valid}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    found = f" (found {error['input']!r})" if key and not isinstance(error["input"], dict) else ""
+    found = (
+        f" (found {reprlib.repr(error['input'])})"
+        if key and not isinstance(error["input"], dict)
+        else ""
+    )
     return f"`{key}`: {message}{found}" if key else message

@@ -12,6 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from hullward.agents.cli import app, main
+from hullward.models.errors import RunInterruptedError
+from hullward.tools import inbox
 from hullward.tools.records import State
 
 ROWS = [  # lengths, angles, species, coords: an alloy, the same again, overlapping atoms, nothing
@@ -113,14 +115,17 @@ def test_query_answers_in_every_format(
         (["rejudge", "DIR", "--reference", "embedded"], 3),
         (["export", "DIR", "--out", "x", "--id", "c-none"], 2),
         (["resume", "DIR", "--frobnicate"], 2),
+        (["query", "DIR", "SELECT 1", "--out", "no/such/folder.txt"], 2),
+        (["screen", "INPUT", "--dir", "x", "--fmax", "-1"], 2),
     ],
 )
 def test_errors_end_with_their_exit_code(
-    arguments: list[str], code: int, screened: tuple[Path, dict[str, Any]],
+    arguments: list[str], code: int, screened: tuple[Path, dict[str, Any]], table: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    here = [str(screened[0]) if a == "DIR" else a for a in arguments]
+    named = {"DIR": str(screened[0]), "INPUT": str(table)}
+    here = [named.get(a, a) for a in arguments]
     assert shell(monkeypatch, *here) == code
     assert "Traceback" not in capsys.readouterr().err
 
@@ -132,6 +137,30 @@ def test_an_error_is_one_json_document_too(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["exit_code"] == 2
     assert captured.err.startswith("hullward: ")
+
+
+def test_wrong_usage_is_one_json_document_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shell(monkeypatch, "status", "--frobnicate", "--json") == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["exit_code"] == 2
+    assert "frobnicate" in captured.err
+    assert "─" not in captured.err  # not a terminal: no boxes
+
+
+def test_a_stop_ends_one_screening_and_not_the_next(
+    screened: tuple[Path, dict[str, Any]], table: Path, toy_reference: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "s"
+    asked = ["screen", table, "--dir", directory, "--potential", "toy", "--reference",
+             f"file:{toy_reference}", "--workers", "0", "--json"]  # fmt: skip
+    call(*asked, "--stop-after", "parse")
+    inbox.send(directory, "stop", {})
+    with pytest.raises(RunInterruptedError, match="same command"):
+        call(*asked)
+    _, out, _ = call(*asked)
+    assert json.loads(out)["states"] == screened[1]["states"]
 
 
 def test_run_then_status_and_report(toy_settings: dict[str, Any], tmp_path: Path) -> None:

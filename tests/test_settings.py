@@ -92,3 +92,28 @@ def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HULLWARD_WORKERS", "many")
     with pytest.raises(InputError, match="HULLWARD_WORKERS"):
         read_machine()
+
+
+def test_paths_of_a_campaign_file_hold_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "{name: a, systems: [Li-O], reference: 'file:r.jsonl', known_phases: mine}"
+    ids = set()
+    for folder in ("here", "there"):
+        path = tmp_path / folder / "a.yaml"
+        path.parent.mkdir()
+        path.write_text(text)
+        monkeypatch.chdir(tmp_path)
+        campaign = read_campaign(path.relative_to(tmp_path))
+        assert campaign.reference == f"file:{path.parent / 'r.jsonl'}"
+        assert campaign.known_phases == path.parent / "mine"
+        ids.add(campaign.campaign_id)
+    assert len(ids) == 1  # where files lie changes no result
+
+
+def test_a_palette_of_too_many_systems_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    palette = "H, Li, Be, B, C, N, O, F, Na, Mg, Al, Si, P, S, Cl, K, Ca, Sc, Ti, V, Cr, Mn, Fe"
+    path.write_text(f"{{name: a, elements: [{palette}], max_elements: 9}}")
+    with pytest.raises(InputError, match="chemical systems are asked for"):
+        read_campaign(path)
