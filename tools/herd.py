@@ -23,6 +23,9 @@ from hullward.models.potential import (
 from hullward.tools.optimise import Walk, largest_row, make_optimiser, stack
 from hullward.tools.records import Protocol, Reason, Record
 
+STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
+STALL_ENERGY_EV_PER_ATOM = 1e-5
+
 
 class Guards(Record):
     """Where a relaxation is stopped because its numbers mean nothing any more."""
@@ -57,6 +60,9 @@ class State:
     steps: np.ndarray  # (b,)
     force_calls: np.ndarray  # (b,)
     cpu_s: np.ndarray  # (b,)
+    best_energy: np.ndarray  # (b,) eV/atom, lowest so far
+    best_residual: np.ndarray  # (b,) eV/Å, smallest largest row so far
+    progress: np.ndarray  # (b,) the step at which either last improved
     first_energy: np.ndarray  # (b,) eV/atom
     energy: np.ndarray  # (b,) eV/atom; from here on, the last good ones
     cell: np.ndarray  # (b, 3, 3) Å
@@ -76,6 +82,9 @@ class State:
             steps=np.zeros(b, dtype=int),
             force_calls=np.zeros(b, dtype=int),
             cpu_s=np.zeros(b),
+            best_energy=np.full(b, np.inf),
+            best_residual=np.full(b, np.inf),
+            progress=np.zeros(b, dtype=int),
             first_energy=np.full(b, np.nan),
             energy=np.full(b, np.nan),
             cell=batch.cells_a,
@@ -158,8 +167,10 @@ class Herd:
         forces = self._walk.forces(
             deformations, state.forces * good[:, None, None], state.stress * good[:, None, None]
         )
-        state.converged = good & (largest_row(forces) < self._protocol.fmax_ev_per_a)
+        residual = largest_row(forces)
+        state.converged = good & (residual < self._protocol.fmax_ev_per_a)
         going = good & ~state.converged & (state.steps < self._protocol.max_steps)
+        going &= ~self._stalled(residual, going)
         if going.all():
             self._move(forces)
             self._count_cpu(started)
@@ -175,6 +186,22 @@ class Herd:
             self._move(forces[going])
             self._count_cpu(started)
         return left
+
+    def _stalled(self, residual: np.ndarray, going: np.ndarray) -> np.ndarray:
+        """(b,) who has got nowhere for long. FIRE is let go on: it is there to be the peer's."""
+        state = self._state
+        better = state.energy < state.best_energy - STALL_ENERGY_EV_PER_ATOM
+        better |= residual < 0.9 * state.best_residual
+        state.best_energy = np.fmin(state.energy, state.best_energy)
+        state.best_residual = np.fmin(residual, state.best_residual)
+        state.progress = np.where(better, state.steps, state.progress)
+        stalled = going & (state.steps - state.progress >= STALL_STEPS)
+        if self._protocol.optimizer == "fire":
+            stalled[:] = False
+        for row in np.flatnonzero(stalled):
+            detail = f"no progress since step {state.progress[row]}, step {state.steps[row]}"
+            self._courses[row].fail(Reason.STALLED, detail)
+        return stalled
 
     def _move(self, forces: np.ndarray) -> None:
         energies = self._state.energy * self._walk.counts

@@ -75,14 +75,18 @@ class TrustedBfgs:
         return self._variables + move.reshape(variables.shape)
 
     def _learn(self, moved: np.ndarray, changed: np.ndarray) -> None:
-        """The BFGS update, where the last step says enough to be believed."""
+        """The damped BFGS update: the Hessians stay positive (Nocedal, procedure 18.2)."""
         b = len(moved)
         s, y = moved.reshape(b, -1), changed.reshape(b, -1)
         hs = np.einsum("bij,bj->bi", self._hessian, s)
         sy, shs = np.einsum("bi,bi->b", s, y), np.einsum("bi,bi->b", s, hs)
         sure = ~self._fresh & (np.abs(s).max(axis=1) > 1e-7)
-        sure &= (np.abs(sy) > 1e-12) & (np.abs(shs) > 1e-12)
-        sy, shs = np.where(sure, sy, np.inf), np.where(sure, shs, np.inf)
+        sy, shs = np.where(sure, sy, 1.0), np.where(sure, shs, 1.0)
+        weak = sy < 0.2 * shs
+        share = np.where(weak, 0.8 * shs / np.where(weak, shs - sy, 1.0), 1.0)[:, None]
+        y = share * y + (1 - share) * hs
+        sy = np.where(sure, np.einsum("bi,bi->b", s, y), np.inf)
+        shs = np.where(sure, shs, np.inf)
         gained = y[:, :, None] * y[:, None, :] / sy[:, None, None]
         lost = hs[:, :, None] * hs[:, None, :] / shs[:, None, None]
         self._hessian = self._hessian + gained - lost
@@ -129,10 +133,10 @@ def spring_hessian(walk: Walk, row: int) -> np.ndarray:
 def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """(b, d) minimum of the quadratic models among steps whose largest row is the radius.
 
-    Negative curvature counts as positive. The shift that makes a step short enough is bisected.
+    The shift that makes a step short enough is bisected.
     """
     values, vectors = np.linalg.eigh(hessian)
-    values = np.maximum(np.abs(values), 1e-2)
+    values = np.maximum(values, 1e-2)
     along = np.einsum("bji,bj->bi", vectors, gradient)
 
     def step(shift: np.ndarray) -> np.ndarray:

@@ -1,0 +1,151 @@
+"""Relaxations already done, shared between campaigns: one small immutable file each.
+
+A file is named by what decides its content (structure, weights, protocol, guards), is written
+whole and renamed into place, and is never changed. Two writers of one name write the same thing;
+a file that cannot be read is an entry that is not there. Writing is a convenience: a full disk
+costs the next campaign some time and this one nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hullward.models.crystal import Crystal
+from hullward.models.registry import potential_card
+from hullward.tools.pool import relax_many
+from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
+from hullward.tools.relax import Guards
+
+log = logging.getLogger(__name__)
+
+# what another run, or a larger machine, may do better
+_PASSING = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
+
+
+class RelaxationCache:
+    """Relaxations under `home/relaxations`, found by content."""
+
+    def __init__(self, home: Path) -> None:
+        """Nothing is made or read before it is needed."""
+        self._folder = home / "relaxations"
+
+    def find(
+        self,
+        candidate_id: str,
+        crystal: Crystal,
+        potential: str,
+        protocol: Protocol,
+        guards: Guards,
+    ) -> Relaxation | None:
+        """The stored relaxation of this very structure, under this candidate's id, or None."""
+        path = self._path(_key(candidate_id, crystal, potential, protocol, guards))
+        try:
+            done = Relaxation.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            log.warning("cached relaxation %s cannot be read (%s): it is done again", path, error)
+            return None
+        own_id = Relaxation.make_id(candidate_id, done.potential_sha256, protocol)
+        return done.model_copy(
+            update={"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": protocol}
+        )
+
+    def keep(self, done: Relaxation, crystal: Crystal, guards: Guards) -> bool:
+        """Store a finished relaxation of `crystal`; False where it was not stored."""
+        if done.failure in _PASSING:
+            return False
+        path = self._path(_key(done.candidate_id, crystal, done.potential, done.protocol, guards))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, done.model_dump_json().encode())
+        except OSError as error:
+            log.warning("relaxation not cached at %s: %s", path, error)
+            return False
+        return True
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[-2:] / f"{key}.json"
+
+
+def relax_cached(
+    jobs: Iterable[tuple[str, Crystal]],
+    potential: str,
+    protocol: Protocol,
+    home: Path | None,
+    workers: int | None = None,
+    guards: Guards | None = None,
+    device: str = "cpu",
+) -> Iterator[Relaxation]:
+    """As `hullward.tools.pool.relax_many`, relaxing only what `home` does not know yet.
+
+    What is found costs no force calls: its record says how many it once took. Home None means
+    no cache. Yields in the order in which things are finished or found.
+    """
+    if home is None:
+        return relax_many(jobs, potential, protocol, workers, guards, device)
+    potential_card(potential)  # refuse now, not at the first structure
+    cache = RelaxationCache(home)
+    return _relax_cached(jobs, cache, potential, protocol, workers, guards or Guards(), device)
+
+
+def _relax_cached(
+    jobs: Iterable[tuple[str, Crystal]],
+    cache: RelaxationCache,
+    potential: str,
+    protocol: Protocol,
+    workers: int | None,
+    guards: Guards,
+    device: str,
+) -> Iterator[Relaxation]:
+    found: list[Relaxation] = []
+    under_way: dict[str, Crystal] = {}
+
+    def unknown() -> Iterator[tuple[str, Crystal]]:
+        for candidate_id, crystal in jobs:
+            known = cache.find(candidate_id, crystal, potential, protocol, guards)
+            if known is not None:
+                found.append(known)
+            else:
+                under_way[candidate_id] = crystal
+                yield candidate_id, crystal
+
+    for done in relax_many(unknown(), potential, protocol, workers, guards, device):
+        yield from found
+        found.clear()
+        cache.keep(done, under_way[done.candidate_id], guards)
+        yield done
+    yield from found
+
+
+def _key(
+    candidate_id: str, crystal: Crystal, potential: str, protocol: Protocol, guards: Guards
+) -> str:
+    return stable_id(
+        "rc",
+        crystal.content_id,
+        potential_card(potential).weights_sha256,
+        protocol.protocol_id,
+        guards.model_dump(mode="json"),
+        candidate_id if protocol.rattle_a else None,  # it seeds the rattle
+    )
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside, flush to the disk and rename: readers see all of it or nothing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
