@@ -225,7 +225,7 @@ class Herd:
         """Evaluate some rows; on an exception in halves, so that it ends only who caused it."""
         b, n = batch.numbers.shape
         answers = BatchEvaluation.empty(b, n)
-        waiting = [rows] if len(rows) else []
+        waiting = self._portions(rows)
         while waiting:
             rows = waiting.pop()
             try:
@@ -237,11 +237,22 @@ class Herd:
                     answers.failures[int(rows[0])] = error
                     continue
                 if isinstance(error, MemoryError):
-                    self._room = sum(self._courses[r].work for r in rows) / 2
+                    taken = sum(self._courses[r].work for r in rows)
+                    self._room = min(self._room, taken / 2)
                 waiting += np.array_split(rows, 2)
                 continue
             answers.fill(rows, part)
         return answers
+
+    def _portions(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Rows in one batch, or in several where memory once ran out for so many."""
+        if not len(rows):
+            return []
+        if self._room >= self._potential.work_at_once:
+            return [rows]
+        work = np.cumsum([self._courses[r].work for r in rows])
+        cuts = np.flatnonzero(np.diff((work - 1e-9) // self._room)) + 1
+        return list(np.split(rows, cuts))
 
     def _check_geometry(self, batch: CrystalBatch) -> np.ndarray:
         """(b,) whether the structures may be evaluated; the courses of the others say why not."""
