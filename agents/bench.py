@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
 from hullward.tools.records import Proposal
 from hullward.tools.reference import load_reference
 from hullward.tools.screening import Screen
@@ -78,7 +79,10 @@ class Bench:
         """Short-listed structures of the earlier campaigns named in the file."""
         found: dict[str, Crystal] = {}
         for directory in self.campaign.seeds_from:
-            found |= read_seeds(directory)
+            try:
+                found |= read_seeds(directory)
+            except InputError as error:
+                raise InputError(f"seeds_from: {error}") from error
         return found
 
     @cached_property

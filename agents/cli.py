@@ -1,7 +1,8 @@
 """The command line. Heavy imports wait until a command needs them.
 
 Exit codes: 0 finished or budget reached, 2 usage or configuration, 3 something needed is missing,
-4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
+4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable; 1 is a
+fault of the program itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import typer
 
 from hullward.agents.cli_files import relax
 from hullward.agents.progress import Reporter
-from hullward.models.errors import HullwardError, InputError
+from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+CTRL_C = 130  # what typer ends with
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
@@ -85,6 +88,8 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         _fail(str(error), StorageError.exit_code if full else InputError.exit_code)
     except SystemExit as ended:
+        if ended.code == CTRL_C:
+            _fail("interrupted; what was stored stays", RunInterruptedError.exit_code)
         if ended.code == InputError.exit_code and "--json" in sys.argv:  # typer has said it
             print(json.dumps({"error": "no such usage; see stderr", "exit_code": ended.code}))
         raise
@@ -176,13 +181,13 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
         counting = funnel.count(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
     told = (("states", counting.states), ("funnel", counting.funnel))
-    lines = [
-        f"{name + ':':<9}" + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        for name, counts in (*told, ("rejected", counting.rejections))
-    ]
+    lines = []
+    for name, counts in (*told, ("rejected", counting.rejections)):
+        found = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        lines.append(f"{name + ':':<10} {found or 'none'}")
     if paths is not None:
         document["report"] = str(paths.html)
-        lines.append(f"report:   {paths.html}")
+        lines.append(f"{'report:':<10} {paths.html}")
     _show(document, lines, as_json)
 
 
@@ -230,7 +235,7 @@ def status(directory: Directory, as_json: Json = False) -> None:
 
     holder = lock.holder(directory)
     if not as_json:
-        typer.echo(f"writer:   {holder.describe() if holder else 'none'}")
+        typer.echo(f"{'writer:':<10} {holder.describe() if holder else 'none'}")
     _show_counts(directory, None, as_json)
 
 
@@ -281,7 +286,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
 
     notes: list[str] = []
     path = rebuild_store(directory, notes=notes)
-    _show({"database": str(path), "notes": notes}, [*notes, f"rebuilt {path}"], as_json)
+    _show({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)
 
 
 @app.command()

@@ -124,6 +124,14 @@ def _cycle_end(bench: Bench, cycle: int) -> CycleEnd:
     return CycleEnd(campaign_id=bench.campaign.campaign_id, cycle=cycle, **row)
 
 
+def campaign_graph() -> CompiledStateGraph[Cycle, Where, Start, Cycle]:
+    """What `langgraph.json` names: LangGraph's server brings its own checkpointer.
+
+    It passes its configuration to any argument a factory has, so this one has none.
+    """
+    return build_graph()
+
+
 def build_graph(
     checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> CompiledStateGraph[Cycle, Where, Start, Cycle]:

@@ -58,11 +58,13 @@ def open_bench(
                 "`hullward screen` goes on with it"
             )
         screen = make_screen(store, settings, workers)
+        bench = Bench(campaign=settings, store=store, screen=screen)
+        if not store.load(CampaignRecord):
+            _ = bench.seeds  # an earlier campaign that cannot be read is told before the start
         claim(screen, settings)
     except BaseException:
         store.close()
         raise
-    bench = Bench(campaign=settings, store=store, screen=screen)
     _open[str(directory.resolve())] = bench
     return bench
 

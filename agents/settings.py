@@ -91,7 +91,7 @@ class Campaign(Settings):
     oxidation_states: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     require_charge_balance: bool = False
     min_elements: int = Field(default=2, ge=1)
-    max_elements: int = Field(default=3, ge=1, le=9)
+    max_elements: int = Field(default=3, ge=1, le=7)
     min_atoms: int = Field(default=1, ge=1)
     max_atoms: int = Field(default=24, ge=1, le=200)
     seeds_from: tuple[Path, ...] = Field(default=(), description="earlier campaign directories")

@@ -194,7 +194,8 @@ def test_settings_that_cannot_be_used_claim_no_directory(
     toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     one = {"budget": {"cycles": 1, "proposals_per_cycle": 2}}
-    for wrong in ({"potential": "tyo"}, {"reference": "embedded"}, {"known_phases": "/nowhere"}):
+    for wrong in ({"potential": "tyo"}, {"reference": "embedded"}, {"known_phases": "/nowhere"},
+                  {"seeds_from": ["/nowhere"]}):  # fmt: skip
         with pytest.raises((InputError, PreflightError)):
             run(tmp_path / "c", quick(toy_settings, **one, **wrong))
     run(tmp_path / "c", quick(toy_settings, **one))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -371,3 +372,13 @@ def test_embedded_energies_are_chgnets_own_with_no_further_correction():
     for p in (p for p in phases if p.phase_id in wanted):
         answer = potential.evaluate([p.crystal])[0]
         assert answer.energy_ev_per_atom == pytest.approx(p.energy_ev_per_atom, abs=1e-3)
+
+
+def test_a_damaged_file_or_sidecar_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(b"junk")
+    with pytest.raises(InputError, match="not Zstandard"):
+        load_reference(f"file:{tmp_path / 'a.jsonl.zst'}")
+    (tmp_path / "b.jsonl").write_text("{}")
+    (tmp_path / "b.reference.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="energy_scheme"):
+        load_reference(f"file:{tmp_path / 'b.jsonl'}")

@@ -75,7 +75,7 @@ def _read_sidecar(path: Path) -> Sidecar:
     if not path.is_file():
         return Sidecar()
     try:
-        return Sidecar.model_validate_json(path.read_text(encoding="utf-8"))
+        return Sidecar.model_validate_json(path.read_bytes())
     except ValidationError as error:
         known = ", ".join(Sidecar.model_fields)
         raise InputError(
@@ -142,10 +142,13 @@ def _read_entries(path: Path) -> Iterator[dict[str, Any]]:
     raw = path.read_bytes()
     if path.name.endswith(".zst"):
         try:
-            from zstandard import ZstdDecompressor
+            from zstandard import ZstdDecompressor, ZstdError
         except ImportError:
             raise InputError(f"{path.name} needs zstandard: pip install zstandard") from None
-        raw = ZstdDecompressor().stream_reader(raw).read()
+        try:
+            raw = ZstdDecompressor().stream_reader(raw).read()
+        except ZstdError as error:
+            raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
     try:
         if path.name.lower().endswith(".json"):
             content = json.loads(raw)
