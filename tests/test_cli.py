@@ -164,6 +164,19 @@ def test_a_stop_ends_one_screening_and_not_the_next(
     assert json.loads(out)["states"] == screened[1]["states"]
 
 
+def test_a_known_crystal_given_twice_is_relaxed_once(toy_reference: Path, tmp_path: Path) -> None:
+    row = {"lengths": [2.6] * 3, "angles": [90] * 3, "species": ["Mn", "O"],
+           "coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}  # fmt: skip
+    source = tmp_path / "twice.jsonl"
+    source.write_text("\n".join([json.dumps(row)] * 2))
+    asked = ["screen", source, "--dir", tmp_path / "s", "--potential", "toy", "--reference",
+             f"file:{toy_reference}", "--workers", "0", "--relax-known"]  # fmt: skip
+    _, out, err = call(*asked)
+    assert "1 known, 1 judged" in out
+    assert "relax: 1 of 1" in err
+    assert "relax: 0 of 0" in call(*asked)[2]
+
+
 def test_run_then_status_and_report(toy_settings: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     settings = toy_settings | {
