@@ -1,28 +1,27 @@
 """Is this crystal known, or has this campaign seen it already?
 
-Identical content is looked up; other settings of the same crystal are found by pymatgen's
-StructureMatcher among entries of the same reduced formula. There is no fingerprint in between:
-none is proven never to part two structures the matcher would join, and formulas alone leave few
-pairs to compare.
+Identical content is looked up; other settings of the same crystal are superposed, among entries of
+the same reduced formula whose primitive cell has as many sites and fitting lengths. These tests
+part no two structures that StructureMatcher would join. A fingerprint of distances would: joined
+structures lie as far apart in it as most others do (tests/benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.cells import Cell, reduced_cell
 from hullward.tools.records import Label
+from hullward.tools.superpose import rms_displacement
 from hullward.tools.validate import compact_cell, plane_spacings_a
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-    from pymatgen.core.structure_matcher import StructureMatcher
 
 # What is compared by content only, because reduction and matcher would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),
@@ -33,8 +32,10 @@ MAX_LATTICE_POINTS = 20_000
 THINNEST_A = 0.5
 # rms values closer than this tie, and the entry added first wins.
 RMS_DIGITS = 6
-# What reduction and matcher raise on degenerate cells (LinAlgError is a ValueError).
-MATCHER_ERRORS = (ValueError, ArithmeticError, IndexError, RuntimeError)
+# What reduction and superposition raise on degenerate cells (LinAlgError is a ValueError).
+CELL_ERRORS = (ValueError, ArithmeticError, IndexError)
+
+Formula = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -53,33 +54,32 @@ class _Entry:
     crystal: Crystal
 
     @cached_property
-    def reduced(self) -> Structure | None:
-        """Primitive Niggli cell with sites sorted by element, None where it cannot be compared."""
+    def cell(self) -> Cell | None:
+        """As it is compared, None where it cannot be; a fifth of the crystal's memory."""
         matrix = compact_cell(np.array(self.crystal.lattice))
         volume = abs(float(np.linalg.det(matrix)))
         sphere = 4 / 3 * math.pi * (1.2 * float(np.linalg.norm(matrix, axis=1).max())) ** 3
         if plane_spacings_a(matrix).min() < THINNEST_A or sphere > MAX_LATTICE_POINTS * volume:
             return None
         try:
-            structure = self.crystal.to_structure().get_sorted_structure()
-            reduced = structure.get_reduced_structure("niggli").get_primitive_structure()
-        except MATCHER_ERRORS:
+            cell = reduced_cell(self.crystal)
+        except CELL_ERRORS:
             return None
-        return reduced if len(reduced) <= MAX_MATCHED_SITES else None
+        return cell if len(cell) <= MAX_MATCHED_SITES else None
 
 
 class Library:
     """Crystals by name, searched by structure.
 
     Matches are those of `StructureMatcher.fit` with pymatgen's defaults: lengths within 20 %,
-    sites within 0.3 (V/n)^(1/3), angles within 5 degrees, primitive cells scaled to one volume.
-    Mirror images match. Cells beyond MAX_MATCHED_SITES, MAX_LATTICE_POINTS or THINNEST_A, or that
-    cannot be reduced, match identical content only.
+    sites within 0.3 (V/n)^(1/3), angles within 5 degrees, primitive cells scaled to one volume
+    (hullward.tools.superpose). Mirror images match. Cells beyond MAX_MATCHED_SITES,
+    MAX_LATTICE_POINTS or THINNEST_A, or that cannot be reduced, match identical content only.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
         self._by_content: dict[str, str] = {}
-        self._by_formula: dict[str, list[_Entry]] = {}
+        self._by_formula: dict[Formula, list[_Entry]] = {}
         for entry_id, crystal in entries:
             self.add(entry_id, crystal)
 
@@ -91,7 +91,7 @@ class Library:
         if crystal.content_id in self._by_content:
             return
         self._by_content[crystal.content_id] = entry_id
-        self._by_formula.setdefault(crystal.formula, []).append(_Entry(entry_id, crystal))
+        self._by_formula.setdefault(_formula(crystal), []).append(_Entry(entry_id, crystal))
 
     def match(self, crystal: Crystal) -> Match | None:
         """The same crystal in here: identical content first, else the smallest rms."""
@@ -99,7 +99,7 @@ class Library:
             return Match(found, None)
         query = _Entry("", crystal)
         best: Match | None = None
-        for entry in self._by_formula.get(crystal.formula, ()):
+        for entry in self._by_formula.get(_formula(crystal), ()):
             rms = _rms(entry, query)
             if rms is not None and (best is None or best.rms_a is None or rms < best.rms_a):
                 best = Match(entry.entry_id, rms)
@@ -131,24 +131,44 @@ def label(
     return None
 
 
-@cache
-def _matcher() -> StructureMatcher:
-    """Told not to reduce: both structures already are."""
-    from pymatgen.core.structure_matcher import StructureMatcher
+def group(crystals: Sequence[Crystal]) -> list[list[int]]:
+    """Indices of equal crystals, as `StructureMatcher.group_structures` joins them.
 
-    return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5, primitive_cell=False, scale=True)
+    Each joins the first group whose first member it matches.
+    """
+    groups: list[list[int]] = []
+    by_content: dict[str, list[int]] = {}
+    by_formula: dict[Formula, list[tuple[_Entry, list[int]]]] = {}
+    for index, crystal in enumerate(crystals):
+        mine = by_content.get(crystal.content_id)
+        if mine is None:
+            query = _Entry(crystal.content_id, crystal)
+            leaders = by_formula.setdefault(_formula(crystal), [])
+            found = (g for entry, g in leaders if _rms(entry, query, first=True) is not None)
+            mine = next(found, None)
+            if mine is None:
+                mine = []
+                groups.append(mine)
+                leaders.append((query, mine))
+            by_content[crystal.content_id] = mine
+        mine.append(index)
+    return groups
 
 
-def _rms(entry: _Entry, query: _Entry) -> float | None:
-    """Normalised rms displacement where the two fit, rounded; None where they do not."""
-    one, two = entry.reduced, query.reduced
-    if one is None or two is None or len(one) != len(two):
+def _formula(crystal: Crystal) -> Formula:
+    """Elements and their smallest whole numbers; a key, where the formula's spelling is dear."""
+    counts = Counter(crystal.species)
+    units = math.gcd(*counts.values())
+    return tuple((symbol, counts[symbol] // units) for symbol in sorted(counts))
+
+
+def _rms(entry: _Entry, query: _Entry, *, first: bool = False) -> float | None:
+    """Normalised rms displacement where the two superpose, rounded; None where they do not."""
+    one, two = entry.cell, query.cell
+    if one is None or two is None:
         return None
-    matcher = _matcher()
     try:
-        if not matcher.fit(one, two, skip_structure_reduction=True):
-            return None
-        result = matcher.get_rms_dist(one, two)
-    except MATCHER_ERRORS:
+        rms = rms_displacement(one, two, first=first)
+    except CELL_ERRORS:
         return None
-    return None if result is None else round(float(result[0]), RMS_DIGITS)
+    return None if rms is None else round(rms, RMS_DIGITS)

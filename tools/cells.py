@@ -1,0 +1,169 @@
+"""The cell in which crystals are compared: primitive, Niggli-reduced, of volume 1 per atom.
+
+Primitive as pymatgen's `get_primitive_structure` finds it: sites of one element that a lattice
+translation brings within 0.25 Å of each other are one site, at their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+
+PRIMITIVE_TOLERANCE_A = 0.25  # along each lattice vector
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A primitive Niggli cell without units.
+
+    lattice: (3, 3), volume n.  frac: (n, 3), elements in alphabetical order.  blocks, counts: the
+    slice of each element and its sites.
+    anchor: the block with the fewest sites.  lengths, angles: (3,), degrees.
+    """
+
+    lattice: np.ndarray
+    frac: np.ndarray
+    blocks: tuple[slice, ...]
+    counts: tuple[int, ...]
+    anchor: int
+    lengths: np.ndarray
+    angles: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frac)
+
+
+def reduced_cell(crystal: Crystal) -> Cell:
+    """Reduce; raises ValueError where the lattice has no Niggli cell."""
+    species, frac = list(crystal.species), np.array(crystal.frac_coords)
+    lattice, frac = _niggli(np.array(crystal.lattice), frac)
+    folded = False
+    while (smaller := _smaller(lattice, species, frac)) is not None:
+        lattice, species, frac = smaller
+        folded = True
+    if folded:
+        lattice, frac = _niggli(lattice, frac)
+    return _cell(lattice, species, frac)
+
+
+def parameters(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths and angles (degrees), (..., 3) each, of lattices (..., 3, 3)."""
+    lengths = np.linalg.norm(matrix, axis=-1)
+    unit = matrix / lengths[..., None]
+    cosines = (unit[..., [1, 0, 0], :] * unit[..., [2, 2, 1], :]).sum(-1)
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+
+
+def _cell(matrix: np.ndarray, species: list[str], frac: np.ndarray) -> Cell:
+    order = np.argsort(species, kind="stable")
+    _, starts, counts = np.unique(species, return_index=True, return_counts=True)
+    # among the rarest the one that comes first, as StructureMatcher chooses
+    anchor = min(range(len(counts)), key=lambda k: (counts[k], starts[k]))
+    ends = np.cumsum(counts).tolist()
+    blocks = tuple(slice(e - int(n), e) for e, n in zip(ends, counts, strict=True))
+    matrix = matrix * (len(species) / abs(np.linalg.det(matrix))) ** (1 / 3)
+    lengths, angles = parameters(matrix)
+    contents = tuple(counts.tolist())
+    return Cell(matrix, frac[order], blocks, contents, anchor, lengths, angles)
+
+
+def _niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import spglib
+
+    reduced = spglib.niggli_reduce(matrix)
+    if reduced is None:
+        raise ValueError("the lattice has no Niggli cell")
+    return reduced, np.mod(frac @ matrix @ np.linalg.inv(reduced), 1.0)
+
+
+def _smaller(
+    lattice: np.ndarray, species: list[str], frac: np.ndarray
+) -> tuple[np.ndarray, list[str], np.ndarray] | None:
+    """The same crystal in a smaller cell, None where there is none."""
+    names = np.array(species)
+    symbols = sorted(set(species))
+    groups = [frac[names == s] for s in symbols]
+    units = math.gcd(*map(len, groups))
+    if units == 1:
+        return None
+    tolerance = PRIMITIVE_TOLERANCE_A / np.linalg.norm(lattice, axis=1)
+    shifts = _translations(groups, tolerance)
+    if len(shifts) == 1:  # nothing but standing still
+        return None
+    for size, matrices, inverses in _sublattices(units):
+        apart = inverses[:, :, None] - shifts
+        present = (np.abs(apart - np.round(apart)) < tolerance).all(-1).any(-1).all(-1)
+        for matrix, inverse in zip(matrices[present], inverses[present], strict=True):
+            small = inverse @ lattice
+            folded = [_folded(group, matrix, size, small, tolerance) for group in groups]
+            if all(f is not None for f in folded):
+                sites = [f for f in folded if f is not None]
+                kinds = [s for s, f in zip(symbols, sites, strict=True) for _ in f]
+                return small, kinds, np.concatenate(sites)
+    return None
+
+
+def _translations(groups: list[np.ndarray], tolerance: np.ndarray) -> np.ndarray:
+    """(t, 3) translations, none first, that bring every site within two tolerances of its kind."""
+    by_size = sorted(groups, key=len)
+    shifts = by_size[0] - by_size[0][0]
+    for group in by_size:
+        for site in group:
+            apart = (group - site) - shifts[:, None]
+            near = (np.abs(apart - np.round(apart)) <= 2 * tolerance).all(-1).any(-1)
+            shifts = shifts[near]
+            if len(shifts) == 1:
+                return shifts
+    return shifts
+
+
+@cache
+def _sublattices(units: int) -> tuple[tuple[int, np.ndarray, np.ndarray], ...]:
+    """(size, matrices, inverses) of the supercells up to `units` cells, smallest first.
+
+    Hermite normal forms: one matrix (k, 3, 3) for each lattice.
+    """
+    return tuple(
+        (size, matrices, np.linalg.inv(matrices))
+        for size in range(2, units + 1)
+        if units % size == 0
+        for matrices in _hermite_forms(size)
+    )
+
+
+def _hermite_forms(size: int) -> Iterator[np.ndarray]:
+    for a in (k for k in range(1, size + 1) if size % k == 0):
+        for e in (k for k in range(1, size // a + 1) if size // a % k == 0):
+            yield np.array(
+                [
+                    [[a, b, c], [0, e, f], [0, 0, size // a // e]]
+                    for b, c, f in product(range(a), range(a), range(e))
+                ]
+            )
+
+
+def _folded(
+    group: np.ndarray, matrix: np.ndarray, size: int, small: np.ndarray, tolerance: np.ndarray
+) -> np.ndarray | None:
+    """(n / size, 3) mean sites in the small cell; None unless sites meet in cliques of `size`."""
+    apart = group - group[:, None]
+    separate = (np.abs(apart - np.round(apart)) > 2 * tolerance).any(-1)
+    np.fill_diagonal(separate, True)
+    sites = group @ matrix
+    offset = sites - sites[:, None]  # [i, j]: from i to j
+    offset -= np.round(offset)
+    meeting = (np.abs(offset) < PRIMITIVE_TOLERANCE_A / np.linalg.norm(small, axis=1)).all(-1)
+    meeting &= separate
+    first = meeting.argmax(1)
+    if (meeting.sum(0) != size).any() or (meeting[first] != meeting).any():
+        return None
+    firsts = np.unique(first)
+    mean = (offset[firsts] * meeting[firsts][:, :, None]).sum(1) / size
+    return np.mod(sites[firsts] + mean, 1.0)

@@ -1,0 +1,190 @@
+"""Do two crystals superpose? pymatgen's StructureMatcher, on arrays and many settings at a time.
+
+The decision is that of `StructureMatcher.fit` with its defaults (lengths within 20 %, angles
+within 5 degrees, sites within 0.3 (V/n)^(1/3), primitive Niggli cells of one volume); without
+its objects it takes a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from hullward.tools.cells import Cell, parameters
+
+LENGTH_TOLERANCE = 0.2  # fraction
+ANGLE_TOLERANCE_DEG = 5.0
+SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
+EXACT = 1e-5  # an rms displacement that cannot be improved upon
+CHUNK_PAIRS = 10_000  # pairs of a site with those of its kind compared at once
+FAR = 1e10
+
+
+def rms_displacement(one: Cell, two: Cell, *, first: bool = False) -> float | None:
+    """Smallest rms displacement over (V/n)^(1/3), None where the two do not superpose.
+
+    first: be content with the first superposition found.
+    """
+    if not comparable(one, two):
+        return None
+    best, fits = math.inf, False
+    for rms, largest in _superpositions(one, two):
+        fits |= bool((largest < SITE_TOLERANCE).any())
+        best = min(best, float(rms.min()))
+        if fits and (first or best < EXACT):
+            break
+    return best if fits else None
+
+
+def comparable(one: Cell, two: Cell) -> bool:
+    """False where no superposition can exist: other contents, or shortest vectors too long.
+
+    A basis of one's lattice within the tolerance of two's Niggli basis bounds the successive
+    minima of one, which are the lengths of its own Niggli basis.
+    """
+    return one.counts == two.counts and bool(
+        (one.lengths < (1 + LENGTH_TOLERANCE) * (1 + EXACT) * two.lengths).all()
+    )
+
+
+def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rms, largest displacement) of ways to lay one over two, in batches, likely ones first."""
+    lattices = _settings(one, two)
+    if not len(lattices):
+        return
+    mean = _mean_lattices(lattices, two)
+    unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
+    spacings = 1 / np.linalg.norm(np.linalg.inv(mean), axis=1)
+    reach = 2 * SITE_TOLERANCE * unit[:, None] / spacings  # (m, 3), fractions
+    frac = one.frac @ (one.lattice @ np.linalg.inv(lattices))  # (m, n, 3)
+    shifts = frac[:, one.blocks[one.anchor]] - two.frac[two.blocks[one.anchor].start]  # (m, k, 3)
+    setting = np.repeat(np.arange(len(lattices)), shifts.shape[1])
+    moved = (frac[:, None] - shifts[:, :, None]).reshape(-1, len(one), 3)
+    start, size = 0, 1
+    while start < len(setting):
+        part = slice(start, start + size)
+        kept = start + _within_reach(moved[part], two, reach[setting[part]])
+        if len(kept):
+            now = setting[kept]
+            vectors = [_partners(moved[kept], two, b, mean[now], reach[now]) for b in two.blocks]
+            displaced = np.concatenate(vectors, axis=1)  # (k, n, 3)
+            displaced -= displaced.mean(1, keepdims=True)
+            squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
+            yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
+        start += size
+        size = max(1, CHUNK_PAIRS // len(one))
+
+
+def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray:
+    """Which of k placements (k, n, 3) bring a site of its kind within reach of every site."""
+    kept = np.arange(len(moved))
+    for block in sorted(two.blocks, key=lambda b: b.stop - b.start):
+        for some in (slice(block.start, block.start + 1), slice(block.start + 1, block.stop)):
+            near = _near(moved[kept], two, some, block, reach[kept])
+            kept = kept[near.any(-1).all(-1)]
+            if not len(kept):
+                return kept
+    return kept
+
+
+def _near(moved: np.ndarray, two: Cell, some: slice, block: slice, reach: np.ndarray) -> np.ndarray:
+    """(k, sites of two, sites of one) whether they are within reach of each other."""
+    near = np.ones((len(moved), some.stop - some.start, block.stop - block.start), dtype=bool)
+    for axis in range(3):
+        apart = moved[:, None, block, axis] - two.frac[some, axis, None]
+        apart -= np.rint(apart)
+        near &= np.abs(apart) <= reach[:, axis, None, None]
+    return near
+
+
+def _partners(
+    moved: np.ndarray, two: Cell, block: slice, mean: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
+    """(k, b, 3) vectors from sites of two to partners, with the smallest sum of squares."""
+    near = _near(moved, two, block, block, reach)
+    k, i, j = np.nonzero(near)
+    apart = moved[k, block.start + j] - two.frac[block.start + i]
+    apart -= np.rint(apart)
+    vectors = np.einsum("px,pxy->py", apart, mean[k])
+    # what is shorter than half of every lattice vector is the shortest of its images
+    sure = 0.5 / np.linalg.norm(np.linalg.inv(mean), axis=1).max(1)
+    doubtful = np.linalg.norm(vectors, axis=1) >= sure[k]
+    if doubtful.any():
+        images = vectors[doubtful, None] + _images() @ mean[k[doubtful]]
+        shortest = (images**2).sum(-1).argmin(1)
+        vectors[doubtful] = images[np.arange(len(images)), shortest]
+    squared = np.full(near.shape, FAR)
+    squared[k, i, j] = (vectors**2).sum(-1)
+    chosen = squared.argmin(-1)
+    each = np.arange(squared.shape[1])
+    for n in np.flatnonzero((np.sort(chosen, axis=1) != each).any(1)):
+        chosen[n] = linear_sum_assignment(squared[n])[1]
+    number = np.full(near.shape, len(vectors))
+    number[k, i, j] = np.arange(len(vectors))
+    rows = np.take_along_axis(number, chosen[:, :, None], axis=2)[:, :, 0]
+    return np.concatenate([vectors, np.full((1, 3), FAR)])[rows]
+
+
+@cache
+def _images() -> np.ndarray:
+    """(27, 3) the cell itself and its neighbours."""
+    return np.array(sorted(product((-1.0, 0.0, 1.0), repeat=3), key=np.linalg.norm))
+
+
+def _settings(one: Cell, two: Cell) -> np.ndarray:
+    """(m, 3, 3) bases of one's lattice like two's basis, closest in length and angle first."""
+    longest = two.lengths.max() * (1 + LENGTH_TOLERANCE)
+    points = _points(one.lattice, longest)
+    sizes = np.linalg.norm(points, axis=1)
+    ratios = sizes[:, None] / two.lengths
+    fitting = (ratios < 1 + LENGTH_TOLERANCE) & (ratios > 1 / (1 + LENGTH_TOLERANCE))
+    chosen = [np.flatnonzero(fitting[:, k]) for k in range(3)]
+    if not all(map(len, chosen)):
+        return np.empty((0, 3, 3))
+    unit = points / sizes[:, None]
+    a, b, c = (unit[index] for index in chosen)
+    wrong_bc, wrong_ac, wrong_ab = (
+        np.abs(np.degrees(np.arccos(np.clip(u @ v.T, -1, 1))) - angle)
+        for u, v, angle in zip((b, a, a), (c, c, b), two.angles, strict=True)
+    )
+    fits_bc, fits_ac, fits_ab = (w <= ANGLE_TOLERANCE_DEG for w in (wrong_bc, wrong_ac, wrong_ab))
+    i, j = np.nonzero(fits_ab)
+    row, k = np.nonzero(fits_ac[i] & fits_bc[j])
+    i, j = i[row], j[row]
+    bases = points[np.stack([chosen[0][i], chosen[1][j], chosen[2][k]], axis=1)]
+    same_volume = np.abs(np.abs(np.linalg.det(bases)) / len(one) - 1) < 0.5
+    strain = sum(
+        np.abs(np.log(ratios[index[at], axis]))
+        for axis, (index, at) in enumerate(zip(chosen, (i, j, k), strict=True))
+    )
+    turn = wrong_ab[i, j] + wrong_ac[i, k] + wrong_bc[j, k]
+    order = np.argsort((strain + np.radians(turn))[same_volume], kind="stable")
+    return bases[same_volume][order]
+
+
+def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
+    """(p, 3) lattice points within a radius, the origin left out."""
+    reach = np.floor(radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
+    grid = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
+    points = grid @ lattice
+    squared = (points**2).sum(1)
+    return points[(squared <= radius**2) & grid.any(1)]
+
+
+def _mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
+    """(m, 3, 3) lattices with lengths and angles half-way to those of two."""
+    lengths, angles = parameters(lattices)
+    lengths, angles = (lengths + two.lengths) / 2, np.radians((angles + two.angles) / 2)
+    cosines, sines = np.cos(angles), np.sin(angles)
+    mean = np.zeros_like(lattices)
+    mean[:, 0, 0] = 1
+    mean[:, 1, 0], mean[:, 1, 1] = cosines[:, 2], sines[:, 2]
+    mean[:, 2, 0] = cosines[:, 1]
+    mean[:, 2, 1] = (cosines[:, 0] - cosines[:, 1] * cosines[:, 2]) / sines[:, 2]
+    mean[:, 2, 2] = np.sqrt(np.maximum(1 - (mean[:, 2, :2] ** 2).sum(-1), 0))
+    return mean * lengths[:, :, None]
