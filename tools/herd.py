@@ -195,7 +195,7 @@ class Herd:
         state.best_energy = np.fmin(state.energy, state.best_energy)
         state.best_residual = np.fmin(residual, state.best_residual)
         state.progress = np.where(better, state.steps, state.progress)
-        stalled = going & (state.steps - state.progress >= STALL_STEPS)
+        stalled: np.ndarray = going & (state.steps - state.progress >= STALL_STEPS)
         if self._protocol.optimizer == "fire":
             stalled[:] = False
         for row in np.flatnonzero(stalled):

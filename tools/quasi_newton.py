@@ -72,7 +72,8 @@ class TrustedBfgs:
         curved = np.einsum("bi,bij,bj->b", move, self._hessian, move)
         self._predicted = np.einsum("bi,bi->b", flat, move) + curved / 2
         self._length = _largest_row(move)
-        return self._variables + move.reshape(variables.shape)
+        target: np.ndarray = self._variables + move.reshape(variables.shape)
+        return target
 
     def _learn(self, moved: np.ndarray, changed: np.ndarray) -> None:
         """The damped BFGS update: the Hessians stay positive (Nocedal, procedure 18.2)."""
@@ -124,8 +125,8 @@ def spring_hessian(walk: Walk, row: int) -> np.ndarray:
     bond = np.arange(len(first))
     np.subtract.at(stretch, (bond, 3 + first), along)
     np.add.at(stretch, (bond, 3 + second), along)
-    stretch = stretch.reshape(len(first), -1)
-    hessian: np.ndarray = (stretch * stiffness[:, None]).T @ stretch
+    rows: np.ndarray = stretch.reshape(len(first), -1)
+    hessian: np.ndarray = (rows * stiffness[:, None]).T @ rows
     hessian[np.diag_indices_from(hessian)] += FLOOR_EV_PER_A2
     return hessian
 
@@ -140,7 +141,8 @@ def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) ->
     along = np.einsum("bji,bj->bi", vectors, gradient)
 
     def step(shift: np.ndarray) -> np.ndarray:
-        return -np.einsum("bij,bj->bi", vectors, along / (values + shift[:, None]))
+        move: np.ndarray = -np.einsum("bij,bj->bi", vectors, along / (values + shift[:, None]))
+        return move
 
     low = np.zeros(len(radius))
     move = step(low)

@@ -1,7 +1,7 @@
 """The relaxation engine against the published path, in one process and one run.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-        python tests/benchmarks/bench_relax.py WORKLOAD.jsonl [--parts evaluate,graph,kernels,relax]
+        python tests/benchmarks/bench_relax.py WORKLOAD.jsonl [--parts PART,…]
 
 WORKLOAD holds one {"structure": pymatgen's dictionary} a line. Times are CPU seconds of this
 process (`time.process_time`), the cases interleaved so that a busy machine slows all alike; the
@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -244,10 +245,50 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
     return report
 
 
+def bench_shares(crystals: list, potential: Any) -> dict:
+    """Where the CPU seconds of a run go, from parsed crystal to finished record."""
+    from hullward.models import chgnet
+    from hullward.tools import optimise, relax
+    from hullward.tools.quasi_newton import TrustedBfgs
+    from hullward.tools.records import Protocol
+
+    shares: dict[str, Counter] = {}
+    for name in ("fire", "bfgs"):
+        spent: Counter = Counter()
+
+        def timed(stage: str, work: Callable, spent: Counter = spent) -> Callable:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                seconds, result = cpu_s(lambda: work(*args, **kwargs))
+                spent[stage] += seconds
+                return result
+
+            return run
+
+        protocol = Protocol(optimizer=name, fmax_ev_per_a=FMAX_EV_PER_A, max_steps=MAX_STEPS)
+        jobs = [(str(i), c) for i, c in enumerate(crystals)]
+        with (
+            patch.object(chgnet, "build_graph", timed("graph", chgnet.build_graph)),
+            patch.object(potential, "_run", timed("network", potential._run)),
+            patch.object(optimise.Fire, "step", timed("optimiser", optimise.Fire.step)),
+            patch.object(TrustedBfgs, "step", timed("optimiser", TrustedBfgs.step)),
+            patch.object(TrustedBfgs, "join", timed("optimiser", TrustedBfgs.join)),
+            patch.object(relax, "_record", timed("record", relax._record)),
+        ):
+            total, _ = cpu_s(
+                lambda jobs=jobs, protocol=protocol: list(
+                    relax.relax_stream(jobs, potential, protocol)
+                )
+            )
+        spent["rest"] = total - sum(spent.values())
+        shares[name] = Counter({stage: s / total for stage, s in spent.items()})
+        shares[name]["not the network"] = 1 - shares[name]["network"]
+    return {name: dict(s) for name, s in shares.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", type=Path)
-    parser.add_argument("--parts", default="evaluate,graph,kernels,relax")
+    parser.add_argument("--parts", default="evaluate,graph,kernels,shares,relax")
     args = parser.parse_args()
     import torch
     from chgnet.model import CHGNet
@@ -268,6 +309,7 @@ def main() -> None:
         "evaluate": lambda: bench_evaluate(structures, crystals, model, potential),
         "graph": lambda: bench_graph(structures, crystals, model),
         "kernels": lambda: bench_kernels(structures, crystals, model, potential),
+        "shares": lambda: bench_shares(crystals[:24], potential),
         "relax": lambda: bench_relax(structures, crystals, model, potential),
     }
     found: dict[str, Any] = {"load_before": os.getloadavg()[0]}
