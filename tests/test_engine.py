@@ -14,7 +14,8 @@ from hullward.models.chgnet_graph import build_graph
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
 from hullward.tools import pool
-from hullward.tools.herd import STALL_STEPS, Guards, Herd
+from hullward.tools.courses import Guards
+from hullward.tools.herd import STALL_STEPS, Herd
 from hullward.tools.optimise import Walk
 from hullward.tools.quasi_newton import spring_hessian
 from hullward.tools.records import Protocol, Reason

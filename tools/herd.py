@@ -7,10 +7,8 @@ kept apart from what is tried, so that a structure a guard stops still has its l
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
 
 import numpy as np
-from pydantic import Field
 
 from hullward.models.batch import BatchEvaluation, BatchPotential, CrystalBatch
 from hullward.models.crystal import Crystal
@@ -20,95 +18,12 @@ from hullward.models.potential import (
     IsolatedAtomError,
     UnsupportedElementError,
 )
-from hullward.tools.optimise import Walk, largest_row, make_optimiser, stack
-from hullward.tools.records import Protocol, Reason, Record
+from hullward.tools.courses import Course, Ended, Guards, State
+from hullward.tools.optimise import Walk, largest_row, make_optimiser
+from hullward.tools.records import Protocol, Reason
 
 STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5
-
-
-class Guards(Record):
-    """Where a relaxation is stopped because its numbers mean nothing any more."""
-
-    min_volume_ratio: float = Field(default=0.5, gt=0)  # to the start: collapsed below
-    max_volume_ratio: float = Field(default=2.0, gt=1)  # exploded above
-    min_distance_a: float = Field(default=0.5, ge=0)  # atoms closer than this clash
-    max_energy_drop_ev_per_atom: float = Field(default=20.0, gt=0)  # an abyss, not a minimum
-
-
-@dataclass
-class Course:
-    """One structure's way through: where it began and, once it has ended, why it failed."""
-
-    candidate_id: str
-    start: Crystal
-    work: float
-    failure: Reason | None = None
-    detail: str = ""
-
-    def fail(self, reason: Reason, detail: str) -> None:
-        self.failure, self.detail = reason, detail
-
-
-@dataclass
-class State:
-    """Numbers of b structures; energies are nan until a first evaluation was good."""
-
-    numbers: np.ndarray  # (b, n) atomic numbers
-    start_volume: np.ndarray  # (b,) Å³
-    converged: np.ndarray  # (b,)
-    steps: np.ndarray  # (b,)
-    force_calls: np.ndarray  # (b,)
-    cpu_s: np.ndarray  # (b,)
-    best_energy: np.ndarray  # (b,) eV/atom, lowest so far
-    best_residual: np.ndarray  # (b,) eV/Å, smallest largest row so far
-    progress: np.ndarray  # (b,) the step at which either last improved
-    first_energy: np.ndarray  # (b,) eV/atom
-    energy: np.ndarray  # (b,) eV/atom; from here on, the last good ones
-    cell: np.ndarray  # (b, 3, 3) Å
-    coords: np.ndarray  # (b, n, 3) fractions
-    forces: np.ndarray  # (b, n, 3) eV/Å
-    stress: np.ndarray  # (b, 3, 3) eV/Å³
-    magmoms: np.ndarray  # (b, n) μB, nan where the potential gives none
-
-    @classmethod
-    def before(cls, batch: CrystalBatch) -> State:
-        """Structures nothing has happened to."""
-        b, n = batch.numbers.shape
-        return cls(
-            numbers=batch.numbers,
-            start_volume=np.abs(np.linalg.det(batch.cells_a)),
-            converged=np.zeros(b, dtype=bool),
-            steps=np.zeros(b, dtype=int),
-            force_calls=np.zeros(b, dtype=int),
-            cpu_s=np.zeros(b),
-            best_energy=np.full(b, np.inf),
-            best_residual=np.full(b, np.inf),
-            progress=np.zeros(b, dtype=int),
-            first_energy=np.full(b, np.nan),
-            energy=np.full(b, np.nan),
-            cell=batch.cells_a,
-            coords=batch.frac_coords,
-            forces=np.zeros((b, n, 3)),
-            stress=np.zeros((b, 3, 3)),
-            magmoms=np.full((b, n), np.nan),
-        )
-
-    def keep(self, mask: np.ndarray) -> State:
-        return State(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
-
-    def join(self, other: State) -> State:
-        names = [f.name for f in fields(self)]
-        return State(**{k: stack(getattr(self, k), getattr(other, k)) for k in names})
-
-
-@dataclass
-class Ended:
-    """One structure that has left, with its row of numbers."""
-
-    course: Course
-    n_atoms: int
-    row: State  # of one
 
 
 class Herd:

@@ -16,7 +16,8 @@ import numpy as np
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential, PotentialCard
-from hullward.tools.herd import Course, Ended, Guards, Herd, State
+from hullward.tools.courses import Course, Ended, Guards, State
+from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
 
 __all__ = ["Guards", "never_ran", "rattled", "relax_one", "relax_stream", "space_group"]
