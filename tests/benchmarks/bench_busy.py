@@ -1,6 +1,6 @@
 """Two workers of one thread on busy cores, against the published path with its default threads.
 
-    python tests/benchmarks/bench_busy.py WORKLOAD.jsonl [--structures 12]
+    python tests/benchmarks/bench_busy.py WORKLOAD.jsonl [--structures 6]
 
 As many endless loops as there are cores run beside it, so every core is wanted twice. Wall time,
 since waiting for threads that spin is what is measured; each side runs in fresh processes.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,8 +59,10 @@ CASES = {"peer_default_threads": PEER, "two_workers": OURS}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", type=Path)
-    parser.add_argument("--structures", type=int, default=12)
+    parser.add_argument("--structures", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=1)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the loops are ended too
     numbers = [str(args.structures), str(FMAX_EV_PER_A), str(MAX_STEPS)]
     cores = len(os.sched_getaffinity(0))
     threads = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
@@ -67,7 +70,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in CASES}
     try:
         time.sleep(1)
-        for _ in range(2):
+        for _ in range(args.rounds):
             for name, code in CASES.items():
                 out = subprocess.run(
                     [sys.executable, "-c", code, str(args.workload), *numbers],

@@ -95,6 +95,36 @@ def bench_evaluate(structures: list, crystals: list, model: Any, potential: Any)
     }
 
 
+def bench_precision(structures: list, crystals: list, potential: Any) -> dict:
+    """Largest force differences from the published network run in float64, ours and its own."""
+    import torch
+    from chgnet.graph import converter
+    from chgnet.model import CHGNet, model
+
+    def forces(network: Any) -> list[np.ndarray]:
+        return [network.predict_structure(s)["f"] for s in structures]
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        network = CHGNet.load(verbose=False, use_device="cpu")
+    single = forces(network)
+    network.double().composition_model.float()
+    with (
+        patch.object(converter, "TORCH_DTYPE", torch.float64),
+        patch.object(model, "TORCH_DTYPE", torch.float64),
+    ):
+        double = forces(network)
+    ours = [e.forces_ev_per_a for e in potential.evaluate(crystals)]
+
+    def largest(a: list, b: list) -> float:
+        return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+    return {
+        "ours_from_float64": largest(ours, double),
+        "published_from_float64": largest(single, double),
+        "ours_from_published": largest(ours, single),
+    }
+
+
 def bench_graph(structures: list, crystals: list, model: Any) -> dict:
     """Graphs of 24 structures, by 8; edges and angles compared as sets."""
     from hullward.models.batch import CrystalBatch
@@ -288,7 +318,7 @@ def bench_shares(crystals: list, potential: Any) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", type=Path)
-    parser.add_argument("--parts", default="evaluate,graph,kernels,shares,relax")
+    parser.add_argument("--parts", default="evaluate,precision,graph,kernels,shares,relax")
     args = parser.parse_args()
     import torch
     from chgnet.model import CHGNet
@@ -307,6 +337,7 @@ def main() -> None:
     potential = load_potential("chgnet-0.3.0")
     parts: dict[str, Callable[[], dict]] = {
         "evaluate": lambda: bench_evaluate(structures, crystals, model, potential),
+        "precision": lambda: bench_precision(structures, crystals, potential),
         "graph": lambda: bench_graph(structures, crystals, model),
         "kernels": lambda: bench_kernels(structures, crystals, model, potential),
         "shares": lambda: bench_shares(crystals[:24], potential),
