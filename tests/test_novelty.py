@@ -3,7 +3,9 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.tools import novelty
-from hullward.tools.novelty import Library, Match, label
+from hullward.tools.cells import reduced_cell
+from hullward.tools.novelty import Library, Match, group, label
+from hullward.tools.superpose import comparable, rms_displacement
 
 QUARTZ = Crystal.from_parameters(  # P3_221
     (4.913, 4.913, 5.405),
@@ -105,6 +107,39 @@ def test_the_library_agrees_with_the_structure_matcher(pair):
     assert found is bool(StructureMatcher().fit(one.to_structure(), two.to_structure()))
 
 
+@pytest.mark.parametrize("pair", PAIRS)
+def test_displacements_are_those_of_the_structure_matcher(pair):
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    one, two = PAIRS[pair]
+    ours = rms_displacement(reduced_cell(one), reduced_cell(two))
+    theirs = StructureMatcher().get_rms_dist(one.to_structure(), two.to_structure())
+    assert (ours is None) == (pair not in MATCHING)
+    if ours is not None:
+        assert ours == pytest.approx(theirs[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("pair", sorted(MATCHING))
+def test_buckets_part_no_match(pair):
+    one, two = (reduced_cell(c) for c in PAIRS[pair])
+    assert comparable(one, two)
+    assert comparable(two, one)
+
+
+@pytest.mark.parametrize("matrix", [np.diag([3, 1, 2]), [[1, 1, 0], [-1, 1, 0], [0, 0, 2]]])
+def test_a_supercell_has_the_cell_it_repeats(matrix):
+    small = reduced_cell(QUARTZ)
+    large = reduced_cell(rattled(repeated(QUARTZ, matrix), 0.02))
+    assert large.counts == small.counts == (6, 3)
+    np.testing.assert_allclose(large.lengths, small.lengths, atol=1e-4)
+
+
+def test_groups_follow_the_first_of_their_kind():
+    crystals = [RUTILE, QUARTZ, ANATASE, moved(QUARTZ, 0.3), rattled(RUTILE, 0.05), ANATASE]
+    assert group(crystals) == [[0, 4], [1, 3], [2, 5]]
+    assert group([]) == []
+
+
 def test_identical_content_is_found_before_anything_is_compared(monkeypatch):
     library = Library([("a", RUTILE), ("b", scaled(RUTILE, 1.01))])
     monkeypatch.setattr(novelty, "_rms", lambda *_: pytest.fail("compared"))
@@ -181,3 +216,30 @@ def test_matches_are_found_among_real_outputs(shared_data):
     groups = StructureMatcher().group_structures(structures)
     assert len(library) == len(groups)
     assert matched == len(structures) - len(groups)
+
+
+@pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF:UserWarning")
+def test_groups_of_polymorphs_and_copies_are_pymatgens(shared_data):
+    """Known phases that share a formula, and a moved or repeated copy of every fourth."""
+    import pandas as pd
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    columns = ["formula", "nsites", "cif"]
+    table = pd.read_parquet(shared_data / "structures" / "mp_structures.parquet", columns=columns)
+    table = table[table["nsites"] <= 24]
+    many = table["formula"].value_counts().index[:12]
+    crystals = [
+        Crystal.from_structure(structure)
+        for structure in map(_from_cif, table[table["formula"].isin(many)]["cif"])
+    ]
+    crystals += [rattled(repeated(c, np.diag([1, 2, 1])), 0.05) for c in crystals[::4]]
+    structures = [c.to_structure() for c in crystals]
+    number = {id(s): i for i, s in enumerate(structures)}
+    groups = StructureMatcher().group_structures(structures)
+    assert group(crystals) == sorted(sorted(number[id(s)] for s in g) for g in groups)
+
+
+def _from_cif(text):
+    from pymatgen.core import Structure
+
+    return Structure.from_str(text, fmt="cif")

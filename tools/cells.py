@@ -7,10 +7,11 @@ translation brings within 0.25 Å of each other are one site, at their mean.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from functools import cache, cached_property
+from itertools import accumulate, product
 
 import numpy as np
 
@@ -23,14 +24,12 @@ PRIMITIVE_TOLERANCE_A = 0.25  # along each lattice vector
 class Cell:
     """A primitive Niggli cell without units.
 
-    lattice: (3, 3), volume n.  frac: (n, 3), elements in alphabetical order.  blocks, counts: the
-    slice of each element and its sites.
-    anchor: the block with the fewest sites.  lengths, angles: (3,), degrees.
+    lattice: (3, 3), volume n.  frac: (n, 3), elements in alphabetical order.  counts: sites of
+    each element.  anchor: the element with the fewest sites.  lengths, angles: (3,), degrees.
     """
 
     lattice: np.ndarray
     frac: np.ndarray
-    blocks: tuple[slice, ...]
     counts: tuple[int, ...]
     anchor: int
     lengths: np.ndarray
@@ -38,6 +37,23 @@ class Cell:
 
     def __len__(self) -> int:
         return len(self.frac)
+
+    @cached_property
+    def blocks(self) -> tuple[slice, ...]:
+        """Where the sites of each element are."""
+        ends = tuple(accumulate(self.counts))
+        return tuple(slice(e - n, e) for e, n in zip(ends, self.counts, strict=True))
+
+    @property
+    def by_size(self) -> list[slice]:
+        return sorted(self.blocks, key=lambda b: b.stop - b.start)
+
+    @property
+    def same_element(self) -> np.ndarray:
+        """(n, n) whether two sites hold the same element."""
+        kinds = np.repeat(np.arange(len(self.counts)), self.counts)
+        same: np.ndarray = kinds[:, None] == kinds
+        return same
 
 
 def reduced_cell(crystal: Crystal) -> Cell:
@@ -55,23 +71,20 @@ def reduced_cell(crystal: Crystal) -> Cell:
 
 def parameters(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lengths and angles (degrees), (..., 3) each, of lattices (..., 3, 3)."""
-    lengths = np.linalg.norm(matrix, axis=-1)
+    lengths = np.sqrt((matrix**2).sum(-1))
     unit = matrix / lengths[..., None]
     cosines = (unit[..., [1, 0, 0], :] * unit[..., [2, 2, 1], :]).sum(-1)
-    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+    return lengths, np.degrees(np.arccos(cosines.clip(-1, 1)))
 
 
 def _cell(matrix: np.ndarray, species: list[str], frac: np.ndarray) -> Cell:
-    order = np.argsort(species, kind="stable")
-    _, starts, counts = np.unique(species, return_index=True, return_counts=True)
+    order = sorted(range(len(species)), key=species.__getitem__)
+    counts = dict(sorted(Counter(species).items()))
     # among the rarest the one that comes first, as StructureMatcher chooses
-    anchor = min(range(len(counts)), key=lambda k: (counts[k], starts[k]))
-    ends = np.cumsum(counts).tolist()
-    blocks = tuple(slice(e - int(n), e) for e, n in zip(ends, counts, strict=True))
-    matrix = matrix * (len(species) / abs(np.linalg.det(matrix))) ** (1 / 3)
-    lengths, angles = parameters(matrix)
-    contents = tuple(counts.tolist())
-    return Cell(matrix, frac[order], blocks, contents, anchor, lengths, angles)
+    rarest = min(counts, key=lambda s: (counts[s], species.index(s)))
+    matrix = matrix * (len(species) / abs(float(np.linalg.det(matrix)))) ** (1 / 3)
+    anchor = list(counts).index(rarest)
+    return Cell(matrix, frac[order], tuple(counts.values()), anchor, *parameters(matrix))
 
 
 def _niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,16 +125,25 @@ def _smaller(
 
 def _translations(groups: list[np.ndarray], tolerance: np.ndarray) -> np.ndarray:
     """(t, 3) translations, none first, that bring every site within two tolerances of its kind."""
-    by_size = sorted(groups, key=len)
-    shifts = by_size[0] - by_size[0][0]
-    for group in by_size:
-        for site in group:
-            apart = (group - site) - shifts[:, None]
-            near = (np.abs(apart - np.round(apart)) <= 2 * tolerance).all(-1).any(-1)
-            shifts = shifts[near]
-            if len(shifts) == 1:
-                return shifts
+    groups = sorted(groups, key=len)
+    shifts: np.ndarray = groups[0] - groups[0][0]
+    for group in groups:  # one site of each kind first: most shifts fail there
+        shifts = shifts[_meets(group, group[:1], shifts, 2 * tolerance)]
+        if len(shifts) == 1:
+            return shifts
+    for group in groups:
+        kept = [_meets(group, group, shift[None], 2 * tolerance)[0] for shift in shifts]
+        shifts = shifts[kept]
     return shifts
+
+
+def _meets(
+    group: np.ndarray, sites: np.ndarray, shifts: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
+    """(t,) whether a shift (t, 3) brings each of some sites within reach of the group."""
+    apart = group - (sites + shifts[:, None])[:, :, None]
+    near: np.ndarray = (np.abs(apart - np.rint(apart)) <= reach).all(-1).any(-1).all(-1)
+    return near
 
 
 @cache
@@ -166,4 +188,5 @@ def _folded(
         return None
     firsts = np.unique(first)
     mean = (offset[firsts] * meeting[firsts][:, :, None]).sum(1) / size
-    return np.mod(sites[firsts] + mean, 1.0)
+    folded: np.ndarray = np.mod(sites[firsts] + mean, 1.0)
+    return folded

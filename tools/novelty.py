@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -136,23 +136,32 @@ def group(crystals: Sequence[Crystal]) -> list[list[int]]:
 
     Each joins the first group whose first member it matches.
     """
-    groups: list[list[int]] = []
-    by_content: dict[str, list[int]] = {}
-    by_formula: dict[Formula, list[tuple[_Entry, list[int]]]] = {}
+    buckets: dict[Formula, list[int]] = {}
     for index, crystal in enumerate(crystals):
-        mine = by_content.get(crystal.content_id)
-        if mine is None:
-            query = _Entry(crystal.content_id, crystal)
-            leaders = by_formula.setdefault(_formula(crystal), [])
-            found = (g for entry, g in leaders if _rms(entry, query, first=True) is not None)
-            mine = next(found, None)
-            if mine is None:
-                mine = []
-                groups.append(mine)
-                leaders.append((query, mine))
-            by_content[crystal.content_id] = mine
-        mine.append(index)
-    return groups
+        buckets.setdefault(_formula(crystal), []).append(index)
+    return sorted(g for bucket in buckets.values() for g in _groups(crystals, bucket))
+
+
+def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> Iterator[list[int]]:
+    if len(bucket) == 1:
+        yield bucket
+        return
+    leaders: list[tuple[_Entry, list[int]]] = []
+    for index in bucket:
+        query = _Entry(str(index), crystals[index])
+        for entry, members in leaders:
+            if _same(entry, query):
+                members.append(index)
+                break
+        else:
+            leaders.append((query, [index]))
+    yield from (members for _, members in leaders)
+
+
+def _same(entry: _Entry, query: _Entry) -> bool:
+    if entry.cell is None or query.cell is None:
+        return entry.crystal.content_id == query.crystal.content_id
+    return _rms(entry, query, first=True) is not None
 
 
 def _formula(crystal: Crystal) -> Formula:

@@ -20,8 +20,9 @@ from hullward.tools.cells import Cell, parameters
 LENGTH_TOLERANCE = 0.2  # fraction
 ANGLE_TOLERANCE_DEG = 5.0
 SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
-EXACT = 1e-5  # an rms displacement that cannot be improved upon
-CHUNK_PAIRS = 10_000  # pairs of a site with those of its kind compared at once
+EXACT = 1e-7  # an rms displacement that is not improved upon
+LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
+CHUNK_PAIRS = 20_000  # pairs of sites compared at once
 FAR = 1e10
 
 
@@ -48,72 +49,77 @@ def comparable(one: Cell, two: Cell) -> bool:
     minima of one, which are the lengths of its own Niggli basis.
     """
     return one.counts == two.counts and bool(
-        (one.lengths < (1 + LENGTH_TOLERANCE) * (1 + EXACT) * two.lengths).all()
+        (one.lengths < (1 + LENGTH_SLACK) * (1 + LENGTH_TOLERANCE) * two.lengths).all()
     )
 
 
 def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rms, largest displacement) of ways to lay one over two, in batches, likely ones first."""
     lattices = _settings(one, two)
-    if not len(lattices):
-        return
-    mean = _mean_lattices(lattices, two)
-    unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
-    spacings = 1 / np.linalg.norm(np.linalg.inv(mean), axis=1)
-    reach = 2 * SITE_TOLERANCE * unit[:, None] / spacings  # (m, 3), fractions
+    # the best setting is all that a duplicate needs
+    for some in (lattices[:1], lattices[1:]):
+        if not len(some):
+            return
+        mean = _mean_lattices(some, two)
+        unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
+        heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
+        reach = 2 * SITE_TOLERANCE * unit[:, None] * heights  # fractions
+        sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
+        moved = _placements(one, two, some)
+        setting = np.repeat(np.arange(len(some)), len(moved) // len(some))
+        size = max(1, CHUNK_PAIRS // len(one) ** 2)
+        for start in range(0, len(moved), size):
+            now = setting[start : start + size]
+            kept = _within_reach(moved[start : start + size], two, reach[now])
+            if len(kept):
+                now = now[kept]
+                displaced = _displacements(
+                    moved[start + kept], two, mean[now], reach[now], sure[now]
+                )
+                squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
+                yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
+
+
+def _placements(one: Cell, two: Cell, lattices: np.ndarray) -> np.ndarray:
+    """(p, n, 3) sites of one, fractional, so that an anchor meets an anchor of two; by lattice."""
     frac = one.frac @ (one.lattice @ np.linalg.inv(lattices))  # (m, n, 3)
-    shifts = frac[:, one.blocks[one.anchor]] - two.frac[two.blocks[one.anchor].start]  # (m, k, 3)
-    setting = np.repeat(np.arange(len(lattices)), shifts.shape[1])
-    moved = (frac[:, None] - shifts[:, :, None]).reshape(-1, len(one), 3)
-    start, size = 0, 1
-    while start < len(setting):
-        part = slice(start, start + size)
-        kept = start + _within_reach(moved[part], two, reach[setting[part]])
-        if len(kept):
-            now = setting[kept]
-            vectors = [_partners(moved[kept], two, b, mean[now], reach[now]) for b in two.blocks]
-            displaced = np.concatenate(vectors, axis=1)  # (k, n, 3)
-            displaced -= displaced.mean(1, keepdims=True)
-            squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
-            yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
-        start += size
-        size = max(1, CHUNK_PAIRS // len(one))
+    anchors = two.blocks[one.anchor]
+    shifts = frac[:, anchors] - two.frac[anchors.start]  # (m, k, 3)
+    moved: np.ndarray = frac[:, None] - shifts[:, :, None]
+    return moved.reshape(-1, len(one), 3)
 
 
 def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray:
     """Which of k placements (k, n, 3) bring a site of its kind within reach of every site."""
     kept = np.arange(len(moved))
-    for block in sorted(two.blocks, key=lambda b: b.stop - b.start):
-        for some in (slice(block.start, block.start + 1), slice(block.start + 1, block.stop)):
-            near = _near(moved[kept], two, some, block, reach[kept])
-            kept = kept[near.any(-1).all(-1)]
-            if not len(kept):
-                return kept
+    for block in two.by_size:
+        near = _near(moved[kept, block], two.frac[block], reach[kept])
+        kept = kept[near.any(-1).all(-1)]
+        if not len(kept):
+            break
     return kept
 
 
-def _near(moved: np.ndarray, two: Cell, some: slice, block: slice, reach: np.ndarray) -> np.ndarray:
-    """(k, sites of two, sites of one) whether they are within reach of each other."""
-    near = np.ones((len(moved), some.stop - some.start, block.stop - block.start), dtype=bool)
+def _near(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3); an axis at a time is faster."""
+    near = np.ones((len(moved), len(frac), moved.shape[1]), dtype=bool)
     for axis in range(3):
-        apart = moved[:, None, block, axis] - two.frac[some, axis, None]
+        apart = moved[:, None, :, axis] - frac[:, axis, None]
         apart -= np.rint(apart)
         near &= np.abs(apart) <= reach[:, axis, None, None]
     return near
 
 
-def _partners(
-    moved: np.ndarray, two: Cell, block: slice, mean: np.ndarray, reach: np.ndarray
+def _displacements(
+    moved: np.ndarray, two: Cell, mean: np.ndarray, reach: np.ndarray, sure: np.ndarray
 ) -> np.ndarray:
-    """(k, b, 3) vectors from sites of two to partners, with the smallest sum of squares."""
-    near = _near(moved, two, block, block, reach)
+    """(k, n, 3) vectors from sites of two to partners, least squares, their mean taken out."""
+    near = _near(moved, two.frac, reach) & two.same_element
     k, i, j = np.nonzero(near)
-    apart = moved[k, block.start + j] - two.frac[block.start + i]
-    apart -= np.rint(apart)
-    vectors = np.einsum("px,pxy->py", apart, mean[k])
-    # what is shorter than half of every lattice vector is the shortest of its images
-    sure = 0.5 / np.linalg.norm(np.linalg.inv(mean), axis=1).max(1)
-    doubtful = np.linalg.norm(vectors, axis=1) >= sure[k]
+    apart = moved[k, j] - two.frac[i]
+    vectors = ((apart - np.rint(apart))[:, None] @ mean[k])[:, 0]
+    # beyond this, rounding may have missed the shortest of the images
+    doubtful = (vectors**2).sum(1) >= sure[k] ** 2
     if doubtful.any():
         images = vectors[doubtful, None] + _images() @ mean[k[doubtful]]
         shortest = (images**2).sum(-1).argmin(1)
@@ -121,13 +127,14 @@ def _partners(
     squared = np.full(near.shape, FAR)
     squared[k, i, j] = (vectors**2).sum(-1)
     chosen = squared.argmin(-1)
-    each = np.arange(squared.shape[1])
-    for n in np.flatnonzero((np.sort(chosen, axis=1) != each).any(1)):
+    for n in np.flatnonzero((np.sort(chosen, axis=1) != np.arange(len(two))).any(1)):
         chosen[n] = linear_sum_assignment(squared[n])[1]
-    number = np.full(near.shape, len(vectors))
+    number = np.full(near.shape, len(vectors))  # the last stands for no partner
     number[k, i, j] = np.arange(len(vectors))
     rows = np.take_along_axis(number, chosen[:, :, None], axis=2)[:, :, 0]
-    return np.concatenate([vectors, np.full((1, 3), FAR)])[rows]
+    displaced: np.ndarray = np.concatenate([vectors, np.full((1, 3), FAR)])[rows]
+    displaced -= displaced.mean(1, keepdims=True)
+    return displaced
 
 
 @cache
@@ -144,7 +151,7 @@ def _settings(one: Cell, two: Cell) -> np.ndarray:
     ratios = sizes[:, None] / two.lengths
     fitting = (ratios < 1 + LENGTH_TOLERANCE) & (ratios > 1 / (1 + LENGTH_TOLERANCE))
     chosen = [np.flatnonzero(fitting[:, k]) for k in range(3)]
-    if not all(map(len, chosen)):
+    if min(map(len, chosen)) == 0:
         return np.empty((0, 3, 3))
     unit = points / sizes[:, None]
     a, b, c = (unit[index] for index in chosen)
@@ -156,7 +163,7 @@ def _settings(one: Cell, two: Cell) -> np.ndarray:
     i, j = np.nonzero(fits_ab)
     row, k = np.nonzero(fits_ac[i] & fits_bc[j])
     i, j = i[row], j[row]
-    bases = points[np.stack([chosen[0][i], chosen[1][j], chosen[2][k]], axis=1)]
+    bases: np.ndarray = points[np.stack([chosen[0][i], chosen[1][j], chosen[2][k]], axis=1)]
     same_volume = np.abs(np.abs(np.linalg.det(bases)) / len(one) - 1) < 0.5
     strain = sum(
         np.abs(np.log(ratios[index[at], axis]))
@@ -171,7 +178,7 @@ def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
     """(p, 3) lattice points within a radius, the origin left out."""
     reach = np.floor(radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
     grid = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
-    points = grid @ lattice
+    points: np.ndarray = grid @ lattice
     squared = (points**2).sum(1)
     return points[(squared <= radius**2) & grid.any(1)]
 
@@ -181,10 +188,11 @@ def _mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
     lengths, angles = parameters(lattices)
     lengths, angles = (lengths + two.lengths) / 2, np.radians((angles + two.angles) / 2)
     cosines, sines = np.cos(angles), np.sin(angles)
-    mean = np.zeros_like(lattices)
+    mean: np.ndarray = np.zeros(lattices.shape)
     mean[:, 0, 0] = 1
     mean[:, 1, 0], mean[:, 1, 1] = cosines[:, 2], sines[:, 2]
     mean[:, 2, 0] = cosines[:, 1]
     mean[:, 2, 1] = (cosines[:, 0] - cosines[:, 1] * cosines[:, 2]) / sines[:, 2]
     mean[:, 2, 2] = np.sqrt(np.maximum(1 - (mean[:, 2, :2] ** 2).sum(-1), 0))
-    return mean * lengths[:, :, None]
+    mean *= lengths[:, :, None]
+    return mean
