@@ -55,29 +55,35 @@ def comparable(one: Cell, two: Cell) -> bool:
 
 def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rms, largest displacement) of ways to lay one over two, in batches, likely ones first."""
+    # most duplicates have equal Niggli cells, and need no other setting
+    if (np.abs(one.lengths - two.lengths) < 0.1 * two.lengths).all() and (
+        np.abs(one.angles - two.angles) < ANGLE_TOLERANCE_DEG
+    ).all():
+        yield from _laid_over(one, two, one.lattice[None])
     lattices = _settings(one, two)
-    # the best setting is all that a duplicate needs
     for some in (lattices[:1], lattices[1:]):
-        if not len(some):
-            return
-        mean = _mean_lattices(some, two)
-        unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
-        heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
-        reach = 2 * SITE_TOLERANCE * unit[:, None] * heights  # fractions
-        sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
-        moved = _placements(one, two, some)
-        setting = np.repeat(np.arange(len(some)), len(moved) // len(some))
-        size = max(1, CHUNK_PAIRS // len(one) ** 2)
-        for start in range(0, len(moved), size):
-            now = setting[start : start + size]
-            kept = _within_reach(moved[start : start + size], two, reach[now])
-            if len(kept):
-                now = now[kept]
-                displaced = _displacements(
-                    moved[start + kept], two, mean[now], reach[now], sure[now]
-                )
-                squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
-                yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
+        if len(some):
+            yield from _laid_over(one, two, some)
+
+
+def _laid_over(one: Cell, two: Cell, some: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The placements of some settings (m, 3, 3), those within reach superposed best."""
+    mean = _mean_lattices(some, two)
+    unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
+    heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
+    reach = 2 * SITE_TOLERANCE * unit[:, None] * heights  # fractions
+    sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
+    moved = _placements(one, two, some)
+    setting = np.repeat(np.arange(len(some)), len(moved) // len(some))
+    size = max(1, CHUNK_PAIRS // len(one) ** 2)
+    for start in range(0, len(moved), size):
+        now = setting[start : start + size]
+        kept = _within_reach(moved[start : start + size], two, reach[now])
+        if len(kept):
+            now = now[kept]
+            displaced = _displacements(moved[start + kept], two, mean[now], reach[now], sure[now])
+            squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
+            yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
 
 
 def _placements(one: Cell, two: Cell, lattices: np.ndarray) -> np.ndarray:
@@ -171,7 +177,8 @@ def _settings(one: Cell, two: Cell) -> np.ndarray:
     )
     turn = wrong_ab[i, j] + wrong_ac[i, k] + wrong_bc[j, k]
     order = np.argsort((strain + np.radians(turn))[same_volume], kind="stable")
-    return bases[same_volume][order]
+    found: np.ndarray = bases[same_volume][order]
+    return found
 
 
 def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
@@ -180,7 +187,8 @@ def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
     grid = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
     points: np.ndarray = grid @ lattice
     squared = (points**2).sum(1)
-    return points[(squared <= radius**2) & grid.any(1)]
+    found: np.ndarray = points[(squared <= radius**2) & grid.any(1)]
+    return found
 
 
 def _mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
