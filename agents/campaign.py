@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
@@ -21,8 +21,11 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools import inbox
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
+from hullward.tools.screening import Screen
 
 PUBLISH_EVERY_S = 20.0
+
+EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
 
 
 class Stopper:
@@ -105,7 +108,7 @@ def _to_the_end(
         raise
     finally:
         stopper.acknowledge()
-    reason = "finished" if why.endswith("cycles done") else "budget"
+    reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
     return _finish(bench, directory, reason, why)
 
 
@@ -127,8 +130,8 @@ def _invoke(bench: Bench, directory: Path, notes: Callable[[str], None]) -> str:
             start = {"campaign_id": bench.campaign.campaign_id, "cycle": ended}
             if ended and (why := bench.reason_to_stop(ended)):
                 return why
-        elif not state.next:
-            return str(state.values["stop"])
+        elif stop := state.values.get("stop"):
+            return str(stop)  # `next` says nothing: it is empty too after a kill between two steps
         where = Where(str(directory))
         last = graph.invoke(start, config, context=where, durability="sync")
         return str(last["stop"])
@@ -175,14 +178,24 @@ def _publishing(
     return tell
 
 
-def _finish(bench: Bench, directory: Path, reason: Any, detail: str) -> ReportPaths:
+def _finish(bench: Bench, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
     """Record why the run ended, publish, and write the report."""
-    number = len(bench.store.load(RunEnd))
-    end = RunEnd(
-        campaign_id=bench.campaign.campaign_id, number=number, reason=reason, detail=detail
-    )
-    earlier = bench.store.load(RunEnd)
-    if not earlier or (earlier[-1].reason, earlier[-1].detail) != (reason, detail):
-        bench.store.add([end])  # a finished campaign run again adds nothing
+    end_run(bench.screen, reason, detail)
     bench.store.publish()
     return write_report(directory)
+
+
+def end_run(screen: Screen, reason: EndReason, detail: str) -> None:
+    """Record why a run ended and what its stages cost; saying the same again adds nothing."""
+    earlier = screen.store.load(RunEnd)
+    if earlier and (earlier[-1].reason, earlier[-1].detail) == (reason, detail):
+        return
+    spent = {stage: round(cpu_s, 3) for stage, cpu_s in screen.stage_cpu_s.items()}
+    end = RunEnd(
+        campaign_id=screen.basis.campaign_id,
+        number=len(earlier),
+        reason=reason,
+        detail=detail,
+        stage_cpu_s=spent,
+    )
+    screen.store.add([end])

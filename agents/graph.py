@@ -62,7 +62,8 @@ def propose(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Carry the plan out."""
     bench = bench_at(runtime.context.directory)
     (made,) = bench.store.load(Plan, [state["plan_id"]])
-    proposals = build_proposals(bench, made)
+    with bench.screen.timed("propose"):
+        proposals = build_proposals(bench, made)
     bench.store.add(proposals)
     return {"proposal_ids": [p.proposal_id for p in proposals]}
 
@@ -71,8 +72,10 @@ def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Parse, check, and label what is known or proposed before."""
     bench = bench_at(runtime.context.directory)
     proposals = bench.proposals(state["proposal_ids"])
-    bench.screen.check(proposals)
-    bench.screen.label(proposals)
+    with bench.screen.timed("check"):
+        bench.screen.check(proposals)
+    with bench.screen.timed("match"):
+        bench.screen.label(proposals)
     _stop_here_if_asked(bench)
     return {}
 
@@ -88,7 +91,8 @@ def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 def judge(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Give every converged relaxation its height over the reference."""
     bench = bench_at(runtime.context.directory)
-    bench.screen.judge(bench.proposals(state["proposal_ids"]))
+    with bench.screen.timed("judge"):
+        bench.screen.judge(bench.proposals(state["proposal_ids"]))
     _stop_here_if_asked(bench)
     return {}
 
@@ -96,7 +100,8 @@ def judge(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Recompute the campaign's own hull, close the cycle, publish, and decide whether to go on."""
     bench = bench_at(runtime.context.directory)
-    bench.screen.judge_union()
+    with bench.screen.timed("judge"):
+        bench.screen.judge_union()
     apply_waiting(bench.screen)
     bench.store.add([_cycle_end(bench, state["cycle"])])
     bench.store.publish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hullward.models.errors import HullwardError, InputError, LockedError, Prefl
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import inbox, inputs
-from hullward.tools.records import Basis, CampaignRecord, Flaw, Record
+from hullward.tools.records import Basis, CampaignRecord, Flaw, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -59,9 +60,7 @@ def open_bench(
             )
         screen = make_screen(store, settings, workers)
         bench = Bench(campaign=settings, store=store, screen=screen)
-        if not store.load(CampaignRecord):
-            _ = bench.seeds  # an earlier campaign that cannot be read is told before the start
-        claim(screen, settings)
+        claim(screen, settings, bench.seeds)
     except BaseException:
         store.close()
         raise
@@ -131,12 +130,24 @@ def make_screen(
     )
 
 
-def claim(screen: Screen, settings: Settings) -> None:
-    """Record whose directory this is and what its verdicts rest on, once all of it is sound."""
-    records: list[Record] = [screen.basis]
-    if not screen.store.load(CampaignRecord):
-        records.append(_record(settings))
-    screen.store.add(records)
+def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> None:
+    """Record whose directory this is and what its verdicts rest on, once all of it is sound.
+
+    Raises InputError where the user's phases or the seeds are no longer those it began with:
+    what follows would not be the same campaign.
+    """
+    given = [(i, c.content_id) for i, c in (*screen.user_phases, *sorted(seeds.items()))]
+    inputs_digest = stable_id("in", given)
+    stored = screen.store.load(CampaignRecord)
+    if stored and stored[0].versions.get("inputs", inputs_digest) != inputs_digest:
+        raise InputError(
+            f"known_phases or seeds_from of {screen.store.directory} hold other structures than "
+            "when it began; put them back, or start anew in another --dir"
+        )
+    if not stored:
+        screen.store.add([screen.basis, _record(settings, inputs_digest)])
+    else:
+        screen.store.add([screen.basis])
 
 
 def apply_waiting(screen: Screen) -> list[str]:
@@ -187,14 +198,14 @@ def rejudge(screen: Screen, spec: str) -> None:
     screen.rejudge(basis, reference)
 
 
-def _record(settings: Settings) -> CampaignRecord:
+def _record(settings: Settings, inputs_digest: str) -> CampaignRecord:
     return CampaignRecord(
         campaign_id=settings.campaign_id,
         kind="campaign" if isinstance(settings, Campaign) else "screen",
         name=settings.name,
         seed=settings.seed,
         settings=settings.model_dump(mode="json"),
-        versions=versions(),
+        versions=versions() | {"inputs": inputs_digest},
     )
 
 

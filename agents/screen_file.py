@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from hullward.agents.campaign import Stopper
+from hullward.agents.campaign import Stopper, end_run
 from hullward.agents.opening import apply_waiting, claim, make_screen, settled
 from hullward.agents.settings import Screening, StopAfter, parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
@@ -62,7 +62,7 @@ def screen_file(
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
         proposals = _proposals(path, there) if path is not None else []
         screen = make_screen(store, there, workers)
-        claim(screen, there)
+        claim(screen, there, {})
         store.add(proposals)
         stopper = Stopper(directory)
         screen.progress, screen.stopping = progress, stopper
@@ -71,6 +71,7 @@ def screen_file(
         for line in apply_waiting(screen):
             notes(line)
         stopper.acknowledge()
+        end_run(screen, "stopped" if stopper.asked else "finished", f"up to {there.stop_after}")
         store.publish()
         paths = write_report(directory)
         if stopper.asked:
@@ -85,21 +86,25 @@ def _steps(screen: Screen, last: StopAfter) -> None:
     """The path up to and including `last`, in chunks once it gets expensive."""
     wanted = STEPS[: STEPS.index(last) + 1]
     proposals = screen.store.load(Proposal)
-    screen.check(proposals, parse_only=last == "parse")
+    with screen.timed("check"):
+        screen.check(proposals, parse_only=last == "parse")
     if "novel" in wanted and not screen.stopping():
-        screen.label(proposals)
+        with screen.timed("match"):
+            screen.label(proposals)
     if "relaxed" not in wanted:
         return
     for start in range(0, len(proposals), CHUNK):
         chunk = proposals[start : start + CHUNK]
         screen.relax(chunk)
         if "judged" in wanted and not screen.stopping():
-            screen.judge(chunk)
+            with screen.timed("judge"):
+                screen.judge(chunk)
         screen.store.publish()
         if screen.stopping():
             return
     if "judged" in wanted:
-        screen.judge_union()
+        with screen.timed("judge"):
+            screen.judge_union()
 
 
 def _proposals(path: Path, settings: Screening) -> list[Proposal]:

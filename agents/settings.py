@@ -171,6 +171,7 @@ class Campaign(Settings):
             min_elements=self.min_elements,
             max_elements=self.max_elements,
             allowed_elements=frozenset(e for palette in self.palettes for e in palette),
+            allowed_systems=tuple(frozenset(palette) for palette in self.palettes),
             require_charge_balance=self.require_charge_balance,
             allowed_oxidation_states=self.oxidation_states or None,
         )

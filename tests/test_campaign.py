@@ -14,6 +14,7 @@ import pytest
 from hullward.agents.campaign import run
 from hullward.agents.opening import rejudge_directory
 from hullward.agents.settings import Campaign, parse_settings
+from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError, PreflightError, RunInterruptedError
 from hullward.tools import funnel, inbox
 from hullward.tools.records import Plan, RunEnd
@@ -113,6 +114,31 @@ def test_other_settings_are_refused_in_the_same_directory(
 ) -> None:
     with pytest.raises(InputError, match="belongs to another campaign"):
         run(finished, quick(toy_settings, seed=99))
+
+
+def test_changed_inputs_are_refused(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Phases and seeds are part of what a campaign is, though they lie elsewhere."""
+    crystal = Crystal.from_parameters((3.0,) * 3, (90,) * 3, ["Li"], [[0, 0, 0]])
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    crystal.to_structure().to(str(folder / "one.cif"))
+    settings = toy_settings | {"known_phases": str(folder), "seeds_from": [str(finished)]}
+    settings["budget"] = {"cycles": 1, "proposals_per_cycle": 4}
+    run(tmp_path / "c", quick(settings))
+    run(tmp_path / "c", quick(settings))
+    crystal.to_structure().to(str(folder / "two.cif"))
+    with pytest.raises(InputError, match="hold other structures than when it began"):
+        run(tmp_path / "c", quick(settings))
+
+
+def test_every_stage_says_what_it_cost(finished: Path) -> None:
+    with Store.open(finished, command="test") as store:
+        (end,) = store.load(RunEnd)
+    assert set(end.stage_cpu_s) == {"propose", "check", "match", "supervise", "relax", "judge"}
+    assert all(cpu_s > 0 for cpu_s in end.stage_cpu_s.values())
+    assert "CPU s by stage" in (finished / "report" / "report.html").read_text()
 
 
 def test_a_second_writer_is_refused(finished: Path, toy_settings: dict[str, Any]) -> None:

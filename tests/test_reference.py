@@ -382,3 +382,18 @@ def test_a_damaged_file_or_sidecar_is_refused_in_one_line(tmp_path: Path) -> Non
     (tmp_path / "b.reference.json").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="energy_scheme"):
         load_reference(f"file:{tmp_path / 'b.jsonl'}")
+
+
+@pytest.mark.parametrize(("word", "real"), [("yes", True), ("False", False), ("0", False)])
+def test_is_phase_may_be_a_word(word: str, real: bool, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"formula,formation_energy_per_atom,is_phase\nLi2O,-2.0,{word}\n")
+    (phase,) = [p for p in load_reference(f"file:{path}").phases("Li-O") if len(p.elements) == 2]
+    assert phase.is_phase is real
+
+
+def test_is_phase_that_is_neither_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("formula,formation_energy_per_atom,is_phase\nLi2O,-2.0,perhaps\n")
+    with pytest.raises(InputError, match="is_phase must be true or false"):
+        load_reference(f"file:{path}")

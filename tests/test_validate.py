@@ -233,3 +233,13 @@ def test_known_phases_pass(shared_data):
         )
     ]
     assert len(flaws) <= 1, flaws
+
+
+def test_elements_of_two_systems_do_not_mix():
+    both = (frozenset({"Na", "Cl"}), frozenset({"K", "Cl"}))
+    limits = Limits(allowed_elements=frozenset({"Na", "K", "Cl"}), allowed_systems=both)
+    flaw = validate.check(salt(species=["Na", "K"]), limits, SUPPORTED)
+    assert isinstance(flaw, Flaw)
+    assert flaw.reason == Reason.FORBIDDEN_ELEMENT
+    assert flaw.detail == "Cl K Na: in none of the systems"
+    assert isinstance(validate.check(salt(), limits, SUPPORTED), Facts)

@@ -79,7 +79,7 @@ TABLES: dict[str, Table] = {
             latest=True,
         ),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
-        Table("runs", r.RunEnd, ("campaign_id", "number")),
+        Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
     )
 }
 RANK = {kind: place for place, kind in enumerate(TABLES)}

@@ -322,3 +322,4 @@ class RunEnd(Record):
     number: int  # 0 for the first run in the directory
     reason: Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
     detail: str
+    stage_cpu_s: dict[str, float] = Field(default_factory=dict)  # of this run; relax: workers too

@@ -30,6 +30,9 @@ def mp2020_elements() -> dict[str, float]:
     return energies
 
 
+TRUE_WORDS, FALSE_WORDS = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
+
+
 class TablePhases:
     """Phases from a table of formula and formation energy; rows become phases when asked for."""
 
@@ -119,7 +122,10 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str], np.ndarra
         raise InputError(f"{path.name}: {energies.name} of row {bad[0]} is not a number")
     flags = np.ones(len(table), dtype=bool)
     if "is_phase" in table:
-        flags = table["is_phase"].to_numpy(dtype=bool)
+        words = table["is_phase"].astype(str).str.strip().str.lower()
+        if odd := sorted(set(words) - TRUE_WORDS - FALSE_WORDS)[:3]:
+            raise InputError(f"{path.name}: is_phase must be true or false, found {odd}")
+        flags = words.isin(TRUE_WORDS).to_numpy(dtype=bool)
     elif "kind" in table:
         flags = (table["kind"] != "exact_hull_point").to_numpy(dtype=bool)
     return formulas.astype(str).tolist(), values, _unique_ids(ids, flags), flags

@@ -40,8 +40,7 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     """Read everything once. `directory` appears in the commands only."""
     counting = count(connection)
     campaign = _campaign(connection)
-    runs = tuple(Run(**row) for row in rows(connection, "SELECT number, reason, detail FROM runs "
-                                            "ORDER BY number"))  # fmt: skip
+    runs = _runs(connection)
     systems, systems_total = gather_systems(connection)
     return Report(
         campaign=campaign,
@@ -236,8 +235,16 @@ def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
     )
 
 
+def _runs(connection: duckdb.DuckDBPyConnection) -> tuple[Run, ...]:
+    query = "SELECT number, reason, detail, stage_cpu_s FROM runs ORDER BY number"
+    return tuple(
+        Run(**row | {"stage_cpu_s": json.loads(row["stage_cpu_s"] or "{}")})
+        for row in rows(connection, query)
+    )
+
+
 def _stopped(campaign: CampaignRecord, runs: Sequence[Run], states: Mapping[str, int]) -> str:
-    if campaign.kind == "screen" and not runs:
+    if campaign.kind == "screen" and (not runs or states["pending"]):
         waiting, total = states["pending"], sum(states.values())
         last = campaign.settings.get("stop_after", "judged")
         return f"Screening as far as {last!r}: {waiting:,} of {total:,} proposals are pending."

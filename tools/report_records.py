@@ -19,7 +19,7 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
     stops         why proposals ended, by state and reason, with three examples each
     models        language models and prompts' token counts
     cost          force calls and CPU seconds
-    runs, stopped why each run ended; the last one in words
+    runs, stopped why each run ended and its CPU seconds by stage; the last one in words
     commands      how to go on: {purpose: command}
 """
 
@@ -121,6 +121,7 @@ class Run(Record):
     number: int
     reason: str
     detail: str
+    stage_cpu_s: dict[str, float]
 
 
 class Report(Record):

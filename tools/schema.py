@@ -159,6 +159,7 @@ MIGRATIONS: tuple[str, ...] = (
         number INTEGER,
         reason VARCHAR,
         detail VARCHAR,
+        stage_cpu_s VARCHAR,
         PRIMARY KEY (campaign_id, number)
     );
     """,

@@ -6,7 +6,10 @@ result as it comes. Done twice, a step adds nothing; killed in the middle, it go
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,7 +56,17 @@ class Screen:
     breaker_failures: int = 25
     progress: Callable[[str, int, int], None] = lambda step, done, total: None
     stopping: Callable[[], bool] = lambda: False
+    stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _known: dict[str, novelty.Library] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Charge the CPU time of this process to a stage."""
+        started = time.process_time()
+        try:
+            yield
+        finally:
+            self.stage_cpu_s[stage] += time.process_time() - started
 
     def check(self, proposals: Sequence[Proposal], parse_only: bool = False) -> None:
         """Parse and check: every proposal becomes a candidate or a rejection.
@@ -130,7 +143,8 @@ class Screen:
 
     def relax(self, proposals: Sequence[Proposal], limit: int | None = None) -> None:
         """Relax what is new, at most `limit` of them, storing each as it finishes."""
-        self._relax(self.to_relax(proposals)[:limit], "relax", self.basis.protocol)
+        with self.timed("supervise"):
+            self._relax(self.to_relax(proposals)[:limit], "relax", self.basis.protocol)
 
     def _relax(self, jobs: Sequence[tuple[str, Crystal]], step: str, protocol: Protocol) -> None:
         failures = 0
@@ -139,6 +153,9 @@ class Screen:
         for done, relaxation in enumerate(results, start=1):
             self.store.add([relaxation])
             self.progress(step, done, len(jobs))
+            self.stage_cpu_s["relax"] += relaxation.cpu_s
+            if self.workers == 0:  # it ran in this process, whose time is charged to someone else
+                self.stage_cpu_s["supervise"] -= relaxation.cpu_s
             failures = failures + 1 if relaxation.failure else 0
             if failures >= self.breaker_failures:
                 raise BreakerError(

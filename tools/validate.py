@@ -46,6 +46,7 @@ class Limits(Record):
     max_elements: int | None = None
     required_elements: frozenset[str] = frozenset()
     allowed_elements: frozenset[str] | None = None
+    allowed_systems: tuple[frozenset[str], ...] = ()  # all elements within one of them
     forbidden_elements: frozenset[str] = frozenset()
     min_plane_spacing_a: float = Field(default=1.2, gt=0.1)  # between opposite faces of the cell
     min_volume_per_atom_a3: float = 4.0
@@ -207,6 +208,9 @@ def _element_flaw(crystal: Crystal, limits: Limits, supported: frozenset[str]) -
     ):
         if wrong:
             return Flaw(reason=reason, detail=f"{' '.join(sorted(wrong))}: {why}")
+    if limits.allowed_systems and not any(present <= s for s in limits.allowed_systems):
+        together = " ".join(sorted(present))
+        return Flaw(reason=Reason.FORBIDDEN_ELEMENT, detail=f"{together}: in none of the systems")
     fewest, most = limits.min_elements or 0, limits.max_elements or len(present)
     if fewest <= len(present) <= most:
         return None
