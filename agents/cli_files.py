@@ -14,7 +14,9 @@ from hullward.agents.progress import Reporter
 def relax(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
-    optimizer: Annotated[str, typer.Option(help="'fire' or 'bfgs'")] = "fire",
+    optimizer: Annotated[
+        str, typer.Option(help="'fire', or 'bfgs' for fewer force calls")
+    ] = "fire",
     fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
     max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,
     workers: Annotated[

@@ -115,6 +115,7 @@ def make_screen(
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
         _check_elements(settings, card, reference)
+    machine = read_machine()
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -124,7 +125,8 @@ def make_screen(
         reference=reference,
         limits=settings.limits(),
         user_phases=user_phases,
-        workers=read_machine().workers_for(workers, settings.workers),
+        workers=machine.workers_for(workers, settings.workers),
+        home=machine.cache_home,
         relax_known=settings.relax_known,
         breaker_failures=settings.breaker_failures,
     )

@@ -196,6 +196,13 @@ class Machine(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HULLWARD_", extra="ignore", frozen=True)
 
     workers: Annotated[int | None, Field(ge=0)] = None
+    home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "hullward")
+    cache: bool = True
+
+    @property
+    def cache_home(self) -> Path | None:
+        """Where relaxations are shared between campaigns; None with HULLWARD_CACHE=false."""
+        return self.home.expanduser() if self.cache else None
 
     @property
     def mp_api_key_present(self) -> bool:

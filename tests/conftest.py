@@ -1,6 +1,7 @@
 """Fixtures for all tests; real data is looked for beside the project."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("hullward", deadline=None)
 settings.load_profile("hullward")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test relaxes is found or left in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HULLWARD_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -53,9 +53,8 @@ class RelaxationCache:
             log.warning("cached relaxation %s cannot be read (%s): it is done again", path, error)
             return None
         own_id = Relaxation.make_id(candidate_id, done.potential_sha256, protocol)
-        return done.model_copy(
-            update={"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": protocol}
-        )
+        mine = {"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": protocol}
+        return done.model_copy(update=mine | {"cpu_s": 0.0})  # spent by somebody else
 
     def keep(self, done: Relaxation, crystal: Crystal, guards: Guards) -> bool:
         """Store a finished relaxation of `crystal`; False where it was not stored."""
@@ -85,7 +84,8 @@ def relax_cached(
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.pool.relax_many`, relaxing only what `home` does not know yet.
 
-    What is found costs no force calls: its record says how many it once took. Home None means
+    What is found costs no CPU time; its record repeats the force calls it once took, so that
+    budgets in counts end where they did. Home None means
     no cache. Yields in the order in which things are finished or found.
     """
     if home is None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from hullward.models.crystal import Crystal
@@ -19,7 +20,6 @@ from hullward.models.potential import PotentialCard
 from hullward.tools import inputs, novelty, validate
 from hullward.tools.cif import CifReader
 from hullward.tools.judge import SecondLook, judge, union_verdicts
-from hullward.tools.pool import relax_many
 from hullward.tools.records import (
     Basis,
     Candidate,
@@ -34,6 +34,7 @@ from hullward.tools.records import (
     Verdict,
 )
 from hullward.tools.reference import Reference
+from hullward.tools.relax_cache import relax_cached
 from hullward.tools.store import Store
 
 STORE_BATCH = 500  # records a journal write
@@ -52,6 +53,7 @@ class Screen:
     limits: validate.Limits
     user_phases: Sequence[tuple[str, Crystal]] = ()
     workers: int = 1
+    home: Path | None = None  # where relaxations are shared between campaigns
     relax_known: bool = False
     breaker_failures: int = 25
     progress: Callable[[str, int, int], None] = lambda step, done, total: None
@@ -149,7 +151,9 @@ class Screen:
     def _relax(self, jobs: Sequence[tuple[str, Crystal]], step: str, protocol: Protocol) -> None:
         failures = 0
         self.progress(step, 0, len(jobs))
-        results = relax_many(self._until_stopped(jobs), self.card.name, protocol, self.workers)
+        results = relax_cached(
+            self._until_stopped(jobs), self.card.name, protocol, self.home, self.workers
+        )
         for done, relaxation in enumerate(results, start=1):
             self.store.add([relaxation])
             self.progress(step, done, len(jobs))

@@ -1,8 +1,8 @@
 """One campaign judged by two references: how far apart the heights are, with their sign.
 
-    hullward run data/campaigns/li-fe-o.yaml --dir DIR
-    hullward rejudge DIR --reference file:mp_entries_Li-Fe-O_2021.jsonl.zst
-    python tests/benchmarks/two_references.py DIR
+hullward run data/campaigns/li-fe-o.yaml --dir DIR
+hullward rejudge DIR --reference file:mp_entries_Li-Fe-O_2021.jsonl.zst
+python tests/benchmarks/two_references.py DIR
 """
 
 from __future__ import annotations
