@@ -1,9 +1,10 @@
 """Is this crystal known, or has this campaign seen it already?
 
 Identical content is looked up; other settings of the same crystal are superposed, among entries of
-the same reduced formula whose primitive cell has as many sites and fitting lengths. These tests
-part no two structures that StructureMatcher would join. A fingerprint of distances would: joined
-structures lie as far apart in it as most others do (tests/benchmarks/RESULTS.md).
+the same reduced formula whose primitive cells hold as many sites and have fitting lengths. These
+tests part no pair that StructureMatcher joins. Its tolerances are wider than most differences
+between polymorphs, so no fingerprint of distances could be safe and useful (the figures are in
+tests/benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class _Entry:
 
     @cached_property
     def cell(self) -> Cell | None:
-        """As it is compared, None where it cannot be; a fifth of the crystal's memory."""
+        """As it is compared, None where it cannot be; about 3 kB."""
         matrix = compact_cell(np.array(self.crystal.lattice))
         volume = abs(float(np.linalg.det(matrix)))
         sphere = 4 / 3 * math.pi * (1.2 * float(np.linalg.norm(matrix, axis=1).max())) ** 3

@@ -7,6 +7,7 @@ DATA is the folder of real data (structures/, known/). Prints the figures of RES
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import resource
@@ -199,9 +200,10 @@ def thousand(known: Sequence[Crystal], polymorphs: int) -> list[Crystal]:
     return [base[i] for i in rng.permutation(1000)]
 
 
-def beside_group_structures(crystals: Sequence[Crystal], repeats: int = 3) -> None:
+def beside_group_structures(crystals: Sequence[Crystal], repeats: int = 5) -> None:
     """Interleaved, nothing cached from before; CPU seconds and whether the groups are the same."""
     ours_s, theirs_s, same = [], [], []
+    gc.freeze()  # no collector walks over the data while one of the two is timed
     for _ in range(repeats):
         fresh = [Crystal.model_validate(c.model_dump()) for c in crystals]
         structures = [c.to_structure() for c in fresh]
