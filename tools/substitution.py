@@ -61,7 +61,8 @@ class Substitution:
                 *_from_prototypes(formula, self._max_atoms, self._allowed),
                 *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
             ]
-            found.sort(key=lambda pair: (-pair[0], pair[1].crystal.n_atoms))  # stable
+            # rounded: the last digit depends on the order of a set inside pymatgen's table
+            found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
             self._made[formula] = [built for _, built in found]
         return self._made[formula]
 
