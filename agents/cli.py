@@ -195,7 +195,7 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
 def screen(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     directory: Annotated[Path, typer.Option("--dir", help="where results are kept")],
-    reference: Annotated[str, typer.Option(help="'embedded' or 'file:PATH'")] = "embedded",
+    reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
     stop_after: Annotated[Stop, typer.Option(help="the last step")] = Stop.JUDGED,
     relax_known: Annotated[
         bool, typer.Option("--relax-known", help="relax what matches a known phase too")
@@ -264,7 +264,7 @@ def report(directory: Directory, as_json: Json = False) -> None:
 @app.command()
 def rejudge(
     directory: Directory,
-    reference: Annotated[str, typer.Option(help="'embedded' or 'file:PATH'")],
+    reference: Annotated[str, typer.Option(help="see `hullward reference list`")],
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:

@@ -109,13 +109,13 @@ def make_screen(
     card = potential_card(settings.potential)
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
-    reference = load_reference(spec)
+    machine = read_machine()
+    reference = load_reference(spec, machine.home_folder)
     basis = make_basis(settings, card, spec, reference)
     if earlier:
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
         _check_elements(settings, card, reference)
-    machine = read_machine()
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -178,7 +178,7 @@ def kind_of(directory: Path) -> str:
 
 def rejudge_directory(directory: Path, spec: str, workers: int | None) -> ReportPaths | None:
     """Judge a directory again and report; None when its writer was asked to do it instead."""
-    load_reference(spec)
+    load_reference(spec, read_machine().home_folder)
     try:
         store = Store.open(directory, command="rejudge")
     except LockedError:
@@ -194,7 +194,7 @@ def rejudge_directory(directory: Path, spec: str, workers: int | None) -> Report
 
 def rejudge(screen: Screen, spec: str) -> None:
     """Judge what is stored by another reference; raises PreflightError where it does not fit."""
-    reference = load_reference(spec)
+    reference = load_reference(spec, read_machine().home_folder)
     check_compatible(reference, screen.card, screen.basis.protocol)
     basis = screen.basis.model_copy(update=_reference_fields(spec, reference))
     screen.rejudge(basis, reference)

@@ -200,9 +200,14 @@ class Machine(BaseSettings):
     cache: bool = True
 
     @property
+    def home_folder(self) -> Path:
+        """What campaigns share: references lie there, cache or no cache."""
+        return self.home.expanduser()
+
+    @property
     def cache_home(self) -> Path | None:
         """Where relaxations are shared between campaigns; None with HULLWARD_CACHE=false."""
-        return self.home.expanduser() if self.cache else None
+        return self.home_folder if self.cache else None
 
     @property
     def mp_api_key_present(self) -> bool:

@@ -57,14 +57,14 @@ def judge(
             f"{reference.reference_id!r} on {reference.energy_scheme!r}"
         )
     amounts = _counts(candidate.crystal)
-    missing = reference.missing_elements(frozenset(amounts))
-    if (hull is not None) != (height == "union" and not missing):
+    lacking = reference.lacking(frozenset(amounts))
+    if (hull is not None) != (height == "union" and not lacking):
         raise ValueError("a union hull is needed for height 'union', and only for it")
     coverage = reference.coverage(amounts)
     distance: HullDistance | None = None
     doubts: tuple[Suspicion, ...] = ()
     label = VerdictLabel.HULL_PENDING
-    if not missing:
+    if not lacking:
         hull = hull or reference.hull(candidate.chemsys)
         distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
         doubts = suspicions(relaxation, candidate, reference)
@@ -108,7 +108,7 @@ def union_verdicts(
     supports: dict[str, list[Phase]] = {}  # by chemical system
     for r in judged:
         candidate = candidates[r.candidate_id]
-        if reference.missing_elements(frozenset(candidate.crystal.species)):
+        if reference.lacking(frozenset(candidate.crystal.species)):
             continue
         if again.get(r.relaxation_id) == "confirmed" or not suspicions(r, candidate, reference):
             supports.setdefault(candidate.chemsys, []).append(_as_phase(r, candidate))
@@ -144,7 +144,7 @@ def suspicions(
         return ()
     amounts = _counts(candidate.crystal)
     hull = None
-    if not reference.missing_elements(frozenset(amounts)):
+    if not reference.lacking(frozenset(amounts)):
         hull = reference.hull(candidate.chemsys)
         height = hull.distance(amounts, energy).e_above_hull_ev_per_atom
         if height < FAR_BELOW_EV_PER_ATOM:
@@ -184,9 +184,9 @@ def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> V
 def _union_hull(
     chemsys: str, supports: Mapping[str, Sequence[Phase]], reference: Reference
 ) -> Hull | None:
-    """The hull of one system; None where the reference lacks an element."""
+    """The hull of one system; None where the reference has no hull."""
     elements = frozenset(chemsys.split("-"))
-    if reference.missing_elements(elements):
+    if reference.lacking(elements):
         return None
     own = [
         p for system, found in supports.items() if elements >= set(system.split("-")) for p in found

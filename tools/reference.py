@@ -6,9 +6,8 @@ stable. Each reference therefore states coverage by a rule fixed in code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -72,6 +71,8 @@ class Reference:
     source: PhaseSource = field(repr=False)
     potential_sha256: str | None = None  # set where a potential computed it
     protocol: Protocol | None = None  # set where a potential computed it
+    # says why a system is not here, whatever its elements ('' where it is); None: elements decide
+    absent: Callable[[frozenset[str]], str] | None = field(default=None, repr=False, compare=False)
     _phases: dict[frozenset[str], tuple[Phase, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -94,22 +95,31 @@ class Reference:
         """The system's hull, built once; raises InputError when an element has no phase."""
         key = split_chemsys(chemsys)
         if key not in self._hulls:
-            if missing := self.missing_elements(key):
-                raise InputError(
-                    f"reference {self.reference_id!r} has no phase of {', '.join(missing)}; "
-                    f"choose a reference that covers {chemsys}"
-                )
+            if why := self.lacking(key):
+                raise InputError(f"reference {self.reference_id!r}: {why}; {self._remedy(chemsys)}")
             self._hulls[key] = Hull(self.phases(chemsys))
         return self._hulls[key]
 
     def missing_elements(self, elements: frozenset[str]) -> list[str]:
         return sorted(elements - self.elements)
 
+    def lacking(self, elements: frozenset[str]) -> str:
+        """Why there is no hull of these elements; '' where there is one."""
+        if self.absent is not None:
+            return self.absent(elements)
+        missing = self.missing_elements(elements)
+        return f"no phase of {', '.join(missing)}" if missing else ""
+
+    def _remedy(self, chemsys: str) -> str:
+        if self.absent is not None:
+            return f"`hullward reference fetch {chemsys}`"
+        return f"choose a reference that covers {chemsys}"
+
     def coverage(self, composition: Mapping[str, float]) -> Coverage:
         """Whether the hull at a composition can be trusted to be low enough, and why."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
-        if missing := self.missing_elements(elements):
-            return Coverage(False, f"no phase of {', '.join(missing)}")
+        if why := self.lacking(elements):
+            return Coverage(False, why)
         return self.source.coverage(composition, self.phases("-".join(sorted(elements))))
 
     def library_entries(self, chemsys: str) -> list[tuple[str, Crystal]]:
@@ -132,27 +142,22 @@ def split_chemsys(chemsys: str) -> frozenset[str]:
     return frozenset(parts)
 
 
-def load_reference(spec: str) -> Reference:
-    """The reference a campaign names: 'embedded' or 'file:PATH'.
+def load_reference(spec: str, home: Path | None = None) -> Reference:
+    """The reference a campaign names.
 
-    Raises InputError for any other name, saying which is nearest.
+    'embedded', 'file:PATH', and of what lies under `home`: 'built:NAME', 'mp' (everything fetched
+    from the Materials Project) or 'mp:VERSION' (of one database version), 'mp-stable' (the stable
+    phases of the whole database), or the NAME of an imported file. Without a home only the first
+    two are known. Raises InputError for any other name, saying which is nearest and what there is.
     """
-    from hullward.tools.reference_files import read_file
+    from hullward.tools.reference_names import read_named
 
-    if spec == "embedded":
-        return _load_embedded()
-    if spec.startswith("file:"):
-        return read_file(Path(spec.removeprefix("file:")).expanduser())
-    if Path(spec).expanduser().is_file():
-        raise InputError(f"unknown reference {spec!r}; to read a file, write 'file:{spec}'")
-    near = get_close_matches(spec.split(":")[0], ["embedded", "file"], n=1, cutoff=0.5)
-    names = {"embedded": "'embedded'", "file": "'file:PATH'"}
-    meant = f"; did you mean {names[near[0]]}?" if near else ""
-    raise InputError(f"unknown reference {spec!r}; known: 'embedded', 'file:PATH'{meant}")
+    return read_named(spec, home)
 
 
 @cache
-def _load_embedded() -> Reference:
+def read_embedded_once() -> Reference:
+    """The reference shipped with the package, read on first use."""
     from hullward.tools.reference_built import read_embedded
 
     return read_embedded()

@@ -46,8 +46,7 @@ def read_file(path: Path) -> Reference:
     """A reference from a file; raises InputError saying what is wrong and how to mend it."""
     if not path.is_file():
         raise InputError(f"no reference file at {path}")
-    sidecar_path = path.with_name(path.name.split(".")[0] + ".reference.json")
-    sidecar = _read_sidecar(sidecar_path)
+    sidecar = _read_sidecar(sidecar_path(path))
     name = path.name.lower()
     source: PhaseSource
     if name.endswith(TABLE_SUFFIXES):
@@ -69,6 +68,11 @@ def read_file(path: Path) -> Reference:
         statement=" ".join(filter(None, (source.statement, sidecar.citation))),
         source=source,
     )
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the sidecar of a reference file is, if it has one."""
+    return path.with_name(path.name.split(".")[0] + ".reference.json")
 
 
 def _read_sidecar(path: Path) -> Sidecar:

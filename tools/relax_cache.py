@@ -9,8 +9,6 @@ costs the next campaign some time and this one nothing.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from hullward.models.registry import potential_card
 from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
 from hullward.tools.relax import Guards
+from hullward.tools.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class RelaxationCache:
         path = self._path(_key(done.candidate_id, crystal, done.potential, done.protocol, guards))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, done.model_dump_json().encode())
+            write_whole(path, done.model_dump_json().encode())
         except OSError as error:
             log.warning("relaxation not cached at %s: %s", path, error)
             return False
@@ -135,17 +134,3 @@ def _key(
         guards.model_dump(mode="json"),
         candidate_id if protocol.rattle_a else None,  # it seeds the rattle
     )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk and rename: readers see all of it or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

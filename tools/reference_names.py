@@ -1,0 +1,170 @@
+"""Names of references: what `reference:` may say, and where each is kept.
+
+Everything lies under `HOME/references`: built ones in `built/NAME.parquet` with a JSON beside it,
+imported ones as `imported/NAME.json` naming a copy that is kept by its content, what came from the
+Materials Project under `mp/`. Files never change; the one that makes a name visible comes last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hullward.models.errors import InputError
+from hullward.tools.journal import timestamp
+from hullward.tools.records import Record
+from hullward.tools.reference import Reference, read_embedded_once
+from hullward.tools.reference_files import read_file, sidecar_path
+from hullward.tools.whole_files import write_whole
+
+__all__ = ["Imported", "built_folder", "import_file", "imported", "known_names", "read_named"]
+
+RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+class Imported(Record):
+    """One imported reference: where its copy is and where it came from."""
+
+    name: str
+    file_name: str  # as it was called
+    content: str  # the folder of the copy, named by what is in it
+    imported: str  # when, UTC
+
+
+def built_folder(home: Path) -> Path:
+    """Where `hullward reference build` leaves NAME.parquet and NAME.json."""
+    return home / "references" / "built"
+
+
+def _imported_folder(home: Path) -> Path:
+    return home / "references" / "imported"
+
+
+def built_names(home: Path) -> list[str]:
+    folder = built_folder(home)
+    return sorted(p.stem for p in folder.glob("*.json") if p.with_suffix(".parquet").is_file())
+
+
+def imported(home: Path) -> list[Imported]:
+    """Every imported reference; raises InputError for a damaged record of one."""
+    found = []
+    for path in sorted(_imported_folder(home).glob("*.json")):
+        try:
+            found.append(Imported.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise InputError(
+                f"{path} is damaged ({error.errors()[0]['msg']}); delete it and import again"
+            ) from None
+    return found
+
+
+def known_names(home: Path | None) -> list[str]:
+    """Every name that can be used as it stands, the shipped one first."""
+    from hullward.tools.reference_mp import STABLE, versions
+
+    if home is None:
+        return ["embedded"]
+    stable = ["mp-stable"] if versions(home, STABLE) else []
+    built = [f"built:{name}" for name in built_names(home)]
+    return ["embedded", *built, "mp", *stable, *(one.name for one in imported(home))]
+
+
+def read_named(spec: str, home: Path | None) -> Reference:
+    """The reference of a name; see `hullward.tools.reference.load_reference`."""
+    kind, _, rest = spec.partition(":")
+    if spec == "embedded":
+        return read_embedded_once()
+    if kind == "file" and rest:
+        return read_file(Path(rest).expanduser())
+    if Path(spec).expanduser().is_file():
+        raise InputError(f"unknown reference {spec!r}; to read a file, write 'file:{spec}'")
+    if home is not None:
+        if kind == "built" and rest in built_names(home):
+            return _read_built(rest, home)
+        if kind in ("mp", "mp-stable"):
+            return _read_mp(kind, rest or None, home)
+        for one in imported(home):
+            if one.name == spec:
+                return _read_imported(one, home)
+    raise InputError(_unknown(spec, home))
+
+
+def _read_built(name: str, home: Path) -> Reference:
+    from hullward.tools.reference_built import read_built
+
+    return read_built(built_folder(home), name)
+
+
+def _read_mp(kind: str, version: str | None, home: Path) -> Reference:
+    from hullward.tools.reference_mp import read_fetched, read_stable
+
+    return read_fetched(home, version) if kind == "mp" else read_stable(home, version)
+
+
+def _read_imported(one: Imported, home: Path) -> Reference:
+    folder = _imported_folder(home) / one.content
+    reference = read_file(folder / one.file_name)
+    if _content(folder / one.file_name) != one.content:
+        raise InputError(f"{folder} is damaged; delete it and import {one.file_name} again")
+    return replace(reference, reference_id=one.name)
+
+
+def _unknown(spec: str, home: Path | None) -> str:
+    """What is wrong with a name: the nearest valid one, and what there is."""
+    here = known_names(home)
+    forms = ["file:PATH"] if home is None else ["file:PATH", "mp:VERSION"]
+    choices = {name: name for name in here} | {"file": "file:PATH"}
+    if home is not None:
+        choices["mp-stable"] = "mp-stable"  # asked for, it says how to fetch it
+    near = get_close_matches(spec, choices, n=1, cutoff=0.5) or get_close_matches(
+        spec.split(":")[0], choices, n=1, cutoff=0.5
+    )
+    meant = f"; did you mean {choices[near[0]]!r}?" if near else ""
+    known = ", ".join(repr(name) for name in [*here, *forms])
+    return f"unknown reference {spec!r}; known: {known}{meant}"
+
+
+def import_file(path: Path, name: str, home: Path) -> Reference:
+    """Copy a reference file, and its sidecar, and give it a name; the same again adds nothing.
+
+    Raises InputError for a file that is no reference, and for a name that is taken.
+    """
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise InputError(
+            f"{name!r} is no name for a reference: small letters, digits and '-', and none of "
+            + ", ".join(RESERVED)
+        )
+    read_file(path)  # refuse now what could not be used later
+    one = Imported(
+        name=name, file_name=path.name, content=_content(path), imported=timestamp()
+    )  # fmt: skip
+    for other in imported(home):
+        if other.name == name and other.content != one.content:
+            raise InputError(
+                f"{name!r} is already the name of {other.file_name}, imported "
+                f"{other.imported[:10]}, with other content; choose another --name"
+            )
+    folder = _imported_folder(home) / one.content
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (sidecar_path(path), path):
+        if file.is_file():
+            write_whole(folder / file.name, file.read_bytes())
+    record = _imported_folder(home) / f"{name}.json"
+    if not record.exists():
+        write_whole(record, one.model_dump_json(indent=2).encode())
+    return _read_imported(one, home)
+
+
+def _content(path: Path) -> str:
+    """A folder name that says what a file and its sidecar hold."""
+    digest = hashlib.sha256(path.name.encode())
+    for file in (path, sidecar_path(path)):
+        digest.update(file.read_bytes() if file.is_file() else b"")
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]
