@@ -7,7 +7,6 @@ orbits of a binary type also serve ternaries, and those of a ternary may share a
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +63,8 @@ def library() -> tuple[Prototype, ...]:
         name = entry["tags"]["aflow"]
         seen[name] = seen.get(name, 0) + 1
         suffix = f"#{seen[name]}" if seen[name] > 1 else ""  # polytypes that share a label
-        found.append(_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
-    found += [_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
+        found.append(make_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
+    found += [make_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
     return tuple(found)
 
 
@@ -98,6 +97,7 @@ def decorate(
     max_atoms: int = 20,
     *,
     charge_balanced: bool = True,
+    keep_unbalanced: bool = False,
     allowed: States | None = None,
     prototypes: Iterable[Prototype] | None = None,
 ) -> Iterator[Decorated]:
@@ -106,6 +106,7 @@ def decorate(
     formulas: keep only these (reduced).  max_atoms: of the primitive cell.
     charge_balanced: keep formulas that balance or make no claim (metals), and of the balanced
     only those where cations and anions are each other's nearest neighbours.
+    keep_unbalanced: keep the others too, wherever their ions stand.
     allowed: oxidation states that replace the common ones.  Always in the same order.
     """
     symbols = tuple(dict.fromkeys(elements))
@@ -117,18 +118,16 @@ def decorate(
             continue
         sizes = np.bincount(prototype.orbits)
         seen: set[tuple[object, ...]] = set()
-        for choice in itertools.product(range(len(symbols)), repeat=n_orbits):
-            if len(set(choice)) < len(symbols):
-                continue
-            counts = np.bincount(choice, weights=sizes, minlength=len(symbols)).astype(int)
-            key = tuple((counts // np.gcd.reduce(counts)).tolist())
+        for choice, key in _choices(len(symbols), sizes):
             if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
                 continue
             if key not in claims:
                 claims[key] = _claim(symbols, key, allowed) if charge_balanced else (True, False)
             balanced, ionic = claims[key]
+            if not (balanced or keep_unbalanced):
+                continue
             placed = np.array(choice)[prototype.orbits]
-            if not balanced or (ionic and not _ions_alternate(symbols, placed, prototype)):
+            if ionic and not _ions_alternate(symbols, placed, prototype):
                 continue
             mark = _fingerprint(placed, prototype.distances)
             if mark in seen:
@@ -139,11 +138,13 @@ def decorate(
                 yield decorated
 
 
-def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
+def element_structures(
+    symbol: str, types: Iterable[Prototype] | None = None
+) -> list[tuple[str, Crystal]]:
     """(prototype id, crystal) of everything an element is known to crystallise in, or might.
 
     ASE's `dcdft` crystals (10.1080/10408436.2013.772503), AFLOW's entries for this very element as
-    they are, and for metals every other elemental type, rescaled.
+    they are, and for metals every other elemental type, rescaled.  types: instead of the library's.
     """
     from ase.collections import dcdft
     from pymatgen.core import Element
@@ -155,7 +156,7 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
             atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
         found.append((f"dcdft:{symbol}", crystal))
-    for prototype in library():
+    for prototype in library() if types is None else types:
         own = set(prototype.species)
         if own == {symbol}:
             found.append(
@@ -174,7 +175,8 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
     return [(n, c) for n, c in found if c.volume_per_atom_a3 <= MOST_OPEN_ELEMENT * usual]
 
 
-def _prototype(name: str, crystal: Crystal) -> Prototype:
+def make_prototype(name: str, crystal: Crystal) -> Prototype:
+    """A structure type from a primitive cell of one of its compounds."""
     import moyopy
     from ase.data import atomic_numbers
     from pymatgen.core import Lattice
@@ -213,6 +215,19 @@ def _reduced(formula: str) -> frozenset[tuple[str, int]]:
         raise InputError(f"{formula!r} has amounts that are not whole")
     divisor = math.gcd(*counts)
     return frozenset((str(el), int(n) // divisor) for el, n in amounts.items())
+
+
+def _choices(
+    n_symbols: int, sizes: np.ndarray
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(symbol of each orbit, smallest whole amounts) of every choice that uses all symbols."""
+    choices = np.indices((n_symbols,) * len(sizes)).reshape(len(sizes), -1).T
+    counts = np.stack([(choices == k) @ sizes for k in range(n_symbols)], axis=1)
+    complete = (counts > 0).all(axis=1)
+    choices, counts = choices[complete], counts[complete]
+    counts //= np.gcd.reduce(counts, axis=1, keepdims=True)
+    for choice, key in zip(choices.tolist(), counts.tolist(), strict=True):
+        yield tuple(choice), tuple(key)
 
 
 def _claim(
