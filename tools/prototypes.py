@@ -1,8 +1,9 @@
 """Known structure types, decorated with other elements.
 
 AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
-`data/prototypes.yaml`. Elements are placed by Wyckoff orbit, not by the original species, so the
-orbits of a binary type also serve ternaries, and those of a ternary may share an element.
+`data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not
+by the original species, so the orbits of a binary type also serve ternaries, and those of a
+ternary may share an element.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hullward.tools.radii import is_anion, packing, scale
 MAX_ORBITS = 8  # more give thousands of decorations of one type
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
 LEAST_PACKING = 0.2  # share of the cell inside the ions; solids have 0.4 to 0.75
+WRITTEN = ("prototypes.yaml", "prototypes_more.yaml")  # our own types
 NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
 
 
@@ -74,20 +76,23 @@ def textbook() -> Mapping[str, Crystal]:
     import yaml
     from ase.spacegroup import crystal as build
 
-    text = (files("hullward.data") / "prototypes.yaml").read_text(encoding="utf-8")
     types = {}
-    for entry in yaml.safe_load(text):
-        atoms = build(
-            [site[0] for site in entry["sites"]],
-            basis=[site[1:] for site in entry["sites"]],
-            spacegroup=entry["spacegroup"],
-            setting=entry.get("setting", 1),
-            cellpar=entry["cell"],
-            primitive_cell=True,
-        )
-        types[entry["id"]] = Crystal.from_arrays(
-            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
-        )
+    for name in WRITTEN:
+        text = (files("hullward.data") / name).read_text(encoding="utf-8")
+        for entry in yaml.safe_load(text):
+            if entry["id"] in types:
+                raise InputError(f"data/{name}: {entry['id']!r} is written twice; rename one")
+            atoms = build(
+                [site[0] for site in entry["sites"]],
+                basis=[site[1:] for site in entry["sites"]],
+                spacegroup=entry["spacegroup"],
+                setting=entry.get("setting", 1),
+                cellpar=entry["cell"],
+                primitive_cell=True,
+            )
+            types[entry["id"]] = Crystal.from_arrays(
+                atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
+            )
     return types
 
 
