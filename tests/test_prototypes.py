@@ -36,7 +36,7 @@ SPACE_GROUPS = {
 
 
 def test_written_types_have_their_space_group_their_atoms_and_sound_bonds():
-    for name in SPACE_GROUPS:
+    for name in SPACE_GROUPS:  # test_textbook.py looks at every one
         crystal = textbook()[name]
         assert (space_group(crystal, 1e-3), crystal.n_atoms) == SPACE_GROUPS[name], name
         bonds = crystal.to_structure().get_neighbor_list(2.5)[3]

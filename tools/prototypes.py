@@ -74,6 +74,7 @@ def library() -> tuple[Prototype, ...]:
 def textbook() -> Mapping[str, Crystal]:
     """Our own types by name, each with the atoms of its first compound, in a primitive cell."""
     import yaml
+    from ase.spacegroup import Spacegroup
     from ase.spacegroup import crystal as build
 
     types = {}
@@ -82,13 +83,14 @@ def textbook() -> Mapping[str, Crystal]:
         for entry in yaml.safe_load(text):
             if entry["id"] in types:
                 raise InputError(f"data/{name}: {entry['id']!r} is written twice; rename one")
+            group = Spacegroup(entry["spacegroup"], entry.get("setting", 1))
             atoms = build(
                 [site[0] for site in entry["sites"]],
                 basis=[site[1:] for site in entry["sites"]],
-                spacegroup=entry["spacegroup"],
-                setting=entry.get("setting", 1),
+                spacegroup=group,
                 cellpar=entry["cell"],
-                primitive_cell=True,
+                # ASE's cut can lose atoms on the faces of a cell that is primitive already
+                primitive_cell=not group.symbol.startswith("P"),
             )
             types[entry["id"]] = Crystal.from_arrays(
                 atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
