@@ -7,9 +7,14 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from hullward.agents.bench import Bench
+from hullward.agents.references import (
+    basis_fields,
+    check_elements,
+    fetch_for_start,
+    open_reference,
+)
 from hullward.agents.settings import (
     Campaign,
     Screening,
@@ -107,15 +112,17 @@ def make_screen(
     no longer what the stored verdicts rest on.
     """
     card = potential_card(settings.potential)
+    machine = read_machine()
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
-    machine = read_machine()
-    reference = load_reference(spec, machine.home_folder)
+    if isinstance(settings, Campaign) and spec == "mp" and not earlier:
+        fetch_for_start(settings, machine, store.notes.append)
+    reference = open_reference(spec, machine, _systems(store, settings))
     basis = make_basis(settings, card, spec, reference)
     if earlier:
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
-        _check_elements(settings, card, reference)
+        check_elements(settings, card, reference, store.notes.append)
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -194,9 +201,15 @@ def rejudge_directory(directory: Path, spec: str, workers: int | None) -> Report
 
 def rejudge(screen: Screen, spec: str) -> None:
     """Judge what is stored by another reference; raises PreflightError where it does not fit."""
-    reference = load_reference(spec, read_machine().home_folder)
+    rows = screen.store.rows("SELECT DISTINCT chemsys FROM candidates ORDER BY chemsys")
+    reference = open_reference(spec, read_machine(), [row["chemsys"] for row in rows])
+    if reference.absent is not None and not reference.elements:
+        raise PreflightError(
+            f"nothing was fetched from the Materials Project yet, so {spec!r} can judge nothing; "
+            "`hullward reference fetch SYSTEM` first"
+        )
     check_compatible(reference, screen.card, screen.basis.protocol)
-    basis = screen.basis.model_copy(update=_reference_fields(spec, reference))
+    basis = screen.basis.model_copy(update=basis_fields(spec, reference))
     screen.rejudge(basis, reference)
 
 
@@ -232,7 +245,7 @@ def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Re
         energy_scheme=card.energy_scheme,
         protocol=settings.protocol,
         metastable_ev_per_atom=settings.metastable_ev_per_atom,
-        **_reference_fields(spec, reference),
+        **basis_fields(spec, reference),
     )
 
 
@@ -256,28 +269,11 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
         )
 
 
-def _reference_fields(spec: str, reference: Reference) -> dict[str, Any]:
-    return {
-        "reference_spec": spec,
-        "reference_id": reference.reference_id,
-        "reference_version": reference.version,
-        "reference_kind": reference.kind,
-        "reference_statement": reference.statement,
-    }
-
-
-def _check_elements(campaign: Campaign, card: PotentialCard, reference: Reference) -> None:
-    wanted = {e for palette in campaign.palettes for e in palette}
-    if missing := sorted(wanted - card.elements):
-        raise PreflightError(
-            f"potential {card.name} has no parameters for {', '.join(missing)}; "
-            "exclude these elements or choose another potential"
-        )
-    if missing := reference.missing_elements(frozenset(wanted)):
-        raise PreflightError(
-            f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}: nothing "
-            "there could be judged. Exclude these elements or choose another `reference`"
-        )
+def _systems(store: Store, settings: Settings) -> list[str]:
+    """What has to be judged: the systems asked for, or those of what is there."""
+    if isinstance(settings, Campaign):
+        return list(settings.target_systems)
+    return [row["chemsys"] for row in store.rows("SELECT DISTINCT chemsys FROM candidates")]
 
 
 def read_phases(folder: Path) -> list[tuple[str, Crystal]]:

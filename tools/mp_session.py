@@ -27,6 +27,8 @@ __all__ = ["PoliteSession"]
 
 TIMEOUT_S = 60.0  # without a byte
 FIRST_WAIT_S, LONGEST_WAIT_S = 4.0, 300.0  # between two tries; doubled each time, then jittered
+TRIES_WITHOUT_CONNECTION = 3  # nobody is there: no use in waiting for long
+NO_CONNECTION = "no connection"
 HOURS_AFTER_REFUSAL = 6.0  # a blocked machine that keeps asking stays blocked
 
 
@@ -65,6 +67,8 @@ class PoliteSession(requests.Session):
                 response = super().request(method, url, *args, **kwargs)
             except requests.RequestException as error:
                 trouble = _why_out_of_reach(error)
+                if trouble == NO_CONNECTION and tries + 1 >= TRIES_WITHOUT_CONNECTION:
+                    self._left_s = 0.0
             else:
                 if response.status_code in (401, 403):
                     self._refused(response.status_code)
@@ -166,7 +170,7 @@ def _why_out_of_reach(error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "an answer was cut short"
     if isinstance(error, requests.ConnectionError):
-        return "no connection"
+        return NO_CONNECTION
     return f"{type(error).__name__}"
 
 

@@ -26,6 +26,8 @@ __all__ = [
     "STABLE",
     "THERMO_TYPE",
     "Fetched",
+    "best_version",
+    "holds",
     "keep",
     "manifests",
     "read_fetched",
@@ -74,6 +76,29 @@ def versions(home: Path, what: str | None = None) -> list[str]:
 def _age(version: str) -> tuple[list[int], str]:
     """Database versions are dates with or without leading zeros, sometimes with a suffix."""
     return [int(number) for number in re.findall(r"\d+", version)], version
+
+
+def best_version(home: Path, systems: Sequence[str]) -> str | None:
+    """The version that holds most of these systems, the newest of equals; None with none here."""
+    wanted = [frozenset(system.split("-")) for system in systems]
+
+    def held(version: str) -> int:
+        here = [frozenset(m.system.split("-")) for m in manifests(home, version)]
+        return sum(any(system <= whole for whole in here) for system in wanted)
+
+    return max(reversed(_with_systems(home)), key=held, default=None)
+
+
+def holds(home: Path, version: str | None, systems: Sequence[str]) -> bool:
+    """Whether every one of these systems was fetched with this database version."""
+    return version is not None and not any(
+        read_fetched(home, version).lacking(frozenset(system.split("-"))) for system in systems
+    )
+
+
+def _with_systems(home: Path) -> list[str]:
+    """Versions of which there is more than the stable phases, oldest first."""
+    return [v for v in versions(home) if any(m.system != STABLE for m in manifests(home, v))]
 
 
 def manifests(home: Path, version: str) -> list[Fetched]:
@@ -151,9 +176,7 @@ def read_stable(home: Path, version: str | None = None) -> Reference:
 
 def _choose(home: Path, version: str | None, what: str) -> str | None:
     """The version asked for, or the newest; None where there is none at all."""
-    here = versions(home, STABLE) if what == STABLE else [
-        v for v in versions(home) if any(m.system != STABLE for m in manifests(home, v))
-    ]  # fmt: skip
+    here = versions(home, STABLE) if what == STABLE else _with_systems(home)
     if version is None:
         return here[-1] if here else None
     if version not in here:

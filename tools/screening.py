@@ -32,6 +32,7 @@ from hullward.tools.records import (
     Relaxation,
     Stage,
     Verdict,
+    VerdictLabel,
 )
 from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
@@ -183,7 +184,8 @@ class Screen:
         new = [
             self._verdict(candidate, relaxation)
             for candidate, relaxation in relaxed
-            if candidate.proposal_id in asked and relaxation.relaxation_id not in judged
+            if candidate.proposal_id in asked
+            and self._unjudged(candidate, judged.get(relaxation.relaxation_id))
         ]
         self.store.add(new)
         judged |= {v.relaxation_id: v for v in new}
@@ -195,6 +197,13 @@ class Screen:
                 and verdict.second_look == "pending"
             ]
         )
+
+    def _unjudged(self, candidate: Candidate, verdict: Verdict | None) -> bool:
+        """Whether there is no verdict, or one that waited for a hull which is there now."""
+        if verdict is None:
+            return True
+        waited = verdict.label == VerdictLabel.HULL_PENDING
+        return waited and not self.reference.lacking(frozenset(candidate.crystal.species))
 
     def _label_relaxed(
         self, relaxed: Sequence[tuple[Candidate, Relaxation]], asked: Collection[str]
