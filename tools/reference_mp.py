@@ -27,6 +27,7 @@ __all__ = [
     "THERMO_TYPE",
     "Fetched",
     "best_version",
+    "fetched_last",
     "holds",
     "keep",
     "manifests",
@@ -112,6 +113,11 @@ def manifests(home: Path, version: str) -> list[Fetched]:
                 f"{path} is damaged ({error.errors()[0]['msg']}); delete it and fetch again"
             ) from None
     return found
+
+
+def fetched_last(home: Path, version: str) -> str | None:
+    """When something of a database version last came here, UTC."""
+    return max((m.fetched for m in manifests(home, version)), default=None)
 
 
 def keep(home: Path, manifest: Fetched, content: bytes) -> None:
