@@ -14,9 +14,12 @@ from hullward.agents.references import (
     check_elements,
     fetch_for_start,
     open_reference,
+    refuse_the_same_twice,
+    second_basis,
 )
 from hullward.agents.settings import (
     Campaign,
+    Machine,
     Screening,
     Settings,
     parse_settings,
@@ -27,7 +30,7 @@ from hullward.models.errors import HullwardError, InputError, LockedError, Prefl
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import inbox, inputs
-from hullward.tools.records import Basis, CampaignRecord, Flaw, stable_id
+from hullward.tools.records import Basis, CampaignRecord, Flaw, SecondReference, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -115,7 +118,8 @@ def make_screen(
     machine = read_machine()
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
-    if isinstance(settings, Campaign) and spec == "mp" and not earlier:
+    asked = (spec, settings.second_reference)
+    if isinstance(settings, Campaign) and "mp" in asked and not earlier:
         fetch_for_start(settings, machine, store.notes.append)
     reference = open_reference(spec, machine, _systems(store, settings))
     basis = make_basis(settings, card, spec, reference)
@@ -123,6 +127,9 @@ def make_screen(
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
         check_elements(settings, card, reference, store.notes.append)
+    second, beside = _second(store, settings, machine, again=reference_spec is not None)
+    if second is not None:
+        check_compatible(second, card, settings.protocol)
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -130,6 +137,8 @@ def make_screen(
         basis=basis,
         card=card,
         reference=reference,
+        second=second,
+        second_basis=beside,
         limits=settings.limits(),
         user_phases=user_phases,
         workers=machine.workers_for(workers, settings.workers),
@@ -157,6 +166,8 @@ def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> N
         screen.store.add([screen.basis, _record(settings, inputs_digest)])
     else:
         screen.store.add([screen.basis])
+    if screen.second_basis is not None:
+        screen.store.add([screen.second_basis])
 
 
 def apply_waiting(screen: Screen) -> list[str]:
@@ -267,6 +278,20 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
             f"`hullward rejudge {directory} --reference {now.reference_spec}` judges all of them "
             "by the new one; then go on"
         )
+
+
+def _second(
+    store: Store, settings: Settings, machine: Machine, *, again: bool
+) -> tuple[Reference | None, SecondReference | None]:
+    """The second reference, if one is asked for: the version it had; again: the newest there is."""
+    if settings.second_reference is None:
+        return None, None
+    earlier = store.load(SecondReference)
+    if not earlier:
+        refuse_the_same_twice(settings)
+    spec = earlier[0].reference_spec if earlier and not again else settings.second_reference
+    reference = open_reference(spec, machine, _systems(store, settings))
+    return reference, second_basis(settings, spec, reference)
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hullward.agents.settings import Campaign, Machine
-from hullward.models.errors import FetchError, PreflightError
+from hullward.agents.settings import Campaign, Machine, Settings
+from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.potential import PotentialCard
+from hullward.tools.records import SecondReference
 from hullward.tools.reference import Reference, load_reference
 
 PATIENCE_AT_START_S = 120.0  # a campaign can begin without its hull; somebody waits for it
@@ -42,6 +43,24 @@ def basis_fields(spec: str, reference: Reference) -> dict[str, Any]:
         "reference_kind": reference.kind,
         "reference_statement": reference.statement,
     }
+
+
+def refuse_the_same_twice(settings: Settings) -> None:
+    """Raise InputError where the second reference of new settings is the first again."""
+    if settings.second_reference == settings.reference:
+        raise InputError(
+            f"second_reference {settings.reference!r} is the same as reference; name another one, "
+            "or leave it out"
+        )
+
+
+def second_basis(settings: Settings, spec: str, reference: Reference) -> SecondReference:
+    """What is stored of the second reference."""
+    return SecondReference(
+        campaign_id=settings.campaign_id,
+        disagreement_ev_per_atom=settings.disagreement_ev_per_atom,
+        **basis_fields(spec, reference),
+    )
 
 
 def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:

@@ -58,6 +58,8 @@ class Settings(_Strict):
     name: str
     potential: str = "chgnet-0.3.0"
     reference: str = "embedded"
+    second_reference: str | None = Field(default=None, description="heights shown beside")
+    disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
     protocol: Protocol = Protocol()
     metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
     known_phases: Path | None = Field(default=None, description="a folder of your own CIFs")
@@ -71,8 +73,10 @@ class Settings(_Strict):
     def campaign_id(self) -> str:
         """Equal for equal settings; what changes no result does not count, nor where files lie."""
         aside = {"workers", "goal", "stop_after", "breaker_failures"}
+        if self.second_reference is None:  # as before there could be one
+            aside |= {"second_reference", "disagreement_ev_per_atom"}
         said = self.model_dump(mode="json", exclude=aside)
-        for key in said.keys() & {"known_phases", "seeds_from", "reference"}:
+        for key in said.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
             said[key] = _without_folders(said[key])
         return stable_id("k", said)
 
@@ -295,8 +299,9 @@ def read_campaign(path: Path) -> Campaign:
             data[key] = _absolute(data[key], path.parent)
         elif isinstance(data.get(key), list):
             data[key] = [_absolute(str(p), path.parent) for p in data[key]]
-    if isinstance(data.get("reference"), str):
-        data["reference"] = absolute_reference(data["reference"], path.parent)
+    for key in ("reference", "second_reference"):
+        if isinstance(data.get(key), str):
+            data[key] = absolute_reference(data[key], path.parent)
     return parse_settings(Campaign, data, str(path))
 
 
