@@ -208,6 +208,17 @@ def test_another_key_may_try_after_a_refusal(
     assert fetch_systems(["Li-O"], access).fetched
 
 
+def test_a_redirect_does_not_carry_the_key_elsewhere(
+    server: MaterialsProjectDouble, access: Access
+) -> None:
+    with MaterialsProjectDouble() as other:
+        elsewhere = f"{other.endpoint}heartbeat"
+        server.faults.append(Fault("status", 302, path="heartbeat", location=elsewhere))
+        assert fetch_systems(["Li-O"], access).fetched
+        assert server.keys[0] == KEY
+        assert other.keys == [None]
+
+
 @pytest.mark.parametrize("spoiled", ["heartbeat", "thermo"])
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_server_in_trouble_is_asked_again_later(

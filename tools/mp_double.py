@@ -30,6 +30,7 @@ class Fault(NamedTuple):
     status: int = 200
     retry_after: str | None = None
     path: str = "thermo"  # of requests whose path holds this
+    location: str | None = None  # of a redirect
 
 
 def thermo_document(
@@ -96,6 +97,7 @@ class MaterialsProjectDouble:
         self.faults: deque[Fault] = deque()
         self.miscounted = 0  # added to every count
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.keys: list[str | None] = []  # that came with them
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -127,11 +129,13 @@ class MaterialsProjectDouble:
         address = urlsplit(handler.path)
         asked = {key: values[0] for key, values in parse_qs(address.query).items()}
         self.requests.append((address.path, asked))
+        self.keys.append(handler.headers.get("x-api-key"))
         fault = None
         if self.faults and self.faults[0].path in address.path:
             fault = self.faults.popleft()
         if fault is not None and fault.kind == "status":
-            headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+            told = {"Retry-After": fault.retry_after, "Location": fault.location}
+            headers = {name: value for name, value in told.items() if value}
             return _send(handler, fault.status, {"detail": f"fault {fault.status}"}, headers)
         if address.path == "/heartbeat":
             return _send(handler, 200, self._heartbeat())

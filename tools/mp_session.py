@@ -79,6 +79,14 @@ class PoliteSession(requests.Session):
             self.wait(tries, trouble, retry_after_s)
             tries += 1
 
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Whoever a redirect leads to does not get the key unless it is the same server."""
+        super().rebuild_auth(prepared_request, response)
+        if self.should_strip_auth(str(response.request.url), str(prepared_request.url)):
+            prepared_request.headers.pop("x-api-key", None)
+
     def wait(self, tries: int, trouble: str, retry_after_s: float | None = None) -> None:
         """Wait before the next try; raises FetchError when patience is over."""
         wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tries) * random.uniform(0.75, 1.25)
