@@ -12,7 +12,7 @@ from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Proposal
-from hullward.tools.reference import load_reference
+from hullward.tools.reference import Reference, load_reference
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.substitution import Substitution
@@ -87,16 +87,13 @@ class Bench:
 
     @cached_property
     def _reference_parents(self) -> dict[str, Crystal]:
-        reference = self.screen.reference
         ranked: list[tuple[float, str, Crystal]] = []
+        sources = [self.screen.reference]
+        if sources[0].kind == "materials_project":  # perhaps not fetched, or without structures
+            sources.append(load_reference("embedded"))
         for system in self.campaign.target_systems:
-            hull = reference.hull(system)
-            for phase in reference.phases(system):
-                if phase.crystal is not None and phase.crystal.chemsys == system:
-                    distance = hull.distance(phase.composition, phase.energy_ev_per_atom)
-                    ranked.append(
-                        (distance.e_above_hull_ev_per_atom, phase.phase_id, phase.crystal)
-                    )
+            found = (_nearest_hull(reference, system) for reference in sources)
+            ranked += next(filter(None, found), [])
         ranked.sort(key=lambda row: row[:2])
         return {phase_id: crystal for _, phase_id, crystal in ranked}
 
@@ -137,6 +134,18 @@ class Bench:
                 JOIN bases USING (potential_sha256, protocol_id)"""  # second looks come on top
         )
         return int(row["spent"])
+
+
+def _nearest_hull(reference: Reference, system: str) -> list[tuple[float, str, Crystal]]:
+    """(height in eV/atom, phase id, structure) of a reference's own phases of one system."""
+    if reference.lacking(frozenset(system.split("-"))):
+        return []
+    hull = reference.hull(system)
+    return [
+        (hull.distance(p.composition, p.energy_ev_per_atom)[0], p.phase_id, p.crystal)
+        for p in reference.phases(system)
+        if p.crystal is not None and p.crystal.chemsys == system
+    ]
 
 
 def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]:

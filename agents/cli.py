@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hullward.agents.cli_files import relax
+from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
@@ -196,6 +197,9 @@ def screen(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     directory: Annotated[Path, typer.Option("--dir", help="where results are kept")],
     reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
+    second_reference: Annotated[
+        str | None, typer.Option(help="another one, whose heights are shown beside")
+    ] = None,
     stop_after: Annotated[Stop, typer.Option(help="the last step")] = Stop.JUDGED,
     relax_known: Annotated[
         bool, typer.Option("--relax-known", help="relax what matches a known phase too")
@@ -213,6 +217,7 @@ def screen(
     settings = screen_file.describe(
         source,
         reference=absolute_reference(reference, Path.cwd()),
+        second_reference=second_reference and absolute_reference(second_reference, Path.cwd()),
         stop_after=stop_after.value,
         relax_known=relax_known,
         potential=potential,
@@ -226,6 +231,7 @@ def screen(
 
 
 app.command()(relax)
+app.add_typer(reference_app)
 
 
 @app.command()

@@ -7,11 +7,19 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from hullward.agents.bench import Bench
+from hullward.agents.references import (
+    basis_fields,
+    check_elements,
+    fetch_for_start,
+    open_reference,
+    refuse_the_same_twice,
+    second_basis,
+)
 from hullward.agents.settings import (
     Campaign,
+    Machine,
     Screening,
     Settings,
     parse_settings,
@@ -22,7 +30,7 @@ from hullward.models.errors import HullwardError, InputError, LockedError, Prefl
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import inbox, inputs
-from hullward.tools.records import Basis, CampaignRecord, Flaw, stable_id
+from hullward.tools.records import Basis, CampaignRecord, Flaw, SecondReference, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -107,15 +115,21 @@ def make_screen(
     no longer what the stored verdicts rest on.
     """
     card = potential_card(settings.potential)
+    machine = read_machine()
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
-    machine = read_machine()
-    reference = load_reference(spec, machine.home_folder)
+    asked = (spec, settings.second_reference)
+    if isinstance(settings, Campaign) and "mp" in asked and not earlier:
+        fetch_for_start(settings, machine, store.notes.append)
+    reference = open_reference(spec, machine, _systems(store, settings))
     basis = make_basis(settings, card, spec, reference)
     if earlier:
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
-        _check_elements(settings, card, reference)
+        check_elements(settings, card, reference, store.notes.append)
+    second, beside = _second(store, settings, machine, again=reference_spec is not None)
+    if second is not None:
+        check_compatible(second, card, settings.protocol)
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -123,6 +137,8 @@ def make_screen(
         basis=basis,
         card=card,
         reference=reference,
+        second=second,
+        second_basis=beside,
         limits=settings.limits(),
         user_phases=user_phases,
         workers=machine.workers_for(workers, settings.workers),
@@ -150,6 +166,8 @@ def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> N
         screen.store.add([screen.basis, _record(settings, inputs_digest)])
     else:
         screen.store.add([screen.basis])
+    if screen.second_basis is not None:
+        screen.store.add([screen.second_basis])
 
 
 def apply_waiting(screen: Screen) -> list[str]:
@@ -194,9 +212,15 @@ def rejudge_directory(directory: Path, spec: str, workers: int | None) -> Report
 
 def rejudge(screen: Screen, spec: str) -> None:
     """Judge what is stored by another reference; raises PreflightError where it does not fit."""
-    reference = load_reference(spec, read_machine().home_folder)
+    rows = screen.store.rows("SELECT DISTINCT chemsys FROM candidates ORDER BY chemsys")
+    reference = open_reference(spec, read_machine(), [row["chemsys"] for row in rows])
+    if reference.absent is not None and not reference.elements:
+        raise PreflightError(
+            f"nothing was fetched from the Materials Project yet, so {spec!r} can judge nothing; "
+            "`hullward reference fetch SYSTEM` first"
+        )
     check_compatible(reference, screen.card, screen.basis.protocol)
-    basis = screen.basis.model_copy(update=_reference_fields(spec, reference))
+    basis = screen.basis.model_copy(update=basis_fields(spec, reference))
     screen.rejudge(basis, reference)
 
 
@@ -232,7 +256,7 @@ def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Re
         energy_scheme=card.energy_scheme,
         protocol=settings.protocol,
         metastable_ev_per_atom=settings.metastable_ev_per_atom,
-        **_reference_fields(spec, reference),
+        **basis_fields(spec, reference),
     )
 
 
@@ -256,28 +280,25 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
         )
 
 
-def _reference_fields(spec: str, reference: Reference) -> dict[str, Any]:
-    return {
-        "reference_spec": spec,
-        "reference_id": reference.reference_id,
-        "reference_version": reference.version,
-        "reference_kind": reference.kind,
-        "reference_statement": reference.statement,
-    }
+def _second(
+    store: Store, settings: Settings, machine: Machine, *, again: bool
+) -> tuple[Reference | None, SecondReference | None]:
+    """The second reference, if one is asked for: the version it had; again: the newest there is."""
+    if settings.second_reference is None:
+        return None, None
+    earlier = store.load(SecondReference)
+    if not earlier:
+        refuse_the_same_twice(settings)
+    spec = earlier[0].reference_spec if earlier and not again else settings.second_reference
+    reference = open_reference(spec, machine, _systems(store, settings))
+    return reference, second_basis(settings, spec, reference)
 
 
-def _check_elements(campaign: Campaign, card: PotentialCard, reference: Reference) -> None:
-    wanted = {e for palette in campaign.palettes for e in palette}
-    if missing := sorted(wanted - card.elements):
-        raise PreflightError(
-            f"potential {card.name} has no parameters for {', '.join(missing)}; "
-            "exclude these elements or choose another potential"
-        )
-    if missing := reference.missing_elements(frozenset(wanted)):
-        raise PreflightError(
-            f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}: nothing "
-            "there could be judged. Exclude these elements or choose another `reference`"
-        )
+def _systems(store: Store, settings: Settings) -> list[str]:
+    """What has to be judged: the systems asked for, or those of what is there."""
+    if isinstance(settings, Campaign):
+        return list(settings.target_systems)
+    return [row["chemsys"] for row in store.rows("SELECT DISTINCT chemsys FROM candidates")]
 
 
 def read_phases(folder: Path) -> list[tuple[str, Crystal]]:

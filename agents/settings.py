@@ -9,17 +9,29 @@ from __future__ import annotations
 import difflib
 import os
 import reprlib
+from collections.abc import Callable
 from math import comb
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.validate import Limits
+
+if TYPE_CHECKING:
+    from hullward.tools.materials_project import Access
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
@@ -46,6 +58,8 @@ class Settings(_Strict):
     name: str
     potential: str = "chgnet-0.3.0"
     reference: str = "embedded"
+    second_reference: str | None = Field(default=None, description="heights shown beside")
+    disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
     protocol: Protocol = Protocol()
     metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
     known_phases: Path | None = Field(default=None, description="a folder of your own CIFs")
@@ -59,8 +73,10 @@ class Settings(_Strict):
     def campaign_id(self) -> str:
         """Equal for equal settings; what changes no result does not count, nor where files lie."""
         aside = {"workers", "goal", "stop_after", "breaker_failures"}
+        if self.second_reference is None:  # as before there could be one
+            aside |= {"second_reference", "disagreement_ev_per_atom"}
         said = self.model_dump(mode="json", exclude=aside)
-        for key in said.keys() & {"known_phases", "seeds_from", "reference"}:
+        for key in said.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
             said[key] = _without_folders(said[key])
         return stable_id("k", said)
 
@@ -198,6 +214,7 @@ class Machine(BaseSettings):
     workers: Annotated[int | None, Field(ge=0)] = None
     home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "hullward")
     cache: bool = True
+    mp_calls_per_day: Annotated[int, Field(gt=0)] = 500  # to the Materials Project, all processes
 
     @property
     def home_folder(self) -> Path:
@@ -210,13 +227,34 @@ class Machine(BaseSettings):
         return self.home_folder if self.cache else None
 
     @property
-    def mp_api_key_present(self) -> bool:
-        """Whether a Materials Project key is set; pymatgen's own setting counts too."""
-        if os.environ.get("MP_API_KEY") or os.environ.get("PMG_MAPI_KEY"):
-            return True
-        from pymatgen.core import SETTINGS
+    def mp_api_key(self) -> SecretStr | None:
+        """The Materials Project key: MP_API_KEY, else pymatgen's own setting, as mp-api does."""
+        key = os.environ.get("MP_API_KEY") or os.environ.get("PMG_MAPI_KEY")
+        if not key:
+            from pymatgen.core import SETTINGS
 
-        return bool(SETTINGS.get("PMG_MAPI_KEY"))
+            key = SETTINGS.get("PMG_MAPI_KEY")
+        return SecretStr(str(key).strip()) if key else None
+
+    @property
+    def mp_api_key_present(self) -> bool:
+        """Whether a Materials Project key is set."""
+        return self.mp_api_key is not None
+
+    def mp_access(
+        self, notes: Callable[[str], None], patience_s: float, key: SecretStr | None = None
+    ) -> Access:
+        """How to reach the Materials Project. key: instead of the one that is set."""
+        from hullward.tools.materials_project import Access
+
+        return Access(
+            key=key or self.mp_api_key,
+            home=self.home_folder,
+            endpoint=os.environ.get("MP_API_ENDPOINT") or None,  # mp-api's own variable
+            calls_per_day=self.mp_calls_per_day,
+            patience_s=patience_s,
+            notes=notes,
+        )
 
     @property
     def thread_variables(self) -> dict[str, str | None]:
@@ -261,8 +299,9 @@ def read_campaign(path: Path) -> Campaign:
             data[key] = _absolute(data[key], path.parent)
         elif isinstance(data.get(key), list):
             data[key] = [_absolute(str(p), path.parent) for p in data[key]]
-    if isinstance(data.get("reference"), str):
-        data["reference"] = absolute_reference(data["reference"], path.parent)
+    for key in ("reference", "second_reference"):
+        if isinstance(data.get(key), str):
+            data[key] = absolute_reference(data[key], path.parent)
     return parse_settings(Campaign, data, str(path))
 
 

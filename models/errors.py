@@ -23,6 +23,10 @@ class PreflightError(HullwardError):
     exit_code = 3
 
 
+class FetchError(PreflightError):
+    """Nothing came from a server that was asked: why, and what to do. What was here stays."""
+
+
 class BreakerError(HullwardError):
     """So many failures in a row that going on would waste the night."""
 

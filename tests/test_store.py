@@ -40,6 +40,7 @@ from hullward.tools.records import (
     Rejection,
     Relaxation,
     RunEnd,
+    SecondReference,
     Stage,
     Suspicion,
     Verdict,
@@ -144,6 +145,15 @@ ONE_OF_EACH = [
         versions={"x": "1"},
     ),
     basis(),
+    SecondReference(
+        campaign_id="k",
+        reference_spec="mp:2025.09.25",
+        reference_id="mp:GGA_GGA+U",
+        reference_version="2025.09.25",
+        reference_kind="materials_project",
+        reference_statement="more",
+        disagreement_ev_per_atom=0.1,
+    ),
     Plan(
         plan_id="plan",
         campaign_id="k",
@@ -213,7 +223,7 @@ def test_every_record_comes_back_as_it_was(filled):
     with open_store(filled) as store:
         for record in ONE_OF_EACH:
             assert record in store.load(type(record))
-        assert store.load(Proposal, ["q-1"]) == [ONE_OF_EACH[4]]
+        assert store.load(Proposal, ["q-1"]) == [ONE_OF_EACH[5]]
         assert store.load(Relaxation, ["c-0"], by="candidate_id") == [relaxation(0)]
         assert store.load(Rejection, []) == []
         assert store.notes == []
@@ -233,7 +243,7 @@ def test_adding_again_adds_nothing(filled):
 def test_the_first_content_stays_except_where_the_latest_counts(filled):
     with open_store(filled) as store:
         assert store.add([proposal(1, raw="other"), relaxation(0, steps=99)]) == 0
-        assert store.load(Proposal, ["q-1"])[0].raw == ONE_OF_EACH[4].raw
+        assert store.load(Proposal, ["q-1"])[0].raw == ONE_OF_EACH[5].raw
         assert store.add([verdict(0, e=0.2), verdict(0, e=0.3), verdict(0, "reference")]) == 2
         heights = {v.height: v.e_above_hull_ev_per_atom for v in store.load(Verdict)}
         assert heights == {"union": 0.3, "reference": 0.0}
@@ -251,9 +261,9 @@ def test_the_first_content_stays_except_where_the_latest_counts(filled):
     [
         (candidate(7), "no Proposal"),
         (candidate(1), "rejected and a candidate"),
-        (ONE_OF_EACH[5].model_copy(update={"proposal_id": "q-7"}), "no Proposal"),
-        (ONE_OF_EACH[5].model_copy(update={"proposal_id": "q-0"}), "rejected and a candidate"),
-        (ONE_OF_EACH[7].model_copy(update={"proposal_id": "q-1"}), "no Candidate"),
+        (ONE_OF_EACH[6].model_copy(update={"proposal_id": "q-7"}), "no Proposal"),
+        (ONE_OF_EACH[6].model_copy(update={"proposal_id": "q-0"}), "rejected and a candidate"),
+        (ONE_OF_EACH[8].model_copy(update={"proposal_id": "q-1"}), "no Candidate"),
         (relaxation(7), "not stored"),
         (verdict(7), "no Relaxation"),
     ],

@@ -46,6 +46,7 @@ TABLES: dict[str, Table] = {
     for table in (
         Table("campaigns", r.CampaignRecord, ("campaign_id",), frozenset({"settings", "versions"})),
         Table("bases", r.Basis, ("campaign_id",), frozenset({"protocol"}), latest=True),
+        Table("second_references", r.SecondReference, ("campaign_id",), latest=True),
         Table(
             "plans",
             r.Plan,
@@ -162,7 +163,7 @@ class Index:
         self._staged.clear()
 
     def _object(self, kind: str, data: Mapping[str, Any]) -> None:
-        if kind in ("CampaignRecord", "Basis"):
+        if kind in ("CampaignRecord", "Basis", "SecondReference"):
             self._one_campaign(data["campaign_id"])
         elif kind in ("Rejection", "Candidate", "Label"):
             key = (data["proposal_id"],)

@@ -306,6 +306,18 @@ class Basis(Record):
     metastable_ev_per_atom: float
 
 
+class SecondReference(Record):
+    """Another reference whose heights are shown beside the basis' own; it decides nothing."""
+
+    campaign_id: str
+    reference_spec: str
+    reference_id: str
+    reference_version: str
+    reference_kind: Literal["embedded", "built", "materials_project", "file"]
+    reference_statement: str
+    disagreement_ev_per_atom: float  # heights that differ by more are flagged
+
+
 class CycleEnd(Record):
     """One turn of the graph, completed."""
 

@@ -187,10 +187,11 @@ def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
         raise InputError(
             f"{where}: not a ComputedEntry ({type(error).__name__}: {error})"
         ) from None
-    return phase, _off_scale(entry, phase.elements)
+    return phase, off_scale(entry, phase.elements)
 
 
-def _off_scale(entry: dict[str, Any], elements: frozenset[str]) -> str:
+def off_scale(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
+    """Why the energy of a ComputedEntry dictionary is not on the MP2020 scale; '' when it is."""
     from pymatgen.core import Element
 
     run = (entry.get("parameters") or {}).get("run_type")

@@ -26,6 +26,9 @@ __all__ = [
     "STABLE",
     "THERMO_TYPE",
     "Fetched",
+    "best_version",
+    "fetched_last",
+    "holds",
     "keep",
     "manifests",
     "read_fetched",
@@ -76,6 +79,29 @@ def _age(version: str) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d+", version)], version
 
 
+def best_version(home: Path, systems: Sequence[str]) -> str | None:
+    """The version that holds most of these systems, the newest of equals; None with none here."""
+    wanted = [frozenset(system.split("-")) for system in systems]
+
+    def held(version: str) -> int:
+        here = [frozenset(m.system.split("-")) for m in manifests(home, version)]
+        return sum(any(system <= whole for whole in here) for system in wanted)
+
+    return max(reversed(_with_systems(home)), key=held, default=None)
+
+
+def holds(home: Path, version: str | None, systems: Sequence[str]) -> bool:
+    """Whether every one of these systems was fetched with this database version."""
+    return version is not None and not any(
+        read_fetched(home, version).lacking(frozenset(system.split("-"))) for system in systems
+    )
+
+
+def _with_systems(home: Path) -> list[str]:
+    """Versions of which there is more than the stable phases, oldest first."""
+    return [v for v in versions(home) if any(m.system != STABLE for m in manifests(home, v))]
+
+
 def manifests(home: Path, version: str) -> list[Fetched]:
     """What is here of one database version; raises InputError for a manifest that is damaged."""
     found = []
@@ -87,6 +113,11 @@ def manifests(home: Path, version: str) -> list[Fetched]:
                 f"{path} is damaged ({error.errors()[0]['msg']}); delete it and fetch again"
             ) from None
     return found
+
+
+def fetched_last(home: Path, version: str) -> str | None:
+    """When something of a database version last came here, UTC."""
+    return max((m.fetched for m in manifests(home, version)), default=None)
 
 
 def keep(home: Path, manifest: Fetched, content: bytes) -> None:
@@ -151,9 +182,7 @@ def read_stable(home: Path, version: str | None = None) -> Reference:
 
 def _choose(home: Path, version: str | None, what: str) -> str | None:
     """The version asked for, or the newest; None where there is none at all."""
-    here = versions(home, STABLE) if what == STABLE else [
-        v for v in versions(home) if any(m.system != STABLE for m in manifests(home, v))
-    ]  # fmt: skip
+    here = versions(home, STABLE) if what == STABLE else _with_systems(home)
     if version is None:
         return here[-1] if here else None
     if version not in here:

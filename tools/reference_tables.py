@@ -56,6 +56,16 @@ class TablePhases:
             "is assumed for tables. Rows that are no phases support the hull only."
         )
 
+    @property
+    def systems(self) -> list[frozenset[str]]:
+        """The distinct chemical systems of the rows."""
+        return self._systems
+
+    @property
+    def n_phases(self) -> int:
+        """Rows that are phases, not points of the hull."""
+        return int(self._is_phase.sum())
+
     def within(self, elements: frozenset[str]) -> list[Phase]:
         phases = [
             self._phase(f"element-{el}", el, 0.0, f"{self.name}: zero of {el}", True)

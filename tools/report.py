@@ -82,6 +82,7 @@ def render(report: Report, template: str) -> str:
         percent=words.percent,
         kind=words.kind(report),
         reference=words.reference_name(report.basis),
+        second=words.second_sentence(report),
         typical_error=words.typical_error(report),
         nested=NESTED,
         novel=NOVEL,

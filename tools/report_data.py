@@ -16,7 +16,7 @@ from hullward.models.errors import InputError
 from hullward.tools.export import cif_text, relaxed
 from hullward.tools.funnel import count
 from hullward.tools.projection import TABLES, decode
-from hullward.tools.records import Basis, CampaignRecord, Product
+from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report_records import (
     Cost,
     CycleYield,
@@ -45,6 +45,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     return Report(
         campaign=campaign,
         basis=_basis(connection),
+        second_reference=_second_reference(connection),
+        references_disagree=_listing(connection, "references_disagree"),
         states=counting.states,
         funnel=counting.funnel,
         rejections=counting.rejections,
@@ -95,6 +97,12 @@ def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
     return Basis.model_validate(decode(TABLES["Basis"], found[0])) if found else None
 
 
+def _second_reference(connection: duckdb.DuckDBPyConnection) -> SecondReference | None:
+    found = rows(connection, "SELECT * FROM second_references")
+    table = TABLES["SecondReference"]
+    return SecondReference.model_validate(decode(table, found[0])) if found else None
+
+
 def _listing(
     connection: duckdb.DuckDBPyConnection, condition: str, *, rule: str = "", pictured: int = 0
 ) -> Listing:
@@ -126,6 +134,8 @@ def _entry(row: Mapping[str, Any], cif: str | None) -> Entry:
     same = (
         "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
         "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
+        "e_above_second_reference_ev_per_atom", "second_label", "second_rediscovered",
+        "second_minus_first_ev_per_atom", "references_disagree",
         "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
         "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls",
     )  # fmt: skip

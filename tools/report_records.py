@@ -7,6 +7,8 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
     format        'hullward-report-1'
     campaign      who this is: id, kind, name, seed, settings as run, versions
     basis         what the verdicts rest on: potential, protocol, reference; null before judging
+    second_reference, references_disagree
+                  whose heights stand beside, or null; {total, entries} beyond its margin
     headline      five sentences
     states, funnel, rejections
                   counts, exactly as `hullward.tools.funnel.count` gives them
@@ -28,7 +30,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.records import Basis, CampaignRecord, Product, Record
+from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report_systems import System
 
 
@@ -45,6 +47,11 @@ class Entry(Record):
     energy_ev_per_atom: float | None
     e_above_reference_ev_per_atom: float | None
     e_above_union_ev_per_atom: float | None
+    e_above_second_reference_ev_per_atom: float | None
+    second_label: str | None
+    second_rediscovered: str | None
+    second_minus_first_ev_per_atom: float | None
+    references_disagree: bool | None  # by more than the second reference's margin; null: unknown
     typical_error_ev_per_atom: float | None
     label: str | None
     covered: bool | None
@@ -130,6 +137,8 @@ class Report(Record):
     format: Literal["hullward-report-1"] = "hullward-report-1"
     campaign: CampaignRecord
     basis: Basis | None
+    second_reference: SecondReference | None = None
+    references_disagree: Listing = Listing(total=0, entries=())
     headline: tuple[str, ...] = ()
     states: dict[str, int]
     funnel: dict[str, int]

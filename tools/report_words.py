@@ -166,7 +166,35 @@ def notes(entry: Entry) -> str:
         told.append(f"second look {entry.second_look}")
     if entry.covered is False and entry.coverage_note:
         told.append(f"not covered: {entry.coverage_note}")
+    if entry.second_label is not None:
+        told.append(_second(entry))
     return "; ".join([*told, entry.novelty])
+
+
+def _second(entry: Entry) -> str:
+    """What the second reference says of an entry, and whether the two disagree."""
+    if entry.e_above_second_reference_ev_per_atom is None:
+        return "second reference: no hull yet"
+    told = f"second reference: {mev(entry.e_above_second_reference_ev_per_atom)} meV/atom, "
+    told += (entry.second_label or DASH).replace("_", " ")
+    if entry.second_rediscovered:
+        told += f", known there as {entry.second_rediscovered}"
+    if entry.references_disagree:
+        told += f"; THE REFERENCES DISAGREE by {mev(entry.second_minus_first_ev_per_atom)} meV/atom"
+    return told
+
+
+def second_sentence(report: Report) -> str:
+    """Which second reference stands beside the first, and how often they disagree."""
+    second = report.second_reference
+    if second is None:
+        return ""
+    flagged = share(report.references_disagree.total, report.states["judged"])
+    return (
+        f"Second reference: {second.reference_id} version {second.reference_version[:12]}; it "
+        "decides nothing here. Heights that differ by more than "
+        f"{round(1000 * second.disagreement_ev_per_atom)} meV/atom are flagged: {flagged} judged."
+    )
 
 
 def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

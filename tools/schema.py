@@ -163,6 +163,17 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (campaign_id, number)
     );
     """,
+    """
+    CREATE TABLE second_references (  -- at most one row: what is shown beside the basis' reference
+        campaign_id VARCHAR PRIMARY KEY,
+        reference_spec VARCHAR,
+        reference_id VARCHAR,
+        reference_version VARCHAR,
+        reference_kind VARCHAR,
+        reference_statement VARCHAR,
+        disagreement_ev_per_atom DOUBLE
+    );
+    """,
 )
 
 VIEWS = """
@@ -191,6 +202,14 @@ words AS (
         PARTITION BY relaxation_id
         ORDER BY e_above_hull_ev_per_atom IS NULL, height = 'union' DESC
     ) = 1
+),
+-- over another reference, where one was asked for: shown and compared, never counted
+second AS (
+    SELECT
+        v.relaxation_id, v.e_above_hull_ev_per_atom AS over_second, v.label AS second_label,
+        v.rediscovered AS second_rediscovered, s.disagreement_ev_per_atom AS margin
+    FROM verdicts v JOIN second_references s USING (reference_id, reference_version)
+    WHERE v.height = 'reference'
 ),
 matches AS (
     SELECT
@@ -224,6 +243,7 @@ placed AS (
         h.over_reference, h.over_union,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
         w.label, w.covered, w.suspicions, w.second_look,
+        o.over_second, o.second_label, o.second_rediscovered, o.margin,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -240,6 +260,7 @@ placed AS (
     LEFT JOIN relaxed r ON r.candidate_id = s.own_candidate_id
     LEFT JOIN heights h ON h.relaxation_id = r.relaxation_id
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
+    LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
 )
 SELECT
     proposal_id, candidate_id, relaxation_id, cycle, operator, parents, state,
@@ -257,7 +278,11 @@ SELECT
     converged,
     coalesce(rejection_reason, failure) AS reason,
     coalesce(rejection_detail, nullif(relaxation_detail, '')) AS detail,
-    force_calls, cpu_s
+    force_calls, cpu_s,
+    over_second AS e_above_second_reference_ev_per_atom,
+    second_label, second_rediscovered,
+    over_second - over_reference AS second_minus_first_ev_per_atom,
+    abs(over_second - over_reference) > margin AS references_disagree
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;

@@ -1,0 +1,109 @@
+"""The reference a campaign rests on: found by its name, fetched where that is asked for, pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hullward.agents.settings import Campaign, Machine, Settings
+from hullward.models.errors import FetchError, InputError, PreflightError
+from hullward.models.potential import PotentialCard
+from hullward.tools.records import SecondReference
+from hullward.tools.reference import Reference, load_reference
+
+PATIENCE_AT_START_S = 120.0  # a campaign can begin without its hull; somebody waits for it
+
+Notes = Callable[[str], None]
+
+
+def open_reference(spec: str, machine: Machine, systems: Sequence[str] = ()) -> Reference:
+    """The reference of a name. 'mp' is the database version that holds most of the systems."""
+    from hullward.tools.reference_mp import best_version
+
+    if spec == "mp" and (version := best_version(machine.home_folder, systems)):
+        spec = f"mp:{version}"
+    return load_reference(spec, machine.home_folder)
+
+
+def pinned(spec: str, reference: Reference) -> str:
+    """The name that finds this very version again: 'mp' becomes 'mp:VERSION'."""
+    from hullward.tools.reference_mp import NOT_FETCHED
+
+    if spec in ("mp", "mp-stable") and reference.version != NOT_FETCHED:
+        return f"{spec}:{reference.version}"
+    return spec
+
+
+def basis_fields(spec: str, reference: Reference) -> dict[str, Any]:
+    """What a basis says about its reference."""
+    return {
+        "reference_spec": pinned(spec, reference),
+        "reference_id": reference.reference_id,
+        "reference_version": reference.version,
+        "reference_kind": reference.kind,
+        "reference_statement": reference.statement,
+    }
+
+
+def refuse_the_same_twice(settings: Settings) -> None:
+    """Raise InputError where the second reference of new settings is the first again."""
+    if settings.second_reference == settings.reference:
+        raise InputError(
+            f"second_reference {settings.reference!r} is the same as reference; name another one, "
+            "or leave it out"
+        )
+
+
+def second_basis(settings: Settings, spec: str, reference: Reference) -> SecondReference:
+    """What is stored of the second reference."""
+    return SecondReference(
+        campaign_id=settings.campaign_id,
+        disagreement_ev_per_atom=settings.disagreement_ev_per_atom,
+        **basis_fields(spec, reference),
+    )
+
+
+def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
+    """Fetch what a new campaign needs of the Materials Project, once and in bulk.
+
+    What is here already is used without asking. Where nothing can be had, a note says why: the
+    campaign goes on, and its candidates wait for a hull.
+    """
+    from hullward.tools.materials_project import fetch_systems, whole_systems
+    from hullward.tools.reference_mp import best_version, holds
+
+    systems = whole_systems(campaign.palettes, campaign.max_elements)
+    here = best_version(machine.home_folder, systems)
+    if holds(machine.home_folder, here, systems):
+        return
+    try:
+        fetch_systems(systems, machine.mp_access(notes, PATIENCE_AT_START_S))
+    except FetchError as error:
+        notes(f"not fetched: {error}")
+
+
+def check_elements(
+    campaign: Campaign, card: PotentialCard, reference: Reference, notes: Notes
+) -> None:
+    """Raise PreflightError where elements make the campaign pointless; note what has to wait."""
+    wanted = frozenset(e for palette in campaign.palettes for e in palette)
+    if missing := sorted(wanted - card.elements):
+        raise PreflightError(
+            f"potential {card.name} has no parameters for {', '.join(missing)}; "
+            "exclude these elements or choose another potential"
+        )
+    if reference.absent is not None:  # it may be fetched while the campaign runs, or after it
+        waiting = [s for s in campaign.target_systems if reference.lacking(frozenset(s.split("-")))]
+        if waiting:
+            notes(
+                f"{len(waiting)} of {len(campaign.target_systems)} systems were not fetched from "
+                f"the Materials Project (e.g. {waiting[0]}): their candidates stay hull_pending. "
+                f"`hullward reference fetch {waiting[0]}`, then `hullward rejudge DIR --reference "
+                "mp`, judges them"
+            )
+        return
+    if missing := reference.missing_elements(wanted):
+        raise PreflightError(
+            f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}: nothing "
+            "there could be judged. Exclude these elements or choose another `reference`"
+        )

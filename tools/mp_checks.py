@@ -1,0 +1,102 @@
+"""What must hold of an answer of the Materials Project before it is kept, and how it is written.
+
+A hull built from half a system is too high everywhere and raises no error: it makes everything
+look stable. So an answer that does not add up is refused whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hullward.models.errors import FetchError
+from hullward.tools.reference_files import off_scale
+from hullward.tools.reference_mp import THERMO_TYPE
+
+__all__ = ["as_parquet", "as_zstd_lines", "check_entries", "check_stable"]
+
+SAME_ENERGY_EV_PER_ATOM = 1e-3  # an entry and the document it is in
+
+
+def check_entries(system: str, rows: Sequence[Mapping[str, Any]], count: int) -> None:
+    """Refuse a system that is not whole, not GGA/GGA+U, not corrected, or contradicts itself."""
+
+    def refuse(why: str) -> None:
+        raise FetchError(f"system {system}: {why}; nothing of it was stored")
+
+    if len(rows) != count:
+        refuse(f"{len(rows)} entries came, the server counts {count}: a half-downloaded system")
+    elements = set(system.split("-"))
+    present: set[str] = set()
+    energies: dict[str, float] = {}
+    for row in rows:
+        name, about = str(row["entry_id"]), row["data"]
+        if about["thermo_type"] != THERMO_TYPE:
+            refuse(f"{name} is of thermo type {about['thermo_type']}, not {THERMO_TYPE}")
+        own = frozenset(el for el, n in row["composition"].items() if n > 0)
+        if not own <= elements:
+            refuse(f"{name} ({'-'.join(sorted(own))}) is of another system")
+        if why := off_scale(row, own):
+            refuse(f"{name} is not on the corrected GGA/GGA+U scale ({why})")
+        energy = (row["energy"] + row["correction"]) / sum(row["composition"].values())
+        if abs(energy - about["energy_per_atom"]) > SAME_ENERGY_EV_PER_ATOM:
+            refuse(
+                f"{name} has {energy:.4f} eV/atom, its document {about['energy_per_atom']:.4f}: "
+                "corrections are missing or doubled"
+            )
+        for identity in (name, str(about["material_id"])):
+            if energies.setdefault(identity, energy) != energy:
+                refuse(f"{identity} occurs with two energies")
+        if len(own) == 1:
+            present |= own
+    if missing := sorted(elements - present):
+        refuse(f"no entry of the element {', '.join(missing)}, so there can be no hull")
+
+
+def check_stable(rows: Sequence[Mapping[str, Any]], count: int) -> None:
+    """Refuse a list of stable phases that is not whole or contradicts itself."""
+    if len(rows) != count or not count:
+        raise FetchError(
+            f"stable phases: {len(rows)} came, the server counts {count}: half-downloaded, nothing "
+            "was stored; try again"
+        )
+    seen: set[str] = set()
+    for row in rows:
+        name = str(row["material_id"])
+        if name in seen:
+            raise FetchError(f"stable phases: {name} occurs twice; nothing was stored")
+        if row["formation_energy_per_atom"] is None:
+            raise FetchError(f"stable phases: {name} has no energy; nothing was stored")
+        seen.add(name)
+
+
+def as_zstd_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Entries as compressed JSON Lines, ordered by id: the same entries are the same bytes."""
+    from zstandard import ZstdCompressor
+
+    ordered = sorted(rows, key=lambda row: str(row["entry_id"]))
+    lines = (json.dumps(row, separators=(",", ":"), default=str) + "\n" for row in ordered)
+    return ZstdCompressor(level=10).compress("".join(lines).encode())
+
+
+def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Stable phases as a table that `reference_tables` reads, ordered by id."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ordered = sorted(rows, key=lambda row: str(row["material_id"]))
+    table = pa.table(
+        {
+            "material_id": [str(row["material_id"]) for row in ordered],
+            "formula": [str(row["formula_pretty"]) for row in ordered],
+            "formation_energy_per_atom": [
+                float(row["formation_energy_per_atom"]) for row in ordered
+            ],
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
