@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -94,21 +95,46 @@ class BuiltPhases:
         served = served_class(composition)
         if not served.covered:
             return served
-        alloys_count = is_alloy(elements)
-        for size in range(2, len(elements) + 1):
-            for part in combinations(elements, size):
-                if is_alloy(part) and not alloys_count:
-                    continue
-                facts = self.manifest.systems.get("-".join(part))
-                if facts is None:
-                    return Coverage(False, f"subsystem {'-'.join(part)} was not built")
-                if not enough_tried(facts):
-                    return Coverage(
-                        False,
-                        f"only {facts.enough} of {len(facts.expected_formulas)} formulas of "
-                        f"{'-'.join(part)} had {LEAST_STRUCTURES} structures tried",
-                    )
+        holes = untried(self.manifest, [frozenset(elements)])
+        if holes:
+            return Coverage(False, next(iter(holes.values())))
+        if is_alloy(elements) and not self._tried_itself(composition):
+            return Coverage(False, "alloys form at many compositions, and this one was not tried")
         return served
+
+    def _tried_itself(self, composition: Mapping[str, float]) -> bool:
+        from pymatgen.core import Composition
+
+        facts = self.manifest.systems["-".join(sorted(composition))]
+        formula = str(Composition(dict(composition)).reduced_formula)
+        return facts.tried_formulas.get(formula, 0) >= LEAST_STRUCTURES
+
+
+def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:
+    """Subsystem: why its low heights mean nothing. What was tried well enough is left out."""
+    found = {}
+    for elements in systems:
+        for size in range(2, len(elements) + 1):
+            for part in combinations(sorted(elements), size):
+                if is_alloy(part) and not is_alloy(elements):
+                    continue
+                if reason := _too_little(manifest, part):
+                    found["-".join(part)] = reason
+    return found
+
+
+def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
+    """Why a system was not tried well enough; '' where it was."""
+    system = "-".join(part)
+    facts = manifest.systems.get(system)
+    if facts is None:
+        return f"subsystem {system} was not built"
+    if not enough_tried(facts):
+        return (
+            f"only {facts.enough} of {len(facts.expected_formulas)} formulas of {system} had "
+            f"{LEAST_STRUCTURES} structures tried"
+        )
+    return ""
 
 
 def is_alloy(elements: Iterable[str]) -> bool:
@@ -166,6 +192,11 @@ def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
 def read_embedded() -> Reference:
     """The reference shipped with the package."""
     return read_built(files("hullward.data"), "reference_embedded", "embedded")
+
+
+def embedded_stem() -> Path:
+    """The embedded reference's files, without their endings, for a build to extend."""
+    return Path(str(files("hullward.data") / "reference_embedded"))
 
 
 def read_built(
