@@ -6,7 +6,7 @@ The hull energy at a composition is the largest value there of any plane through
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,6 +22,9 @@ FORMATION_TOLERANCE = 1e-11
 SUPPORT_TOLERANCE = 1e-9
 # Smaller shares of a decomposition are rounding (pymatgen's number).
 SHARE_TOLERANCE = 1e-8
+# Smaller fractions of a composition are none; compositions no further apart are one.
+TRACE = 1e-8
+TABLE_SIZE = 4_000_000  # numbers in one product of compositions and planes: 32 MB
 # A tie-line point is split into real phases when these explain its energy this well, eV/atom.
 TIE_LINE_TOLERANCE = 0.02
 
@@ -56,37 +59,48 @@ class Hull:
     """
 
     def __init__(self, phases: Sequence[Phase]) -> None:
-        self.elements: tuple[str, ...] = tuple(sorted({el for p in phases for el in p.elements}))
-        lowest = _lowest_per_composition(phases, self.elements)
-        missing = [el for el in self.elements if _vertex(el, self.elements) not in lowest]
+        self._given = phases
+        compositions = [p.composition for p in phases]
+        self.elements: tuple[str, ...] = tuple(sorted(_elements_in(compositions)))
+        self._column = {el: column for column, el in enumerate(self.elements)}
+        fractions = self.fractions(compositions)
+        lowest = _lowest_per_composition(phases, fractions)
+        pure, columns = np.nonzero(fractions[lowest] == 1.0)
+        terminals = dict(zip(columns.tolist(), lowest[pure].tolist(), strict=True))
+        missing = [el for el, column in self._column.items() if column not in terminals]
         if missing or not phases:
             raise InputError(
                 f"no hull for {'-'.join(self.elements) or 'an empty system'}: no phase of "
                 f"{', '.join(missing) or 'any element'}; add the elemental phases to the reference"
             )
-        terminals = [lowest[_vertex(el, self.elements)] for el in self.elements]
-        self.element_energies = np.array([p.energy_ev_per_atom for p in terminals])  # (n,)
-        self._build(terminals, [p for p in lowest.values() if len(p.elements) > 1])
+        firsts = [terminals[column] for column in range(len(self.elements))]
+        self.element_energies = np.array([phases[row].energy_ev_per_atom for row in firsts])  # (n,)
+        self._build(firsts, np.setdiff1d(lowest, firsts), fractions)
 
-    def _build(self, terminals: list[Phase], compounds: list[Phase]) -> None:
-        candidates = terminals + compounds
-        fractions = np.array([self._fractions(p.composition) for p in candidates])  # (m, n)
-        energies = np.array([p.energy_ev_per_atom for p in candidates])
-        formation = energies - fractions @ self.element_energies
+    def _build(self, terminals: list[int], compounds: np.ndarray, fractions: np.ndarray) -> None:
+        """Facets and their planes; terminals, compounds: numbers of given phases."""
+        rows = np.concatenate([np.array(terminals), compounds])
+        energies = np.array([self._given[row].energy_ev_per_atom for row in rows])
+        formation = energies - fractions[rows] @ self.element_energies
         formation[: len(terminals)] = 0.0
         keep = formation < -FORMATION_TOLERANCE
         keep[: len(terminals)] = True
-        self._phases = [p for p, kept in zip(candidates, keep, strict=True) if kept]
-        self._fraction_rows, self._formation = fractions[keep], formation[keep]
-        self._facets = _lower_facets(self._fraction_rows, self._formation)  # (f, n) phase numbers
+        facets = _lower_facets(fractions[rows[keep]], formation[keep])
+        corners, numbers = np.unique(facets, return_inverse=True)
+        # Only corners are kept: what lies above them plays no further part.
+        self._phases = [self._given[row] for row in rows[keep][corners]]
+        self._fraction_rows = fractions[rows[keep][corners]]  # (c, n)
+        self._formation = formation[keep][corners]  # (c,)
+        self._facets = numbers.reshape(facets.shape)  # (f, n) corner numbers
         # Chemical potentials of each facet, relative to the elements: plane at x is x @ potentials.
-        corners = self._fraction_rows[self._facets]  # (f, n, n)
-        self._potentials = np.linalg.solve(corners, self._formation[self._facets][..., None])[
-            ..., 0
-        ]
+        self._potentials = np.linalg.solve(
+            self._fraction_rows[self._facets], self._formation[self._facets][..., None]
+        )[..., 0]
         # A sliver's plane is badly determined and can cut into the hull: it is no supporting plane.
-        excess = (self._fraction_rows @ self._potentials.T - self._formation[:, None]).max(axis=0)
-        sound = excess <= SUPPORT_TOLERANCE
+        sound = np.ones(len(self._facets), dtype=bool)
+        for part in _chunks(len(self._facets), len(corners)):
+            excess = self._potentials[part] @ self._fraction_rows.T - self._formation
+            sound[part] = excess.max(axis=1) <= SUPPORT_TOLERANCE
         self._facets, self._potentials = self._facets[sound], self._potentials[sound]
 
     @cached_property
@@ -94,19 +108,53 @@ class Hull:
         """The corners of the hull, tie-line points included."""
         return tuple(self._phases[i] for i in np.unique(self._facets))
 
+    def fractions(self, compositions: Sequence[Mapping[str, float]]) -> np.ndarray:
+        """(m, n) atomic fractions in the order of `elements`.
+
+        Raises InputError for an element outside the hull's system.
+        """
+        column = self._column
+        counts = np.zeros((len(compositions), len(column)))
+        for row, composition in enumerate(compositions):
+            for element, amount in composition.items():
+                if amount:
+                    if element not in column:
+                        raise self._outside(composition)
+                    counts[row, column[element]] = amount
+        totals = counts.sum(axis=1, keepdims=True)
+        if bad := np.flatnonzero(~(totals[:, 0] > 0)).tolist():
+            raise self._outside(compositions[bad[0]])
+        counts /= totals
+        counts[counts < TRACE] = 0.0
+        return counts / counts.sum(axis=1, keepdims=True)
+
+    def _outside(self, composition: Mapping[str, float]) -> InputError:
+        system = "-".join(self.elements)
+        return InputError(f"composition {dict(composition)} is not in the system {system}")
+
     def energies(self, fractions: np.ndarray) -> np.ndarray:
         """Hull energy, eV/atom, (m,), of compositions (m, n) in the order of `elements`."""
-        formation = (fractions @ self._potentials.T).max(axis=1)
-        return np.asarray(formation + fractions @ self.element_energies)
+        return np.asarray(self._planes(fractions)[1] + fractions @ self.element_energies)
 
     def distance(self, composition: Mapping[str, float], energy_ev_per_atom: float) -> HullDistance:
         """Signed distance of an energy from the hull, and what the hull holds at its composition.
 
         Raises InputError for an element outside the hull's system.
         """
-        fractions = self._fractions(composition)
-        height = float(energy_ev_per_atom - self.energies(fractions[None])[0])
-        return HullDistance(height, self.decompose(composition))
+        return self.distances(self.fractions([composition]), np.array([energy_ev_per_atom]))[0]
+
+    def distances(
+        self, fractions: np.ndarray, energies_ev_per_atom: np.ndarray
+    ) -> list[HullDistance]:
+        """`distance` of many at once.
+
+        fractions: (m, n), each row summing to one, in the order of `elements`; see `fractions`.
+        energies_ev_per_atom: (m,).
+        """
+        facets, values = self._planes(fractions)
+        heights = energies_ev_per_atom - (values + fractions @ self.element_energies)
+        parts = self._parts(fractions, facets)
+        return [HullDistance(h, p) for h, p in zip(heights.tolist(), parts, strict=True)]
 
     def decompose(self, composition: Mapping[str, float]) -> tuple[Product, ...]:
         """The phases of lowest energy at a composition, by share of atoms.
@@ -114,74 +162,112 @@ class Hull:
         A tie-line point is a height without a phase: it is split further into phases where these
         explain its height, and called '(hull point) X' where they do not.
         """
-        shares: dict[str, tuple[Phase, float]] = {}
-        for phase, share in self._split(self._fractions(composition)):
-            for part, inner in [(phase, 1.0)] if phase.is_phase else self._real_parts(phase):
-                shares[part.phase_id] = (
-                    part,
-                    shares.get(part.phase_id, (part, 0.0))[1] + share * inner,
-                )
-        ranked = sorted(shares.values(), key=lambda pair: (-pair[1], pair[0].phase_id))
-        return tuple(
-            Product(phase_id=p.phase_id, formula=_honest_name(p), fraction=min(1.0, share))
-            for p, share in ranked
-        )
+        fractions = self.fractions([composition])
+        return self._parts(fractions, self._planes(fractions)[0])[0]
 
-    def _split(self, fractions: np.ndarray) -> list[tuple[Phase, float]]:
-        """Corners of the facet that holds a composition, with their shares."""
-        values = self._potentials @ fractions
-        best: list[tuple[Phase, float]] = []
-        least = -np.inf
-        for number in np.argsort(-values, kind="stable"):  # the first nearly always holds it
-            corners = self._facets[number]
-            shares = np.linalg.solve(self._fraction_rows[corners].T, fractions)
-            if shares.min() > least:
-                least = float(shares.min())
-                best = [
-                    (self._phases[c], float(s))
-                    for c, s in zip(corners, shares, strict=True)
-                    if s > SHARE_TOLERANCE
-                ]
-            if least >= -SHARE_TOLERANCE:
+    def _planes(self, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the highest plane over each composition, and its formation energy, eV/atom."""
+        facets, values = np.empty(len(fractions), dtype=int), np.empty(len(fractions))
+        for part in _chunks(len(fractions), len(self._facets)):
+            table = fractions[part] @ self._potentials.T
+            facets[part] = best = table.argmax(axis=1)
+            values[part] = table[np.arange(len(best)), best]
+        return facets, values
+
+    def _parts(self, fractions: np.ndarray, facets: np.ndarray) -> list[tuple[Product, ...]]:
+        """The products at each composition."""
+        parts = []
+        for phases in self._splits(fractions, facets):
+            shares: dict[str, tuple[Phase, float]] = {}
+            for phase, share in phases:
+                for part, inner in [(phase, 1.0)] if phase.is_phase else self._real_parts(phase):
+                    before = shares[part.phase_id][1] if part.phase_id in shares else 0.0
+                    shares[part.phase_id] = (part, before + share * inner)
+            # Shares equal but for rounding keep one order wherever they come from.
+            ranked = sorted(shares.values(), key=lambda x: (-round(x[1], 9), x[0].phase_id))
+            parts.append(
+                tuple(
+                    Product(phase_id=p.phase_id, formula=_honest_name(p), fraction=min(1.0, share))
+                    for p, share in ranked
+                )
+            )
+        return parts
+
+    def _splits(
+        self, fractions: np.ndarray, facets: np.ndarray
+    ) -> list[list[tuple[Phase, float]]]:
+        """Corners of the facet that holds each composition, with their shares."""
+        corners = self._facets[facets]  # (m, n)
+        shares = _solve_shares(self._fraction_rows[corners], fractions)
+        for row in np.flatnonzero(shares.min(axis=1) < -SHARE_TOLERANCE):
+            corners[row], shares[row] = self._search(fractions[row])
+        return [
+            [(self._phases[c], s) for c, s in zip(cs, ss, strict=True) if s > SHARE_TOLERANCE]
+            for cs, ss in zip(corners.tolist(), shares.tolist(), strict=True)
+        ]
+
+    def _search(self, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The facet that holds one composition where several planes are equally high there."""
+        order = np.argsort(-(self._potentials @ fractions), kind="stable")
+        best, least = order[0], -np.inf
+        for first in range(0, len(order), 64):
+            numbers = order[first : first + 64]
+            shares = _solve_shares(self._fraction_rows[self._facets[numbers]], fractions[None])
+            smallest = shares.min(axis=1)
+            winner = int(smallest.argmax())
+            inside = np.flatnonzero(smallest >= -SHARE_TOLERANCE)
+            winner = int(inside[0]) if len(inside) else winner
+            if smallest[winner] > least:
+                best, least, found = numbers[winner], float(smallest[winner]), shares[winner]
+            if len(inside):
                 break
-        return best
+        return self._facets[best], found
 
     @cached_property
     def _phases_only(self) -> Hull:
-        return Hull([p for p in self._phases if p.is_phase])
+        return Hull([p for p in self._given if p.is_phase])
 
     def _real_parts(self, point: Phase) -> list[tuple[Phase, float]]:
-        fractions = self._fractions(point.composition)
-        gap = self._phases_only.energies(fractions[None])[0] - point.energy_ev_per_atom
-        if gap > TIE_LINE_TOLERANCE:
+        real = self._phases_only
+        fractions = real.fractions([point.composition])
+        facets, values = real._planes(fractions)
+        energy = values[0] + fractions[0] @ real.element_energies
+        if energy - point.energy_ev_per_atom > TIE_LINE_TOLERANCE:
             return [(point, 1.0)]
-        return self._phases_only._split(fractions)
-
-    def _fractions(self, composition: Mapping[str, float]) -> np.ndarray:
-        """(n,) atomic fractions in the order of `elements`."""
-        outside = {el for el, amount in composition.items() if amount} - set(self.elements)
-        total = sum(composition.values())
-        if outside or total <= 0:
-            raise InputError(
-                f"composition {dict(composition)} is not in the system {'-'.join(self.elements)}"
-            )
-        return np.array([composition.get(el, 0.0) for el in self.elements]) / total
+        return real._splits(fractions, facets)[0]
 
 
-def _lowest_per_composition(
-    phases: Sequence[Phase], elements: tuple[str, ...]
-) -> dict[tuple[float, ...], Phase]:
-    """Lowest energy a composition; real phases before tie-line points, then by id."""
-    lowest: dict[tuple[float, ...], Phase] = {}
-    for phase in sorted(phases, key=lambda p: (p.energy_ev_per_atom, not p.is_phase, p.phase_id)):
-        total = sum(phase.composition.values())
-        key = tuple(round(phase.composition.get(el, 0.0) / total, 8) for el in elements)
-        lowest.setdefault(key, phase)
-    return lowest
+def _elements_in(compositions: Sequence[Mapping[str, float]]) -> set[str]:
+    return {
+        el
+        for el in set().union(*compositions)
+        if any(composition.get(el, 0.0) > 0 for composition in compositions)
+    }
 
 
-def _vertex(element: str, elements: tuple[str, ...]) -> tuple[float, ...]:
-    return tuple(1.0 if el == element else 0.0 for el in elements)
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows of a table that is too large to hold at once."""
+    step = max(1, TABLE_SIZE // max(1, columns))
+    return (slice(first, first + step) for first in range(0, rows, step))
+
+
+def _solve_shares(corners: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """(m, n) shares of the corners (m, n, n) in compositions (m or 1, n)."""
+    return np.asarray(np.linalg.solve(corners.transpose(0, 2, 1), fractions[..., None])[..., 0])
+
+
+def _lowest_per_composition(phases: Sequence[Phase], fractions: np.ndarray) -> np.ndarray:
+    """Numbers of the lowest phase a composition; real before tie-line points, then by id."""
+    if not len(phases):
+        return np.empty(0, dtype=int)
+    energies = np.array([p.energy_ev_per_atom for p in phases])
+    points = np.array([not p.is_phase for p in phases])
+    ids = np.array([p.phase_id for p in phases])
+    cells = np.round(fractions / TRACE).astype(np.int64)
+    order = np.lexsort((ids, points, energies, *cells.T))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (np.diff(cells[order], axis=0) != 0).any(axis=1)
+    return np.asarray(order[first])
 
 
 def _lower_facets(fractions: np.ndarray, formation: np.ndarray) -> np.ndarray:
