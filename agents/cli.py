@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hullward.agents.cli_files import relax
+from hullward.agents.cli_hull import hull
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
@@ -226,6 +227,7 @@ def screen(
 
 
 app.command()(relax)
+app.command()(hull)
 
 
 @app.command()

@@ -226,7 +226,7 @@ class Hull:
         return Hull([p for p in self._given if p.is_phase])
 
     def _only_real(self, pairs: list[tuple[Phase, float]]) -> list[tuple[tuple[str, str], float]]:
-        """(id, name) and share of a split, its tie-line points split further where that is honest."""
+        """(id, name) and share; tie-line points split further where that is honest."""
         shares: dict[tuple[str, str], float] = {}
         for phase, share in pairs:
             if share <= SHARE_TOLERANCE:
@@ -310,4 +310,3 @@ def _lower_facets(fractions: np.ndarray, formation: np.ndarray) -> np.ndarray:
     # Facets of no extent in composition stand upright: sides of the body, not its floor.
     extent = np.abs(np.linalg.det(fractions[simplices]))
     return np.asarray(simplices[extent > 1e-14])
-
