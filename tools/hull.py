@@ -47,6 +47,9 @@ class Phase(Record):
         return frozenset(el for el, amount in self.composition.items() if amount > 0)
 
 
+Parts = list[tuple[tuple[str, str], float]]  # ((phase id, formula), share), largest share first
+
+
 class HullDistance(NamedTuple):
     """Where an energy lies relative to the hull."""
 
@@ -66,7 +69,8 @@ class Hull:
         self.elements: tuple[str, ...] = tuple(sorted(_elements_in(compositions)))
         self._column = {el: column for column, el in enumerate(self.elements)}
         fractions = self.fractions(compositions)
-        lowest = _lowest_per_composition(phases, fractions)
+        energies = np.array([p.energy_ev_per_atom for p in phases])
+        lowest = _lowest_per_composition(phases, fractions, energies)
         pure, columns = np.nonzero(fractions[lowest] == 1.0)
         terminals = dict(zip(columns.tolist(), lowest[pure].tolist(), strict=True))
         missing = [el for el, column in self._column.items() if column not in terminals]
@@ -76,23 +80,20 @@ class Hull:
                 f"{', '.join(missing) or 'any element'}; add the elemental phases to the reference"
             )
         firsts = [terminals[column] for column in range(len(self.elements))]
-        self.element_energies = np.array([phases[row].energy_ev_per_atom for row in firsts])  # (n,)
-        self._build(firsts, np.setdiff1d(lowest, firsts), fractions)
+        self.element_energies = energies[firsts]  # (n,)
+        formation = energies - fractions @ self.element_energies
+        formation[firsts] = 0.0
+        deep = lowest[formation[lowest] < -FORMATION_TOLERANCE]
+        self._build(np.concatenate([firsts, deep]).astype(int), fractions, formation)
 
-    def _build(self, terminals: list[int], compounds: np.ndarray, fractions: np.ndarray) -> None:
-        """Facets and their planes; terminals, compounds: numbers of given phases."""
-        rows = np.concatenate([np.array(terminals), compounds])
-        energies = np.array([self._given[row].energy_ev_per_atom for row in rows])
-        formation = energies - fractions[rows] @ self.element_energies
-        formation[: len(terminals)] = 0.0
-        keep = formation < -FORMATION_TOLERANCE
-        keep[: len(terminals)] = True
-        facets = _lower_facets(fractions[rows[keep]], formation[keep])
+    def _build(self, rows: np.ndarray, fractions: np.ndarray, formation: np.ndarray) -> None:
+        """Facets and their planes from the given phases of these numbers, the elements first."""
+        facets = _lower_facets(fractions[rows], formation[rows])
         corners, numbers = np.unique(facets, return_inverse=True)
         # Only corners are kept: what lies above them plays no further part.
-        self._phases = [self._given[row] for row in rows[keep][corners]]
-        self._fraction_rows = fractions[rows[keep][corners]]  # (c, n)
-        self._formation = formation[keep][corners]  # (c,)
+        rows = rows[corners]
+        self._phases = [self._given[row] for row in rows]
+        self._fraction_rows, self._formation = fractions[rows], formation[rows]  # (c, n), (c,)
         self._facets = numbers.reshape(facets.shape)  # (f, n) corner numbers
         # Chemical potentials of each facet, relative to the elements: plane at x is x @ potentials.
         self._potentials = np.linalg.solve(
@@ -153,10 +154,19 @@ class Hull:
         fractions: (m, n), each row summing to one, in the order of `elements`; see `fractions`.
         energies_ev_per_atom: (m,).
         """
+        heights, parts = self.heights(fractions, energies_ev_per_atom)
+        return [
+            HullDistance(height, products)
+            for height, products in zip(heights.tolist(), _as_products(parts), strict=True)
+        ]
+
+    def heights(
+        self, fractions: np.ndarray, energies_ev_per_atom: np.ndarray
+    ) -> tuple[np.ndarray, list[Parts]]:
+        """`distances` as plain numbers, for very many: heights (m,), eV/atom, and the parts."""
         facets, values = self._planes(fractions)
         heights = energies_ev_per_atom - (values + fractions @ self.element_energies)
-        parts = self._parts(fractions, facets)
-        return [HullDistance(h, p) for h, p in zip(heights.tolist(), parts, strict=True)]
+        return heights, self._parts(fractions, facets)
 
     def decompose(self, composition: Mapping[str, float]) -> tuple[Product, ...]:
         """The phases of lowest energy at a composition, by share of atoms.
@@ -165,7 +175,7 @@ class Hull:
         explain its height, and called '(hull point) X' where they do not.
         """
         fractions = self.fractions([composition])
-        return self._parts(fractions, self._planes(fractions)[0])[0]
+        return _as_products(self._parts(fractions, self._planes(fractions)[0]))[0]
 
     def _planes(self, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Number of the highest plane over each composition, and its formation energy, eV/atom."""
@@ -176,25 +186,33 @@ class Hull:
             values[part] = table[np.arange(len(best)), best]
         return facets, values
 
-    def _parts(self, fractions: np.ndarray, facets: np.ndarray) -> list[tuple[Product, ...]]:
-        """The products at each composition."""
+    def _parts(self, fractions: np.ndarray, facets: np.ndarray) -> list[Parts]:
+        """What the hull holds at each composition."""
         corners, shares = self._splits(fractions, facets)
-        rank = np.argsort(np.argsort([p.phase_id for p in self._phases]))
         # Shares equal but for rounding keep one order wherever they come from.
-        order = np.lexsort((rank[corners], -np.round(shares, 9)), axis=-1)
-        corners = np.take_along_axis(corners, order, axis=1).tolist()
-        shares = np.take_along_axis(shares, order, axis=1).tolist()
-        names = [(p.phase_id, p.formula) for p in self._phases]
-        points = {c for c, p in enumerate(self._phases) if not p.is_phase}
-        rows = []
-        for cs, ss in zip(corners, shares, strict=True):
-            row = [(names[c], s) for c, s in zip(cs, ss, strict=True) if s > SHARE_TOLERANCE]
-            if points and not points.isdisjoint(cs):
-                row = self._only_real([(self._phases[c], s) for c, s in zip(cs, ss, strict=True)])
-            rows.append(
-                [{"phase_id": i, "formula": f, "fraction": min(1.0, s)} for (i, f), s in row]
-            )
-        return _products().validate_python(rows)  # a third faster than one by one
+        order = np.lexsort((self._rank[corners], -np.round(shares, 9)), axis=-1)
+        corners = np.take_along_axis(corners, order, axis=1)
+        shares = np.take_along_axis(shares, order, axis=1)
+        rows = [
+            [(self._names[c], s) for c, s in zip(cs, ss, strict=True) if s > SHARE_TOLERANCE]
+            for cs, ss in zip(corners.tolist(), np.minimum(shares, 1.0).tolist(), strict=True)
+        ]
+        if self._points.any():
+            for row in np.flatnonzero(self._points[corners].any(axis=1)):
+                rows[row] = self._only_real(corners[row].tolist(), shares[row].tolist())
+        return rows
+
+    @cached_property
+    def _names(self) -> list[tuple[str, str]]:
+        return [(p.phase_id, p.formula) for p in self._phases]
+
+    @cached_property
+    def _rank(self) -> np.ndarray:
+        return np.argsort(np.argsort([p.phase_id for p in self._phases]))
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        return np.array([not p.is_phase for p in self._phases])
 
     def _splits(self, fractions: np.ndarray, facets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(m, n) corners of the facet that holds each composition, and their shares."""
@@ -225,26 +243,33 @@ class Hull:
     def _phases_only(self) -> Hull:
         return Hull([p for p in self._given if p.is_phase])
 
-    def _only_real(self, pairs: list[tuple[Phase, float]]) -> list[tuple[tuple[str, str], float]]:
-        """(id, name) and share; tie-line points split further where that is honest."""
-        shares: dict[tuple[str, str], float] = {}
-        for phase, share in pairs:
-            if share <= SHARE_TOLERANCE:
-                continue
-            for name, inner in self._real_parts(phase):
-                shares[name] = shares.get(name, 0.0) + share * inner
-        return sorted(shares.items(), key=lambda pair: (-round(pair[1], 9), pair[0]))
+    def _only_real(self, corners: list[int], shares: list[float]) -> Parts:
+        """Tie-line points split further where that is honest."""
+        parts: dict[tuple[str, str], float] = {}
+        for corner, share in zip(corners, shares, strict=True):
+            if share > SHARE_TOLERANCE:
+                for name, inner in self._real_parts(corner):
+                    parts[name] = parts.get(name, 0.0) + share * inner
+        return sorted(parts.items(), key=lambda pair: (-round(pair[1], 9), pair[0]))
 
-    def _real_parts(self, point: Phase) -> list[tuple[tuple[str, str], float]]:
+    def _real_parts(self, corner: int) -> Parts:
+        point = self._phases[corner]
         if point.is_phase:
-            return [((point.phase_id, point.formula), 1.0)]
+            return [(self._names[corner], 1.0)]
         real = self._phases_only
         fractions = real.fractions([point.composition])
         energy = real.energies(fractions)[0]
         if energy - point.energy_ev_per_atom > TIE_LINE_TOLERANCE:
             return [((point.phase_id, f"(hull point) {point.formula}"), 1.0)]
-        parts = real._parts(fractions, real._planes(fractions)[0])[0]
-        return [((p.phase_id, p.formula), p.fraction) for p in parts]
+        return real._parts(fractions, real._planes(fractions)[0])[0]
+
+
+def _as_products(rows: Sequence[Parts]) -> list[tuple[Product, ...]]:
+    plain = [
+        [{"phase_id": i, "formula": formula, "fraction": share} for (i, formula), share in row]
+        for row in rows
+    ]
+    return _products().validate_python(plain)  # a third faster than one by one
 
 
 @cache
@@ -271,11 +296,12 @@ def _solve_shares(corners: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.solve(corners.transpose(0, 2, 1), fractions[..., None])[..., 0])
 
 
-def _lowest_per_composition(phases: Sequence[Phase], fractions: np.ndarray) -> np.ndarray:
+def _lowest_per_composition(
+    phases: Sequence[Phase], fractions: np.ndarray, energies: np.ndarray
+) -> np.ndarray:
     """Numbers of the lowest phase a composition; real before tie-line points, then by id."""
     if not len(phases):
         return np.empty(0, dtype=int)
-    energies = np.array([p.energy_ev_per_atom for p in phases])
     points = np.array([not p.is_phase for p in phases])
     cells = np.round(fractions / TRACE).astype(np.int64)
     order = np.lexsort((points, energies, *cells.T))
