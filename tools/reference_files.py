@@ -7,10 +7,7 @@ The same files may hold entries to be judged. A sidecar `NAME.reference.json` be
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +17,7 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.entry_rows import is_optimade, read_rows
 from hullward.tools.hull import Phase
 from hullward.tools.records import Record
 from hullward.tools.reference import MP2020, Coverage, Reference
@@ -181,12 +179,12 @@ class EntryPhases(FilePhases):
             phase, reason = _entry_phase(entry, f"{name}#{number}")
             if reason and sidecar.energy_scheme == MP2020 and not sidecar.corrected:
                 uncorrected.append(f"{phase.phase_id} ({phase.formula}: {reason})")
-            if sidecar.corrected and entry.get("correction"):
+            if entry.get("correction") and (sidecar.corrected or _is_chgnet(entry)):
+                who = _sidecar_name(name) if sidecar.corrected else "the entry, CHGNet's,"
                 raise InputError(
-                    f"{phase.source}: {_sidecar_name(name)} states final energies, but entry "
-                    f"{phase.phase_id!r} carries a correction of {float(entry['correction']):.3f} "
-                    "eV, which would count twice. Set it to 0 if the energy is final, or take "
-                    "'corrected' out of the sidecar if it is not"
+                    f"{phase.source}: {who} states a final energy, but {phase.phase_id!r} carries "
+                    f"a correction of {float(entry['correction']):.3f} eV, which would count "
+                    "twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
                 )
             found.append(phase)
         self._rows, self._by_system = found, by_system(found, name)
@@ -224,63 +222,6 @@ def by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[P
     return systems
 
 
-def is_optimade(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether JSON Lines are those of OPTIMADE: a header first, or entries with attributes."""
-    return bool(rows) and ("x-optimade" in rows[0] or "attributes" in rows[0].get("data", rows[0]))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The dictionaries of a JSON or JSON Lines file, compressed or not."""
-    raw = _unpacked(path)
-    rows: Any
-    try:
-        if path.name.lower().endswith(".json"):
-            content = json.loads(raw)
-            rows = content.get("entries", content) if isinstance(content, dict) else content
-        else:
-            rows = []
-            for number, line in enumerate(raw.splitlines(), start=1):
-                if line.strip():
-                    rows.append(_json_line(line, f"{path.name}#{number}"))
-    except ValueError as error:
-        raise InputError(f"{path.name} is not JSON, or cut short: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path.name}: expected a list of ComputedEntry dictionaries")
-    return rows
-
-
-def _json_line(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON, or cut short: {error}") from None
-
-
-def _unpacked(path: Path) -> bytes:
-    raw = path.read_bytes()
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        try:
-            return gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path.name} is damaged, cut short or not gzip: {error}") from None
-    if not name.endswith(".zst"):
-        return raw
-    from zstandard import ZstdDecompressor, ZstdError
-
-    parts = []
-    while raw:
-        frame = ZstdDecompressor().decompressobj()
-        try:
-            parts.append(frame.decompress(raw))
-        except ZstdError as error:
-            raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
-        if not frame.eof:  # the library itself is silent about this
-            raise InputError(f"{path.name} is cut short: fetch or copy it again")
-        raw = frame.unused_data
-    return b"".join(parts)
-
-
 def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
     """A phase, and why its energy is not on the MP2020 scale ('' when it is)."""
     from pymatgen.core import Composition
@@ -297,15 +238,29 @@ def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
             source=where,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise InputError(
-            f"{where}: not a ComputedEntry ({type(error).__name__}: {error})"
-        ) from None
+        raise InputError(f"{where}: not a ComputedEntry ({one_line(error)})") from None
     return phase, _off_scale(entry, phase.elements)
+
+
+def one_line(error: Exception) -> str:
+    """What a reader of rows caught, without pydantic's page around it."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_chgnet(entry: dict[str, Any]) -> bool:
+    """Whether an entry says that CHGNet computed it: such energies are corrected already."""
+    said = {**(entry.get("parameters") or {}), **(entry.get("data") or {})}
+    return any("chgnet" in value.lower() for value in said.values() if isinstance(value, str))
 
 
 def _off_scale(entry: dict[str, Any], elements: frozenset[str]) -> str:
     from pymatgen.core import Element
 
+    if _is_chgnet(entry):
+        return ""
     run = (entry.get("parameters") or {}).get("run_type")
     if run not in PBE_RUNS:
         return f"run type {run}"

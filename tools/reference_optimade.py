@@ -13,7 +13,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.energy_columns import EnergyColumn, energy_column
 from hullward.tools.hull import Phase
-from hullward.tools.reference_files import FilePhases, Sidecar, by_system
+from hullward.tools.reference_files import FilePhases, Sidecar, by_system, one_line
 from hullward.tools.reference_tables import check_elements, element_zeros, energies_statement
 
 FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
@@ -94,9 +94,7 @@ def _phase(entry: dict[str, Any], column: EnergyColumn, where: str) -> Phase:
             source=where,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"{where}: not an OPTIMADE structure ({type(error).__name__}: {error})"
-        ) from None
+        raise InputError(f"{where}: not an OPTIMADE structure ({one_line(error)})") from None
 
 
 def _crystal(facts: dict[str, Any]) -> Crystal | None:
