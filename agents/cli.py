@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hullward.agents.cli_files import relax
+from hullward.agents.cli_hull import hull
 from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
@@ -232,6 +233,7 @@ def screen(
 
 app.command()(relax)
 app.add_typer(reference_app)
+app.command()(hull)
 
 
 @app.command()

@@ -4,14 +4,20 @@ Another correction would move Fe2O3 by −1.3 eV/atom and NaCl by −0.3 (MP2020
 all on the hull's side would do the same upwards. Both are far outside what is asked here.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.potential import Evaluation
 from hullward.models.registry import load_potential, potential_card
+from hullward.tools.heights import judge_entries
 from hullward.tools.records import Protocol
 from hullward.tools.reference import check_compatible, load_reference
+from hullward.tools.reference_files import read_entries
 from hullward.tools.relax import relax_one
 
 PROTOCOL = Protocol(fmax_ev_per_a=0.1, max_steps=200)
@@ -63,3 +69,95 @@ def test_textbook_compounds_sit_on_the_hull(formula: str, shared_data: Path) -> 
     )
     print(f"{formula}: {1000 * distance.e_above_hull_ev_per_atom:+.0f} meV/atom")
     assert abs(distance.e_above_hull_ev_per_atom) < 0.2
+
+
+def corrected_again(crystal: Crystal, energy_ev_per_atom: float) -> dict[str, Any]:
+    """What pymatgen makes of CHGNet's energy when it takes it for plain DFT."""
+    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    u = {"Fe": 5.3} if "Fe" in crystal.species else {}
+    raw = ComputedStructureEntry(
+        crystal.to_structure(),
+        energy_ev_per_atom * crystal.n_atoms,
+        parameters={
+            "run_type": "GGA+U" if u else "GGA",
+            "is_hubbard": bool(u),
+            "hubbards": {el: u.get(el, 0.0) for el in set(crystal.species)} if u else {},
+        },
+        entry_id="again",
+    )
+    scheme = MaterialsProject2020Compatibility(check_potcar=False)
+    done = scheme.process_entry(raw)
+    assert done is not None
+    plain: dict[str, Any] = json.loads(json.dumps(done.as_dict(), default=str))
+    return plain
+
+
+def save(path: Path, entries: list[dict[str, Any]], **sidecar: Any) -> Path:
+    path.write_text(json.dumps(entries))
+    path.with_name(f"{path.stem}.reference.json").write_text(json.dumps(sidecar))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pymatgen")
+@pytest.mark.parametrize(("formula", "second_correction"), [("Fe2O3", -1.31), ("NaCl", -0.31)])
+def test_chgnets_own_energy_reaches_the_hull_and_nothing_is_added(
+    formula: str, second_correction: float, tmp_path: Path
+) -> None:
+    """No data needed: the published path's energy, ours, and the judged entry's are one number."""
+    from chgnet.model import CHGNet
+
+    crystal = textbook(formula)
+    published = float(CHGNet.load(verbose=False).predict_structure(crystal.to_structure())["e"])
+    (ours,) = load_potential("chgnet-0.3.0").evaluate([crystal])
+    assert isinstance(ours, Evaluation)
+    assert ours.energy_ev_per_atom == pytest.approx(published, abs=1e-4)
+
+    again = corrected_again(crystal, published)
+    assert again["correction"] / crystal.n_atoms == pytest.approx(second_correction, abs=0.02)
+    own = again | {"correction": 0.0, "energy_adjustments": []}
+    (phase,) = read_entries(save(tmp_path / "own.json", [own], corrected=True)).phases
+    assert phase.energy_ev_per_atom == pytest.approx(published, abs=1e-12)
+
+    with pytest.raises(InputError, match="would count twice"):
+        read_entries(save(tmp_path / "again.json", [again], corrected=True))
+    said = again | {"data": {"potential": "CHGNet 0.3.0"}}
+    with pytest.raises(InputError, match=r"CHGNet's.*would count twice"):
+        read_entries(save(tmp_path / "said.json", [said]))
+    named = own | {"data": {"potential": "CHGNet 0.3.0"}}
+    assert read_entries(save(tmp_path / "named.json", [named])).phases[0] == phase.model_copy(
+        update={"source": "named.json#1"}
+    )
+
+
+def test_haematite_sits_on_the_embedded_hull_with_chgnets_own_energy(tmp_path: Path) -> None:
+    """Relaxed here and judged as an entry; another correction would put it 1.3 eV/atom below."""
+    relaxed = relax_one("x", textbook("Fe2O3"), load_potential("chgnet-0.3.0"), PROTOCOL)
+    assert relaxed.converged
+    assert relaxed.energy_ev_per_atom is not None
+    entry = {
+        "entry_id": "haematite",
+        "composition": {"Fe": 2, "O": 3},
+        "energy": 5 * relaxed.energy_ev_per_atom,
+        "correction": 0.0,
+        "parameters": {"potential": "chgnet-0.3.0"},
+    }
+    entries = read_entries(save(tmp_path / "e.json", [entry]))
+    (row,) = judge_entries(entries, load_reference("embedded"))["results"]
+    assert row["energy_ev_per_atom"] == pytest.approx(relaxed.energy_ev_per_atom, abs=1e-12)
+    assert abs(row["e_above_hull_ev_per_atom"]) < 0.05
+
+
+def test_energies_that_do_not_compare_are_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    raw = {"entry_id": "x", "composition": {"Fe": 2, "O": 3}, "energy": -33.0, "correction": 0.0}
+    card = potential_card("chgnet-0.3.0")
+    with pytest.raises(InputError, match="1 of 1 entries are not on the 'mp2020-corrected' scale"):
+        load_reference(f"file:{save(tmp_path / 'raw.json', [raw])}")
+    honest = save(tmp_path / "honest.json", [raw], energy_scheme="uncorrected-pbe")
+    with pytest.raises(PreflightError, match=r"'uncorrected-pbe'.*chgnet-0.3.0 predicts"):
+        check_compatible(load_reference(f"file:{honest}"), card, PROTOCOL)
+    with pytest.raises(PreflightError, match="correcting energies a second time is no way"):
+        judge_entries(read_entries(honest), load_reference("embedded"))

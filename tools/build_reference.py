@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -35,6 +36,8 @@ from hullward.tools.reference import split_chemsys
 from hullward.tools.reference_built import Manifest, is_alloy
 
 log = logging.getLogger(__name__)
+
+TASKS_OF_A_PROCESS = 100  # then a fresh one: memory of large batches stays with a process
 
 Parts = list[tuple[str, ...]]
 
@@ -134,14 +137,16 @@ def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
     return found
 
 
-def _each(jobs: Sequence[tuple], workers: int) -> Iterator[SystemResult]:  # type: ignore[type-arg]
+def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResult]:
     if workers == 0:
         for job in jobs:
             yield build_system(*job)
         return
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), max_tasks_per_child=TASKS_OF_A_PROCESS
+        ) as pool,
     ):
         for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             yield future.result()

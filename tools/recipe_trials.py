@@ -56,7 +56,7 @@ def expected_formulas(elements: Sequence[str], most_atoms: int = EXPECTED_ATOMS)
     Compounds with an anion: all that common oxidation states balance, up to `most_atoms`. Metals
     and metalloids: the common types besides.
     """
-    found = {}
+    found: dict[str, None] = {}  # in order, once each
     for total in range(len(elements), most_atoms + 1):
         for cuts in combinations(range(1, total), len(elements) - 1):
             counts = np.diff([0, *cuts, total]).tolist()

@@ -1,35 +1,37 @@
-"""References in files: ComputedEntry JSON here, tables in `reference_tables`.
+"""References in files: ComputedEntry JSON here, tables and OPTIMADE in modules of their own.
 
 Nothing in a file is executed: entries are read as plain numbers, never as the classes they name.
-A sidecar `NAME.reference.json` beside `NAME.parquet` may state what the file does not.
+The same files may hold entries to be judged. A sidecar `NAME.reference.json` beside
+`NAME.parquet` may state what the file does not.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.entry_rows import is_optimade, read_rows
 from hullward.tools.hull import Phase
 from hullward.tools.records import Record
-from hullward.tools.reference import MP2020, Coverage, PhaseSource, Reference
+from hullward.tools.reference import MP2020, Coverage, Reference
 
-ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst")
+ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst", ".jsonl.gz")
 TABLE_SUFFIXES = (".parquet", ".csv")
 
 # Anions whose compounds MP2020 always corrects when nothing else present is more electronegative.
 CORRECTED_ANIONS = frozenset({"O", "F", "Cl", "Br", "I", "N", "S"})
 PBE_RUNS = frozenset({None, "GGA", "GGA+U", "PBE", "PBE+U", "GGA_U"})
 REMEDY = (
-    "apply pymatgen's MaterialsProject2020Compatibility().process_entries(entries) and save again, "
-    "or state another 'energy_scheme' in the sidecar"
+    "apply pymatgen's MaterialsProject2020Compatibility().process_entries(entries) and save again; "
+    'where they are CHGNet\'s, which are corrected already, state "corrected": true in {sidecar}; '
+    "or state another 'energy_scheme' there"
 )
 
 
@@ -40,26 +42,47 @@ class Sidecar(Record):
     corrected: bool = False  # the energies are final though no entry shows a correction
     complete: bool | None = None  # every phase known today is in it; None: not stated
     citation: str = ""
+    energy_property: str | None = None  # column or OPTIMADE property, where several would do
+
+
+class FilePhases:
+    """The phases of a file, and the same as plain rows to be judged."""
+
+    elements: frozenset[str]
+    statement: str
+
+    def __init__(self, name: str, stated: bool | None) -> None:
+        self.name, self._stated = name, stated
+        self._rows: Sequence[Phase] = ()
+        self._by_system: dict[frozenset[str], list[Phase]] = {}
+        self._covered: dict[frozenset[str], Coverage] = {}
+
+    def rows(self) -> Sequence[Phase]:
+        """What the file itself holds, in its order."""
+        return self._rows
+
+    def within(self, elements: frozenset[str]) -> list[Phase]:
+        return [
+            p for system, phases in self._by_system.items() if system <= elements for p in phases
+        ]
+
+    def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
+        """A file's word counts; without one, each element must at least occur in some compound."""
+        elements = frozenset(el for el, amount in composition.items() if amount > 0)
+        if elements not in self._covered:
+            self._covered[elements] = _file_coverage(elements, phases, self._stated, self.name)
+        return self._covered[elements]
 
 
 def read_file(path: Path) -> Reference:
     """A reference from a file; raises InputError saying what is wrong and how to mend it."""
     if not path.is_file():
         raise InputError(f"no reference file at {path}")
-    sidecar = _read_sidecar(sidecar_path(path))
-    name = path.name.lower()
-    source: PhaseSource
-    if name.endswith(TABLE_SUFFIXES):
-        from hullward.tools.reference_tables import TablePhases
-
-        source = TablePhases(path, sidecar)
-    elif name.endswith(ENTRY_SUFFIXES):
-        source = EntryPhases(path, sidecar)
-    else:
-        known = ", ".join(ENTRY_SUFFIXES + TABLE_SUFFIXES)
-        raise InputError(f"cannot read {path.name} as a reference: known endings are {known}")
+    source, sidecar = _open(path)
     digest = hashlib.sha256(path.read_bytes())
-    digest.update(sidecar.model_dump_json().encode())
+    # A property nobody named leaves versions as they were before it could be named.
+    unsaid = None if sidecar.energy_property else {"energy_property"}
+    digest.update(sidecar.model_dump_json(exclude=unsaid).encode())
     return Reference(
         reference_id=f"file:{path.name}",
         version=digest.hexdigest()[:16],
@@ -68,6 +91,46 @@ def read_file(path: Path) -> Reference:
         statement=" ".join(filter(None, (source.statement, sidecar.citation))),
         source=source,
     )
+
+
+class Entries(NamedTuple):
+    """Entries to be judged."""
+
+    phases: Sequence[Phase]
+    energy_scheme: str
+    statement: str
+
+
+def read_entries(path: Path, energy_property: str | None = None) -> Entries:
+    """What a file holds, to be judged rather than to judge by; any of a reference's formats.
+
+    energy_property: column or OPTIMADE property; before the sidecar's word.
+    Raises InputError as `read_file` does.
+    """
+    source, sidecar = _open(path, energy_property)
+    return Entries(source.rows(), sidecar.energy_scheme, source.statement)
+
+
+def _open(path: Path, energy_property: str | None = None) -> tuple[FilePhases, Sidecar]:
+    if not path.is_file():
+        raise InputError(f"no file at {path}")
+    sidecar = _read_sidecar(sidecar_path(path))
+    if energy_property is not None:
+        sidecar = sidecar.model_copy(update={"energy_property": energy_property})
+    name = path.name.lower()
+    if name.endswith(TABLE_SUFFIXES):
+        from hullward.tools.reference_tables import TablePhases
+
+        return TablePhases(path, sidecar), sidecar
+    if name.endswith(ENTRY_SUFFIXES):
+        rows = read_rows(path)
+        if is_optimade(rows):
+            from hullward.tools.reference_optimade import OptimadePhases
+
+            return OptimadePhases(rows, path.name, sidecar), sidecar
+        return EntryPhases(path, sidecar, rows), sidecar
+    known = ", ".join(ENTRY_SUFFIXES + TABLE_SUFFIXES)
+    raise InputError(f"cannot read {path.name}: known endings are {known}")
 
 
 def sidecar_path(path: Path) -> Path:
@@ -87,13 +150,11 @@ def _read_sidecar(path: Path) -> Sidecar:
         ) from None
 
 
-def file_coverage(
-    composition: Mapping[str, float], phases: Sequence[Phase], stated: bool | None, name: str
+def _file_coverage(
+    elements: frozenset[str], phases: Sequence[Phase], stated: bool | None, name: str
 ) -> Coverage:
-    """A file's word counts; without one, each element must at least occur in some compound."""
     if stated is not None:
         return Coverage(stated, f"{name} is stated to be {'' if stated else 'in'}complete")
-    elements = {el for el, amount in composition.items() if amount > 0}
     if len(elements) == 1:
         return Coverage(True, f"element present in {name}, which makes no statement")
     in_compounds = {el for p in phases if len(p.elements) > 1 for el in p.elements}
@@ -102,70 +163,64 @@ def file_coverage(
     return Coverage(True, f"{name} makes no statement and is taken as complete")
 
 
-class EntryPhases:
+class EntryPhases(FilePhases):
     """Phases from ComputedEntry or ComputedStructureEntry JSON."""
 
-    def __init__(self, path: Path, sidecar: Sidecar) -> None:
-        self.name, self._stated = path.name, sidecar.complete
-        self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
-        seen: dict[str, float] = {}
+    def __init__(
+        self, path: Path, sidecar: Sidecar, rows: Sequence[dict[str, Any]] | None = None
+    ) -> None:
+        """rows: the file's content, where it has been read already."""
+        name = path.name
+        super().__init__(name, sidecar.complete)
+        found: list[Phase] = []
         uncorrected: list[str] = []
-        for number, entry in enumerate(_read_entries(path), start=1):
-            phase, reason = _entry_phase(entry, f"{path.name}#{number}")
+        for number, row in enumerate(read_rows(path) if rows is None else rows, start=1):
+            inner = row.get("entry")
+            entry = inner if isinstance(inner, dict) else row
+            phase, reason = _entry_phase(entry, f"{name}#{number}")
             if reason and sidecar.energy_scheme == MP2020 and not sidecar.corrected:
                 uncorrected.append(f"{phase.phase_id} ({phase.formula}: {reason})")
-            if (
-                seen.setdefault(phase.phase_id, phase.energy_ev_per_atom)
-                != phase.energy_ev_per_atom
-            ):
-                raise InputError(f"{phase.source}: id {phase.phase_id!r} occurs with two energies")
-            self._by_system[phase.elements].append(phase)
-        if not seen:
-            raise InputError(f"{path.name} holds no entries")
+            if entry.get("correction") and (sidecar.corrected or _is_chgnet(entry)):
+                who = sidecar_path(Path(name)).name if sidecar.corrected else "the entry, CHGNet's,"
+                raise InputError(
+                    f"{phase.source}: {who} states a final energy, but {phase.phase_id!r} carries "
+                    f"a correction of {float(entry['correction']):.3f} eV, which would count "
+                    "twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
+                )
+            found.append(phase)
+        self._rows, self._by_system = found, by_system(found, name)
         if uncorrected:
             raise InputError(
-                f"{path.name}: {len(uncorrected)} of {len(seen)} entries are not on the "
-                f"{MP2020!r} scale, e.g. {'; '.join(uncorrected[:3])}. To use them, {REMEDY}"
+                f"{name}: {len(uncorrected)} of {len(found)} entries are not on the "
+                f"{MP2020!r} scale, e.g. {'; '.join(uncorrected[:3])}. To use them, "
+                + REMEDY.format(sidecar=sidecar_path(Path(name)).name)
             )
         self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
         self.statement = (
-            f"{len(seen)} computed entries from {path.name}, energies with their corrections, on "
+            f"{len(found)} computed entries from {name}, energies with their corrections, on "
             f"scheme {sidecar.energy_scheme!r}."
         )
 
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [
-            p for system, phases in self._by_system.items() if system <= elements for p in phases
-        ]
 
-    def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        return file_coverage(composition, phases, self._stated, self.name)
+def by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[Phase]]:
+    """Phases by their elements; what is said twice is kept once.
 
-
-def _read_entries(path: Path) -> Iterator[dict[str, Any]]:
-    raw = path.read_bytes()
-    if path.name.endswith(".zst"):
-        try:
-            from zstandard import ZstdDecompressor, ZstdError
-        except ImportError:
-            raise InputError(f"{path.name} needs zstandard: pip install zstandard") from None
-        try:
-            raw = ZstdDecompressor().stream_reader(raw).read()
-        except ZstdError as error:
-            raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
-    try:
-        if path.name.lower().endswith(".json"):
-            content = json.loads(raw)
-            rows = content.get("entries", content) if isinstance(content, dict) else content
-        else:
-            rows = [json.loads(line) for line in raw.splitlines() if line.strip()]
-    except ValueError as error:
-        raise InputError(f"{path.name} is not JSON: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path.name}: expected a list of ComputedEntry dictionaries")
-    for row in rows:
-        inner = row.get("entry")
-        yield inner if isinstance(inner, dict) else row
+    Raises InputError for no phases at all, and for an id with two energies.
+    """
+    if not phases:
+        raise InputError(f"{name} holds no entries")
+    seen: dict[str, Phase] = {}
+    systems: dict[frozenset[str], list[Phase]] = defaultdict(list)
+    for phase in phases:
+        first = seen.setdefault(phase.phase_id, phase)
+        if first.energy_ev_per_atom != phase.energy_ev_per_atom or first.formula != phase.formula:
+            raise InputError(
+                f"{phase.source}: id {phase.phase_id!r} occurs with two energies; give each its "
+                "own id, or keep one"
+            )
+        if first is phase:
+            systems[phase.elements].append(phase)
+    return systems
 
 
 def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
@@ -184,16 +239,30 @@ def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
             source=where,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise InputError(
-            f"{where}: not a ComputedEntry ({type(error).__name__}: {error})"
-        ) from None
+        raise InputError(f"{where}: not a ComputedEntry ({one_line(error)})") from None
     return phase, off_scale(entry, phase.elements)
+
+
+def one_line(error: Exception) -> str:
+    """What a reader of rows caught, without pydantic's page around it."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_chgnet(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry says that CHGNet computed it: such energies are corrected already."""
+    said = {**(entry.get("parameters") or {}), **(entry.get("data") or {})}
+    return any("chgnet" in value.lower() for value in said.values() if isinstance(value, str))
 
 
 def off_scale(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
     """Why the energy of a ComputedEntry dictionary is not on the MP2020 scale; '' when it is."""
     from pymatgen.core import Element
 
+    if _is_chgnet(entry):
+        return ""
     run = (entry.get("parameters") or {}).get("run_type")
     if run not in PBE_RUNS:
         return f"run type {run}"

@@ -1,10 +1,10 @@
-"""References in tables: formula and formation energy per atom, one row a phase or a hull point."""
+"""References in tables: formula and energy per atom, one row a phase or a hull point."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from hullward.models.errors import InputError
+from hullward.tools.energy_columns import EnergyColumn, energy_column
 from hullward.tools.hull import Phase
-from hullward.tools.reference import MP2020, Coverage
-from hullward.tools.reference_files import Sidecar, file_coverage
+from hullward.tools.reference import MP2020
+from hullward.tools.reference_files import FilePhases, Sidecar
 
 # The first of these that a table has is read.
-FORMULA_COLUMNS = ("formula", "composition", "reduced_formula")
-ENERGY_COLUMNS = ("hull_entry_energy_per_atom", "formation_energy_per_atom", "e_form_ev_per_atom")
-ID_COLUMNS = ("phase_id", "material_id", "best_id", "id")
+FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "formula_pretty")
+ID_COLUMNS = ("phase_id", "material_id", "entry_id", "best_id", "id")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
@@ -33,27 +33,23 @@ def mp2020_elements() -> dict[str, float]:
 TRUE_WORDS, FALSE_WORDS = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 
 
-class TablePhases:
-    """Phases from a table of formula and formation energy; rows become phases when asked for."""
+class TablePhases(FilePhases):
+    """Phases from a table of formula and energy; rows become phases when asked for."""
 
     def __init__(self, path: Path, sidecar: Sidecar) -> None:
-        if sidecar.energy_scheme != MP2020:
-            raise InputError(
-                f"{path.name}: formation energies on {sidecar.energy_scheme!r} need that scheme's "
-                f"element energies, and only {MP2020!r} has them here; give ComputedEntry JSON"
-            )
-        self.name, self._stated = path.name, sidecar.complete
-        self._formulas, self._energies, self._ids, self._is_phase = _read_table(path)
-        self._zero = mp2020_elements()
+        super().__init__(path.name, sidecar.complete)
+        table = _read_table(path, sidecar.energy_property)
+        self._formulas, self._energies, self._ids, self._is_phase, column = table
         self._systems, self._system_of_row = _systems(self._formulas, path.name)
-        unknown = sorted({el for s in self._systems for el in s} - set(self._zero))
-        if unknown:
-            raise InputError(f"{path.name}: unknown elements {', '.join(unknown)}")
-        self.elements = frozenset(self._zero)
-        self.statement = (
-            f"{len(self._formulas)} formation energies from {path.name}, turned into energies with "
-            f"the MP2020 energies of {len(self._zero)} elements (added at zero); scheme {MP2020!r} "
-            "is assumed for tables. Rows that are no phases support the hull only."
+        check_elements({el for s in self._systems for el in s}, path.name)
+        if column.kind == "formation":
+            self._zero = element_zeros(self._systems, sidecar.energy_scheme, path.name)
+            self.elements = frozenset(self._zero)
+        else:
+            self._zero = {}
+            self.elements = frozenset(next(iter(s)) for s in self._systems if len(s) == 1)
+        self.statement = energies_statement(
+            len(self._formulas), column, path.name, sidecar.energy_scheme, len(self._zero)
         )
 
     @property
@@ -66,23 +62,26 @@ class TablePhases:
         """Rows that are phases, not points of the hull."""
         return int(self._is_phase.sum())
 
+    def rows(self) -> list[Phase]:
+        return [self._row(row) for row in range(len(self._formulas))]
+
     def within(self, elements: frozenset[str]) -> list[Phase]:
         phases = [
             self._phase(f"element-{el}", el, 0.0, f"{self.name}: zero of {el}", True)
-            for el in sorted(elements & self.elements)
+            for el in sorted(elements & self._zero.keys())
         ]
         inside = np.array([s <= elements for s in self._systems])
-        phases += [
-            self._phase(
-                self._ids[row],
-                self._formulas[row],
-                float(self._energies[row]),
-                f"{self.name}#{row}",
-                bool(self._is_phase[row]),
-            )
-            for row in np.flatnonzero(inside[self._system_of_row])
-        ]
+        phases += [self._row(int(row)) for row in np.flatnonzero(inside[self._system_of_row])]
         return phases
+
+    def _row(self, row: int) -> Phase:
+        return self._phase(
+            self._ids[row],
+            self._formulas[row],
+            float(self._energies[row]),
+            f"{self.name}#{row}",
+            bool(self._is_phase[row]),
+        )
 
     def _phase(self, phase_id: str, formula: str, energy: float, source: str, real: bool) -> Phase:
         from pymatgen.core import Composition
@@ -92,7 +91,11 @@ class TablePhases:
         except ValueError as error:
             raise InputError(f"{source}: {formula!r} is no formula: {error}") from None
         amounts = {str(el): float(n) for el, n in composition.get_el_amt_dict().items()}
-        zero = sum(self._zero[el] * n for el, n in amounts.items()) / sum(amounts.values())
+        if not amounts:
+            raise InputError(f"{source}: {formula!r} is no formula")
+        zero = 0.0
+        if self._zero:
+            zero = sum(self._zero[el] * n for el, n in amounts.items()) / sum(amounts.values())
         return Phase(
             phase_id=phase_id,
             formula=composition.reduced_formula,
@@ -102,12 +105,54 @@ class TablePhases:
             is_phase=real,
         )
 
-    def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        return file_coverage(composition, phases, self._stated, self.name)
+
+def element_zeros(
+    systems: Iterable[frozenset[str]], energy_scheme: str, where: str
+) -> dict[str, float]:
+    """The elements' energies a formation energy counts from, eV/atom.
+
+    Raises InputError on a scheme whose element energies are not known here, and for elements
+    that have none.
+    """
+    if energy_scheme != MP2020:
+        raise InputError(
+            f"{where}: formation energies on {energy_scheme!r} need that scheme's element "
+            f"energies, and only {MP2020!r} has them here; give total energies per atom"
+        )
+    zero = mp2020_elements()
+    if absent := sorted({el for s in systems for el in s} - set(zero)):
+        raise InputError(f"{where}: no energy of the elements {', '.join(absent)} on {MP2020!r}")
+    return zero
 
 
-def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
-    """Formulas, formation energies (eV/atom), ids ('' where none) and is_phase flags."""
+def energies_statement(
+    count: int, column: EnergyColumn, where: str, energy_scheme: str, zeros: int
+) -> str:
+    """What the energies of a table are taken for, in words."""
+    if column.kind == "total":
+        return (
+            f"{count} energies per atom ({column.name}) from {where}, taken as final; scheme "
+            f"{energy_scheme!r} is assumed. Rows that are no phases support the hull only."
+        )
+    return (
+        f"{count} formation energies ({column.name}) from {where}, turned into energies with "
+        f"the MP2020 energies of {zeros} elements (added at zero); scheme {MP2020!r} "
+        "is assumed for tables. Rows that are no phases support the hull only."
+    )
+
+
+def check_elements(symbols: Iterable[str], where: str) -> None:
+    """Raises InputError naming what is no element."""
+    from pymatgen.core import Element
+
+    if unknown := sorted(s for s in symbols if not Element.is_valid_symbol(s)):
+        raise InputError(f"{where}: unknown elements {', '.join(unknown)}")
+
+
+def _read_table(
+    path: Path, chosen: str | None
+) -> tuple[list[str], np.ndarray, list[str], np.ndarray, EnergyColumn]:
+    """Formulas, energies (eV/atom), ids, is_phase flags, and what the energies are."""
     import pandas as pd
 
     try:
@@ -118,12 +163,14 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str], np.ndarra
     def column(names: Sequence[str]) -> Any:
         return next((table[n] for n in names if n in table), None)
 
-    formulas, energies, ids = column(FORMULA_COLUMNS), column(ENERGY_COLUMNS), column(ID_COLUMNS)
-    if formulas is None or energies is None:
+    formulas, ids = column(FORMULA_COLUMNS), column(ID_COLUMNS)
+    if formulas is None:
         raise InputError(
-            f"{path.name}: needs a column of formulas ({', '.join(FORMULA_COLUMNS)}) and one of "
-            f"formation energies in eV/atom ({', '.join(ENERGY_COLUMNS)}); has {list(table)}"
+            f"{path.name}: needs a column of formulas ({', '.join(FORMULA_COLUMNS)}); has "
+            f"{list(table)}"
         )
+    wanted = energy_column([str(name) for name in table], path.name, chosen)
+    energies = table[wanted.name]
     try:
         values = energies.to_numpy(dtype=float)
     except ValueError as error:
@@ -138,7 +185,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str], np.ndarra
         flags = words.isin(TRUE_WORDS).to_numpy(dtype=bool)
     elif "kind" in table:
         flags = (table["kind"] != "exact_hull_point").to_numpy(dtype=bool)
-    return formulas.astype(str).tolist(), values, _unique_ids(ids, flags), flags
+    return formulas.astype(str).tolist(), values, _unique_ids(ids, flags), flags, wanted
 
 
 def _unique_ids(ids: Any, flags: np.ndarray) -> list[str]:

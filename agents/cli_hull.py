@@ -1,0 +1,78 @@
+"""The command that judges energies someone else computed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def hull(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ENTRIES",
+            help="ComputedEntry JSON, OPTIMADE JSON Lines, or a table of formula and energy",
+        ),
+    ],
+    reference: Annotated[
+        str, typer.Option(help="'embedded', 'file:PATH' or another name")
+    ] = "embedded",
+    open_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--open",
+            metavar="ELEMENT=EV",
+            help="hold an element at a chemical potential, eV per atom relative to its own phase "
+            "in the reference (O2=-1.5: each O 1.5 eV below the reference's oxygen); repeatable",
+        ),
+    ] = None,
+    energy: Annotated[
+        str | None, typer.Option(help="the column or property that is the energy, eV/atom")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+) -> None:
+    """Signed height above a reference's hull, and decomposition, of energies computed elsewhere.
+
+    With --open the hull is that of the grand potential: heights and fractions are per atom of the
+    closed elements. pymatgen's GrandPotentialPhaseDiagram takes absolute potentials: ours plus
+    the energy per atom of the reference's own elemental phase; --json states both.
+    """
+    from hullward.agents.settings import absolute_reference
+    from hullward.tools.heights import judge_entries, parse_open
+    from hullward.tools.reference import load_reference
+    from hullward.tools.reference_files import read_entries
+
+    opened = parse_open(open_ or [])
+    against = load_reference(absolute_reference(reference, Path.cwd()))
+    document = judge_entries(read_entries(source, energy), against, opened)
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+        return
+    for line in _lines(document):
+        typer.echo(line)
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    known = document["reference"]
+    lines = [f"reference: {known['id']} {known['version']}. {known['statement']}"]
+    for element, potential in document.get("open", {}).items():
+        lines.append(
+            f"open to {element}: {potential['relative_ev_per_atom']:+g} eV/atom from its own phase "
+            f"({potential['absolute_ev_per_atom']:.4f} absolute); heights per closed atom"
+        )
+    rows = document["results"]
+    wide = max([len(row["id"]) for row in rows] + [2])
+    formula = max([len(row["formula"]) for row in rows] + [7])
+    lines.append(f"{'id':<{wide}}  {'formula':<{formula}}  {'eV/atom':>8}  covered  decomposition")
+    for row in rows:
+        height, covered = row["e_above_hull_ev_per_atom"], "yes" if row["covered"] else "no"
+        number = "—" if height is None else f"{height:+.4f}"
+        parts = " + ".join(f"{p['fraction']:.3f} {p['formula']}" for p in row["decomposition"])
+        lines.append(
+            f"{row['id']:<{wide}}  {row['formula']:<{formula}}  {number:>8}  {covered:<7}  "
+            f"{row['error'] or parts}"
+        )
+    return lines

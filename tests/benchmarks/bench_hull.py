@@ -1,0 +1,169 @@
+"""Many candidates over one system, end to end, beside pymatgen's PhaseDiagram.
+
+    OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/bench_hull.py [DATA/hull] [--rounds 3]
+
+Ours: `Hull` from phase records, then signed heights and decompositions (phase and share, as
+theirs) of every candidate; and the same as validated records, which a verdict stores.
+Theirs: `PhaseDiagram` from entries, then `get_decomp_and_e_above_hull(allow_negative=True)` of each
+candidate; and, as a second figure, a new PhaseDiagram for each candidate, measured on a few and
+extrapolated. CPU seconds (`time.process_time`) in one process, the two interleaved; records,
+entries and the collector are set up outside. Answers are compared before anything is printed.
+
+Synthetic systems: integer formulas of up to 12 atoms an element, formation energies a smooth well
+plus an exponential excess; `depth` over `excess` sets how many phases are stable. With a folder of
+data, all entries of Li-Fe-P-O too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pymatgen.analysis.phase_diagram import PhaseDiagram
+from pymatgen.core import Composition
+from pymatgen.entries.computed_entries import ComputedEntry
+
+from hullward.tools.hull import Hull, HullDistance, Phase
+from hullward.tools.reference import load_reference
+
+ELEMENTS = {"Li": -1.9, "Mn": -9.0, "P": -5.4, "O": -4.9}  # eV/atom
+SHAPES = {"few stable": (0.3, 0.4), "many stable": (1.0, 0.4), "most stable": (2.0, 0.15)}
+REBUILDS = 3
+
+
+def synthetic(count: int, seed: int, depth: float, excess: float) -> list[Phase]:
+    """Compounds of two to four of the elements, eV/atom."""
+    rng = np.random.default_rng(seed)
+    symbols, zeros = list(ELEMENTS), np.array(list(ELEMENTS.values()))
+    found = []
+    for number in range(count):
+        size = rng.choice([2, 3, 4], p=[0.15, 0.35, 0.5])
+        amounts = np.zeros(4)
+        amounts[rng.choice(4, size, replace=False)] = rng.integers(1, 13, size)
+        x = amounts / amounts.sum()
+        formation = -depth * (1 - (x**2).sum()) + rng.exponential(excess)
+        content = {el: float(n) for el, n in zip(symbols, amounts, strict=True) if n}
+        found.append(phase(f"p{number}", content, float(x @ zeros + formation)))
+    return found
+
+
+def phase(name: str, content: dict[str, float], energy: float) -> Phase:
+    return Phase(
+        phase_id=name,
+        formula=Composition(content).reduced_formula,
+        composition=content,
+        energy_ev_per_atom=energy,
+        source="benchmark",
+    )
+
+
+def entries_of(phases: Sequence[Phase]) -> list[ComputedEntry]:
+    return [
+        ComputedEntry(
+            Composition(p.composition),
+            p.energy_ev_per_atom * sum(p.composition.values()),
+            entry_id=p.phase_id,
+        )
+        for p in phases
+    ]
+
+
+def ours(phases: Sequence[Phase], asked: Sequence[Phase]) -> tuple[Any, list[Any]]:
+    hull = Hull(phases)
+    fractions = hull.fractions([p.composition for p in asked])
+    return hull.heights(fractions, np.array([p.energy_ev_per_atom for p in asked]))
+
+
+def as_records(phases: Sequence[Phase], asked: Sequence[Phase]) -> list[HullDistance]:
+    hull = Hull(phases)
+    fractions = hull.fractions([p.composition for p in asked])
+    return hull.distances(fractions, np.array([p.energy_ev_per_atom for p in asked]))
+
+
+def theirs(entries: Sequence[Any], asked: Sequence[Any]) -> list[tuple[Any, float]]:
+    diagram = PhaseDiagram(entries)
+    return [diagram.get_decomp_and_e_above_hull(e, allow_negative=True) for e in asked]
+
+
+def cpu_s(task: Callable[[], Any]) -> float:
+    started = time.process_time()
+    task()
+    return time.process_time() - started
+
+
+def measure(phases: list[Phase], asked: list[Phase], rounds: int) -> dict[str, float]:
+    """CPU seconds, medians over the rounds, and the largest difference in height, eV/atom."""
+    entries, candidates = entries_of(phases), entries_of(asked)
+    first, second = ours(phases, asked), theirs(entries, candidates)  # also warms both up
+    off = max(abs(a - b[1]) for a, b in zip(first[0].tolist(), second, strict=True))
+    for mine, (parts, _) in zip(first[1], second, strict=True):
+        assert abs(sum(share for _, share in mine) - sum(parts.values())) < 1e-9
+    gc.collect()
+    gc.freeze()
+    a, b, records, each = [], [], [], []
+    for _ in range(rounds):
+        a.append(cpu_s(lambda: ours(phases, asked)))
+        b.append(cpu_s(lambda: theirs(entries, candidates)))
+        a.append(cpu_s(lambda: ours(phases, asked)))
+        records.append(cpu_s(lambda: as_records(phases, asked)))
+    for number in range(REBUILDS):
+        one = candidates[number : number + 1]
+        each.append(cpu_s(lambda one=one: theirs(entries, one)))
+    build = statistics.median(cpu_s(lambda: Hull(phases)) for _ in range(2 * rounds))
+    gc.unfreeze()
+    mine, peer = statistics.median(a), statistics.median(b)
+    rebuilt = statistics.median(each) * len(candidates)
+    hull = Hull(phases)
+    return {
+        "entries": len(phases),
+        "candidates": len(asked),
+        "stable": len(hull.stable_phases),
+        "ours_s": mine,
+        "ours_build_s": build,
+        "ours_as_records_s": statistics.median(records),
+        "peer_s": peer,
+        "ratio": peer / mine,
+        "ratio_as_records": peer / statistics.median(records),
+        "ratio_lowest": min(b) / max(a),
+        "peer_rebuilt_each_time_s": rebuilt,
+        "ratio_rebuilt": rebuilt / mine,
+        "largest_difference_ev_per_atom": off,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="the real entries")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--entries", type=int, default=5_000)
+    parser.add_argument("--candidates", type=int, default=1_000)
+    arguments = parser.parse_args()
+    found = {}
+    for name, (depth, excess) in SHAPES.items():
+        phases = [phase(f"zero-{el}", {el: 1.0}, zero) for el, zero in ELEMENTS.items()]
+        phases += synthetic(arguments.entries - len(phases), 0, depth, excess)
+        asked = synthetic(arguments.candidates, 1, depth, excess)
+        found[name] = measure(phases, asked, arguments.rounds)
+    if arguments.folder:
+        path = arguments.folder / "mp_entries_Li-Fe-P-O.jsonl.zst"
+        real = list(load_reference(f"file:{path}").phases("Li-Fe-P-O"))
+        rng = np.random.default_rng(2)
+        asked = [
+            real[i].model_copy(
+                update={"energy_ev_per_atom": real[i].energy_ev_per_atom + rng.normal(0, 0.05)}
+            )
+            for i in rng.choice(len(real), arguments.candidates)
+        ]
+        found["Li-Fe-P-O, real"] = measure(real, asked, arguments.rounds)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The rows of JSON and JSON Lines files, compressed or not; damage is named, never read around."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hullward.models.errors import InputError
+
+
+def is_optimade(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether JSON Lines are those of OPTIMADE: a header first, or entries with attributes."""
+    return bool(rows) and ("x-optimade" in rows[0] or "attributes" in rows[0].get("data", rows[0]))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The dictionaries of a JSON or JSON Lines file, compressed or not."""
+    raw = _unpacked(path)
+    rows: Any
+    try:
+        if path.name.lower().endswith(".json"):
+            content = json.loads(raw)
+            rows = content.get("entries", content) if isinstance(content, dict) else content
+        else:
+            rows = []
+            for number, line in enumerate(raw.splitlines(), start=1):
+                if line.strip():
+                    rows.append(_json_line(line, f"{path.name}#{number}"))
+    except ValueError as error:
+        raise InputError(f"{path.name} is not JSON, or cut short: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path.name}: expected a list of ComputedEntry dictionaries")
+    return rows
+
+
+def _json_line(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON, or cut short: {error}") from None
+
+
+def _unpacked(path: Path) -> bytes:
+    raw = path.read_bytes()
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        try:
+            return gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path.name} is damaged, cut short or not gzip: {error}") from None
+    if not name.endswith(".zst"):
+        return raw
+    from zstandard import ZstdDecompressor, ZstdError
+
+    parts = []
+    while raw:
+        frame = ZstdDecompressor().decompressobj()
+        try:
+            parts.append(frame.decompress(raw))
+        except ZstdError as error:
+            raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
+        if not frame.eof:  # the library itself is silent about this
+            raise InputError(f"{path.name} is cut short: fetch or copy it again")
+        raw = frame.unused_data
+    return b"".join(parts)

@@ -1,0 +1,179 @@
+"""Heights of energies someone else computed: no relaxation, no campaign.
+
+Entries and reference must be on one energy scheme. Nothing is added to an energy here, so no
+correction can be applied twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hullward.models.errors import InputError, PreflightError
+from hullward.tools.hull import HullDistance, Phase
+from hullward.tools.open_hull import OpenHull
+from hullward.tools.records import Product
+from hullward.tools.reference import MP2020, Reference
+from hullward.tools.reference_files import Entries
+
+ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
+
+
+def parse_open(texts: Iterable[str]) -> dict[str, float]:
+    """'O2=-1.5' or 'Li=-0.5' as element: eV per atom, relative to the element's own phase.
+
+    The potential is per atom whether or not the element is written as a molecule. Raises
+    InputError for anything else, naming it.
+    """
+    from pymatgen.core import Element
+
+    found: dict[str, float] = {}
+    for text in texts:
+        match = re.fullmatch(r"\s*([A-Z][a-z]?)(\d*)\s*=\s*(.+?)\s*", text)
+        try:
+            potential = float(match[3]) if match else np.nan
+        except ValueError:
+            potential = np.nan
+        if not match or not np.isfinite(potential):
+            raise InputError(f"--open {text!r}: write ELEMENT=EV_PER_ATOM, e.g. O2=-1.5")
+        if not Element.is_valid_symbol(match[1]):
+            raise InputError(f"--open {text!r}: {match[1]} is no element")
+        if match[1] in found:
+            raise InputError(f"--open {text!r}: {match[1]} is given twice")
+        found[match[1]] = potential
+    return found
+
+
+def judge_entries(
+    entries: Entries, reference: Reference, open_ev_per_atom: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """A signed height and a decomposition an entry, in their order, as one document.
+
+    open_ev_per_atom: chemical potentials of open elements relative to the reference's own
+    elemental phases; heights and fractions are then per atom of the closed elements. An entry
+    that cannot be judged has an `error` instead. Raises PreflightError when entries and
+    reference are on different energy schemes, InputError for elements that cannot be opened.
+    """
+    if entries.energy_scheme != reference.energy_scheme:
+        raise PreflightError(
+            f"energies do not compare: the entries are on {entries.energy_scheme!r}, reference "
+            f"{reference.reference_id!r} is on {reference.energy_scheme!r}. Choose a reference on "
+            f"{entries.energy_scheme!r}"
+            + (" ('embedded' is)" if entries.energy_scheme == MP2020 else "")
+            + f", or compute the entries on {reference.energy_scheme!r}; correcting energies a "
+            "second time is no way from one to the other"
+        )
+    opened = dict(open_ev_per_atom or {})
+    if absent := reference.missing_elements(frozenset(opened)):
+        raise InputError(
+            f"cannot open the system to {', '.join(absent)}: reference "
+            f"{reference.reference_id!r} has no phase of it"
+        )
+    if all(p.elements <= opened.keys() for p in entries.phases):
+        raise InputError(
+            f"every entry consists of open elements alone ({', '.join(sorted(opened))}); at least "
+            "one element must stay closed"
+        )
+    systems: dict[frozenset[str], list[int]] = defaultdict(list)
+    for row, phase in enumerate(entries.phases):
+        systems[phase.elements].append(row)
+    results: list[dict[str, Any]] = [{} for _ in entries.phases]
+    absolute: dict[str, float] = {}
+    for elements, rows in systems.items():
+        phases = [entries.phases[row] for row in rows]
+        for row, result in zip(rows, _system(elements, phases, reference, opened, absolute),
+                               strict=True):  # fmt: skip
+            results[row] = result
+    document: dict[str, Any] = {
+        "reference": {
+            "id": reference.reference_id,
+            "version": reference.version,
+            "energy_scheme": reference.energy_scheme,
+            "statement": reference.statement,
+        },
+        "entries": {"energy_scheme": entries.energy_scheme, "statement": entries.statement},
+    }
+    if opened:
+        document["open"] = {
+            el: {"relative_ev_per_atom": opened[el], "absolute_ev_per_atom": absolute[el]}
+            for el in sorted(opened)
+        }
+        document["per_atom_of"] = "the closed elements"
+    return document | {"results": results}
+
+
+def _system(
+    elements: frozenset[str],
+    phases: Sequence[Phase],
+    reference: Reference,
+    opened: Mapping[str, float],
+    absolute: dict[str, float],
+) -> list[dict[str, Any]]:
+    """The results of entries of the same elements; `absolute` collects potentials."""
+    if missing := reference.missing_elements(elements):
+        error = f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}"
+        return [_result(p, reference, error=error) for p in phases]
+    if not opened:
+        hull = reference.hull("-".join(sorted(elements)))
+        found = hull.distances(
+            hull.fractions([p.composition for p in phases]),
+            np.array([p.energy_ev_per_atom for p in phases]),
+        )
+        return [_result(p, reference, d) for p, d in zip(phases, found, strict=True)]
+    if elements <= opened.keys():
+        return [_result(p, reference, error="consists of open elements alone") for p in phases]
+    known = reference.phases("-".join(sorted(elements | opened.keys())))
+    grand = OpenHull(known, opened)
+    absolute |= grand.absolute_ev_per_atom
+    whole = {p.phase_id: p for p in known}
+    found = grand.distances([p.composition for p in phases], [p.energy_ev_per_atom for p in phases])
+    return [
+        _result(p, reference, d, at_equilibrium=_total(d.decomposition, whole, opened))
+        for p, d in zip(phases, found, strict=True)
+    ]
+
+
+def _result(
+    phase: Phase,
+    reference: Reference,
+    distance: HullDistance | None = None,
+    *,
+    error: str | None = None,
+    at_equilibrium: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    coverage = reference.coverage(phase.composition)
+    if at_equilibrium is not None and coverage.covered:
+        # With an open element the hull is that of other compositions, which must be covered too.
+        coverage = reference.coverage(at_equilibrium)
+    height = distance.e_above_hull_ev_per_atom if distance else None
+    if height is not None and abs(height) < ROUNDING_EV_PER_ATOM:
+        height = 0.0
+    products = distance.decomposition if distance else ()
+    return {
+        "id": phase.phase_id,
+        "formula": phase.formula,
+        "chemsys": "-".join(sorted(phase.elements)),
+        "energy_ev_per_atom": phase.energy_ev_per_atom,
+        "e_above_hull_ev_per_atom": height,
+        "decomposition": [product.model_dump() for product in products],
+        "covered": coverage.covered,
+        "coverage_note": coverage.note,
+        "error": error,
+    }
+
+
+def _total(
+    products: Sequence[Product], whole: Mapping[str, Phase], opened: Mapping[str, float]
+) -> dict[str, float]:
+    """The composition, open elements included, of what is in equilibrium."""
+    total: dict[str, float] = defaultdict(float)
+    for product in products:
+        amounts = whole[product.phase_id].composition
+        closed = sum(n for el, n in amounts.items() if el not in opened)
+        for el, n in amounts.items():
+            total[el] += product.fraction * n / closed
+    return dict(total)

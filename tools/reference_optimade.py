@@ -1,0 +1,129 @@
+"""Phases from OPTIMADE JSON Lines: a header, then one entry a line.
+
+Energies are no part of the standard, so they stand in a provider's own property; see
+`energy_columns` for which one is taken. Doi of the standard: 10.1038/s41597-021-00974-z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools.energy_columns import EnergyColumn, energy_column
+from hullward.tools.hull import Phase
+from hullward.tools.reference_files import FilePhases, Sidecar, by_system, one_line
+from hullward.tools.reference_tables import check_elements, element_zeros, energies_statement
+
+FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
+UNITS = {None, "eV", "ev", "eV/atom", "eV.atom^-1", "eV atom^-1"}
+
+
+class OptimadePhases(FilePhases):
+    """The structures of an OPTIMADE file that carry an energy per atom."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]], name: str, sidecar: Sidecar) -> None:
+        super().__init__(name, sidecar.complete)
+        entries = [
+            (number, entry)
+            for number, row in enumerate(rows, start=1)
+            for entry in [row.get("data", row)]
+            if isinstance(entry, dict) and entry.get("type") == "structures"
+        ]
+        if not entries:
+            raise InputError(f"{name} holds no OPTIMADE structures")
+        column = _energy_property(entries, rows, name, sidecar.energy_property)
+        found = [_phase(entry, column, f"{name}#{number}") for number, entry in entries]
+        check_elements({el for p in found for el in p.elements}, name)
+        zeros: dict[str, float] = {}
+        elements = {el for p in found for el in p.elements}
+        if column.kind == "formation":
+            zeros = element_zeros([frozenset(elements)], sidecar.energy_scheme, name)
+            found = [_from_zero(p, zeros) for p in found]
+        self._rows = found
+        self._by_system = by_system(found, name)
+        if zeros:
+            for el in sorted(elements):
+                self._by_system.setdefault(frozenset({el}), []).append(_zero_phase(el, zeros, name))
+        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
+        self.statement = energies_statement(
+            len(found), column, name, sidecar.energy_scheme, len(elements)
+        )
+
+
+def _energy_property(
+    entries: Sequence[tuple[int, dict[str, Any]]],
+    rows: Sequence[dict[str, Any]],
+    name: str,
+    chosen: str | None,
+) -> EnergyColumn:
+    own: dict[str, None] = {}  # a set that keeps its order
+    for number, entry in entries:
+        attributes = entry.get("attributes")
+        if not isinstance(attributes, dict):
+            raise InputError(f"{name}#{number}: a structure without 'attributes'")
+        own |= dict.fromkeys(key for key in attributes if key.startswith("_"))
+    column = energy_column(list(own), name, chosen)
+    for row in rows:  # the file may define its properties, units included
+        properties = row.get("properties")
+        facts = properties.get(column.name) if isinstance(properties, dict) else None
+        if isinstance(facts, dict):
+            unit = facts.get("x-optimade-unit", facts.get("unit"))
+            if unit not in UNITS:
+                raise InputError(f"{name}: {column.name!r} is in {unit}; give eV/atom")
+    return column
+
+
+def _phase(entry: dict[str, Any], column: EnergyColumn, where: str) -> Phase:
+    from pymatgen.core import Composition
+
+    facts = entry["attributes"]
+    formula = next((facts[key] for key in FORMULAS if facts.get(key)), None)
+    energy = facts.get(column.name)
+    if energy is None:
+        raise InputError(f"{where}: structure {entry.get('id')!r} has no {column.name!r}")
+    try:
+        composition = Composition(str(formula), strict=True)
+        return Phase(
+            phase_id=str(entry.get("id") or where),
+            formula=composition.reduced_formula,
+            composition={str(el): float(n) for el, n in composition.get_el_amt_dict().items()},
+            energy_ev_per_atom=float(energy),
+            crystal=_crystal(facts),
+            source=where,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{where}: not an OPTIMADE structure ({one_line(error)})") from None
+
+
+def _crystal(facts: dict[str, Any]) -> Crystal | None:
+    """None where there is no structure, or one with partial occupancy or vacancies."""
+    import numpy as np
+
+    names, lattice = facts.get("species_at_sites"), facts.get("lattice_vectors")
+    positions = facts.get("cartesian_site_positions")
+    if not (names and lattice and positions):
+        return None
+    species = {s["name"]: s["chemical_symbols"] for s in facts.get("species") or []}
+    symbols = [species.get(name, [name]) for name in names]
+    if any(len(s) != 1 or s[0] in ("X", "vacancy") for s in symbols):
+        return None
+    fractional = np.linalg.solve(np.array(lattice, dtype=float).T, np.array(positions, float).T).T
+    return Crystal.from_arrays(lattice, [s[0] for s in symbols], fractional)
+
+
+def _from_zero(phase: Phase, zeros: Mapping[str, float]) -> Phase:
+    amounts = phase.composition
+    zero = sum(zeros[el] * n for el, n in amounts.items()) / sum(amounts.values())
+    return phase.model_copy(update={"energy_ev_per_atom": phase.energy_ev_per_atom + zero})
+
+
+def _zero_phase(element: str, zeros: Mapping[str, float], name: str) -> Phase:
+    return Phase(
+        phase_id=f"element-{element}",
+        formula=element,
+        composition={element: 1.0},
+        energy_ev_per_atom=zeros[element],
+        source=f"{name}: zero of {element}",
+    )
