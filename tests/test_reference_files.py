@@ -205,6 +205,14 @@ def test_a_table_of_total_energies_may_be_on_any_scheme(tmp_path: Path) -> None:
     assert load_reference(f"file:{path}").energy_scheme == "r2scan"
 
 
+def test_noble_gases_are_read_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    pd.DataFrame(
+        {"formula": ["He", "Ar", "NaHe2"], "formation_energy_per_atom": [0, 0, 0.1]}
+    ).to_csv(path)
+    assert [p.formula for p in read_entries(path).phases] == ["He", "Ar", "NaHe2"]
+
+
 # -- damage -------------------------------------------------------------------------------------
 
 ENTRIES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -87,7 +88,10 @@ class TablePhases(FilePhases):
         from pymatgen.core import Composition
 
         try:
-            composition = Composition(formula)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # Pauling gave noble gases no number
+                composition = Composition(formula)
+                reduced = composition.reduced_formula
         except ValueError as error:
             raise InputError(f"{source}: {formula!r} is no formula: {error}") from None
         amounts = {str(el): float(n) for el, n in composition.get_el_amt_dict().items()}
@@ -98,7 +102,7 @@ class TablePhases(FilePhases):
             zero = sum(self._zero[el] * n for el, n in amounts.items()) / sum(amounts.values())
         return Phase(
             phase_id=phase_id,
-            formula=composition.reduced_formula,
+            formula=reduced,
             composition=amounts,
             energy_ev_per_atom=energy + zero,
             source=source,
