@@ -110,7 +110,7 @@ class EntryPhases:
         self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
         seen: dict[str, float] = {}
         uncorrected: list[str] = []
-        for number, entry in enumerate(_read_entries(path), start=1):
+        for number, entry in enumerate(read_entries(path), start=1):
             phase, reason = _entry_phase(entry, f"{path.name}#{number}")
             if reason and sidecar.energy_scheme == MP2020 and not sidecar.corrected:
                 uncorrected.append(f"{phase.phase_id} ({phase.formula}: {reason})")
@@ -142,7 +142,8 @@ class EntryPhases:
         return file_coverage(composition, phases, self._stated, self.name)
 
 
-def _read_entries(path: Path) -> Iterator[dict[str, Any]]:
+def read_entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a file as plain dictionaries; raises InputError for what is no such file."""
     raw = path.read_bytes()
     if path.name.endswith(".zst"):
         try:
