@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hullward.agents.cli_build import build, check
 from hullward.models.errors import InputError
 
 app = typer.Typer(
@@ -137,3 +138,7 @@ def import_(
         "statement": reference.statement,
     }
     tell(document, [f"{name}, version {reference.version}", reference.statement], as_json)
+
+
+app.command()(build)
+app.command()(check)

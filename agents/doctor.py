@@ -55,6 +55,7 @@ def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
         look_at_weights(),
         look_at_potential(_load_potential),
         look_at_reference(),
+        look_at_types(),
         look_at_vllm(),
         look_at_key(environment.mp_api_key_present),
         look_at_disk(folder, _free_gb(folder)),
@@ -153,6 +154,18 @@ def look_at_reference() -> Finding:
         return Finding(name="reference", ok=False, says=str(error), fix=fix)
     says = f"{reference.reference_id} {reference.version}: {reference.statement}"
     return Finding(name="reference", ok=True, says=says)
+
+
+def look_at_types() -> Finding:
+    """The package whose structure types `hullward reference build` decorates."""
+    from hullward.tools.encyclopedia import INSTALL, require_encyclopedia
+
+    try:
+        says = require_encyclopedia()
+    except HullwardError:
+        says = "not installed; only needed to build references of your own"
+        return Finding(name="types", ok=None, says=says, fix=INSTALL)
+    return Finding(name="types", ok=True, says=f"{says}, for building references")
 
 
 def look_at_vllm() -> Finding:

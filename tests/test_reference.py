@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pymatgen.core import Composition
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
@@ -228,21 +229,29 @@ def built(**changes) -> Reference:
     return Reference(**{**facts, **changes})
 
 
+def tried(**structures: int) -> SystemTried:
+    return SystemTried(
+        expected_formulas=tuple(structures), tried_formulas=structures, force_calls=0, cpu_s=0
+    )
+
+
 MANIFEST = Manifest(
     recipe="test",
+    types="",
     statement="",
     potential="chgnet-0.3.0",
     potential_sha256=CARD.weights_sha256,
     energy_scheme=MP2020,
     protocol=Protocol(),
     systems={
-        "Li-O": SystemTried(expected=1, tried=1),
-        "Mn-O": SystemTried(expected=5, tried=5),
-        "Li-Mn": SystemTried(expected=0, tried=0),
-        "Li-Mn-O": SystemTried(expected=10, tried=8),
-        "Fe-O": SystemTried(expected=5, tried=3),
+        "Li": tried(Li=30),
+        "Li-O": tried(Li2O=50),
+        "Mn-O": tried(MnO=50, MnO2=50, Mn2O3=40, Mn3O4=12, Mn3O5=3),
+        "Li-Mn-O": tried(LiMnO2=20, Li2MnO3=3, LiMn2O4=9, LiMn2O3=3, Li3MnO3=2),
+        "Fe-O": tried(FeO=50, Fe2O3=3, Fe3O4=2, Fe3O5=2, Fe4O5=0),
+        "Al-Ni": tried(AlNi=50, AlNi3=50),
     },
-    tried={},
+    deep={},
     force_calls=0,
     cpu_s=0.0,
 )
@@ -278,9 +287,11 @@ def test_a_pair_that_does_not_compare_is_refused_with_the_remedy(changes, messag
         ({"Li": 2, "O": 2}, False),  # peroxide
         ({"Li": 1, "O": 2}, False),  # superoxide
         ({"Mn": 4, "O": 1}, False),  # metal-rich
-        ({"Li": 1, "Mn": 1}, False),  # alloy
-        ({"Fe": 2, "O": 3}, False),  # three of five expected formulas tried
-        ({"Fe": 1, "Mn": 1, "O": 2}, False),  # Fe-Mn was not built
+        ({"Li": 1, "Mn": 1}, False),  # alloy of a system that was not built
+        ({"Al": 2, "Ni": 2}, True),  # alloy of a formula that was tried
+        ({"Al": 3, "Ni": 5}, False),  # and of one that was not
+        ({"Fe": 2, "O": 3}, False),  # two of five expected formulas had structures enough
+        ({"Fe": 1, "Mn": 1, "O": 2}, False),  # Fe-Mn-O was not built
     ],
 )
 def test_coverage_of_a_built_reference(composition, covered):
@@ -289,9 +300,28 @@ def test_coverage_of_a_built_reference(composition, covered):
     assert answer.note
 
 
-def test_served_classes_need_no_reference():
-    assert served_class({"Fe": 3, "O": 4}).covered
-    assert not served_class({"Fe": 1, "O": 3}).covered
+@pytest.mark.parametrize(
+    ("formula", "served"),
+    [
+        ("Fe3O4", True),
+        ("LiFePO4", True),  # orthophosphate
+        ("AlNi3", True),
+        ("GaAs", True),
+        ("SiO2", True),
+        ("FeO3", False),  # higher than common states go
+        ("LiPO3", False),  # condensed phosphate
+        ("Fe2P2O7", False),
+        ("CaSiO3", False),  # condensed silicate
+        ("CaCO3", False),
+        ("Na2SO4", False),
+        ("PCl5", False),  # molecule
+        ("LiH2O2", False),
+        ("LaOF", False),  # two anions
+    ],
+)
+def test_served_classes_need_no_reference(formula, served):
+    amounts = Composition(formula).get_el_amt_dict()
+    assert served_class(amounts).covered is served
 
 
 def test_a_file_without_a_compound_of_an_element_does_not_cover_it(tmp_path):

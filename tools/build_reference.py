@@ -2,133 +2,164 @@
 
     python -m hullward.tools.build_reference Li-Mn-O Li-Fe-O --out data/reference_embedded
 
-Writes OUT.parquet (phases) and OUT.json (how they were made). Every finished computation is
-appended to OUT.partial.jsonl first: run the same command again after a stop and it goes on.
+Writes OUT.parquet (phases) and OUT.json (how they were made). Systems are worked on in parallel,
+smaller ones first. Every finished computation is appended to a file in OUT.work: run the same
+command again after a stop and it goes on. `--extend` takes over systems already built elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.recipe import (
-    FINAL_PROTOCOL,
-    RECIPE,
-    Bench,
-    Trial,
-    by_formula,
-    candidates,
-    expected_formulas,
-    finish,
-    first_look,
+from hullward.models.registry import potential_card
+from hullward.tools.encyclopedia import require_encyclopedia
+from hullward.tools.pool import ONE_THREAD
+from hullward.tools.recipe_result import (
+    SystemResult,
+    assemble,
+    build_system,
+    stored_result,
+    taken_over,
 )
 from hullward.tools.reference import split_chemsys
-from hullward.tools.reference_built import Manifest, SystemTried
+from hullward.tools.reference_built import Manifest, is_alloy
 
 log = logging.getLogger(__name__)
 
+Parts = list[tuple[str, ...]]
 
-def build(systems: Sequence[str], out: Path, potential: str, workers: int) -> Manifest:
+
+def build(
+    systems: Sequence[str],
+    out: Path,
+    potential: str = "chgnet-0.3.0",
+    workers: int = 1,
+    formulas: Iterable[str] = (),
+    structures: Sequence[tuple[str, Crystal]] = (),
+    extend: Path | None = None,
+) -> Manifest:
     """Relax the systems with all their subsystems and write OUT.parquet and OUT.json.
 
-    Raises InputError for an element the potential does not support.
+    workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
+    structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
+    systems are kept as they are, unless `structures` holds something new for them.
+    Raises InputError for an element the potential does not support or a formula that is none, and
+    PreflightError where the structure types or the potential are missing.
     """
-    wanted = [tuple(sorted(split_chemsys(system))) for system in systems]
-    bench = Bench(potential, out.with_suffix(".partial.jsonl"), workers)
-    if unknown := {el for elements in wanted for el in elements} - bench.card.elements:
+    types = require_encyclopedia()
+    card = potential_card(potential)
+    parts = _with_subsystems(systems)
+    if unknown := {el for part in parts for el in part} - card.elements:
         raise InputError(f"{potential} does not support {', '.join(sorted(unknown))}")
-    parts = sorted(
-        {p for els in wanted for n in range(1, len(els) + 1) for p in combinations(els, n)},
-        key=lambda part: (len(part), part),
-    )
-    tried: Counter[str] = Counter()
-    coarse: dict[tuple[str, ...], list[Trial]] = {}
-    for part in parts:
-        trials = candidates(part)
-        tried.update(trial.crystal.formula for trial in trials)
-        below = [t for done in coarse if set(done) < set(part) for t in coarse[done]]
-        coarse[part] = first_look(bench, trials, below)
-        log.info("%s: %d tried, %d coarse", "-".join(part), len(trials), len(coarse[part]))
-    final: dict[str, Trial] = {}
-    for elements in wanted:
-        inside = [t for part in parts if set(part) <= set(elements) for t in coarse[part]]
-        found = finish(bench, inside)
-        final |= {trial.crystal.content_id: trial for trial in found}
-        log.info("%s: %d phases, %.0f CPU s so far", "-".join(elements), len(found), bench.cpu_s)
-    manifest = _manifest(parts, tried, bench, len(final))
-    _write_phases(out.with_suffix(".parquet"), list(final.values()))
-    out.with_suffix(".json").write_text(
-        json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n",
-        encoding="utf-8",
-    )
-    return manifest
-
-
-def _manifest(
-    parts: Sequence[tuple[str, ...]], tried: Counter[str], bench: Bench, n_phases: int
-) -> Manifest:
-    systems = {}
-    for part in parts:
-        if len(part) > 1:
-            expected = expected_formulas(part)
-            reached = sum(1 for formula in expected if tried[formula])
-            systems["-".join(part)] = SystemTried(expected=len(expected), tried=reached)
-    names = ", ".join(system for system in systems if system.count("-") > 1) or ", ".join(systems)
-    return Manifest(
-        recipe=RECIPE,
-        statement=(
-            f"{n_phases} phases of {names} and their subsystems, elements and known structure "
-            f"types relaxed with {bench.name} by recipe {RECIPE}. Covers charge-balanced compounds "
-            "of one anion; not alloys, peroxides, metal-rich or high-valent compounds."
-        ),
-        potential=bench.name,
-        potential_sha256=bench.card.weights_sha256,
-        energy_scheme=bench.card.energy_scheme,
-        protocol=FINAL_PROTOCOL,
-        systems=systems,
-        tried=dict(sorted(tried.items())),
-        force_calls=bench.force_calls,
-        cpu_s=round(bench.cpu_s, 1),
-    )
-
-
-def _write_phases(path: Path, trials: Sequence[Trial]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows: list[dict[str, Any]] = []
-    for formula, group in sorted(by_formula(trials).items()):
-        for number, trial in enumerate(group, start=1):
-            relaxation, crystal = trial.relaxation, trial.crystal
-            assert relaxation is not None
-            rows.append(
-                {
-                    "phase_id": f"{formula}#{number}",  # 1 is the lowest
-                    "formula": formula,
-                    "chemsys": crystal.chemsys,
-                    "energy_ev_per_atom": relaxation.energy_ev_per_atom,
-                    "prototype": trial.prototype,
-                    "rattle_a": relaxation.protocol.rattle_a,
-                    "residual_force_ev_per_a": relaxation.residual_force_ev_per_a,
-                    "residual_stress_gpa": relaxation.residual_stress_gpa,
-                    "steps": relaxation.steps,
-                    "force_calls": relaxation.force_calls,
-                    "space_group": relaxation.space_group_loose,
-                    "lattice": np.round(np.ravel(crystal.lattice), 6).tolist(),
-                    "species": " ".join(crystal.species),
-                    "frac_coords": np.round(np.ravel(crystal.frac_coords), 6).tolist(),
-                }
+    by_system = _by_system(formulas)
+    work = out.with_suffix(".work")
+    work.mkdir(parents=True, exist_ok=True)
+    results = taken_over(extend, card) if extend is not None else {}
+    given = {frozenset(crystal.species) for _, crystal in structures}
+    results = {part: r for part, r in results.items() if frozenset(part) not in given}
+    for size in range(1, 1 + max(map(len, parts))):
+        todo = [part for part in parts if len(part) == size and part not in results]
+        jobs = [
+            (
+                potential,
+                work,
+                part,
+                by_system.get(frozenset(part), ()),
+                [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)],
+                {sub: r for sub, r in results.items() if set(sub) < set(part)},
             )
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+            for part in todo
+        ]
+        for done, result in enumerate(_each(jobs, workers), start=1):
+            results[result.elements] = result
+            log.info(
+                "%s: %d structures of %d formulas, %d phases, %.0f CPU s (%d of %d of its size)",
+                result.system,
+                sum(result.tried.values()),
+                len(result.tried),
+                len(result.phases),
+                result.cpu_s,
+                done,
+                len(todo),
+            )
+    return assemble(results, out, card, types)
+
+
+def build_stored(
+    out: Path, potential: str = "chgnet-0.3.0", extend: Path | None = None
+) -> Manifest:
+    """Write OUT from the systems that OUT.work holds complete, whatever is still missing."""
+    card = potential_card(potential)
+    results = taken_over(extend, card) if extend is not None else {}
+    for path in sorted(out.with_suffix(".work").glob("*.result.json")):
+        if (result := stored_result(path)) is not None:
+            results[result.elements] = result
+    return assemble(results, out, card, require_encyclopedia())
+
+
+def _with_subsystems(systems: Sequence[str]) -> Parts:
+    """Smallest first; without the alloys inside a system that has an anion: see coverage."""
+    wanted = [tuple(sorted(split_chemsys(system))) for system in systems]
+    found = {
+        part
+        for elements in wanted
+        for size in range(1, len(elements) + 1)
+        for part in combinations(elements, size)
+        if size == 1 or is_alloy(elements) or not is_alloy(part)
+    }
+    return sorted(found, key=lambda part: (len(part), part))
+
+
+def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
+    from pymatgen.core import Composition
+
+    found: dict[frozenset[str], list[str]] = {}
+    for formula in dict.fromkeys(formulas):
+        try:
+            composition = Composition(formula, strict=True)
+        except ValueError as error:
+            raise InputError(f"{formula!r} is no formula: {error}") from None
+        system = frozenset(str(el) for el in composition.get_el_amt_dict())
+        found.setdefault(system, []).append(composition.reduced_formula)
+    return found
+
+
+def _each(jobs: Sequence[tuple], workers: int) -> Iterator[SystemResult]:  # type: ignore[type-arg]
+    if workers == 0:
+        for job in jobs:
+            yield build_system(*job)
+        return
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+    ):
+        for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
+            yield future.result()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started in here compute with one thread each."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -136,14 +167,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("systems", nargs="+", metavar="SYSTEM", help="e.g. Li-Mn-O")
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="e.g. Li-Mn-O")
+    parser.add_argument("--systems-from", type=Path, help="a file with more systems, one a line")
+    parser.add_argument("--formulas-from", type=Path, help="formulas to try besides, one a line")
     parser.add_argument("--out", type=Path, required=True, help="path without ending")
+    parser.add_argument("--extend", type=Path, help="an earlier build, path without ending")
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
+    parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    manifest = build(arguments.systems, arguments.out, arguments.potential, arguments.workers)
+    if arguments.stored:
+        print(build_stored(arguments.out, arguments.potential, arguments.extend).statement)
+        return
+    systems = [*arguments.systems, *_lines(arguments.systems_from)]
+    if not systems:
+        parser.error("name at least one system")
+    manifest = build(
+        systems,
+        arguments.out,
+        arguments.potential,
+        arguments.workers,
+        formulas=_lines(arguments.formulas_from),
+        extend=arguments.extend,
+    )
     print(manifest.statement)
+
+
+def _lines(path: Path | None) -> list[str]:
+    return path.read_text(encoding="utf-8").split() if path is not None else []
 
 
 if __name__ == "__main__":

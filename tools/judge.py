@@ -13,6 +13,7 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.energy_check import offset_note
 from hullward.tools.hull import Hull, HullDistance, Phase
 from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
 from hullward.tools.reference import Coverage, Reference
@@ -69,6 +70,8 @@ def judge(
         distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
         doubts = suspicions(relaxation, candidate, reference)
         label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
+        if note := offset_note(distance.decomposition, reference):
+            coverage = coverage._replace(note=f"{coverage.note}; {note}")
     return Verdict(
         relaxation_id=relaxation.relaxation_id,
         reference_id=reference.reference_id,

@@ -32,12 +32,12 @@ from hullward.tools.relax import Guards, never_ran, relax_stream
 
 Job = tuple[str, Crystal]
 
-_ONE_THREAD = dict.fromkeys(
+ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 # The variables must stand before numpy or torch is loaded, hence before this module is imported.
 _START = (
-    f"import os; os.environ.update({_ONE_THREAD!r}); "
+    f"import os; os.environ.update({ONE_THREAD!r}); "
     "from hullward.tools.pool import work; work(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5

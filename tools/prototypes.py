@@ -1,13 +1,13 @@
 """Known structure types, decorated with other elements.
 
 AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
-`data/prototypes.yaml`. Elements are placed by Wyckoff orbit, not by the original species, so the
-orbits of a binary type also serve ternaries, and those of a ternary may share an element.
+`data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not
+by the original species, so the orbits of a binary type also serve ternaries, and those of a
+ternary may share an element.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from hullward.tools.radii import is_anion, packing, scale
 MAX_ORBITS = 8  # more give thousands of decorations of one type
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
 LEAST_PACKING = 0.2  # share of the cell inside the ions; solids have 0.4 to 0.75
+WRITTEN = ("prototypes.yaml", "prototypes_more.yaml")  # our own types
 NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
 
 
@@ -64,8 +65,8 @@ def library() -> tuple[Prototype, ...]:
         name = entry["tags"]["aflow"]
         seen[name] = seen.get(name, 0) + 1
         suffix = f"#{seen[name]}" if seen[name] > 1 else ""  # polytypes that share a label
-        found.append(_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
-    found += [_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
+        found.append(make_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
+    found += [make_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
     return tuple(found)
 
 
@@ -73,22 +74,27 @@ def library() -> tuple[Prototype, ...]:
 def textbook() -> Mapping[str, Crystal]:
     """Our own types by name, each with the atoms of its first compound, in a primitive cell."""
     import yaml
+    from ase.spacegroup import Spacegroup
     from ase.spacegroup import crystal as build
 
-    text = (files("hullward.data") / "prototypes.yaml").read_text(encoding="utf-8")
     types = {}
-    for entry in yaml.safe_load(text):
-        atoms = build(
-            [site[0] for site in entry["sites"]],
-            basis=[site[1:] for site in entry["sites"]],
-            spacegroup=entry["spacegroup"],
-            setting=entry.get("setting", 1),
-            cellpar=entry["cell"],
-            primitive_cell=True,
-        )
-        types[entry["id"]] = Crystal.from_arrays(
-            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
-        )
+    for name in WRITTEN:
+        text = (files("hullward.data") / name).read_text(encoding="utf-8")
+        for entry in yaml.safe_load(text):
+            if entry["id"] in types:
+                raise InputError(f"data/{name}: {entry['id']!r} is written twice; rename one")
+            group = Spacegroup(entry["spacegroup"], entry.get("setting", 1))
+            atoms = build(
+                [site[0] for site in entry["sites"]],
+                basis=[site[1:] for site in entry["sites"]],
+                spacegroup=group,
+                cellpar=entry["cell"],
+                # ASE's cut can lose atoms on the faces of a cell that is primitive already
+                primitive_cell=not group.symbol.startswith("P"),
+            )
+            types[entry["id"]] = Crystal.from_arrays(
+                atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
+            )
     return types
 
 
@@ -98,6 +104,7 @@ def decorate(
     max_atoms: int = 20,
     *,
     charge_balanced: bool = True,
+    keep_unbalanced: bool = False,
     allowed: States | None = None,
     prototypes: Iterable[Prototype] | None = None,
 ) -> Iterator[Decorated]:
@@ -106,6 +113,7 @@ def decorate(
     formulas: keep only these (reduced).  max_atoms: of the primitive cell.
     charge_balanced: keep formulas that balance or make no claim (metals), and of the balanced
     only those where cations and anions are each other's nearest neighbours.
+    keep_unbalanced: keep the others too, wherever their ions stand.
     allowed: oxidation states that replace the common ones.  Always in the same order.
     """
     symbols = tuple(dict.fromkeys(elements))
@@ -117,18 +125,16 @@ def decorate(
             continue
         sizes = np.bincount(prototype.orbits)
         seen: set[tuple[object, ...]] = set()
-        for choice in itertools.product(range(len(symbols)), repeat=n_orbits):
-            if len(set(choice)) < len(symbols):
-                continue
-            counts = np.bincount(choice, weights=sizes, minlength=len(symbols)).astype(int)
-            key = tuple((counts // np.gcd.reduce(counts)).tolist())
+        for choice, key in _choices(len(symbols), sizes):
             if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
                 continue
             if key not in claims:
                 claims[key] = _claim(symbols, key, allowed) if charge_balanced else (True, False)
             balanced, ionic = claims[key]
+            if not (balanced or keep_unbalanced):
+                continue
             placed = np.array(choice)[prototype.orbits]
-            if not balanced or (ionic and not _ions_alternate(symbols, placed, prototype)):
+            if ionic and not _ions_alternate(symbols, placed, prototype):
                 continue
             mark = _fingerprint(placed, prototype.distances)
             if mark in seen:
@@ -139,11 +145,13 @@ def decorate(
                 yield decorated
 
 
-def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
+def element_structures(
+    symbol: str, types: Iterable[Prototype] | None = None
+) -> list[tuple[str, Crystal]]:
     """(prototype id, crystal) of everything an element is known to crystallise in, or might.
 
     ASE's `dcdft` crystals (10.1080/10408436.2013.772503), AFLOW's entries for this very element as
-    they are, and for metals every other elemental type, rescaled.
+    they are, and for metals every other elemental type, rescaled.  types: instead of the library's.
     """
     from ase.collections import dcdft
     from pymatgen.core import Element
@@ -155,7 +163,7 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
             atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
         found.append((f"dcdft:{symbol}", crystal))
-    for prototype in library():
+    for prototype in library() if types is None else types:
         own = set(prototype.species)
         if own == {symbol}:
             found.append(
@@ -174,7 +182,8 @@ def element_structures(symbol: str) -> list[tuple[str, Crystal]]:
     return [(n, c) for n, c in found if c.volume_per_atom_a3 <= MOST_OPEN_ELEMENT * usual]
 
 
-def _prototype(name: str, crystal: Crystal) -> Prototype:
+def make_prototype(name: str, crystal: Crystal) -> Prototype:
+    """A structure type from a primitive cell of one of its compounds."""
     import moyopy
     from ase.data import atomic_numbers
     from pymatgen.core import Lattice
@@ -213,6 +222,19 @@ def _reduced(formula: str) -> frozenset[tuple[str, int]]:
         raise InputError(f"{formula!r} has amounts that are not whole")
     divisor = math.gcd(*counts)
     return frozenset((str(el), int(n) // divisor) for el, n in amounts.items())
+
+
+def _choices(
+    n_symbols: int, sizes: np.ndarray
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(symbol of each orbit, smallest whole amounts) of every choice that uses all symbols."""
+    choices = np.indices((n_symbols,) * len(sizes)).reshape(len(sizes), -1).T
+    counts = np.stack([(choices == k) @ sizes for k in range(n_symbols)], axis=1)
+    complete = (counts > 0).all(axis=1)
+    choices, counts = choices[complete], counts[complete]
+    counts //= np.gcd.reduce(counts, axis=1, keepdims=True)
+    for choice, key in zip(choices.tolist(), counts.tolist(), strict=True):
+        yield tuple(choice), tuple(key)
 
 
 def _claim(

@@ -6,43 +6,63 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import combinations
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.chemistry import charge_balance
+from hullward.tools.chemistry import METALLOIDS, charge_balance
 from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol, Record
 from hullward.tools.reference import Coverage, Reference
 
-# Share of a subsystem's expected formulas that must have had a prototype tried.
-LEAST_SHARE_TRIED = 0.8
+# Share of a system's expected formulas that must have been tried, each with so many structures.
+LEAST_SHARE_TRIED, LEAST_STRUCTURES = 0.8, 3
+
+# Anion atoms for each atom of a centre from which on its units share no corner.
+COMPLEX_UNITS = {"P": 4, "Si": 4, "B": 3}
 
 
 class SystemTried(Record):
     """What was tried in one system of exactly these elements."""
 
-    expected: int  # formulas that common oxidation states suggest
-    tried: int  # of these, how many had at least one prototype evaluated
+    expected_formulas: tuple[str, ...]  # that oxidation states and common types suggest
+    tried_formulas: dict[str, int]  # formula: structures evaluated, of expected formulas and others
+    force_calls: int
+    cpu_s: float
+
+    @property
+    def enough(self) -> int:
+        """Expected formulas that had structures enough."""
+        return sum(
+            self.tried_formulas.get(f, 0) >= LEAST_STRUCTURES for f in self.expected_formulas
+        )
+
+
+def enough_tried(facts: SystemTried) -> bool:
+    """Whether a system was tried well enough for its low heights to mean something."""
+    return facts.enough >= LEAST_SHARE_TRIED * len(facts.expected_formulas)
 
 
 class Manifest(Record):
     """How a built reference was made."""
 
     recipe: str
+    types: str  # the package that lent structure types, and its version
     statement: str
     potential: str
     potential_sha256: str
     energy_scheme: str
     protocol: Protocol
-    systems: dict[str, SystemTried]  # every system of two or more elements, 'A-B-…'
-    tried: dict[str, int]  # formula: prototypes evaluated
+    systems: dict[str, SystemTried]  # every system that was built, elements included
+    deep: dict[str, float]  # formula: eV/atom below everything else; look at these twice
     force_calls: int
     cpu_s: float
 
@@ -50,42 +70,116 @@ class Manifest(Record):
 class BuiltPhases:
     """Phases read from the Parquet file of a built reference."""
 
-    def __init__(self, phases: Sequence[Phase], manifest: Manifest) -> None:
-        self._all, self.manifest = tuple(phases), manifest
-        self.elements = frozenset(next(iter(p.elements)) for p in phases if len(p.elements) == 1)
+    def __init__(
+        self, phases: Sequence[Phase], manifest: Manifest, rows: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
+        for phase in phases:
+            self._by_system[phase.elements].append(phase)
+        self.manifest = manifest
+        self.rows = rows  # as in the file, in the order of the phases
+        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
 
     def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [p for p in self._all if p.elements <= elements]
+        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """Covered: every subsystem was tried well enough and the class is one prototypes serve."""
+        """Covered: a class that prototypes serve, and every subsystem was tried well enough.
+
+        Systems of metals alone do not count for a compound with an anion: an alloy nobody tried
+        could lower its hull only where it decomposes into bare metals.
+        """
         elements = sorted(el for el, amount in composition.items() if amount > 0)
         if len(elements) == 1:
             return Coverage(True, "element")
+        served = served_class(composition)
+        if not served.covered:
+            return served
+        holes = untried(self.manifest, [frozenset(elements)])
+        if holes:
+            return Coverage(False, next(iter(holes.values())))
+        if is_alloy(elements) and not self._tried_itself(composition):
+            return Coverage(False, "alloys form at many compositions, and this one was not tried")
+        return served
+
+    def _tried_itself(self, composition: Mapping[str, float]) -> bool:
+        from pymatgen.core import Composition
+
+        facts = self.manifest.systems["-".join(sorted(composition))]
+        formula = str(Composition(dict(composition)).reduced_formula)
+        return facts.tried_formulas.get(formula, 0) >= LEAST_STRUCTURES
+
+
+def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:
+    """Subsystem: why its low heights mean nothing. What was tried well enough is left out."""
+    found = {}
+    for elements in systems:
         for size in range(2, len(elements) + 1):
-            for part in combinations(elements, size):
-                system = "-".join(part)
-                facts = self.manifest.systems.get(system)
-                if facts is None:
-                    return Coverage(False, f"subsystem {system} was not built")
-                if facts.tried < LEAST_SHARE_TRIED * facts.expected:
-                    return Coverage(
-                        False, f"only {facts.tried} of {facts.expected} formulas of {system} tried"
-                    )
-        return served_class(composition)
+            for part in combinations(sorted(elements), size):
+                if is_alloy(part) and not is_alloy(elements):
+                    continue
+                if reason := _too_little(manifest, part):
+                    found["-".join(part)] = reason
+    return found
+
+
+def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
+    """Why a system was not tried well enough; '' where it was."""
+    system = "-".join(part)
+    facts = manifest.systems.get(system)
+    if facts is None:
+        return f"subsystem {system} was not built"
+    if not enough_tried(facts):
+        return (
+            f"only {facts.enough} of {len(facts.expected_formulas)} formulas of {system} had "
+            f"{LEAST_STRUCTURES} structures tried"
+        )
+    return ""
+
+
+def is_alloy(elements: Iterable[str]) -> bool:
+    """Whether no element here is an anion by nature: metals and metalloids other than Te."""
+    from pymatgen.core import Element
+
+    return all(Element(el).is_metal or el in METALLOIDS - {"Te"} for el in elements)
 
 
 def served_class(composition: Mapping[str, float]) -> Coverage:
-    """Whether prototypes serve this kind of compound: charges balance with common states alone.
+    """Whether prototypes serve this kind of compound, by a rule fixed before any comparison.
 
-    Mixed valence is served; alloys, metal-rich compounds, peroxides and superoxides are not.
+    Served: metals and metalloids; salts whose charges balance with common states, mixed valence
+    included, of one anion; orthophosphates. Not served, until shown: peroxides, superoxides,
+    metal-rich and high-valent compounds (common states do not balance), molecules, and the complex
+    anions other than PO4 (condensed phosphates and silicates, carbonates, nitrates, sulphates, …).
     """
     claim = charge_balance(composition, common_states_of(composition))
+    if is_alloy(composition):
+        return Coverage(True, claim.note)
     if claim.balanced is None:
         return Coverage(False, f"{claim.note}: a class the recipe does not serve")
     if not claim.balanced:
         return Coverage(False, "common states do not balance (metal-rich, peroxide or high-valent)")
+    if reason := _badly_served(composition, claim.states):
+        return Coverage(False, f"{reason}: a class the recipe does not serve")
     return Coverage(True, f"{claim.note}; all subsystems tried")
+
+
+def _badly_served(composition: Mapping[str, float], states: Mapping[str, float]) -> str:
+    """Which badly served class a balanced compound belongs to; '' for none."""
+    from pymatgen.core import Element
+
+    anions = [el for el in states if states[el] < 0]
+    if len(anions) != 1:
+        return f"several anions ({', '.join(sorted(anions))})"
+    centres = {el for el in states if states[el] > 0 and not Element(el).is_metal}
+    if centres - METALLOIDS - COMPLEX_UNITS.keys():
+        return f"complex anion or molecule with {', '.join(sorted(centres - METALLOIDS))}"
+    if len(composition) == 2:
+        return "molecule" if centres - METALLOIDS else ""
+    for centre in centres & COMPLEX_UNITS.keys():
+        if composition[anions[0]] < COMPLEX_UNITS[centre] * composition[centre]:
+            return f"condensed anion of {centre}"
+    return ""
 
 
 def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -98,6 +192,11 @@ def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
 def read_embedded() -> Reference:
     """The reference shipped with the package."""
     return read_built(files("hullward.data"), "reference_embedded", "embedded")
+
+
+def embedded_stem() -> Path:
+    """The embedded reference's files, without their endings, for a build to extend."""
+    return Path(str(files("hullward.data") / "reference_embedded"))
 
 
 def read_built(
@@ -118,32 +217,32 @@ def read_built(
         kind=kind,
         energy_scheme=manifest.energy_scheme,
         statement=manifest.statement,
-        source=BuiltPhases(_read_phases(raw), manifest),
+        source=_read_phases(raw, manifest),
         potential_sha256=manifest.potential_sha256,
         protocol=manifest.protocol,
     )
 
 
-def _read_phases(raw: bytes) -> list[Phase]:
+def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
     import io
 
     import pyarrow.parquet as pq
 
+    rows = pq.read_table(io.BytesIO(raw)).to_pylist()
     phases = []
-    for row in pq.read_table(io.BytesIO(raw)).to_pylist():
+    for row in rows:
         crystal = Crystal.from_arrays(
             row["lattice"], row["species"].split(), np.array(row["frac_coords"])
         )
+        amounts = crystal.composition.get_el_amt_dict()
         phases.append(
             Phase(
                 phase_id=row["phase_id"],
                 formula=row["formula"],
-                composition={
-                    str(el): float(n) for el, n in crystal.composition.get_el_amt_dict().items()
-                },
+                composition={str(el): float(n) for el, n in amounts.items()},
                 energy_ev_per_atom=row["energy_ev_per_atom"],
                 crystal=crystal,
                 source=row["prototype"],
             )
         )
-    return phases
+    return BuiltPhases(phases, manifest, rows)

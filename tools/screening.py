@@ -17,8 +17,10 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
+from hullward.models.registry import load_potential
 from hullward.tools import inputs, novelty, validate
 from hullward.tools.cif import CifReader
+from hullward.tools.energy_check import has_canaries, require_canaries
 from hullward.tools.judge import SecondLook, judge, union_verdicts
 from hullward.tools.records import (
     Basis,
@@ -62,6 +64,7 @@ class Screen:
     stopping: Callable[[], bool] = lambda: False
     stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _known: dict[str, novelty.Library] = field(default_factory=dict)
+    _energies_checked: bool = False
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -151,6 +154,7 @@ class Screen:
             self._relax(self.to_relax(proposals)[:limit], "relax", self.basis.protocol)
 
     def _relax(self, jobs: Sequence[tuple[str, Crystal]], step: str, protocol: Protocol) -> None:
+        self._check_energies(jobs)
         failures = 0
         self.progress(step, 0, len(jobs))
         results = relax_cached(
@@ -169,6 +173,12 @@ class Screen:
                     f"{relaxation.failure}: {relaxation.detail}. Everything so far is stored; "
                     "see `hullward report`, then `hullward resume`"
                 )
+
+    def _check_energies(self, jobs: Sequence[tuple[str, Crystal]]) -> None:
+        """Once a run, before anything is relaxed: does the potential give known energies again?"""
+        if jobs and not self._energies_checked and has_canaries(self.card):
+            require_canaries(load_potential(self.card.name))
+        self._energies_checked = True
 
     def _until_stopped(self, jobs: Iterable[tuple[str, Crystal]]) -> Iterator[tuple[str, Crystal]]:
         for job in jobs:
@@ -192,11 +202,8 @@ class Screen:
         judged |= {v.relaxation_id: v for v in new}
         if self.second is not None:
             both = [(c, r) for c, r in relaxed if r.relaxation_id in judged]
-            threshold, error = (
-                self.basis.metastable_ev_per_atom,
-                self.card.typical_error_ev_per_atom,
-            )
-            self.store.add(self.second.verdicts(self.store.load(Verdict), both, threshold, error))
+            limit = self.basis.metastable_ev_per_atom
+            self.store.add(self.second.verdicts(self.store.load(Verdict), both, limit, self.card))
         self._second_looks(
             [
                 (candidate, relaxation)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hullward.models.crystal import Crystal
+from hullward.models.potential import PotentialCard
 from hullward.tools import novelty
 from hullward.tools.judge import judge
 from hullward.tools.records import (
@@ -33,7 +34,7 @@ class Beside:
         stored: Iterable[Verdict],
         relaxed: Sequence[tuple[Candidate, Relaxation]],
         threshold_ev_per_atom: float,
-        typical_error_ev_per_atom: float | None,
+        card: PotentialCard,
     ) -> list[Verdict]:
         """Verdicts over the second reference that are not stored yet."""
         mine = (self.reference.reference_id, self.reference.version)
@@ -59,7 +60,7 @@ class Beside:
                     threshold_ev_per_atom=threshold_ev_per_atom,
                     rediscovered=match.match_id if match else None,
                     second_look="not_needed",  # the first reference decides who is looked at again
-                    typical_error_ev_per_atom=typical_error_ev_per_atom,
+                    typical_error_ev_per_atom=card.typical_error_ev_per_atom,
                 )
             )
         return found

@@ -1,126 +1,248 @@
-"""The embedded reference against the complete Materials Project entries of one system.
+"""The embedded reference against the Materials Project's hull, system by system.
 
-    python tests/benchmarks/embedded_vs_mp.py path/to/mp_entries_Li-Fe-O_2021.jsonl.zst Li-Fe-O
+    python -W ignore tests/benchmarks/embedded_vs_mp.py DATA [--reference SPEC] [--systems A-B …]
 
-Prints Markdown: the signed difference of the two hulls at the compositions the Materials Project
-calls stable (total corrected energies, and each relative to its own elements), and the heights of
-its entries over both hulls, once with its own energies and once with CHGNet's at its structures.
+DATA is the folder of real data; its `hull/` has MP2020 hull points and says which systems they are
+complete for. Prints Markdown: the signed difference of the two hulls at the compositions the
+Materials Project calls stable, over all shared systems and over the covered ones; the recall of
+its stable phases; and, of its structures 0.05 to 0.2 eV/atom above its hull, how many the embedded
+hull calls stable when both hulls judge the same CHGNet-relaxed energy.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from hullward.models.potential import Evaluation
-from hullward.models.registry import load_potential
-from hullward.tools.hull import Hull, Phase
+from hullward.models.crystal import Crystal
+from hullward.tools.pool import relax_many
+from hullward.tools.records import Protocol
 from hullward.tools.reference import Reference, load_reference
+from hullward.tools.reference_built import BuiltPhases, enough_tried, is_alloy, untried
 
-NEAR_MP_HULL = (0.05, 0.2)  # eV/atom: entries that a sound reference should not call stable
-
-
-def hull_energy(hull: Hull, composition: Mapping[str, float]) -> float:
-    return -hull.distance(composition, 0.0).e_above_hull_ev_per_atom
-
-
-def height(hull: Hull, phase: Phase, energy: float) -> float:
-    return hull.distance(phase.composition, energy).e_above_hull_ev_per_atom
-
-
-def formation(hull: Hull, composition: Mapping[str, float]) -> float:
-    """Hull energy relative to the hull's own elements, eV/atom."""
-    total = sum(composition.values())
-    zero = sum(hull_energy(hull, {el: 1.0}) * n for el, n in composition.items()) / total
-    return hull_energy(hull, composition) - zero
-
-
-def summary(values: list[float]) -> str:
-    """Signed meV/atom."""
-    mev = 1000 * np.array(values)
-    return (
-        f"{len(mev)} | {np.median(mev):+.0f} | {np.median(abs(mev)):.0f} | "
-        f"{np.percentile(abs(mev), 90):.0f} | {mev.min():+.0f} … {mev.max():+.0f}"
-    )
+PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found
+NEAR_MP_HULL_EV_PER_ATOM = (0.05, 0.2)
+MOST_ATOMS = 24
 
 
 class Row(NamedTuple):
-    """Embedded − MP at one composition, eV/atom."""
+    """Embedded − MP at one composition that MP calls stable, eV/atom."""
 
+    system: str
     formula: str
     covered: bool
+    note: str
     total: float
     relative: float  # each to its own elements
+    present: bool  # a phase of this very formula is in the reference
 
 
-def stable_rows(ours: Reference, ours_hull: Hull, mp: Hull) -> list[Row]:
-    return [
-        Row(
-            p.formula,
-            ours.coverage(p.composition).covered,
-            hull_energy(ours_hull, p.composition) - hull_energy(mp, p.composition),
-            formation(ours_hull, p.composition) - formation(mp, p.composition),
+def complete_systems(data: Path) -> pd.DataFrame:
+    index = pd.read_parquet(data / "hull" / "chemsys_index.parquet")
+    return index[index["mp2020_complete"]]
+
+
+def rows_of(ours: Reference, mp: Reference, system: str) -> Iterator[Row]:
+    """MP's stable compositions of exactly this system."""
+    elements = frozenset(system.split("-"))
+    hull, theirs = ours.hull(system), mp.hull(system)
+    zeros = {el: (ours.hull(el), mp.hull(el)) for el in elements}
+    have = {p.formula for p in ours.phases(system) if p.elements == elements}
+    for phase in theirs.stable_phases:
+        if phase.elements != elements or not phase.is_phase:
+            continue
+        x = phase.composition
+        n = sum(x.values())
+        here = -hull.distance(x, 0.0).e_above_hull_ev_per_atom
+        there = -theirs.distance(x, 0.0).e_above_hull_ev_per_atom
+        zero = sum(
+            amount * (element_energy(zeros[el][0], el) - element_energy(zeros[el][1], el)) / n
+            for el, amount in x.items()
         )
-        for p in sorted(mp.stable_phases, key=lambda p: (len(p.elements), p.formula))
-    ]
+        coverage = ours.coverage(x)
+        yield Row(
+            system,
+            phase.formula,
+            coverage.covered,
+            coverage.note,
+            here - there,
+            here - there - zero,
+            phase.formula in have,
+        )
 
 
-def chgnet_energies(phases: list[Phase], most_atoms: int) -> dict[str, float]:
-    """Single points at the Materials Project's own structures, eV/atom by phase id."""
-    potential = load_potential("chgnet-0.3.0")
-    found = {}
-    for phase in phases:
-        if phase.crystal is not None and phase.crystal.n_atoms <= most_atoms:
-            answer = potential.evaluate([phase.crystal])[0]
-            if isinstance(answer, Evaluation):
-                found[phase.phase_id] = answer.energy_ev_per_atom
-    return found
+def element_energy(hull: object, element: str) -> float:
+    return -hull.distance({element: 1.0}, 0.0).e_above_hull_ev_per_atom  # type: ignore[attr-defined]
+
+
+def line(name: str, values: list[float]) -> str:
+    if not values:
+        return f"| {name} | 0 | | | | |"
+    mev = 1000 * np.array(values)
+    return (
+        f"| {name} | {len(mev)} | {np.median(mev):+.0f} | {np.median(abs(mev)):.0f} | "
+        f"{np.percentile(abs(mev), 90):.0f} | {mev.min():+.0f} … {mev.max():+.0f} |"
+    )
+
+
+def class_of(row: Row) -> str:
+    from pymatgen.core import Element
+
+    elements = row.system.split("-")
+    if len(elements) == 1:
+        return "element"
+    if is_alloy(elements):
+        return "alloy"
+    return f"{max(elements, key=lambda el: Element(el).X)} compound"
+
+
+def is_built(ours: Reference, system: str) -> bool:
+    """Whether the system itself and every subsystem that counts were tried well enough."""
+    assert isinstance(ours.source, BuiltPhases)
+    manifest, elements = ours.source.manifest, frozenset(system.split("-"))
+    facts = manifest.systems.get("-".join(sorted(elements)))
+    return facts is not None and enough_tried(facts) and not untried(manifest, [elements])
+
+
+def relaxed_heights(
+    data: Path, ours: Reference, mp: Reference, systems: set[str], workers: int, memory: Path
+) -> pd.DataFrame:
+    """MP structures near MP's hull at covered compositions, relaxed; heights over both hulls."""
+    table = pd.read_parquet(data / "structures" / "mp_structures.parquet")
+    low, high = NEAR_MP_HULL_EV_PER_ATOM
+    table = table[(table["e_above_hull"] > low - 0.04) & (table["e_above_hull"] < high + 0.04)]
+    table = table.drop_duplicates("material_id")
+    crystals = {}
+    for row in table.itertuples():
+        system = "-".join(sorted(set(_symbols(row.formula))))
+        if system in systems and ours.coverage(_amounts(row.formula)).covered:
+            crystal = _crystal(row.cif)
+            if crystal.n_atoms <= MOST_ATOMS:
+                crystals[str(row.material_id)] = crystal
+    done = {}
+    if memory.is_file():
+        done = {r["id"]: r for r in map(json.loads, memory.read_text().splitlines())}
+    todo = [(i, c) for i, c in crystals.items() if i not in done]
+    protocol = Protocol(optimizer="bfgs", max_steps=200)
+    with memory.open("a") as file:
+        for r in relax_many(todo, "chgnet-0.3.0", protocol, workers):
+            energy = r.energy_ev_per_atom if r.converged else None
+            done[r.candidate_id] = {"id": r.candidate_id, "energy": energy}
+            file.write(json.dumps(done[r.candidate_id]) + "\n")
+    rows = []
+    for material_id, crystal in crystals.items():
+        energy = done[material_id]["energy"]
+        if energy is not None:
+            amounts = crystal.composition.get_el_amt_dict()
+            rows.append(
+                {
+                    "id": material_id,
+                    "formula": crystal.formula,
+                    "mp": mp.hull(crystal.chemsys).distance(amounts, energy)[0],
+                    "ours": ours.hull(crystal.chemsys).distance(amounts, energy)[0],
+                }
+            )
+    return pd.DataFrame(rows, columns=["id", "formula", "mp", "ours"])
+
+
+def _symbols(formula: str) -> list[str]:
+    return list(_amounts(formula))
+
+
+def _amounts(formula: str) -> dict[str, float]:
+    from pymatgen.core import Composition
+
+    return {str(el): float(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+
+
+def _crystal(cif: str) -> Crystal:
+    from pymatgen.core import Structure
+
+    return Crystal.from_structure(Structure.from_str(cif, fmt="cif").get_primitive_structure())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("entries")
-    parser.add_argument("system")
-    parser.add_argument("--most-atoms", type=int, default=24, help="for CHGNet single points")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--reference", default="embedded")
+    parser.add_argument("--built", type=Path, help="a build, path without ending")
+    parser.add_argument("--systems", nargs="*", help="only these and their subsystems")
+    parser.add_argument("--list", action="store_true", help="every composition")
+    parser.add_argument("--relax", type=Path, help="remember relaxed energies in this file")
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    ours, theirs = load_reference("embedded"), load_reference(f"file:{arguments.entries}")
-    ours_hull, mp = ours.hull(arguments.system), theirs.hull(arguments.system)
+    if arguments.built:
+        from hullward.tools.reference_built import read_built
 
-    rows = stable_rows(ours, ours_hull, mp)
-    print("| MP stable | covered | total, meV/atom | relative to own elements, meV/atom |")
-    print("| --- | --- | ---: | ---: |")
-    for r in rows:
-        covered = "yes" if r.covered else "no"
-        print(f"| {r.formula} | {covered} | {1000 * r.total:+.0f} | {1000 * r.relative:+.0f} |")
-
-    entries = [p for p in theirs.phases(arguments.system) if p.crystal is not None]
-    inside = [p for p in entries if ours.coverage(p.composition).covered]
-    heights = {p.phase_id: height(mp, p, p.energy_ev_per_atom) for p in inside}
-    own = [height(ours_hull, p, p.energy_ev_per_atom) - heights[p.phase_id] for p in inside]
-    energies = chgnet_energies(inside, arguments.most_atoms)
-    points = [p for p in inside if p.phase_id in energies]
-    ours_heights = {p.phase_id: height(ours_hull, p, energies[p.phase_id]) for p in points}
-
-    print("\n| embedded − MP | n | median | median size | 90 % of sizes | range |")
-    print("| --- | ---: | ---: | ---: | ---: | --- |")
-    print(f"| stable compositions, total | {summary([r.total for r in rows])} |")
-    print(f"| of these covered | {summary([r.total for r in rows if r.covered])} |")
-    compounds = [r.relative for r in rows if r.covered and r.relative]
-    print(f"| covered compounds, to own elements | {summary(compounds)} |")
-    print(f"| heights of covered entries, MP energies over both | {summary(own)} |")
-    moved = [ours_heights[p.phase_id] - heights[p.phase_id] for p in points]
-    print(f"| heights, CHGNet over embedded − MP over MP | {summary(moved)} |")
-
-    low, high = NEAR_MP_HULL
-    near = [ours_heights[p.phase_id] for p in points if low <= heights[p.phase_id] <= high]
+        ours = read_built(arguments.built.parent, arguments.built.name)
+    else:
+        ours = load_reference(arguments.reference)
+    table = arguments.data / "hull" / "mp2020_whole_database_hull.parquet"
+    mp = load_reference(f"file:{table}")
+    index = complete_systems(arguments.data)
+    systems = list(index["chemsys"])
+    if arguments.systems:
+        wanted = {
+            "-".join(part)
+            for system in arguments.systems
+            for size in range(1, 1 + system.count("-") + 1)
+            for part in combinations(sorted(system.split("-")), size)
+        }
+        systems = sorted(wanted)
+    else:
+        systems += sorted({el for system in systems for el in system.split("-")})
+    shared = [s for s in systems if frozenset(s.split("-")) <= ours.elements & mp.elements]
+    rows = [row for system in shared for row in rows_of(ours, mp, system)]
+    covered = [row for row in rows if row.covered]
+    if arguments.list:
+        for r in sorted(rows, key=lambda r: (not r.covered, -abs(r.total))):
+            print(
+                f"{r.formula:14s} {'covered' if r.covered else '-':8s} {1000 * r.total:+6.0f} "
+                f"{1000 * r.relative:+6.0f} {'' if r.present else 'absent '}{r.note}"
+            )
+    built = {n: sum(is_built(ours, s) for s in shared if s.count("-") == n - 1) for n in (2, 3, 4)}
+    total = {n: sum(s.count("-") == n - 1 for s in systems) for n in (2, 3, 4)}
     print(
-        f"\nOf {len(near)} covered MP structures {low} to {high} eV/atom above MP's hull, "
-        f"{sum(h <= 0 for h in near)} lie at or below the embedded hull (CHGNet single points, "
-        f"at most {arguments.most_atoms} atoms)."
+        "covered systems:", ", ".join(f"{built[n]} of {total[n]} with {n} elements" for n in built)
     )
+    print("\n| embedded − MP, meV/atom | n | median | median size | 90 % of sizes | range |")
+    print("| --- | ---: | ---: | ---: | ---: | --- |")
+    print(line("MP-stable compositions of shared systems", [r.total for r in rows]))
+    print(line("of these covered", [r.total for r in covered]))
+    print(line("not covered", [r.total for r in rows if not r.covered]))
+    print(line("covered, to own elements", [r.relative for r in covered]))
+    for kind in sorted({class_of(r) for r in covered}):
+        print(line(f"covered: {kind}", [r.total for r in covered if class_of(r) == kind]))
+    if rows:
+        print(f"\nshare covered: {len(covered)} of {len(rows)} ({len(covered) / len(rows):.0%})")
+    for name, some in (("all", rows), ("covered", covered)):
+        compounds = [r for r in some if "-" in r.system]
+        found = [r for r in compounds if r.present]
+        near = [r for r in found if abs(r.relative) <= PRESENT_EV_PER_ATOM]
+        print(
+            f"recall of MP-stable compounds, {name}: formula present {len(found)} of "
+            f"{len(compounds)}, formation energy within 30 meV/atom {len(near)}"
+        )
+    if arguments.relax:
+        inside = {s for s in shared if "-" in s and (arguments.systems or s in set(systems))}
+        heights = relaxed_heights(
+            arguments.data, ours, mp, inside, arguments.workers, arguments.relax
+        )
+        low, high = NEAR_MP_HULL_EV_PER_ATOM
+        near_hull = heights[(heights["mp"] >= low) & (heights["mp"] <= high)]
+        below = near_hull[near_hull["ours"] <= 0]
+        print(
+            f"\nof {len(near_hull)} relaxed MP structures {low} to {high} eV/atom above MP's hull, "
+            f"{len(below)} ({len(below) / max(1, len(near_hull)):.1%}) lie at or below the "
+            f"embedded hull: {', '.join(below['formula'][:20])}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""Building references: what is tried, what is kept, and that nothing is computed twice."""
+
+import json
+
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.registry import load_potential, potential_card
+from hullward.tools import build_reference, encyclopedia, recipe
+from hullward.tools.recipe_result import SystemResult, taken_over
+from hullward.tools.recipe_trials import expected_formulas, trials
+from hullward.tools.records import Protocol
+from hullward.tools.reference import check_compatible
+from hullward.tools.reference_built import is_alloy, read_built, untried
+
+CARD = potential_card("toy")
+
+
+def forbid(name: str) -> None:
+    raise AssertionError(f"{name} was loaded: something was computed again")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Na-Cl in the toy potential's world, and where it was built."""
+    out = tmp_path_factory.mktemp("build") / "na-cl"
+    build_reference.build(["Na-Cl"], out, "toy", workers=0)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("system", "formulas"),
+    [
+        ("Na-Cl", {"NaCl"}),
+        ("Mn-O", {"MnO", "MnO2", "Mn2O3", "Mn3O4", "Mn3O5"}),
+        ("Ca-Ti-O", {"CaTiO3", "Ca2TiO4", "CaTi2O5"}),
+        ("Li-P-O", {"Li3PO4"}),  # no condensed phosphates
+        ("P-O", set()),  # molecules
+    ],
+)
+def test_expected_formulas_follow_from_oxidation_states(system, formulas):
+    assert set(expected_formulas(system.split("-"))) == formulas
+
+
+def test_metals_are_expected_in_the_common_types_both_ways_round():
+    found = expected_formulas(["Al", "Ni"])
+    assert {"AlNi", "AlNi3", "Al3Ni", "Al2Ni", "AlNi2", "AlNi5", "Al3Ni5"} <= set(found)
+
+
+def test_trials_repeat_in_order_with_our_own_types_first():
+    first = trials(["Fe", "O"], ["FeO3"])
+    again = trials(["Fe", "O"], ["FeO3"])
+    assert [(t.prototype, t.crystal.content_id) for t in first] == [
+        (t.prototype, t.crystal.content_id) for t in again
+    ]
+    assert {"FeO", "Fe2O3", "Fe3O4", "FeO3"} <= {t.crystal.formula for t in first}
+    oxides = [t for t in first if t.crystal.formula == "Fe2O3"]
+    owns = [t.own for t in oxides]
+    assert owns == sorted(owns, reverse=True)
+    assert any(owns)
+    assert all(set(t.crystal.species) == {"Fe", "O"} for t in first)
+
+
+def test_types_of_the_encyclopedia_add_to_the_library_and_repeat_none():
+    ids = [p.prototype_id for p in encyclopedia.encyclopedia()]
+    assert len(ids) > 500
+    assert len(set(ids)) == len(ids)
+    assert all(p.n_atoms <= encyclopedia.MAX_ATOMS for p in encyclopedia.encyclopedia())
+
+
+def test_a_missing_package_of_types_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(encyclopedia, "PACKAGE", "no-such-package")
+    with pytest.raises(PreflightError, match=r"no-such-package is not installed.*pip install"):
+        build_reference.build(["Na-Cl"], tmp_path / "x", "toy", workers=0)
+
+
+def test_a_build_is_a_reference_that_covers_what_was_tried(built):
+    reference = read_built(built.parent, built.name)
+    assert reference.elements == {"Na", "Cl"}
+    assert reference.coverage({"Na": 1, "Cl": 1}).covered
+    assert not reference.coverage({"Na": 1, "Cl": 3}).covered
+    check_compatible(reference, CARD, Protocol())
+    hull = reference.hull("Na-Cl")
+    heights = [
+        hull.distance(p.composition, p.energy_ev_per_atom)[0] for p in reference.phases("Na-Cl")
+    ]
+    assert min(heights) >= -1e-9
+    assert max(heights) <= 0.1 + 1e-9
+    assert untried(reference.source.manifest, [frozenset({"Na", "Cl"})]) == {}
+
+
+def test_its_energies_are_the_potentials_at_its_structures(built):
+    reference = read_built(built.parent, built.name)
+    phases = reference.phases("Na-Cl")
+    answers = load_potential("toy").evaluate([p.crystal for p in phases])
+    for phase, answer in zip(phases, answers, strict=True):
+        assert answer.energy_ev_per_atom == pytest.approx(phase.energy_ev_per_atom, abs=1e-4)
+
+
+def test_a_second_build_computes_nothing(built, monkeypatch):
+    before = built.with_suffix(".parquet").read_bytes()
+    monkeypatch.setattr(recipe, "load_potential", forbid)
+    build_reference.build(["Na-Cl"], built, "toy", workers=0)
+    assert built.with_suffix(".parquet").read_bytes() == before
+
+
+def test_a_build_that_was_killed_goes_on_where_it_was(built, tmp_path, monkeypatch):
+    """Its computations are on file; the line the kill cut short counts for nothing."""
+    out = tmp_path / "again"
+    work = out.with_suffix(".work")
+    work.mkdir()
+    for name in ("Na.jsonl", "Cl.jsonl", "Cl-Na.jsonl"):
+        (work / name).write_bytes((built.with_suffix(".work") / name).read_bytes())
+    with (work / "Cl-Na.jsonl").open("a") as file:
+        file.write('{"key": "point:c-cut sho')
+    monkeypatch.setattr(recipe, "load_potential", forbid)
+    build_reference.build(["Na-Cl"], out, "toy", workers=0)
+    assert out.with_suffix(".parquet").read_bytes() == built.with_suffix(".parquet").read_bytes()
+
+
+def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
+    results = taken_over(built, CARD)
+    assert set(results) == {("Na",), ("Cl",), ("Cl", "Na")}
+    monkeypatch.setattr(recipe, "load_potential", forbid)
+    out = tmp_path / "more"
+    build_reference.build(["Na-Cl"], out, "toy", workers=0, extend=built)
+    first, second = (read_built(path.parent, path.name) for path in (built, out))
+    assert second.phases("Na-Cl") == first.phases("Na-Cl")
+
+
+def test_an_extension_by_other_weights_is_refused(built, tmp_path):
+    with pytest.raises(InputError, match=r"built with toy.*uses chgnet-0\.3\.0"):
+        build_reference.build(["Na-Cl"], tmp_path / "x", "chgnet-0.3.0", workers=0, extend=built)
+
+
+def test_the_users_structures_are_relaxed_whatever_their_rank(built, tmp_path):
+    cell = [[4.0, 0, 0], [0, 4.2, 0], [0, 0, 4.4]]
+    own = Crystal.from_arrays(cell, ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.45]])
+    out = tmp_path / "own"
+    build_reference.build(
+        ["Na-Cl"], out, "toy", workers=0, structures=[("mine", own)], extend=built
+    )
+    rows = (out.with_suffix(".work") / "Cl-Na.jsonl").read_text().splitlines()
+    relaxed = [json.loads(row) for row in rows if "relaxation" in json.loads(row)]
+    assert relaxed
+    result = SystemResult.model_validate_json(
+        (out.with_suffix(".work") / "Cl-Na.result.json").read_bytes()
+    )
+    assert result.tried["NaCl"] == taken_over(built, CARD)[("Cl", "Na")].tried["NaCl"] + 1
+
+
+def test_alloys_inside_a_salt_are_not_built(tmp_path):
+    parts = build_reference._with_subsystems(["Li-Mn-O"])
+    assert ("Li", "Mn") not in parts
+    assert {("Li", "O"), ("Mn", "O"), ("Li", "Mn", "O")} <= set(parts)
+    assert is_alloy(("Li", "Mn"))
+    assert ("Al", "Ni") in build_reference._with_subsystems(["Al-Ni"])
+
+
+@pytest.mark.parametrize(
+    ("systems", "formulas", "message"),
+    [
+        (["Na-Xx"], [], "'Na-Xx' is no chemical system"),
+        (["Na-Po"], [], "toy does not support Po"),
+        (["Na-Cl"], ["NaQl"], "'NaQl' is no formula"),
+    ],
+)
+def test_what_cannot_be_built_says_why(systems, formulas, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        build_reference.build(systems, tmp_path / "x", "toy", workers=0, formulas=formulas)

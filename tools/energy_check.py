@@ -1,0 +1,125 @@
+"""Do energies still mean what the references take them to mean?
+
+*Canaries* are phases of the embedded reference whose energy is stored: the same weights and
+libraries give it again, changed ones do not. *Element offsets* say how far the potential's
+elements lie from the Materials Project's: they cancel within a reference of the potential's own
+phases, and do not where its candidates are judged by the Materials Project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from hullward.models.errors import PreflightError
+from hullward.models.potential import Evaluation, Potential, PotentialCard
+from hullward.tools.hull import Phase
+from hullward.tools.records import Product, Record
+from hullward.tools.reference import Reference, read_embedded_once
+from hullward.tools.reference_tables import mp2020_elements
+
+# Salts, oxides, a sulphide, a nitride, a metal: each tests other parts of the network.
+CANARIES = ("NaCl", "MgO", "Fe2O3", "CaF2", "ZnS", "AlN", "Cu")
+CANARY_TOLERANCE_EV_PER_ATOM = 1e-3  # other processors and thread counts move energies by 1e-5
+OFFSET_WORTH_SAYING_EV_PER_ATOM = 0.05
+
+
+class CanaryReading(Record):
+    """One canary: the energy stored and the energy found now."""
+
+    formula: str
+    phase_id: str
+    stored_ev_per_atom: float
+    found_ev_per_atom: float | None  # None: it could not be evaluated
+    trouble: str = ""
+
+    @property
+    def alive(self) -> bool:
+        found = self.found_ev_per_atom
+        return (
+            found is not None
+            and abs(found - self.stored_ev_per_atom) < CANARY_TOLERANCE_EV_PER_ATOM
+        )
+
+
+def canaries() -> list[Phase]:
+    """The canary phases of the embedded reference, each the lowest of its formula."""
+    embedded = read_embedded_once()
+    found = []
+    for formula in CANARIES:
+        same = [p for p in _phases_of(embedded, formula) if p.formula == formula]
+        found.append(min(same, key=lambda p: p.energy_ev_per_atom))
+    return found
+
+
+def _phases_of(reference: Reference, formula: str) -> Sequence[Phase]:
+    from pymatgen.core import Composition
+
+    elements = Composition(formula).get_el_amt_dict()
+    return reference.phases("-".join(sorted(map(str, elements))))
+
+
+def read_canaries(potential: Potential) -> list[CanaryReading]:
+    """The energy of every canary, now; takes a tenth of a second."""
+    phases = canaries()
+    answers = potential.evaluate([p.crystal for p in phases if p.crystal is not None])
+    return [
+        CanaryReading(
+            formula=phase.formula,
+            phase_id=phase.phase_id,
+            stored_ev_per_atom=phase.energy_ev_per_atom,
+            found_ev_per_atom=answer.energy_ev_per_atom if isinstance(answer, Evaluation) else None,
+            trouble="" if isinstance(answer, Evaluation) else f"{type(answer).__name__}: {answer}",
+        )
+        for phase, answer in zip(phases, answers, strict=True)
+    ]
+
+
+def has_canaries(card: PotentialCard) -> bool:
+    """Whether the embedded reference was computed with these very weights."""
+    return read_embedded_once().potential_sha256 == card.weights_sha256
+
+
+def require_canaries(potential: Potential) -> None:
+    """Raise PreflightError where a canary's energy is not what it was: nothing would compare."""
+    dead = [reading for reading in read_canaries(potential) if not reading.alive]
+    if dead:
+        found = "; ".join(
+            f"{r.formula} {r.found_ev_per_atom:.4f} instead of {r.stored_ev_per_atom:.4f} eV/atom"
+            if r.found_ev_per_atom is not None
+            else f"{r.formula} fails ({r.trouble})"
+            for r in dead
+        )
+        raise PreflightError(
+            f"{potential.card.name} does not give the energies the references rest on: {found}. A "
+            "library or the checkpoint has changed; `hullward doctor` says which, and "
+            "`pip install --force-reinstall hullward` brings back what was tested"
+        )
+
+
+@cache
+def element_offsets() -> dict[str, float]:
+    """CHGNet's energy of each element, as embedded, minus MP2020's, eV/atom."""
+    embedded, theirs = read_embedded_once(), mp2020_elements()
+    return {
+        el: min(p.energy_ev_per_atom for p in embedded.phases(el)) - theirs[el]
+        for el in sorted(embedded.elements & theirs.keys())
+    }
+
+
+def offset_note(decomposition: Sequence[Product], reference: Reference) -> str:
+    """What to say of a height whose decomposition holds an element the potential gets wrong.
+
+    '' where no element is off by more than 50 meV/atom, or where the reference was computed with
+    the potential itself, so that the error cancels.
+    """
+    if reference.potential_sha256 is not None:
+        return ""
+    offsets = element_offsets()
+    elements = [part.formula.rstrip("0123456789") for part in decomposition]  # O2, S8, …
+    far = [
+        f"{el} ({1000 * offsets[el]:+.0f} meV/atom)"
+        for el in elements
+        if abs(offsets.get(el, 0.0)) > OFFSET_WORTH_SAYING_EV_PER_ATOM
+    ]
+    return f"decomposes into an element that CHGNet gets wrong: {', '.join(far)}" if far else ""
