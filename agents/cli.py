@@ -121,7 +121,7 @@ def doctor(as_json: Json = False) -> None:
     machine = read_machine()
     findings = diagnose(
         Environment(
-            mp_api_key_present=machine.mp_api_key_present,
+            mp_api_key_present=machine.mp_api_key is not None,
             thread_variables=machine.thread_variables,
         )
     )

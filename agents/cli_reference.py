@@ -97,12 +97,13 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch whole systems from the Materials Project with your key (MP_API_KEY), once each."""
+    from hullward.agents.references import mp_access
     from hullward.agents.settings import read_machine
     from hullward.tools.materials_project import fetch_stable, fetch_systems
 
     if not systems and not stable:
         raise InputError("say which systems to fetch, e.g. Li-Mn-O, or --stable")
-    access = read_machine().mp_access(lambda line: typer.echo(line, err=True), PATIENCE_S)
+    access = mp_access(read_machine(), lambda line: typer.echo(line, err=True), PATIENCE_S)
     answers = [fetch_systems(systems, access)] if systems else []
     if stable:
         answers.append(fetch_stable(access))

@@ -34,6 +34,7 @@ from hullward.tools.records import Basis, CampaignRecord, Flaw, SecondReference,
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
+from hullward.tools.second_reference import Beside
 from hullward.tools.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,9 +128,7 @@ def make_screen(
         _check_unchanged(store.directory, earlier[0], basis, asked=reference_spec is not None)
     if isinstance(settings, Campaign) and reference_spec is None:
         check_elements(settings, card, reference, store.notes.append)
-    second, beside = _second(store, settings, machine, again=reference_spec is not None)
-    if second is not None:
-        check_compatible(second, card, settings.protocol)
+    second = _second(store, settings, card, machine, again=reference_spec is not None)
     folder = settings.known_phases
     user_phases = read_phases(folder) if folder else ()
     return Screen(
@@ -138,7 +137,6 @@ def make_screen(
         card=card,
         reference=reference,
         second=second,
-        second_basis=beside,
         limits=settings.limits(),
         user_phases=user_phases,
         workers=machine.workers_for(workers, settings.workers),
@@ -166,8 +164,8 @@ def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> N
         screen.store.add([screen.basis, _record(settings, inputs_digest)])
     else:
         screen.store.add([screen.basis])
-    if screen.second_basis is not None:
-        screen.store.add([screen.second_basis])
+    if screen.second is not None:
+        screen.store.add([screen.second.basis])
 
 
 def apply_waiting(screen: Screen) -> list[str]:
@@ -281,17 +279,18 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
 
 
 def _second(
-    store: Store, settings: Settings, machine: Machine, *, again: bool
-) -> tuple[Reference | None, SecondReference | None]:
+    store: Store, settings: Settings, card: PotentialCard, machine: Machine, *, again: bool
+) -> Beside | None:
     """The second reference, if one is asked for: the version it had; again: the newest there is."""
     if settings.second_reference is None:
-        return None, None
+        return None
     earlier = store.load(SecondReference)
     if not earlier:
         refuse_the_same_twice(settings)
     spec = earlier[0].reference_spec if earlier and not again else settings.second_reference
     reference = open_reference(spec, machine, _systems(store, settings))
-    return reference, second_basis(settings, spec, reference)
+    check_compatible(reference, card, settings.protocol)
+    return Beside(reference=reference, basis=second_basis(settings, spec, reference))
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from hullward.agents.settings import Campaign, Machine, Settings
 from hullward.models.errors import FetchError, InputError, PreflightError
@@ -11,7 +13,11 @@ from hullward.models.potential import PotentialCard
 from hullward.tools.records import SecondReference
 from hullward.tools.reference import Reference, load_reference
 
+if TYPE_CHECKING:
+    from hullward.tools.materials_project import Access
+
 PATIENCE_AT_START_S = 120.0  # a campaign can begin without its hull; somebody waits for it
+SYSTEMS_AT_START = 24  # a few calls each
 
 Notes = Callable[[str], None]
 
@@ -63,6 +69,22 @@ def second_basis(settings: Settings, spec: str, reference: Reference) -> SecondR
     )
 
 
+def mp_access(
+    machine: Machine, notes: Notes, patience_s: float, key: SecretStr | None = None
+) -> Access:
+    """How to reach the Materials Project. key: instead of the one that is set."""
+    from hullward.tools.materials_project import Access
+
+    return Access(
+        key=key or machine.mp_api_key,
+        home=machine.home_folder,
+        endpoint=machine.mp_endpoint,
+        calls_per_day=machine.mp_calls_per_day,
+        patience_s=patience_s,
+        notes=notes,
+    )
+
+
 def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
     """Fetch what a new campaign needs of the Materials Project, once and in bulk.
 
@@ -73,11 +95,17 @@ def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
     from hullward.tools.reference_mp import best_version, holds
 
     systems = whole_systems(campaign.palettes, campaign.max_elements)
+    if len(systems) > SYSTEMS_AT_START:
+        notes(
+            f"not fetched: {len(systems)} whole systems would be needed, more than "
+            f"{SYSTEMS_AT_START}; name fewer elements, lower max_elements, or use 'mp-stable'"
+        )
+        return
     here = best_version(machine.home_folder, systems)
     if holds(machine.home_folder, here, systems):
         return
     try:
-        fetch_systems(systems, machine.mp_access(notes, PATIENCE_AT_START_S))
+        fetch_systems(systems, mp_access(machine, notes, PATIENCE_AT_START_S))
     except FetchError as error:
         notes(f"not fetched: {error}")
 

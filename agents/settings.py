@@ -9,10 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 import reprlib
-from collections.abc import Callable
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -29,9 +28,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.validate import Limits
-
-if TYPE_CHECKING:
-    from hullward.tools.materials_project import Access
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
@@ -237,24 +233,9 @@ class Machine(BaseSettings):
         return SecretStr(str(key).strip()) if key else None
 
     @property
-    def mp_api_key_present(self) -> bool:
-        """Whether a Materials Project key is set."""
-        return self.mp_api_key is not None
-
-    def mp_access(
-        self, notes: Callable[[str], None], patience_s: float, key: SecretStr | None = None
-    ) -> Access:
-        """How to reach the Materials Project. key: instead of the one that is set."""
-        from hullward.tools.materials_project import Access
-
-        return Access(
-            key=key or self.mp_api_key,
-            home=self.home_folder,
-            endpoint=os.environ.get("MP_API_ENDPOINT") or None,  # mp-api's own variable
-            calls_per_day=self.mp_calls_per_day,
-            patience_s=patience_s,
-            notes=notes,
-        )
+    def mp_endpoint(self) -> str | None:
+        """Where the Materials Project is, in mp-api's own variable; None: where mp-api says."""
+        return os.environ.get("MP_API_ENDPOINT") or None
 
     @property
     def thread_variables(self) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ import pytest
 
 from hullward.agents.campaign import run
 from hullward.agents.opening import rejudge_directory
+from hullward.agents.references import fetch_for_start, mp_access
 from hullward.agents.settings import Campaign, parse_settings, read_machine
 from hullward.models import registry
 from hullward.models.errors import PreflightError
@@ -124,7 +125,7 @@ def test_without_the_server_candidates_wait_and_are_judged_after_a_fetch(
 
     monkeypatch.setenv("MP_API_KEY", KEY)
     monkeypatch.setenv("MP_API_ENDPOINT", server.endpoint)
-    fetch_systems(["Li-Mn-O"], read_machine().mp_access(notes.append, 10.0))
+    fetch_systems(["Li-Mn-O"], mp_access(read_machine(), notes.append, 10.0))
     with pytest.raises(PreflightError, match=r"has changed since .* not-fetched then"):
         run(directory, None)
     rejudge_directory(directory, "mp", 0)
@@ -145,7 +146,7 @@ def test_a_system_fetched_later_with_the_same_database_version_is_judged(
     toy_settings: dict[str, Any], server: MaterialsProjectDouble, online: None, tmp_path: Path
 ) -> None:
     directory = tmp_path / "c"
-    access = read_machine().mp_access(lambda line: None, 10.0)
+    access = mp_access(read_machine(), lambda line: None, 10.0)
     fetch_systems(["Mn-O"], access)
     one = {"cycles": 1, "proposals_per_cycle": 10}
     settings = campaign(toy_settings, max_elements=2, budget=one)
@@ -166,7 +167,7 @@ def test_a_system_fetched_later_with_the_same_database_version_is_judged(
 def test_a_newer_database_with_less_in_it_is_not_preferred(
     toy_settings: dict[str, Any], server: MaterialsProjectDouble, online: None, tmp_path: Path
 ) -> None:
-    access = read_machine().mp_access(lambda line: None, 10.0)
+    access = mp_access(read_machine(), lambda line: None, 10.0)
     fetch_systems(["Li-Mn-O"], access)
     server.database_version = "2026.01.01"
     fetch_systems(["Li-O"], access)
@@ -178,7 +179,17 @@ def test_a_newer_database_with_less_in_it_is_not_preferred(
 def test_the_stable_phases_judge_any_system(
     toy_settings: dict[str, Any], server: MaterialsProjectDouble, online: None, tmp_path: Path
 ) -> None:
-    fetch_stable(read_machine().mp_access(lambda line: None, 10.0))
+    fetch_stable(mp_access(read_machine(), lambda line: None, 10.0))
     run(tmp_path / "c", campaign(toy_settings, reference="mp-stable"))
     assert states(tmp_path / "c")["judged"] > 0
     assert basis(tmp_path / "c").reference_spec == "mp-stable:2025.09.25"
+
+
+def test_what_would_take_hundreds_of_calls_is_not_begun(toy_settings: dict[str, Any]) -> None:
+    twelve = ["Li", "Na", "K", "Mg", "Ca", "Ti", "V", "Mn", "Fe", "O", "F", "S"]
+    wide = {"systems": [], "elements": twelve, "min_elements": 5, "max_elements": 5}
+    notes: list[str] = []
+    settings = campaign(toy_settings, oxidation_states={}, **wide)
+    fetch_for_start(settings, read_machine(), notes.append)
+    [note] = notes
+    assert "792 whole systems would be needed, more than 24" in note

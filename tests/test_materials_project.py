@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import FetchError, InputError
 from hullward.tools import materials_project, mp_session
+from hullward.tools.entry_rows import read_rows
 from hullward.tools.materials_project import Access, fetch_stable, fetch_systems, whole_systems
 from hullward.tools.mp_double import KEY, Fault, MaterialsProjectDouble, thermo_document
 from hullward.tools.reference import MP2020, load_reference
@@ -149,10 +151,8 @@ def test_the_stable_phases_of_the_whole_database(access: Access) -> None:
     assert (answer.fetched[0].system, answer.fetched[0].count) == ("stable", 4)
     assert fetch_stable(access).already_here == ("stable",)
     reference = load_reference("mp-stable", access.home)
-    zero = reference.hull("Li-O").distance({"Li": 1, "O": 1}, 0.0)[0]
-    metal = reference.hull("Li-O").distance({"Li": 1}, 0.0)[0]
-    oxygen = reference.hull("Li-O").distance({"O": 1}, 0.0)[0]
-    assert zero == pytest.approx(1.575 + (metal + oxygen) / 2)  # MP2020's elements are its zero
+    height = reference.hull("Li-O").distance({"Li": 1, "O": 1}, -4.8)[0]
+    assert height == pytest.approx(0.2)  # from the corrected total energy, whatever its elements
     assert reference.coverage({"Cs": 1, "Ti": 1, "I": 3}).covered
     with pytest.raises(InputError, match=r"nothing here of database version '2020\.1\.1'"):
         load_reference("mp-stable:2020.1.1", access.home)
@@ -457,3 +457,40 @@ def test_every_choice_of_elements_lies_in_a_fetched_system() -> None:
 
 def test_the_shared_timeout_is_never_infinite() -> None:
     assert 0 < mp_session.TIMEOUT_S < 600
+
+
+@pytest.mark.slow
+def test_real_entries_come_through_with_their_hull(
+    shared_data: Path, server: MaterialsProjectDouble, access: Access
+) -> None:
+    """943 entries of Li-Fe-P-O as the Materials Project wrote them, through mp-api and back."""
+    path = shared_data / "hull" / "mp_entries_Li-Fe-P-O.jsonl.zst"
+    server.documents = []
+    for entry in read_rows(path):
+        composition = Composition(entry["composition"])
+        run_type = entry["parameters"]["run_type"]
+        named = {**entry, "entry_id": f"{entry['entry_id']}-{run_type}"}  # as it is served today
+        server.documents.append(
+            {
+                "material_id": entry["entry_id"],
+                "chemsys": composition.chemical_system,
+                "formula_pretty": composition.reduced_formula,
+                "thermo_type": "GGA_GGA+U",
+                "energy_per_atom": (entry["energy"] + entry["correction"]) / composition.num_atoms,
+                "entries": {run_type: named},
+            }
+        )
+    assert fetch_systems(["Li-Fe-P-O"], access).fetched[0].count == 943
+    ours, theirs = load_reference("mp", access.home), load_reference(f"file:{path}")
+    direct = {p.phase_id: p for p in theirs.phases("Fe-Li-O-P")}
+    phases = ours.phases("Fe-Li-O-P")
+    assert len(phases) == len(direct) == 943
+    for phase in phases:
+        other = direct[phase.phase_id.rsplit("-", 1)[0]]
+        assert phase.energy_ev_per_atom == pytest.approx(other.energy_ev_per_atom, abs=1e-9)
+        assert phase.crystal is not None
+        assert other.crystal is not None
+        assert phase.crystal.content_id == other.crystal.content_id
+        height = ours.hull("Fe-Li-O-P").distance(phase.composition, phase.energy_ev_per_atom)[0]
+        expected = theirs.hull("Fe-Li-O-P").distance(phase.composition, other.energy_ev_per_atom)
+        assert height == pytest.approx(expected[0], abs=1e-9)

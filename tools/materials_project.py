@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from hullward.models.errors import FetchError, InputError
 from hullward.tools.journal import timestamp
-from hullward.tools.mp_checks import as_parquet, as_zstd_lines, check_entries, check_stable
+from hullward.tools.mp_checks import as_parquet, as_row, as_zstd_lines, check_entries, check_stable
 from hullward.tools.mp_session import PoliteSession
 from hullward.tools.reference import split_chemsys
 from hullward.tools.reference_mp import STABLE, THERMO_TYPE, Fetched, keep, manifests, mp_folder
@@ -161,13 +161,13 @@ class _Client:
             entries = self._rester.get_entries_in_chemsys(
                 parts, additional_criteria=_CRITERIA, property_data=_ABOUT
             )
-        rows = [entry.as_dict() for entry in entries]
+        rows = [as_row(entry) for entry in entries]
         check_entries(system, rows, count)
         return self._keep(system, as_zstd_lines(rows), count)
 
     def stable(self) -> Fetched:
         """Fetch, check and keep the stable phases of the whole database."""
-        fields = ["material_id", "formula_pretty", "formation_energy_per_atom"]
+        fields = ["material_id", "formula_pretty", "energy_per_atom", "formation_energy_per_atom"]
         with _asking("the stable phases"):
             count = self._rester.materials.thermo.count({"is_stable": True, **_COUNT_ONLY})
             rows = self._rester.materials.thermo.search(

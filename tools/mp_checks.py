@@ -13,8 +13,9 @@ from typing import Any
 from hullward.models.errors import FetchError
 from hullward.tools.reference_files import off_scale
 from hullward.tools.reference_mp import THERMO_TYPE
+from hullward.tools.reference_tables import mp2020_elements
 
-__all__ = ["as_parquet", "as_zstd_lines", "check_entries", "check_stable"]
+__all__ = ["as_parquet", "as_row", "as_zstd_lines", "check_entries", "check_stable"]
 
 SAME_ENERGY_EV_PER_ATOM = 1e-3  # an entry and the document it is in
 
@@ -66,9 +67,19 @@ def check_stable(rows: Sequence[Mapping[str, Any]], count: int) -> None:
         name = str(row["material_id"])
         if name in seen:
             raise FetchError(f"stable phases: {name} occurs twice; nothing was stored")
-        if row["formation_energy_per_atom"] is None:
+        if row["energy_per_atom"] is None:
             raise FetchError(f"stable phases: {name} has no energy; nothing was stored")
         seen.add(name)
+
+
+def as_row(entry: Any) -> dict[str, Any]:
+    """A ComputedStructureEntry of mp-api as plain JSON: its ids and keys are objects there."""
+    from monty.json import jsanitize
+
+    names = {name: str(entry.data[name]) for name in ("material_id", "thermo_type")}
+    entry.data = jsanitize(entry.data, strict=True) | names  # as_dict fails on Element keys
+    row: dict[str, Any] = jsanitize(entry.as_dict(), strict=True)
+    return row | {"entry_id": str(entry.entry_id)}
 
 
 def as_zstd_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -76,7 +87,7 @@ def as_zstd_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
     from zstandard import ZstdCompressor
 
     ordered = sorted(rows, key=lambda row: str(row["entry_id"]))
-    lines = (json.dumps(row, separators=(",", ":"), default=str) + "\n" for row in ordered)
+    lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in ordered)
     return ZstdCompressor(level=10).compress("".join(lines).encode())
 
 
@@ -88,15 +99,33 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     ordered = sorted(rows, key=lambda row: str(row["material_id"]))
+    zero = mp2020_elements()
     table = pa.table(
         {
             "material_id": [str(row["material_id"]) for row in ordered],
             "formula": [str(row["formula_pretty"]) for row in ordered],
+            # over our own elements: with them added again it is the corrected total energy
             "formation_energy_per_atom": [
-                float(row["formation_energy_per_atom"]) for row in ordered
+                row["energy_per_atom"] - _elements_ev_per_atom(row["formula_pretty"], zero)
+                for row in ordered
+            ],
+            "published_formation_energy_per_atom": [
+                row["formation_energy_per_atom"] for row in ordered
             ],
         }
     )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def _elements_ev_per_atom(formula: str, zero: Mapping[str, float]) -> float:
+    from pymatgen.core import Composition
+
+    amounts = {str(el): float(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+    if unknown := sorted(amounts.keys() - zero.keys()):
+        raise FetchError(
+            f"stable phases: {formula} holds {', '.join(unknown)}, of which no MP2020 energy is "
+            "known here; nothing was stored"
+        )
+    return sum(zero[el] * n for el, n in amounts.items()) / sum(amounts.values())

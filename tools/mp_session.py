@@ -83,8 +83,9 @@ class PoliteSession(requests.Session):
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
         """Whoever a redirect leads to does not get the key unless it is the same server."""
-        super().rebuild_auth(prepared_request, response)
-        if self.should_strip_auth(str(response.request.url), str(prepared_request.url)):
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+        old, new = str(response.request.url), str(prepared_request.url)
+        if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]
             prepared_request.headers.pop("x-api-key", None)
 
     def wait(self, tries: int, trouble: str, retry_after_s: float | None = None) -> None:

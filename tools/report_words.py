@@ -147,6 +147,12 @@ def _next(report: Report) -> str:
         )
     if report.states["pending"] or not funnel["proposed"]:
         return f"Next: go on where it stopped: `{commands['resume']}`."
+    basis, waiting = report.basis, report.states["hull_pending"]
+    if waiting and basis is not None and basis.reference_kind == "materials_project":
+        return (
+            f"Next: {plural(waiting, 'candidate')} wait for a hull: `hullward reference fetch "
+            f"SYSTEM` for each system, then `{commands['rejudge']}`."
+        )
     if funnel["below_reference"] or report.states["hull_pending"]:
         return (
             "Next: judge again with a reference that covers these compositions, without relaxing "

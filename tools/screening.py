@@ -32,13 +32,12 @@ from hullward.tools.records import (
     Record,
     Rejection,
     Relaxation,
-    SecondReference,
     Stage,
     Verdict,
-    VerdictLabel,
 )
 from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
+from hullward.tools.second_reference import Beside, library, unjudged
 from hullward.tools.store import Store
 
 STORE_BATCH = 500  # records a journal write
@@ -55,8 +54,7 @@ class Screen:
     card: PotentialCard
     reference: Reference
     limits: validate.Limits
-    second: Reference | None = None  # judged by too, shown beside; decides nothing
-    second_basis: SecondReference | None = None
+    second: Beside | None = None  # another reference to judge by; it decides nothing
     user_phases: Sequence[tuple[str, Crystal]] = ()
     workers: int = 1
     home: Path | None = None  # where relaxations are shared between campaigns
@@ -67,7 +65,6 @@ class Screen:
     stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _known: dict[str, novelty.Library] = field(default_factory=dict)
     _energies_checked: bool = False
-    _known_second: dict[str, novelty.Library] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -199,12 +196,14 @@ class Screen:
             self._verdict(candidate, relaxation)
             for candidate, relaxation in relaxed
             if candidate.proposal_id in asked
-            and _unjudged(candidate, judged.get(relaxation.relaxation_id), self.reference)
+            and unjudged(candidate, judged.get(relaxation.relaxation_id), self.reference)
         ]
         self.store.add(new)
         judged |= {v.relaxation_id: v for v in new}
         if self.second is not None:
-            self._judge_second(self.second, [p for p in relaxed if p[1].relaxation_id in judged])
+            both = [(c, r) for c, r in relaxed if r.relaxation_id in judged]
+            limit = self.basis.metastable_ev_per_atom
+            self.store.add(self.second.verdicts(self.store.load(Verdict), both, limit, self.card))
         self._second_looks(
             [
                 (candidate, relaxation)
@@ -213,36 +212,6 @@ class Screen:
                 and verdict.second_look == "pending"
             ]
         )
-
-    def _judge_second(
-        self, second: Reference, relaxed: Sequence[tuple[Candidate, Relaxation]]
-    ) -> None:
-        """Verdicts by the second reference for everything that has one by the first."""
-        judged = {
-            v.relaxation_id: v
-            for v in self.store.load(Verdict)
-            if v.height == "reference"
-            and (v.reference_id, v.reference_version) == (second.reference_id, second.version)
-        }
-        new: list[Record] = []
-        for candidate, relaxation in relaxed:
-            if not _unjudged(candidate, judged.get(relaxation.relaxation_id), second):
-                continue
-            assert relaxation.crystal is not None
-            library = _library(self._known_second, second, candidate.chemsys)
-            match = library.match(relaxation.crystal)
-            new.append(
-                judge(
-                    relaxation,
-                    candidate,
-                    second,
-                    threshold_ev_per_atom=self.basis.metastable_ev_per_atom,
-                    rediscovered=match.match_id if match else None,
-                    second_look="not_needed",  # the first reference decides who is looked at again
-                    typical_error_ev_per_atom=self.card.typical_error_ev_per_atom,
-                )
-            )
-        self.store.add(new)
 
     def _label_relaxed(
         self, relaxed: Sequence[tuple[Candidate, Relaxation]], asked: Collection[str]
@@ -313,7 +282,7 @@ class Screen:
 
     def rejudge(self, basis: Basis, reference: Reference) -> None:
         """Judge every stored relaxation by another reference; nothing is relaxed but suspects."""
-        self.store.add([basis, *([self.second_basis] if self.second_basis else [])])
+        self.store.add([basis, *([self.second.basis] if self.second else [])])
         self.basis, self.reference = basis, reference
         self._known.clear()
         self.judge(self.store.load(Proposal))
@@ -321,7 +290,9 @@ class Screen:
 
     def known(self, chemsys: str) -> novelty.Library:
         """Known phases of exactly this system, the reference's and the user's."""
-        return _library(self._known, self.reference, chemsys, self.user_phases)
+        if chemsys not in self._known:
+            self._known[chemsys] = library(self.reference, chemsys, self.user_phases)
+        return self._known[chemsys]
 
     def candidates(self) -> dict[str, Candidate]:
         """Every candidate by the id of its proposal; equal crystals share one candidate."""
@@ -361,27 +332,6 @@ class Screen:
             'SELECT proposal_id FROM proposals ORDER BY cycle, request_id, "index"'
         )
         return [row["proposal_id"] for row in rows if row["proposal_id"] in wanted]
-
-
-def _unjudged(candidate: Candidate, verdict: Verdict | None, reference: Reference) -> bool:
-    """Whether there is no verdict, or one that waited for a hull which is there now."""
-    if verdict is None:
-        return True
-    waited = verdict.label == VerdictLabel.HULL_PENDING
-    return waited and not reference.lacking(frozenset(candidate.crystal.species))
-
-
-def _library(
-    kept: dict[str, novelty.Library],
-    reference: Reference,
-    chemsys: str,
-    more: Sequence[tuple[str, Crystal]] = (),
-) -> novelty.Library:
-    """Known phases of exactly this system, made once and kept."""
-    if chemsys not in kept:
-        phases = [*reference.library_entries(chemsys), *more]
-        kept[chemsys] = novelty.Library((i, c) for i, c in phases if c.chemsys == chemsys)
-    return kept[chemsys]
 
 
 def _compare(first: Relaxation, again: Relaxation) -> SecondLook:
