@@ -17,9 +17,7 @@ def hull(
             help="ComputedEntry JSON, OPTIMADE JSON Lines, or a table of formula and energy",
         ),
     ],
-    reference: Annotated[
-        str, typer.Option(help="'embedded', 'file:PATH' or another name")
-    ] = "embedded",
+    reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
     open_: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,14 +38,16 @@ def hull(
     closed elements. pymatgen's GrandPotentialPhaseDiagram takes absolute potentials: ours plus
     the energy per atom of the reference's own elemental phase; --json states both.
     """
-    from hullward.agents.settings import absolute_reference
+    from hullward.agents.references import open_reference
+    from hullward.agents.settings import absolute_reference, read_machine
     from hullward.tools.heights import judge_entries, parse_open
-    from hullward.tools.reference import load_reference
     from hullward.tools.reference_files import read_entries
 
     opened = parse_open(open_ or [])
-    against = load_reference(absolute_reference(reference, Path.cwd()))
-    document = judge_entries(read_entries(source, energy), against, opened)
+    entries = read_entries(source, energy)
+    systems = sorted({"-".join(sorted(phase.elements)) for phase in entries.phases})
+    spec = absolute_reference(reference, Path.cwd())
+    document = judge_entries(entries, open_reference(spec, read_machine(), systems), opened)
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False))
         return
