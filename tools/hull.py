@@ -104,9 +104,12 @@ class Hull:
 
         Raises InputError for an element outside the hull's system.
         """
-        fractions = self._fractions(composition)
-        height = float(energy_ev_per_atom - self.energies(fractions[None])[0])
+        height = self.height(composition, energy_ev_per_atom)
         return HullDistance(height, self.decompose(composition))
+
+    def height(self, composition: Mapping[str, float], energy_ev_per_atom: float) -> float:
+        """Signed distance of an energy from the hull alone, eV/atom; raises as `distance`."""
+        return float(energy_ev_per_atom - self.energies(self._fractions(composition)[None])[0])
 
     def decompose(self, composition: Mapping[str, float]) -> tuple[Product, ...]:
         """The phases of lowest energy at a composition, by share of atoms.

@@ -163,6 +163,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (campaign_id, number)
     );
     """,
+    "ALTER TABLE relaxations ADD COLUMN early_energy_ev_per_atom DOUBLE;",
 )
 
 VIEWS = """
