@@ -117,11 +117,11 @@ class Herd:
         if not any(due):
             return []
         left: list[Ended | Traveller] = []
-        for row in np.flatnonzero(due):
-            course, n = self._courses[row], int(self._walk.counts[row])
-            course.pause = False
-            parts = (x.pick(row, n) for x in (self._state, self._walk, self._optimiser))
-            left.append(Traveller(course, *parts))
+        for row, course in enumerate(self._courses):
+            if due[row]:
+                course.pause, n = False, int(self._walk.counts[row])
+                state, walk = self._state.pick(row, n), self._walk.pick(row, n)
+                left.append(Traveller(course, state, walk, self._optimiser.pick(row, n)))
         self._keep(~np.array(due))
         return left
 

@@ -27,6 +27,7 @@ from typing import cast
 from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
+from hullward.models.potential import DeviceLostError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax import Guards, Job, Traveller, never_ran, relax_in_turns
@@ -246,6 +247,8 @@ def work(handle: int, parent: int) -> None:
             pipe.send((keys[done.candidate_id].popleft(), done))
     except HullwardError as error:
         pipe.send(error)
+    except DeviceLostError as error:  # a new worker tries once more, on the CPU if need be
+        raise SystemExit(f"a relaxation worker lost its accelerator: {error}") from None
     except (EOFError, OSError):
         return  # the parent has closed the pipe
 
