@@ -19,7 +19,7 @@ from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason
 
 QUICK = Protocol(max_steps=50)
-ENDLESS = Protocol(max_steps=10**9, fmax_ev_per_a=5e-324)
+ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -180,7 +180,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         "from hullward.tools.pool import relax_many\n"
         "from hullward.tools.records import Protocol\n"
         "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
-        "p = Protocol(max_steps=10**9, fmax_ev_per_a=5e-324)\n"
+        "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
         "list(relax_many([('a', c)], 'toy', p, workers=1))\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("workload", type=Path)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--skip", type=int, default=0)
-    parser.add_argument("--optimizers", default="fire,bfgs", help="the first is the measure")
+    parser.add_argument("--optimizers", default="fire,fire-bfgs", help="the first is the measure")
     parser.add_argument("--out", type=Path, help="JSON Lines, one relaxation a line")
     args = parser.parse_args()
     import torch
@@ -118,7 +118,8 @@ def main() -> None:
             found = {r.candidate_id: r for r in relax_stream(chunk, potential, protocol)}
             cpu_s[name] += time.process_time() - started
             done[name] += [found[source] for source, _ in chunk]
-        print(f"{start + len(chunk)} done, CPU s {cpu_s}", file=sys.stderr, flush=True)
+        shares = {n: compare(done[names[0]], done[n])["not_higher_share"] for n in names[1:]}
+        print(f"{start + len(chunk)} done, CPU s {cpu_s}, not higher {shares}", file=sys.stderr)
     if args.out:
         lines = (r.model_dump_json() for name in names for r in done[name])
         args.out.write_text("\n".join(lines) + "\n")
