@@ -38,10 +38,12 @@ def main() -> None:
 
     rows = run_query(
         args.directory,
-        """SELECT force_calls, early_energy_ev_per_atom, e_above_reference_ev_per_atom,
-                  formula, chemsys
-           FROM results WHERE force_calls > 0 AND early_energy_ev_per_atom IS NOT NULL
-           ORDER BY "index" """,
+        """SELECT r.force_calls, r.early_energy_ev_per_atom, p.e_above_reference_ev_per_atom,
+                  p.formula, p.chemsys
+           FROM relaxations r JOIN bases USING (potential_sha256, protocol_id)
+           JOIN candidates c USING (candidate_id) JOIN results p USING (proposal_id)
+           JOIN proposals q USING (proposal_id)
+           WHERE r.early_energy_ev_per_atom IS NOT NULL ORDER BY q."index" """,
     ).rows
     ((spec,),) = run_query(args.directory, "SELECT reference_spec FROM bases").rows
     reference = load_reference(spec)
