@@ -118,8 +118,10 @@ def main() -> None:
             found = {r.candidate_id: r for r in relax_stream(chunk, potential, protocol)}
             cpu_s[name] += time.process_time() - started
             done[name] += [found[source] for source, _ in chunk]
-        shares = {n: compare(done[names[0]], done[n])["not_higher_share"] for n in names[1:]}
-        print(f"{start + len(chunk)} done, CPU s {cpu_s}, not higher {shares}", file=sys.stderr)
+        for name in names[1:]:
+            so_far = compare(done[names[0]], done[name])
+            said = {k: so_far[k] for k in ("not_higher_share", "force_call_ratio")}
+            print(f"{start + len(chunk)}, {name}: {said}, CPU s {cpu_s}", file=sys.stderr)
     if args.out:
         lines = (r.model_dump_json() for name in names for r in done[name])
         args.out.write_text("\n".join(lines) + "\n")
