@@ -1,4 +1,4 @@
-"""BFGS in a trust region, started from a model of springs; and the default, FIRE before that.
+"""BFGS in a trust region, started from a model of springs, alone or once FIRE has calmed things.
 
 A quasi-Newton method spends its first steps finding out what every chemist knows: short bonds are
 stiff, long ones soft, and a strain of the cell stretches the bonds along it. Springs between
