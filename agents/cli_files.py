@@ -15,7 +15,7 @@ def relax(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
     optimizer: Annotated[
-        str, typer.Option(help="'fire', or 'bfgs' for fewer force calls")
+        str, typer.Option(help="'fire', or for fewer force calls 'fire-bfgs' or 'bfgs'")
     ] = "fire",
     fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
     max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,

@@ -17,7 +17,7 @@ from hullward.tools.screening import Screen
 from hullward.tools.store import Store
 
 STEPS: tuple[StopAfter, ...] = ("parse", "valid", "novel", "relaxed", "judged")
-CHUNK = 500  # structures relaxed and judged before the next ones
+CHUNK = 1000  # structures relaxed and judged, the lowest first, before the next ones
 
 
 def describe(path: Path, **settings: object) -> Screening:

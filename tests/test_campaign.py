@@ -68,6 +68,28 @@ def test_the_same_campaign_gives_the_same_table(
     assert table(tmp_path / "again") == table(finished)
 
 
+def test_a_budget_of_relaxations_goes_to_the_lowest_and_is_the_same_twice(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Not to the first: with a limit, who is relaxed is decided by a few steps of everyone."""
+    budget = {"cycles": 1, "proposals_per_cycle": 12}
+    run(tmp_path / "all", quick(toy_settings, budget=budget, relax_known=True))
+    few = quick(toy_settings, budget=budget | {"relaxations": 3}, relax_known=True)
+    run(tmp_path / "few", few)
+    run(tmp_path / "same", few, workers=2)
+    assert table(tmp_path / "few") == table(tmp_path / "same")
+    query = """SELECT candidate_id FROM relaxations LEFT JOIN verdicts USING (relaxation_id)
+        WHERE height = 'reference' OR height IS NULL
+        ORDER BY early_energy_ev_per_atom + e_above_hull_ev_per_atom - energy_ev_per_atom"""
+    with open_snapshot(tmp_path / "all") as connection:
+        lowest = connection.execute(query).fetchall()
+    with open_snapshot(tmp_path / "few") as connection:
+        done = connection.execute(query).fetchall()
+        funnel.verify(connection)
+    assert len(lowest) > 3
+    assert done == lowest[:3]
+
+
 def test_feedback_lags_one_cycle_and_is_used(finished: Path) -> None:
     with Store.open(finished, command="test") as store:
         plans = store.load(Plan)

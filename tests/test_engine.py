@@ -13,13 +13,13 @@ from hullward.models.batch import CrystalBatch, OneByOne
 from hullward.models.chgnet_graph import build_graph
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools import pool
+from hullward.tools import herd, pool
 from hullward.tools.courses import Guards
 from hullward.tools.herd import STALL_STEPS, Herd
 from hullward.tools.optimise import Walk
 from hullward.tools.quasi_newton import spring_hessian
 from hullward.tools.records import Protocol, Reason
-from hullward.tools.relax import relax_one, relax_stream
+from hullward.tools.relax import rattled, relax_one, relax_stream
 from hullward.tools.relax_cache import RelaxationCache, relax_cached
 
 GPA = 160.21766208
@@ -137,8 +137,9 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("protocol", [Protocol(), BFGS], ids=["fire", "bfgs"])
-def test_a_structure_that_breaks_its_batch_breaks_alone(error: Exception, protocol: Protocol):
+@pytest.mark.parametrize("name", ["fire", "bfgs", "fire-bfgs"])
+def test_a_structure_that_breaks_its_batch_breaks_alone(error: Exception, name: str):
+    protocol = Protocol(optimizer=name)
     poison = Crystal.from_arrays(4.5 * np.eye(3), ["Cs"], [[0, 0, 0]])
     good = [rock_salt(5.8, 0.05, seed) for seed in range(5)]
     jobs = [("bad", poison), *((f"g{i}", c) for i, c in enumerate(good))]
@@ -170,7 +171,7 @@ def test_the_room_is_counted_in_work_and_the_waiting_enter():
 
 def test_springs_know_what_stretches_a_bond():
     walk = Walk(CrystalBatch.of([primitive()]))
-    hessian = spring_hessian(walk, 0)
+    hessian = spring_hessian(walk.reference_cells[0], walk.variables[0, 3:])
     assert np.linalg.eigvalsh(hessian).min() > 0
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-9)
     together = np.zeros((5, 3))
@@ -195,6 +196,51 @@ def test_bfgs_finds_the_minimum_of_fire_with_fewer_calls():
         assert bfgs.energy_ev_per_atom <= fire.energy_ev_per_atom + 1e-3
         calls.update(fire=fire.force_calls, bfgs=bfgs.force_calls)
     assert calls["bfgs"] < 0.6 * calls["fire"]
+
+
+def test_far_from_a_minimum_fire_leads_and_near_it_bfgs():
+    """Step by step the path of FIRE until the forces are calm, and not a step longer."""
+    wild = rock_salt(5.2, 0.05, 3)
+
+    def end(name: str, steps: int):
+        one = Protocol(optimizer=name, fmax_ev_per_a=0.01, max_steps=steps)
+        return relax_one("c", wild, load_potential("toy"), one)
+
+    def parted(steps: int) -> bool:
+        gap = end("fire", steps).energy_ev_per_atom - end("fire-bfgs", steps).energy_ev_per_atom
+        return abs(gap) > 1e-9
+
+    ways = [parted(steps) for steps in range(1, 40, 3)]
+    assert ways == sorted(ways)  # together, then apart
+    assert (ways[0], ways[-1]) == (False, True)
+    fire, both = end("fire", 500), end("fire-bfgs", 500)
+    assert both.converged
+    assert both.energy_ev_per_atom == pytest.approx(fire.energy_ev_per_atom, abs=1e-3)
+    assert both.force_calls < fire.force_calls
+
+
+def test_a_calm_start_is_left_to_bfgs_alone():
+    settled = relax_one("c", rock_salt(5.4), load_potential("toy"), BFGS).crystal
+    calm = rattled(settled, 0.01, "a small rattle")
+    one, other = (
+        relax_one("c", calm, load_potential("toy"), Protocol(optimizer=name, fmax_ev_per_a=0.001))
+        for name in ("bfgs", "fire-bfgs")
+    )
+    assert one.initial_energy_ev_per_atom != one.energy_ev_per_atom
+    assert (one.steps, one.energy_ev_per_atom) == (other.steps, other.energy_ev_per_atom)
+
+
+def test_what_has_converged_goes_on_while_a_soft_mode_promises_more(monkeypatch):
+    def end(worthwhile: float):
+        monkeypatch.setattr(herd, "WORTHWHILE_EV_PER_ATOM", worthwhile)
+        loose = Protocol(optimizer="fire-bfgs", fmax_ev_per_a=0.9)
+        return relax_one("c", rock_salt(5.4, 0.04, 1), load_potential("toy"), loose)
+
+    at_once, later = end(1.0), end(1e-4)
+    assert at_once.converged
+    assert later.converged
+    assert later.steps > at_once.steps
+    assert later.energy_ev_per_atom < at_once.energy_ev_per_atom - 1e-4
 
 
 def test_a_relaxation_that_gets_nowhere_is_stopped():
@@ -308,7 +354,7 @@ def test_what_another_run_may_do_better_is_not_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_on_the_workload_fire_is_the_peers_and_bfgs_is_cheaper(shared_data, chgnet):
+def test_on_the_workload_fire_then_bfgs_is_cheaper_than_fire(shared_data, chgnet):
     from pymatgen.core import Structure
 
     lines = (shared_data / "known" / "relax_workload_48.jsonl").read_text().splitlines()[:16]
@@ -317,15 +363,16 @@ def test_on_the_workload_fire_is_the_peers_and_bfgs_is_cheaper(shared_data, chgn
     ]
     jobs = [(str(i), c) for i, c in enumerate(crystals)]
     found = {}
-    for name in ("fire", "bfgs"):
+    for name in ("fire", "fire-bfgs"):
         protocol = Protocol(optimizer=name, fmax_ev_per_a=0.1)
         found[name] = {r.candidate_id: r for r in relax_stream(jobs, chgnet, protocol)}
     gaps = [
-        found["bfgs"][i].energy_ev_per_atom - found["fire"][i].energy_ev_per_atom for i, _ in jobs
+        found["fire-bfgs"][i].energy_ev_per_atom - found["fire"][i].energy_ev_per_atom
+        for i, _ in jobs
     ]
     assert np.mean(np.array(gaps) <= 1e-3) >= 0.9
     calls = {name: sum(r.force_calls for r in rs.values()) for name, rs in found.items()}
-    assert calls["bfgs"] <= 0.85 * calls["fire"]
+    assert calls["fire-bfgs"] <= 0.85 * calls["fire"]
 
 
 def test_an_empty_herd_does_nothing():

@@ -14,11 +14,12 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools import pool
+from hullward.tools.best_first import relax_best_first
 from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason
 
 QUICK = Protocol(max_steps=50)
-ENDLESS = Protocol(max_steps=10**9, fmax_ev_per_a=5e-324)
+ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -121,6 +122,45 @@ def test_a_job_that_kills_twice_is_recorded_as_lost():
     assert done.energy_ev_per_atom is None
 
 
+LOSES_ITS_DEVICE = """
+from pathlib import Path
+from hullward.models import registry
+from hullward.models.potential import DeviceLostError
+from hullward.tools import pool
+
+def load(name, device):
+    toy, calls = registry.load_potential(name), []
+    def evaluate(crystals):
+        calls.append(1)
+        if len(calls) > 9 and Path(FLAG).exists():
+            Path(FLAG).unlink()
+            raise DeviceLostError("an illegal memory access was encountered")
+        return real(crystals)
+    real = toy.evaluate
+    toy.evaluate = evaluate
+    return toy
+
+pool.load_potential = load
+pool.work(*map(int, __import__("sys").argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("pausing", [False, True])
+def test_a_device_lost_in_mid_batch_costs_a_second_try(tmp_path, monkeypatch, capfd, pausing):
+    flag = tmp_path / "the device works"
+    flag.touch()
+    start = LOSES_ITS_DEVICE.replace("FLAG", repr(str(flag)))
+    monkeypatch.setattr(pool, "_START", start)
+    if pausing:
+        done = list(relax_best_first(jobs(5), lambda c, e: e, "toy", QUICK, workers=1))
+    else:
+        done = list(relax_many(jobs(5), "toy", QUICK, workers=1))
+    assert not flag.exists()
+    assert sorted(r.candidate_id for r in done) == [f"c{i}" for i in range(5)]
+    assert all(r.failure is None for r in done)
+    assert "lost its accelerator: an illegal memory access" in capfd.readouterr().err
+
+
 @linux
 def test_closing_the_stream_ends_the_workers():
     stream = relax_many([("quick", cell(30.0)), *jobs(4)], "toy", ENDLESS, workers=2)
@@ -140,7 +180,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         "from hullward.tools.pool import relax_many\n"
         "from hullward.tools.records import Protocol\n"
         "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
-        "p = Protocol(max_steps=10**9, fmax_ev_per_a=5e-324)\n"
+        "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
         "list(relax_many([('a', c)], 'toy', p, workers=1))\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])

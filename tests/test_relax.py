@@ -13,7 +13,7 @@ from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax import Guards, rattled, relax_one, relax_stream, space_group
 
 ROCK_SALT = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
-FIRE = Protocol(fmax_ev_per_a=0.05)
+FIRE = Protocol(optimizer="fire", fmax_ev_per_a=0.05)
 
 
 def rock_salt(a: float = 5.8, jolt: float = 0.0, seed: int = 0) -> Crystal:

@@ -9,8 +9,10 @@ from pydantic import Field
 
 from hullward.models.batch import CrystalBatch
 from hullward.models.crystal import Crystal
-from hullward.tools.optimise import stack
+from hullward.tools.optimise import Optimiser, Walk, stack
 from hullward.tools.records import Reason, Record
+
+EARLY_STEPS = 15  # where the order of what follows is decided; rank correlation about 0.95
 
 
 class Guards(Record):
@@ -31,6 +33,7 @@ class Course:
     work: float
     failure: Reason | None = None
     detail: str = ""
+    pause: bool = False  # leave for a while after EARLY_STEPS
 
     def fail(self, reason: Reason, detail: str) -> None:
         self.failure, self.detail = reason, detail
@@ -50,6 +53,7 @@ class State:
     best_residual: np.ndarray  # (b,) eV/Å, smallest largest row so far
     progress: np.ndarray  # (b,) the step at which either last improved
     first_energy: np.ndarray  # (b,) eV/atom
+    early_energy: np.ndarray  # (b,) eV/atom, the last good one within EARLY_STEPS evaluations
     energy: np.ndarray  # (b,) eV/atom; from here on, the last good ones
     cell: np.ndarray  # (b, 3, 3) Å
     coords: np.ndarray  # (b, n, 3) fractions
@@ -72,6 +76,7 @@ class State:
             best_residual=np.full(b, np.inf),
             progress=np.zeros(b, dtype=int),
             first_energy=np.full(b, np.nan),
+            early_energy=np.full(b, np.nan),
             energy=np.full(b, np.nan),
             cell=batch.cells_a,
             coords=batch.frac_coords,
@@ -82,6 +87,12 @@ class State:
 
     def keep(self, mask: np.ndarray) -> State:
         return State(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+    def pick(self, row: int, n_atoms: int) -> State:
+        """A copy of one structure's row, without the padding."""
+        kept = {f.name: getattr(self, f.name)[row : row + 1].copy() for f in fields(self)}
+        padded = ("numbers", "coords", "forces", "magmoms")
+        return State(**kept | {name: kept[name][:, :n_atoms] for name in padded})
 
     def join(self, other: State) -> State:
         names = [f.name for f in fields(self)]
@@ -95,3 +106,24 @@ class Ended:
     course: Course
     n_atoms: int
     row: State  # of one
+
+
+@dataclass
+class Traveller:
+    """One structure with all that its next step needs: about to begin, or paused.
+
+    Whoever takes it in goes on as if it had never left.
+    """
+
+    course: Course
+    state: State  # of one, like the others
+    walk: Walk
+    optimiser: Optimiser
+
+    @property
+    def candidate_id(self) -> str:
+        return self.course.candidate_id
+
+    @property
+    def early_energy_ev_per_atom(self) -> float:
+        return float(self.state.early_energy[0])

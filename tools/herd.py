@@ -18,12 +18,13 @@ from hullward.models.potential import (
     IsolatedAtomError,
     UnsupportedElementError,
 )
-from hullward.tools.courses import Course, Ended, Guards, State
+from hullward.tools.courses import EARLY_STEPS, Course, Ended, Guards, State, Traveller
 from hullward.tools.optimise import Walk, largest_row, make_optimiser
 from hullward.tools.records import Protocol, Reason
 
 STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5
+WORTHWHILE_EV_PER_ATOM = 5e-4  # converged or not, for this much a few more steps are taken
 
 
 class Herd:
@@ -35,33 +36,39 @@ class Herd:
         self._courses: list[Course] = []
         self._state = State.before(CrystalBatch.of([]))
         self._walk = Walk(CrystalBatch.of([]))
-        self._optimiser = make_optimiser(protocol.optimizer)
-        self._next: tuple[Course, CrystalBatch] | None = None
+        self._optimiser = make_optimiser(protocol.optimizer, self._walk)
 
     def __len__(self) -> int:
         return len(self._courses)
 
-    def admit(self, candidate_id: str, start: Crystal, here: Crystal, at_once: int | None) -> bool:
-        """Take one more in, standing at `here`, unless the room is full; then ask again later."""
+    def ready(self, candidate_id: str, start: Crystal, here: Crystal, pause: bool) -> Traveller:
+        """A structure about to begin, standing at `here`."""
+        batch = CrystalBatch.of([here])
+        walk = Walk(batch)
+        return Traveller(
+            Course(candidate_id, start, float(self._potential.work(batch)[0]), pause=pause),
+            State.before(batch),
+            walk,
+            make_optimiser(self._protocol.optimizer, walk),
+        )
+
+    def admit(self, one: Traveller, at_once: int | None) -> bool:
+        """Take one more in, unless the room is full; then ask again later."""
         if at_once is not None and len(self) >= at_once:
             return False
-        if self._next is None:
-            batch = CrystalBatch.of([here])
-            self._next = Course(candidate_id, start, self._work(batch)), batch
-        course, batch = self._next
         taken = sum(c.work for c in self._courses)
-        if at_once is None and self._courses and taken + course.work > self._room:
+        if at_once is None and self._courses and taken + one.course.work > self._room:
             return False
-        self._next = None
-        self._courses.append(course)
-        self._state = self._state.join(State.before(batch))
-        walk = Walk(batch)
-        self._walk.join(walk)
-        self._optimiser.join(walk)
+        self._courses.append(one.course)
+        self._state = self._state.join(one.state)
+        self._walk.join(one.walk)
+        self._optimiser.join(one.optimiser)
         return True
 
-    def step(self, started: float) -> list[Ended]:
+    def step(self, started: float) -> list[Ended | Traveller]:
         """Evaluate all where they stand and move those that go on; the rest is returned.
+
+        What was to pause is returned too, moved already.
 
         `started` is the process time from which this step's CPU seconds count.
         """
@@ -84,15 +91,15 @@ class Herd:
         )
         residual = largest_row(forces)
         state.converged = good & (residual < self._protocol.fmax_ev_per_a)
-        going = good & ~state.converged & (state.steps < self._protocol.max_steps)
+        going = good & ~self._settled(forces) & (state.steps < self._protocol.max_steps)
         going &= ~self._stalled(residual, going)
         if going.all():
             self._move(forces)
             self._count_cpu(started)
-            return []
+            return self._pauses()
         ended = np.flatnonzero(~going)
         self._count_cpu(started)
-        left = [
+        left: list[Ended | Traveller] = [
             Ended(self._courses[r], int(counts[r]), self._state.keep(np.array([r]))) for r in ended
         ]
         started = time.process_time()
@@ -100,7 +107,32 @@ class Herd:
         if len(self):
             self._move(forces[going])
             self._count_cpu(started)
+        return left + self._pauses()
+
+    def _pauses(self) -> list[Ended | Traveller]:
+        """Let those go that are to wait for their turn."""
+        due = [
+            c.pause and s >= EARLY_STEPS
+            for c, s in zip(self._courses, self._state.steps, strict=True)
+        ]
+        if not any(due):
+            return []
+        left: list[Ended | Traveller] = []
+        for row, course in enumerate(self._courses):
+            if due[row]:
+                course.pause, n = False, int(self._walk.counts[row])
+                state, walk = self._state.pick(row, n), self._walk.pick(row, n)
+                left.append(Traveller(course, state, walk, self._optimiser.pick(row, n)))
+        self._keep(~np.array(due))
         return left
+
+    def _settled(self, forces: np.ndarray) -> np.ndarray:
+        """(b,) who has converged and has next to nothing to gain by going on along a soft mode."""
+        settled: np.ndarray = self._state.converged
+        if not settled.any():
+            return settled
+        gain = self._optimiser.gain_ev(forces) / self._walk.counts
+        return np.asarray(settled & (gain < WORTHWHILE_EV_PER_ATOM))
 
     def _stalled(self, residual: np.ndarray, going: np.ndarray) -> np.ndarray:
         """(b,) who has got nowhere for long. FIRE is let go on: it is there to be the peer's."""
@@ -113,7 +145,7 @@ class Herd:
         stalled: np.ndarray = going & (state.steps - state.progress >= STALL_STEPS)
         if self._protocol.optimizer == "fire":
             stalled[:] = False
-        for row in np.flatnonzero(stalled):
+        for row in np.flatnonzero(stalled & ~state.converged):
             detail = f"no progress since step {state.progress[row]}, step {state.steps[row]}"
             self._courses[row].fail(Reason.STALLED, detail)
         return stalled
@@ -132,9 +164,6 @@ class Herd:
     def _count_cpu(self, started: float) -> None:
         share = self._walk.counts / self._walk.counts.sum()
         self._state.cpu_s += share * (time.process_time() - started)
-
-    def _work(self, batch: CrystalBatch) -> float:
-        return float(self._potential.work(batch)[0])
 
     def _ask(self, batch: CrystalBatch, rows: np.ndarray) -> BatchEvaluation:
         """Evaluate some rows; on an exception in halves, so that it ends only who caused it."""
@@ -234,6 +263,8 @@ class Herd:
         state.first_energy = np.where(
             np.isnan(state.first_energy), state.energy, state.first_energy
         )
+        early = good & (state.steps < EARLY_STEPS)
+        state.early_energy = np.where(early, state.energy, state.early_energy)
 
 
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (

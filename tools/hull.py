@@ -168,6 +168,10 @@ class Hull:
         heights = energies_ev_per_atom - (values + fractions @ self.element_energies)
         return heights, self._parts(fractions, facets)
 
+    def height(self, composition: Mapping[str, float], energy_ev_per_atom: float) -> float:
+        """Signed distance of an energy from the hull alone, eV/atom; raises as `distance`."""
+        return float(energy_ev_per_atom - self.energies(self.fractions([composition]))[0])
+
     def decompose(self, composition: Mapping[str, float]) -> tuple[Product, ...]:
         """The phases of lowest energy at a composition, by share of atoms.
 

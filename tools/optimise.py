@@ -8,18 +8,44 @@ padding stay zero, so sums over rows need no masks.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
 from hullward.models.batch import CrystalBatch
 
 
-class Walk:
+class Rows:
+    """Attributes that all are arrays with one row a structure."""
+
+    padded: ClassVar[tuple[str, ...]] = ()  # those with 3 + n along the second axis
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Let the others go; `mask` is (b,) of bool."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[mask])
+
+    def join(self, other: Self) -> None:
+        """Take more structures in, behind those already here."""
+        for name, value in vars(self).items():
+            setattr(self, name, stack(value, getattr(other, name)))
+
+    def pick(self, row: int, n_atoms: int) -> Self:
+        """A copy of one structure's row, without the padding."""
+        one = object.__new__(type(self))
+        for name, value in vars(self).items():
+            kept = value[row : row + 1]
+            setattr(one, name, (kept[:, : 3 + n_atoms] if name in self.padded else kept).copy())
+        return one
+
+
+class Walk(Rows):
     """Where a set of structures stands.
 
     reference_cells: (b, 3, 3) Å.  counts: (b,) atoms.  variables: (b, 3 + n, 3).
     """
+
+    padded = ("variables",)
 
     def __init__(self, batch: CrystalBatch) -> None:
         self.reference_cells = batch.cells_a
@@ -59,69 +85,56 @@ class Walk:
         forces[:, 3:] = atom_forces @ deformations
         return forces
 
-    def keep(self, mask: np.ndarray) -> None:
-        """Let the others go; `mask` is (b,) of bool."""
-        self.reference_cells = self.reference_cells[mask]
-        self._inverse = self._inverse[mask]
-        self.counts = self.counts[mask]
-        self.variables = self.variables[mask]
-
-    def join(self, other: Walk) -> None:
-        """Take more structures in, behind those already here."""
-        self.reference_cells = stack(self.reference_cells, other.reference_cells)
-        self._inverse = stack(self._inverse, other._inverse)
-        self.counts = stack(self.counts, other.counts)
-        self.variables = stack(self.variables, other.variables)
-
     def _strains(self) -> np.ndarray:
         return np.asarray(self.variables[:, :3] / self.counts[:, None, None])
 
 
 class Optimiser(Protocol):
-    """Moves a set of structures downhill; knows them by their rows only."""
-
-    def join(self, walk: Walk) -> None:
-        """Prepare for more structures, standing where this walk begins."""
+    """Moves a set of structures downhill; knows them by their rows only, as `Rows` does."""
 
     def keep(self, mask: np.ndarray) -> None:
         """Forget the others; `mask` is (b,) of bool."""
+
+    def join(self, other: Self) -> None:
+        """Take more structures in, with all that is known of them."""
+
+    def pick(self, row: int, n_atoms: int) -> Self:
+        """A copy of what is known of one structure."""
+
+    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
+        """(b,) how far the energies may still fall; zero where the optimiser has no idea."""
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces."""
 
 
-def make_optimiser(name: Literal["fire", "bfgs"]) -> Optimiser:
-    """A fresh optimiser of that name."""
+def make_optimiser(name: Literal["fire", "bfgs", "fire-bfgs"], walk: Walk) -> Optimiser:
+    """An optimiser of that name for structures standing where this walk begins."""
     if name == "fire":
-        return Fire()
-    from hullward.tools.quasi_newton import TrustedBfgs
+        return Fire(walk)
+    from hullward.tools.quasi_newton import FireThenBfgs, TrustedBfgs
 
-    return TrustedBfgs()
+    return TrustedBfgs(walk) if name == "bfgs" else FireThenBfgs(walk)
 
 
-class Fire:
+class Fire(Rows):
     """FIRE (DOI 10.1103/PhysRevLett.97.170201) with ASE's parameters and order of operations."""
 
+    padded = ("_velocity",)
     START_STEP, MAX_STEP = 0.1, 1.0  # of the made-up time
     START_MIXING, MIXING_DECAY = 0.1, 0.99
     PATIENCE, GROWTH, SHRINK = 5, 1.1, 0.5
     MAX_MOVE_A = 0.2  # norm over all rows of one structure
 
-    def __init__(self) -> None:
-        self._velocity = np.zeros((0, 3, 3))
-        self._time_step = self._mixing = np.zeros(0)
-        self._downhill = np.zeros(0, dtype=int)  # steps since the last turn; -1 before the first
-
-    def join(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk) -> None:
         b = len(walk.counts)
-        self._velocity = stack(self._velocity, np.zeros_like(walk.variables))
-        self._time_step = np.concatenate([self._time_step, np.full(b, self.START_STEP)])
-        self._mixing = np.concatenate([self._mixing, np.full(b, self.START_MIXING)])
-        self._downhill = np.concatenate([self._downhill, np.full(b, -1)])
+        self._velocity = np.zeros_like(walk.variables)
+        self._time_step = np.full(b, self.START_STEP)
+        self._mixing = np.full(b, self.START_MIXING)
+        self._downhill = np.full(b, -1)  # steps since the last turn; -1 before the first
 
-    def keep(self, mask: np.ndarray) -> None:
-        self._velocity, self._time_step = self._velocity[mask], self._time_step[mask]
-        self._mixing, self._downhill = self._mixing[mask], self._downhill[mask]
+    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
+        return np.zeros(len(forces))
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         del energies  # forces alone decide

@@ -22,15 +22,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import Connection, wait
+from typing import cast
 
 from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
+from hullward.models.potential import DeviceLostError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax import Guards, never_ran, relax_stream
-
-Job = tuple[str, Crystal]
+from hullward.tools.relax import Guards, Job, Traveller, never_ran, relax_in_turns
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -53,7 +53,7 @@ def default_workers() -> int:
 
 
 def relax_many(
-    jobs: Iterable[Job],
+    jobs: Iterable[tuple[str, Crystal]],
     potential: str,
     protocol: Protocol,
     workers: int | None = None,
@@ -68,15 +68,31 @@ def relax_many(
     ends the workers at once. Raises InputError or PreflightError at the call if the potential
     cannot be used, and PreflightError if workers cannot be started.
     """
+    stream = relax_many_in_turns(jobs, potential, protocol, workers, guards, device, pausing=False)
+    return cast(Iterator[Relaxation], stream)  # nothing pauses
+
+
+def relax_many_in_turns(
+    jobs: Iterable[Job | None],
+    potential: str,
+    protocol: Protocol,
+    workers: int | None = None,
+    guards: Guards | None = None,
+    device: str = "cpu",
+    pausing: bool = True,
+) -> Iterator[Relaxation | Traveller]:
+    """As `relax_many`, but what begins pauses early, as in `hullward.tools.relax.relax_in_turns`.
+
+    `jobs` may yield None where what comes next depends on results that are still under way.
+    """
     potential_card(potential)
     guards = guards or Guards()
     if workers == 0:
-        return relax_stream(
-            jobs, load_potential(potential, usable_device(device)), protocol, guards
-        )
+        loaded = load_potential(potential, usable_device(device))
+        return relax_in_turns(jobs, loaded, protocol, guards, pausing=pausing)
     if workers is None:
         workers = default_workers() if device == "cpu" else 1
-    return _Pool(potential, protocol, guards, workers, device).run(jobs)
+    return _Pool((potential, protocol, guards, device, pausing), workers).run(jobs)
 
 
 @dataclass
@@ -108,17 +124,15 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(
-        self, potential: str, protocol: Protocol, guards: Guards, size: int, device: str
-    ) -> None:
-        self._settings = (potential, protocol, guards, device)
+    def __init__(self, settings: tuple[str, Protocol, Guards, str, bool], size: int) -> None:
+        self._settings = settings
         self._size = size
         self._workers: list[_Worker] = []
         self._again: deque[_Item] = deque()
         self._keys = count()
         self._stillborn = 0
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Relaxation]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Relaxation | Traveller]:
         waiting = iter(jobs)
         try:
             while self._feed(waiting):
@@ -128,7 +142,7 @@ class _Pool:
         finally:
             self._end()
 
-    def _feed(self, waiting: Iterator[Job]) -> bool:
+    def _feed(self, waiting: Iterator[Job | None]) -> bool:
         """Fill the workers evenly, starting them as needed; False when all is done."""
         while True:
             willing = [w for w in self._workers if w.has_room(alone=bool(self._again))]
@@ -146,7 +160,7 @@ class _Pool:
             worker.give(next(self._keys), item)
         return any(worker.held for worker in self._workers)
 
-    def _hear(self, worker: _Worker) -> Iterator[Relaxation]:
+    def _hear(self, worker: _Worker) -> Iterator[Relaxation | Traveller]:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
@@ -182,7 +196,9 @@ class _Pool:
                 continue
             hint = " (the kernel's, if memory ran out)" if code == -signal.SIGKILL else ""
             detail = f"two workers ended while relaxing it, the second by {how}{hint}"
-            yield never_ran(*item.job, potential, protocol, Reason.WORKER_DIED, detail)
+            job = item.job
+            who = (job.candidate_id, job.course.start) if isinstance(job, Traveller) else job
+            yield never_ran(*who, potential, protocol, Reason.WORKER_DIED, detail)
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -219,17 +235,20 @@ def work(handle: int, parent: int) -> None:
     _keep_freed_memory()
     pipe = Connection(handle)
     try:
-        name, protocol, guards, device = pipe.recv()
+        name, protocol, guards, device, pausing = pipe.recv()
         potential = load_potential(name, usable_device(device))
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
         at_once = in_batches(potential).work_at_once
         pipe.send(max(2, int(at_once / _TYPICAL_WORK)))
         keys: dict[str, deque[int]] = defaultdict(deque)  # an id may come more than once
-        for done in relax_stream(_hand_in(pipe, keys), potential, protocol, guards):
+        jobs = _hand_in(pipe, keys)
+        for done in relax_in_turns(jobs, potential, protocol, guards, pausing=pausing):
             pipe.send((keys[done.candidate_id].popleft(), done))
     except HullwardError as error:
         pipe.send(error)
+    except DeviceLostError as error:  # a new worker tries once more, on the CPU if need be
+        raise SystemExit(f"a relaxation worker lost its accelerator: {error}") from None
     except (EOFError, OSError):
         return  # the parent has closed the pipe
 
@@ -240,9 +259,10 @@ def _hand_in(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | No
         if any(keys.values()) and not pipe.poll():
             yield None
             continue
-        key, (candidate_id, crystal) = pipe.recv()
+        key, job = pipe.recv()
+        candidate_id = job.candidate_id if isinstance(job, Traveller) else job[0]
         keys[candidate_id].append(key)
-        yield candidate_id, crystal
+        yield job
 
 
 def usable_device(wanted: str) -> str:

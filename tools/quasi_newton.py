@@ -1,4 +1,4 @@
-"""BFGS in a trust region, started from a model of springs: the optimiser with few force calls.
+"""BFGS in a trust region, started from a model of springs, alone or once FIRE has calmed things.
 
 A quasi-Newton method spends its first steps finding out what every chemist knows: short bonds are
 stiff, long ones soft, and a strain of the cell stretches the bonds along it. Springs between
@@ -10,10 +10,12 @@ goes uphill is taken back, and what it taught is kept.
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
 from hullward.models.neighbours import bonds_within
-from hullward.tools.optimise import Walk, stack
+from hullward.tools.optimise import Fire, Rows, Walk, largest_row
 
 SPRING_EV_PER_A2 = 10.0  # of the shortest bond
 SPRING_DECAY = 3.0  # per shortest bond length
@@ -21,41 +23,62 @@ FLOOR_EV_PER_A2 = 5.0  # added to every variable, for what springs do not hold
 MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
 UPHILL_EV_PER_ATOM = 1e-4  # rises below this are forgiven
 MOST_RETREATS = 4  # in a row
+CALM_EV_PER_A = 1.0  # the largest row of forces at which BFGS takes over
 
 
-class TrustedBfgs:
+class TrustedBfgs(Rows):
     """Many structures' Hessians, padded and updated together."""
 
-    def __init__(self) -> None:
-        self._hessian = np.zeros((0, 9, 9))
-        self._counts = np.zeros(0, dtype=int)
-        self._variables = self._gradient = np.zeros((0, 3, 3))
-        self._energy = self._radius = self._length = self._predicted = np.zeros(0)
-        self._retreats = np.zeros(0, dtype=int)
-        self._fresh = np.zeros(0, dtype=bool)
+    padded = ("_variables", "_gradient")
 
-    def join(self, walk: Walk) -> None:
-        """Prepare for more structures, standing where this walk begins."""
+    def __init__(self, walk: Walk) -> None:
         b = len(walk.counts)
-        new = np.stack([spring_hessian(walk, row) for row in range(b)])
-        size = max(self._hessian.shape[1], new.shape[1])
-        self._hessian = np.concatenate([_grown(self._hessian, size), _grown(new, size)])
-        self._counts = stack(self._counts, walk.counts)
-        self._variables = stack(self._variables, walk.variables)
-        self._gradient = stack(self._gradient, np.zeros_like(walk.variables))
-        for name in ("_energy", "_length", "_predicted"):
-            setattr(self, name, stack(getattr(self, name), np.zeros(b)))
-        self._radius = stack(self._radius, np.full(b, MAX_RADIUS_A))
-        self._retreats = stack(self._retreats, np.zeros(b, dtype=int))
-        self._fresh = stack(self._fresh, np.ones(b, dtype=bool))
+        size = 3 * walk.variables.shape[1]
+        self._hessian = np.zeros((b, size, size))  # filled in before its first step
+        self._cells, self._counts = walk.reference_cells, walk.counts
+        self._variables = walk.variables
+        self._gradient = np.zeros_like(walk.variables)
+        self._energy, self._length, self._predicted = np.zeros((3, b))
+        self._radius = np.full(b, MAX_RADIUS_A)
+        self._retreats = np.zeros(b, dtype=int)
+        self._fresh = np.ones(b, dtype=bool)
 
-    def keep(self, mask: np.ndarray) -> None:
-        """Forget the others; `mask` is (b,) of bool."""
-        for name, value in vars(self).items():
-            setattr(self, name, value[mask])
+    def join(self, other: Self) -> None:
+        """Take more structures in, with all that is known of them."""
+        size = max(self._hessian.shape[1], other._hessian.shape[1])
+        self._hessian, other._hessian = (_grown(x._hessian, size) for x in (self, other))
+        super().join(other)
 
-    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
-        """The variables to evaluate next, given (b,) energies in eV and the forces."""
+    def pick(self, row: int, n_atoms: int) -> Self:
+        """A copy of what is known of one structure."""
+        one = super().pick(row, n_atoms)
+        size = 9 + 3 * n_atoms
+        one._hessian = self._hessian[row : row + 1, :size, :size].copy()
+        return one
+
+    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
+        """(b,) how far the quadratic models still fall; along a soft mode it may be far."""
+        flat = forces.reshape(len(forces), -1)
+        begun = np.where(self._fresh[:, None, None], np.eye(flat.shape[1]), self._hessian)
+        gain = np.einsum("bi,bi->b", flat, np.linalg.solve(begun, flat[:, :, None])[:, :, 0]) / 2
+        return np.where(self._fresh, 0.0, gain)
+
+    def step(
+        self,
+        variables: np.ndarray,
+        forces: np.ndarray,
+        energies: np.ndarray,
+        waiting: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The variables to evaluate next, given (b,) energies in eV and the forces.
+
+        waiting: (b,) of bool, who has not begun: somebody else moves them.
+        """
+        waiting = np.zeros(len(energies), dtype=bool) if waiting is None else waiting
+        for row in np.flatnonzero(self._fresh & ~waiting):
+            n, size = self._counts[row], self._hessian.shape[1]
+            springs = spring_hessian(self._cells[row], variables[row, 3 : 3 + n])
+            self._hessian[row] = _grown(springs[None], size)[0]
         gradient = -forces
         self._learn(variables - self._variables, gradient - self._gradient)
         rise = energies - self._energy
@@ -66,7 +89,7 @@ class TrustedBfgs:
         self._variables = np.where(back[:, None, None], self._variables, variables)
         self._gradient = np.where(back[:, None, None], self._gradient, gradient)
         self._energy = np.where(back, self._energy, energies)
-        self._fresh = np.zeros_like(self._fresh)
+        self._fresh = waiting.copy()
         flat = self._gradient.reshape(len(energies), -1)
         move = _best_step(self._hessian, flat, self._radius)
         curved = np.einsum("bi,bij,bj->b", move, self._hessian, move)
@@ -103,10 +126,56 @@ class TrustedBfgs:
         self._radius = np.where(self._fresh, self._radius, radius)
 
 
-def spring_hessian(walk: Walk, row: int) -> np.ndarray:
-    """(9 + 3n, 9 + 3n) eV/Å²: springs between the neighbours of one structure, and the floor."""
-    n = int(walk.counts[row])
-    cell, positions = walk.reference_cells[row], walk.variables[row, 3 : 3 + n]
+class FireThenBfgs:
+    """FIRE until the forces are calm, BFGS from there on.
+
+    Far from any minimum a quadratic model means nothing, and a step of 0.2 Å along it lands in
+    one basin or another by chance. FIRE follows the slope there; near a minimum it is slow.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self._fire, self._bfgs = Fire(walk), TrustedBfgs(walk)
+        self._wild = np.ones(len(walk.counts), dtype=bool)
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Forget the others; `mask` is (b,) of bool."""
+        self._fire.keep(mask)
+        self._bfgs.keep(mask)
+        self._wild = self._wild[mask]
+
+    def join(self, other: Self) -> None:
+        """Take more structures in, with all that is known of them."""
+        self._fire.join(other._fire)
+        self._bfgs.join(other._bfgs)
+        self._wild = np.concatenate([self._wild, other._wild])
+
+    def pick(self, row: int, n_atoms: int) -> Self:
+        """A copy of what is known of one structure."""
+        one = object.__new__(type(self))
+        one._fire, one._bfgs = self._fire.pick(row, n_atoms), self._bfgs.pick(row, n_atoms)
+        one._wild = self._wild[row : row + 1].copy()
+        return one
+
+    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
+        """(b,) as `TrustedBfgs` sees it; zero before its first step."""
+        return self._bfgs.gain_ev(forces)
+
+    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
+        """The variables to evaluate next, given (b,) energies in eV and the forces."""
+        self._wild &= largest_row(forces) > CALM_EV_PER_A  # calm once is calm for good
+        calm = self._bfgs.step(variables, forces, energies, waiting=self._wild)
+        if not self._wild.any():
+            return calm
+        wild = self._fire.step(variables, forces, energies)
+        return np.where(self._wild[:, None, None], wild, calm)
+
+
+def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(9 + 3n, 9 + 3n) eV/Å²: springs between the neighbours of one structure, and the floor.
+
+    cell: (3, 3) Å.  positions: (n, 3) Å.
+    """
+    n = len(positions)
     for cutoff in (4.0, 6.0):  # the longer one only where some atom would be left out
         first, second, vectors, length = bonds_within(cell, positions, cutoff)
         if len(np.union1d(first, second)) == n:

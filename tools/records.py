@@ -164,8 +164,8 @@ class Label(Record):
 class Protocol(Record):
     """How a structure is relaxed."""
 
-    # bfgs needs half the force calls but may end in another basin: Mn2O3 0.2 eV/atom higher
-    optimizer: Literal["fire", "bfgs"] = "fire"
+    # fire-bfgs needs two thirds of the force calls; fire until a hold-out says that it suffices
+    optimizer: Literal["fire", "bfgs", "fire-bfgs"] = "fire"
     fmax_ev_per_a: float = Field(default=0.05, gt=0)  # on forces and on the cell gradient
     cell_filter: Literal["frechet"] = "frechet"
     max_steps: int = Field(default=500, gt=0)
@@ -201,6 +201,7 @@ class Relaxation(Record):
     space_group_loose: int | None  # symprec 0.1 Å
     space_group_tight: int | None  # symprec 0.01 Å
     magmoms_mu_b: tuple[float, ...] | None = None
+    early_energy_ev_per_atom: float | None = None  # after the first steps: decides whose turn it is
 
     @staticmethod
     def make_id(candidate_id: str, potential_sha256: str, protocol: Protocol) -> str:

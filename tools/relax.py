@@ -10,17 +10,30 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import numpy as np
 
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential, PotentialCard
-from hullward.tools.courses import Course, Ended, Guards, State
+from hullward.tools.courses import Course, Ended, Guards, State, Traveller
 from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
 
-__all__ = ["Guards", "never_ran", "rattled", "relax_one", "relax_stream", "space_group"]
+__all__ = [
+    "Guards",
+    "Job",
+    "Traveller",
+    "never_ran",
+    "rattled",
+    "relax_in_turns",
+    "relax_one",
+    "relax_stream",
+    "space_group",
+]
+
+Job = tuple[str, Crystal] | Traveller  # a candidate about to begin, or one that has paused
 
 GPA_PER_EV_PER_A3 = 160.21766208
 
@@ -54,31 +67,51 @@ def relax_stream(
     seconds are shared among the structures of a step by their atoms. Raises DeviceLostError when
     the accelerator is gone.
     """
+    stream = relax_in_turns(jobs, potential, protocol, guards, at_once, pausing=False)
+    return cast(Iterator[Relaxation], stream)  # nothing pauses
+
+
+def relax_in_turns(
+    jobs: Iterable[Job | None],
+    potential: Potential,
+    protocol: Protocol,
+    guards: Guards | None = None,
+    at_once: int | None = None,
+    pausing: bool = True,
+) -> Iterator[Relaxation | Traveller]:
+    """As `relax_stream`, but what begins here pauses after EARLY_STEPS steps and is yielded.
+
+    Handed in again, here or in another process, it goes on as if it had never paused.
+    """
     herd = Herd(in_batches(potential), protocol, guards or Guards())
-    waiting: Iterator[tuple[str, Crystal] | None] = iter(jobs)
-    job: tuple[str, Crystal] | None = None
+    waiting = iter(jobs)
+    next_in: Traveller | None = None
     exhausted = False
     while True:
         started = time.process_time()
         while not exhausted:
-            if job is None:
+            if next_in is None:
                 try:
                     job = next(waiting)
                 except StopIteration:
                     exhausted = True
+                    break
                 if job is None:
                     break
-            candidate_id, crystal = job
-            start = rattled(crystal, protocol.rattle_a, candidate_id)
-            if not herd.admit(candidate_id, crystal, start, at_once):
+                if isinstance(job, Traveller):
+                    next_in = job
+                else:
+                    start = rattled(job[1], protocol.rattle_a, job[0])
+                    next_in = herd.ready(*job, start, pausing)
+            if not herd.admit(next_in, at_once):
                 break
-            job = None
+            next_in = None
         if not len(herd):
             if exhausted:
                 return
             continue
-        for ended in herd.step(started):
-            yield _record(ended, potential.card, protocol)
+        for left in herd.step(started):
+            yield left if isinstance(left, Traveller) else _record(left, potential.card, protocol)
 
 
 def never_ran(
@@ -156,6 +189,7 @@ def _record(ended: Ended, card: PotentialCard, protocol: Protocol) -> Relaxation
         space_group_loose=space_group(end, 0.1) if evaluated else None,
         space_group_tight=space_group(end, 0.01) if evaluated else None,
         magmoms_mu_b=tuple(map(float, magmoms)) if np.isfinite(magmoms).all() else None,
+        early_energy_ev_per_atom=float(row.early_energy[0]) if evaluated else None,
         cpu_s=float(row.cpu_s[0]) + time.process_time() - started,
     )
 

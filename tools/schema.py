@@ -174,6 +174,7 @@ MIGRATIONS: tuple[str, ...] = (
         disagreement_ev_per_atom DOUBLE
     );
     """,
+    "ALTER TABLE relaxations ADD COLUMN early_energy_ev_per_atom DOUBLE;",
 )
 
 VIEWS = """

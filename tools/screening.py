@@ -19,6 +19,7 @@ from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import load_potential
 from hullward.tools import inputs, novelty, validate
+from hullward.tools.best_first import relax_best_first
 from hullward.tools.cif import CifReader
 from hullward.tools.energy_check import has_canaries, require_canaries
 from hullward.tools.judge import SecondLook, judge, union_verdicts
@@ -149,20 +150,34 @@ class Screen:
         return list(jobs.items())
 
     def relax(self, proposals: Sequence[Proposal], limit: int | None = None) -> None:
-        """Relax what is new, at most `limit` of them, storing each as it finishes."""
-        with self.timed("supervise"):
-            self._relax(self.to_relax(proposals)[:limit], "relax", self.basis.protocol)
+        """Relax what is new, the most promising first, storing each as it finishes.
 
-    def _relax(self, jobs: Sequence[tuple[str, Crystal]], step: str, protocol: Protocol) -> None:
-        self._check_energies(jobs)
+        limit: relax only so many, those lowest above the hull after a few steps.
+        """
+        with self.timed("supervise"):
+            jobs = self.to_relax(proposals)
+            if not jobs or limit == 0:
+                return
+            self._check_energies()
+            protocol, name = self.basis.protocol, self.card.name
+            results = relax_best_first(
+                jobs, self._height, name, protocol, self.home, self.workers, limit, self.stopping
+            )
+            self._collect(results, "relax", len(jobs) if limit is None else min(limit, len(jobs)))
+
+    def _height(self, crystal: Crystal, energy_ev_per_atom: float) -> float:
+        """Above the reference's hull; what no hull can judge goes last."""
+        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+        if self.reference.lacking(frozenset(amounts)):
+            return float("inf")
+        return self.reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)
+
+    def _collect(self, results: Iterable[Relaxation], step: str, total: int) -> None:
         failures = 0
-        self.progress(step, 0, len(jobs))
-        results = relax_cached(
-            self._until_stopped(jobs), self.card.name, protocol, self.home, self.workers
-        )
+        self.progress(step, 0, total)
         for done, relaxation in enumerate(results, start=1):
             self.store.add([relaxation])
-            self.progress(step, done, len(jobs))
+            self.progress(step, done, total)
             self.stage_cpu_s["relax"] += relaxation.cpu_s
             if self.workers == 0:  # it ran in this process, whose time is charged to someone else
                 self.stage_cpu_s["supervise"] -= relaxation.cpu_s
@@ -174,9 +189,9 @@ class Screen:
                     "see `hullward report`, then `hullward resume`"
                 )
 
-    def _check_energies(self, jobs: Sequence[tuple[str, Crystal]]) -> None:
+    def _check_energies(self) -> None:
         """Once a run, before anything is relaxed: does the potential give known energies again?"""
-        if jobs and not self._energies_checked and has_canaries(self.card):
+        if not self._energies_checked and has_canaries(self.card):
             require_canaries(load_potential(self.card.name))
         self._energies_checked = True
 
@@ -256,7 +271,10 @@ class Screen:
         protocol = self.basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
         done = {r.candidate_id: r for r in self._relaxations(protocol)}
         jobs = [(c.candidate_id, c.crystal) for c, _ in suspects if c.candidate_id not in done]
-        self._relax(jobs, "second look", protocol)
+        results = relax_cached(
+            self._until_stopped(jobs), self.card.name, protocol, self.home, self.workers
+        )
+        self._collect(results, "second look", len(jobs))
         done = {r.candidate_id: r for r in self._relaxations(protocol)}
         self.store.add(
             self._verdict(candidate, first, _compare(first, done[candidate.candidate_id]))
