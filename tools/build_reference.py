@@ -37,8 +37,6 @@ from hullward.tools.reference_built import Manifest, is_alloy
 
 log = logging.getLogger(__name__)
 
-TASKS_OF_A_PROCESS = 100  # then a fresh one: memory of large batches stays with a process
-
 Parts = list[tuple[str, ...]]
 
 
@@ -144,9 +142,7 @@ def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResul
         return
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), max_tasks_per_child=TASKS_OF_A_PROCESS
-        ) as pool,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             yield future.result()
