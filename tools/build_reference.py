@@ -93,11 +93,14 @@ def build(
                 done,
                 len(todo),
             )
-    return assemble(results, out, card, types)
+    return assemble(results, out, card, types, {f for found in by_system.values() for f in found})
 
 
 def build_stored(
-    out: Path, potential: str = "chgnet-0.3.0", extend: Path | None = None
+    out: Path,
+    potential: str = "chgnet-0.3.0",
+    formulas: Iterable[str] = (),
+    extend: Path | None = None,
 ) -> Manifest:
     """Write OUT from the systems that OUT.work holds complete, whatever is still missing."""
     card = potential_card(potential)
@@ -105,7 +108,8 @@ def build_stored(
     for path in sorted(out.with_suffix(".work").glob("*.result.json")):
         if (result := stored_result(path)) is not None:
             results[result.elements] = result
-    return assemble(results, out, card, require_encyclopedia())
+    named = {f for found in _by_system(formulas).values() for f in found}
+    return assemble(results, out, card, require_encyclopedia(), named)
 
 
 def _with_subsystems(systems: Sequence[str]) -> Parts:
@@ -179,7 +183,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.stored:
-        print(build_stored(arguments.out, arguments.potential, arguments.extend).statement)
+        formulas = _lines(arguments.formulas_from)
+        manifest = build_stored(arguments.out, arguments.potential, formulas, arguments.extend)
+        print(manifest.statement)
         return
     systems = [*arguments.systems, *_lines(arguments.systems_from)]
     if not systems:

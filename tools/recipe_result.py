@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ from hullward.tools.reference_built import (
 from hullward.tools.whole_files import write_whole
 
 KEPT_ABOVE_HULL_EV_PER_ATOM = 0.1  # higher phases would match candidates nobody will act on
-DEEP_EV_PER_ATOM = 0.05  # a phase this far below everything else is listed for review
+DEEP_EV_PER_ATOM = 0.05  # a phase nobody named this far below all else is listed for review
 
 
 class Found(Record):
@@ -154,9 +154,17 @@ def taken_over(stem: Path, card: PotentialCard) -> dict[tuple[str, ...], SystemR
 
 
 def assemble(
-    results: Mapping[tuple[str, ...], SystemResult], out: Path, card: PotentialCard, types: str
+    results: Mapping[tuple[str, ...], SystemResult],
+    out: Path,
+    card: PotentialCard,
+    types: str,
+    named: Collection[str] = (),
 ) -> Manifest:
-    """Write OUT.parquet and OUT.json from what was found in each system."""
+    """Write OUT.parquet and OUT.json from what was found in each system.
+
+    named: reduced formulas that the caller has reason to expect; deep phases of others are listed
+    for review.
+    """
     results = dict(sorted(results.items(), key=lambda pair: (len(pair[0]), pair[0])))
     hulls = _Hulls(results)
     kept = [
@@ -170,6 +178,7 @@ def assemble(
         for elements, result in results.items()
         if len(elements) > 1
         for found in result.phases
+        if found.phase.formula not in named
         if (depth := hulls.depth(elements, found.phase)) > DEEP_EV_PER_ATOM
     }
     systems = {

@@ -62,7 +62,7 @@ class Manifest(Record):
     energy_scheme: str
     protocol: Protocol
     systems: dict[str, SystemTried]  # every system that was built, elements included
-    deep: dict[str, float]  # formula: eV/atom below everything else; look at these twice
+    deep: dict[str, float]  # formula nobody named: eV/atom below all else; look at these twice
     force_calls: int
     cpu_s: float
 

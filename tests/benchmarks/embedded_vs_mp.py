@@ -108,7 +108,9 @@ def is_built(ours: Reference, system: str) -> bool:
     assert isinstance(ours.source, BuiltPhases)
     manifest, elements = ours.source.manifest, frozenset(system.split("-"))
     facts = manifest.systems.get("-".join(sorted(elements)))
-    return facts is not None and enough_tried(facts) and not untried(manifest, [elements])
+    if facts is None or not facts.expected_formulas:  # nothing that the recipe serves
+        return False
+    return enough_tried(facts) and not untried(manifest, [elements])
 
 
 def relaxed_heights(
