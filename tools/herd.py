@@ -24,7 +24,6 @@ from hullward.tools.records import Protocol, Reason
 
 STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5
-WORTHWHILE_EV_PER_ATOM = 5e-4  # converged or not, for this much a few more steps are taken
 
 
 class Herd:
@@ -91,7 +90,7 @@ class Herd:
         )
         residual = largest_row(forces)
         state.converged = good & (residual < self._protocol.fmax_ev_per_a)
-        going = good & ~self._settled(forces) & (state.steps < self._protocol.max_steps)
+        going = good & ~state.converged & (state.steps < self._protocol.max_steps)
         going &= ~self._stalled(residual, going)
         if going.all():
             self._move(forces)
@@ -126,14 +125,6 @@ class Herd:
         self._keep(~np.array(due))
         return left
 
-    def _settled(self, forces: np.ndarray) -> np.ndarray:
-        """(b,) who has converged and has next to nothing to gain by going on along a soft mode."""
-        settled: np.ndarray = self._state.converged
-        if not settled.any():
-            return settled
-        gain = self._optimiser.gain_ev(forces) / self._walk.counts
-        return np.asarray(settled & (gain < WORTHWHILE_EV_PER_ATOM))
-
     def _stalled(self, residual: np.ndarray, going: np.ndarray) -> np.ndarray:
         """(b,) who has got nowhere for long. FIRE is let go on: it is there to be the peer's."""
         state = self._state
@@ -145,7 +136,7 @@ class Herd:
         stalled: np.ndarray = going & (state.steps - state.progress >= STALL_STEPS)
         if self._protocol.optimizer == "fire":
             stalled[:] = False
-        for row in np.flatnonzero(stalled & ~state.converged):
+        for row in np.flatnonzero(stalled):
             detail = f"no progress since step {state.progress[row]}, step {state.steps[row]}"
             self._courses[row].fail(Reason.STALLED, detail)
         return stalled

@@ -101,9 +101,6 @@ class Optimiser(Protocol):
     def pick(self, row: int, n_atoms: int) -> Self:
         """A copy of what is known of one structure."""
 
-    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
-        """(b,) how far the energies may still fall; zero where the optimiser has no idea."""
-
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces."""
 
@@ -132,9 +129,6 @@ class Fire(Rows):
         self._time_step = np.full(b, self.START_STEP)
         self._mixing = np.full(b, self.START_MIXING)
         self._downhill = np.full(b, -1)  # steps since the last turn; -1 before the first
-
-    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
-        return np.zeros(len(forces))
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         del energies  # forces alone decide

@@ -56,13 +56,6 @@ class TrustedBfgs(Rows):
         one._hessian = self._hessian[row : row + 1, :size, :size].copy()
         return one
 
-    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
-        """(b,) how far the quadratic models still fall; along a soft mode it may be far."""
-        flat = forces.reshape(len(forces), -1)
-        begun = np.where(self._fresh[:, None, None], np.eye(flat.shape[1]), self._hessian)
-        gain = np.einsum("bi,bi->b", flat, np.linalg.solve(begun, flat[:, :, None])[:, :, 0]) / 2
-        return np.where(self._fresh, 0.0, gain)
-
     def step(
         self,
         variables: np.ndarray,
@@ -155,10 +148,6 @@ class FireThenBfgs:
         one._fire, one._bfgs = self._fire.pick(row, n_atoms), self._bfgs.pick(row, n_atoms)
         one._wild = self._wild[row : row + 1].copy()
         return one
-
-    def gain_ev(self, forces: np.ndarray) -> np.ndarray:
-        """(b,) as `TrustedBfgs` sees it; zero before its first step."""
-        return self._bfgs.gain_ev(forces)
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces."""

@@ -19,7 +19,7 @@ from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import load_potential
 from hullward.tools import inputs, novelty, validate
-from hullward.tools.best_first import relax_best_first
+from hullward.tools.best_first import height_over, relax_best_first
 from hullward.tools.cif import CifReader
 from hullward.tools.energy_check import has_canaries, require_canaries
 from hullward.tools.judge import SecondLook, judge, union_verdicts
@@ -160,17 +160,11 @@ class Screen:
                 return
             self._check_energies()
             protocol, name = self.basis.protocol, self.card.name
+            height = height_over(self.reference)
             results = relax_best_first(
-                jobs, self._height, name, protocol, self.home, self.workers, limit, self.stopping
+                jobs, height, name, protocol, self.home, self.workers, limit, self.stopping
             )
             self._collect(results, "relax", len(jobs) if limit is None else min(limit, len(jobs)))
-
-    def _height(self, crystal: Crystal, energy_ev_per_atom: float) -> float:
-        """Above the reference's hull; what no hull can judge goes last."""
-        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
-        if self.reference.lacking(frozenset(amounts)):
-            return float("inf")
-        return self.reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)
 
     def _collect(self, results: Iterable[Relaxation], step: str, total: int) -> None:
         failures = 0
