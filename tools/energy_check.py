@@ -13,6 +13,7 @@ from functools import cache
 
 from hullward.models.errors import PreflightError
 from hullward.models.potential import Evaluation, Potential, PotentialCard
+from hullward.models.registry import load_potential
 from hullward.tools.hull import Phase
 from hullward.tools.records import Product, Record
 from hullward.tools.reference import Reference, read_embedded_once
@@ -95,6 +96,12 @@ def require_canaries(potential: Potential) -> None:
             "library or the checkpoint has changed; `hullward doctor` says which, and "
             "`pip install --force-reinstall hullward` brings back what was tested"
         )
+
+
+def require_known_energies(card: PotentialCard) -> None:
+    """`require_canaries`, where there are canaries for these weights."""
+    if has_canaries(card):
+        require_canaries(load_potential(card.name))
 
 
 @cache

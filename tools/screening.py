@@ -17,11 +17,10 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
-from hullward.models.registry import load_potential
 from hullward.tools import inputs, novelty, validate
 from hullward.tools.best_first import height_over, relax_best_first
 from hullward.tools.cif import CifReader
-from hullward.tools.energy_check import has_canaries, require_canaries
+from hullward.tools.energy_check import require_known_energies
 from hullward.tools.judge import SecondLook, judge, union_verdicts
 from hullward.tools.records import (
     Basis,
@@ -65,7 +64,7 @@ class Screen:
     stopping: Callable[[], bool] = lambda: False
     stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _known: dict[str, novelty.Library] = field(default_factory=dict)
-    _energies_checked: bool = False
+    _energies_known: bool = False  # canaries were looked at, once a run
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -158,7 +157,9 @@ class Screen:
             jobs = self.to_relax(proposals)
             if not jobs or limit == 0:
                 return
-            self._check_energies()
+            if not self._energies_known:
+                require_known_energies(self.card)
+                self._energies_known = True
             protocol, name = self.basis.protocol, self.card.name
             height = height_over(self.reference)
             results = relax_best_first(
@@ -182,12 +183,6 @@ class Screen:
                     f"{relaxation.failure}: {relaxation.detail}. Everything so far is stored; "
                     "see `hullward report`, then `hullward resume`"
                 )
-
-    def _check_energies(self) -> None:
-        """Once a run, before anything is relaxed: does the potential give known energies again?"""
-        if not self._energies_checked and has_canaries(self.card):
-            require_canaries(load_potential(self.card.name))
-        self._energies_checked = True
 
     def _until_stopped(self, jobs: Iterable[tuple[str, Crystal]]) -> Iterator[tuple[str, Crystal]]:
         for job in jobs:
