@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +22,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import require_encyclopedia
-from hullward.tools.pool import ONE_THREAD
+from hullward.tools.pool import one_thread_each
 from hullward.tools.recipe_result import (
     SystemResult,
     assemble,
@@ -145,26 +143,11 @@ def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResul
             yield build_system(*job)
         return
     with (
-        _one_thread_each(),
+        one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             yield future.result()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started in here compute with one thread each."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def main(argv: Sequence[str] | None = None) -> None:

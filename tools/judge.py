@@ -26,6 +26,7 @@ FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a cover
 # structures of all kinds 99.9 % in the second.
 VOLUME_WINDOW_PHASES = (0.70, 1.50)
 VOLUME_WINDOW_ELEMENTS = (0.30, 2.0)
+SAME_ENERGY_EV_PER_ATOM = 0.01  # two relaxations agree within this
 DROP_EV_PER_ATOM = 0.1  # energy gained by a relaxation that never converged
 
 SecondLook = Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
@@ -157,6 +158,14 @@ def suspicions(
     if not relaxation.converged and start is not None and start - energy > DROP_EV_PER_ATOM:
         found.append(Suspicion.DROP_WITHOUT_CONVERGENCE)
     return tuple(found)
+
+
+def second_look_of(first: Relaxation, again: Relaxation) -> SecondLook:
+    """Whether a rattled relaxation ends where the first one did."""
+    if not again.converged or again.energy_ev_per_atom is None or first.energy_ev_per_atom is None:
+        return "refuted"
+    gap = abs(again.energy_ev_per_atom - first.energy_ev_per_atom)
+    return "reproduced" if gap <= SAME_ENERGY_EV_PER_ATOM else "refuted"
 
 
 def _volume_known(crystal: Crystal, hull: Hull | None, reference: Reference) -> bool:

@@ -32,12 +32,12 @@ from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax import Guards, Job, Traveller, never_ran, relax_in_turns
 
-ONE_THREAD = dict.fromkeys(
+_ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 # The variables must stand before numpy or torch is loaded, hence before this module is imported.
 _START = (
-    f"import os; os.environ.update({ONE_THREAD!r}); "
+    f"import os; os.environ.update({_ONE_THREAD!r}); "
     "from hullward.tools.pool import work; work(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5
@@ -50,6 +50,21 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes started in here compute with one thread each."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def relax_many(

@@ -21,7 +21,7 @@ from hullward.tools import inputs, novelty, validate
 from hullward.tools.best_first import height_over, relax_best_first
 from hullward.tools.cif import CifReader
 from hullward.tools.energy_check import require_known_energies
-from hullward.tools.judge import SecondLook, judge, union_verdicts
+from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.records import (
     Basis,
     Candidate,
@@ -42,7 +42,6 @@ from hullward.tools.store import Store
 
 STORE_BATCH = 500  # records a journal write
 RATTLE_A = 0.05  # displacement before a suspect is relaxed again
-SAME_ENERGY_EV_PER_ATOM = 0.01  # two relaxations agree within this
 
 
 @dataclass(kw_only=True)
@@ -266,7 +265,7 @@ class Screen:
         self._collect(results, "second look", len(jobs))
         done = {r.candidate_id: r for r in self._relaxations(protocol)}
         self.store.add(
-            self._verdict(candidate, first, _compare(first, done[candidate.candidate_id]))
+            self._verdict(candidate, first, second_look_of(first, done[candidate.candidate_id]))
             for candidate, first in suspects
             if candidate.candidate_id in done
         )
@@ -339,14 +338,6 @@ class Screen:
             'SELECT proposal_id FROM proposals ORDER BY cycle, request_id, "index"'
         )
         return [row["proposal_id"] for row in rows if row["proposal_id"] in wanted]
-
-
-def _compare(first: Relaxation, again: Relaxation) -> SecondLook:
-    """Whether a rattled relaxation ends where the first one did."""
-    if not again.converged or again.energy_ev_per_atom is None or first.energy_ev_per_atom is None:
-        return "refuted"
-    gap = abs(again.energy_ev_per_atom - first.energy_ev_per_atom)
-    return "reproduced" if gap <= SAME_ENERGY_EV_PER_ATOM else "refuted"
 
 
 def _rejection(proposal: Proposal, stage: Stage, flaw: Flaw) -> Rejection:
