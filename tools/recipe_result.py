@@ -235,11 +235,17 @@ class _Hulls:
         return distance.e_above_hull_ev_per_atom
 
     def depth(self, elements: tuple[str, ...], phase: Phase) -> float:
-        """Below the hull of everything else of other compositions, eV/atom; 0 for none."""
+        """Below the hull of all phases of other formulas, eV/atom.
+
+        0 above that hull, and where it holds nothing but bare elements: salts are that deep.
+        """
         if self.height(elements, phase) > 1e-9:
             return 0.0
         rest = [p for p in self._within(elements) if p.formula != phase.formula]
         distance = Hull(rest).distance(phase.composition, phase.energy_ev_per_atom)
+        compounds = {p.phase_id for p in rest if len(p.elements) > 1}
+        if compounds.isdisjoint(part.phase_id for part in distance.decomposition):
+            return 0.0
         return -distance.e_above_hull_ev_per_atom
 
 

@@ -176,7 +176,9 @@ def read_stable(home: Path, version: str | None = None) -> Reference:
             f"{manifest.count} stable phases of the whole Materials Project, formation energies "
             f"without structures, so nothing can be matched with them. {_origin(manifest)}"
         ),
-        source=TablePhases(path, Sidecar(complete=True)),
+        source=TablePhases(
+            path, Sidecar(complete=True, energy_property="formation_energy_per_atom")
+        ),
     )
 
 
