@@ -43,7 +43,7 @@ def build(
     from hullward.models.registry import potential_card
     from hullward.tools.build_reference import build as build_reference
     from hullward.tools.reference import load_reference, split_chemsys
-    from hullward.tools.reference_built import BuiltPhases, embedded_stem, untried
+    from hullward.tools.reference_built import BuiltPhases, embedded_stem, unserved, untried
     from hullward.tools.reference_names import built_folder
 
     machine = read_machine()
@@ -71,6 +71,7 @@ def build(
     manifest = reference.source.manifest
     wanted = [split_chemsys(system) for system in systems]
     holes = untried(manifest, wanted)
+    holes |= dict.fromkeys(unserved(manifest, wanted), "only classes the recipe does not serve")
     inside = {p.formula for els in wanted for p in reference.phases("-".join(sorted(els)))}
     deep = {formula: depth for formula, depth in manifest.deep.items() if formula in inside}
     lines = [f"built:{name}, version {reference.version}", reference.statement]

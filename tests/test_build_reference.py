@@ -169,3 +169,20 @@ def test_alloys_inside_a_salt_are_not_built(tmp_path):
 def test_what_cannot_be_built_says_why(systems, formulas, message, tmp_path):
     with pytest.raises(InputError, match=message):
         build_reference.build(systems, tmp_path / "x", "toy", workers=0, formulas=formulas)
+
+
+def test_a_build_can_be_made_again_from_its_manifest(built, tmp_path, capsys):
+    out = tmp_path / "again"
+    build_reference.main(
+        ["--again", str(built), "--out", str(out), "--potential", "toy", "--workers", "0"]
+    )
+    assert "phases of 2 elements" in capsys.readouterr().out
+    assert out.with_suffix(".parquet").read_bytes() == built.with_suffix(".parquet").read_bytes()
+
+
+def test_a_manifest_that_is_none_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"x\.json is no manifest of a built reference .recipe: Field required"
+    ):
+        build_reference.main(["--again", str(tmp_path / "x"), "--out", str(tmp_path / "y")])

@@ -31,7 +31,7 @@ from hullward.tools.recipe_result import (
     taken_over,
 )
 from hullward.tools.reference import split_chemsys
-from hullward.tools.reference_built import Manifest, is_alloy
+from hullward.tools.reference_built import Manifest, is_alloy, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -162,15 +162,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--extend", type=Path, help="an earlier build, path without ending")
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
+    parser.add_argument("--again", type=Path, help="systems and formulas of an earlier build")
     parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.stored:
-        formulas = _lines(arguments.formulas_from)
-        manifest = build_stored(arguments.out, arguments.potential, formulas, arguments.extend)
+        named = _lines(arguments.formulas_from)
+        manifest = build_stored(arguments.out, arguments.potential, named, arguments.extend)
         print(manifest.statement)
         return
     systems = [*arguments.systems, *_lines(arguments.systems_from)]
+    formulas = _lines(arguments.formulas_from)
+    if arguments.again:
+        earlier = read_manifest(arguments.again.with_suffix(".json"))
+        systems += earlier.systems
+        formulas += [f for facts in earlier.systems.values() for f in facts.tried_formulas]
     if not systems:
         parser.error("name at least one system")
     manifest = build(
@@ -178,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.out,
         arguments.potential,
         arguments.workers,
-        formulas=_lines(arguments.formulas_from),
+        formulas=formulas,
         extend=arguments.extend,
     )
     print(manifest.statement)

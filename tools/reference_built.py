@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -22,6 +23,7 @@ from hullward.tools.chemistry import METALLOIDS, charge_balance
 from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol, Record
 from hullward.tools.reference import Coverage, Reference
+from hullward.tools.reference_files import one_line
 
 # Share of a system's expected formulas that must have been tried, each with so many structures.
 LEAST_SHARE_TRIED, LEAST_STRUCTURES = 0.8, 3
@@ -123,6 +125,15 @@ def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, 
     return found
 
 
+def unserved(manifest: Manifest, systems: Sequence[frozenset[str]]) -> list[str]:
+    """Systems within these that have no formula of a class the recipe serves."""
+    return [
+        name
+        for name, facts in manifest.systems.items()
+        if not facts.expected_formulas and any(set(name.split("-")) <= els for els in systems)
+    ]
+
+
 def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
     """Why a system was not tried well enough; '' where it was."""
     system = "-".join(part)
@@ -199,6 +210,15 @@ def embedded_stem() -> Path:
     return Path(str(files("hullward.data") / "reference_embedded"))
 
 
+def read_manifest(file: Traversable) -> Manifest:
+    """What NAME.json says; raises InputError where it is no manifest."""
+    try:
+        return Manifest.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = one_line(error)
+        raise InputError(f"{file.name} is no manifest of a built reference ({reason})") from None
+
+
 def read_built(
     folder: Traversable, stem: str, kind: Literal["embedded", "built"] = "built"
 ) -> Reference:
@@ -209,7 +229,7 @@ def read_built(
             f"no built reference {stem!r} in {folder}; make one with "
             f"`python -m hullward.tools.build_reference SYSTEM… --out {folder}`"
         )
-    manifest = Manifest.model_validate_json(manifest_file.read_text(encoding="utf-8"))
+    manifest = read_manifest(manifest_file)
     raw = table.read_bytes()
     return Reference(
         reference_id=kind if kind == "embedded" else f"built:{stem}",
