@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ def build(
     from hullward.agents.settings import read_machine
     from hullward.models.registry import potential_card
     from hullward.tools.build_reference import build as build_reference
+    from hullward.tools.build_reference import tell_progress
     from hullward.tools.reference import load_reference, split_chemsys
     from hullward.tools.reference_built import BuiltPhases, embedded_stem, unserved, untried
     from hullward.tools.reference_names import built_folder
@@ -54,7 +54,7 @@ def build(
         raise InputError(f"{name!r} cannot be a name: use small letters, digits and hyphens")
     folder = built_folder(machine.home_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # to stderr
+    tell_progress()
     embedded = load_reference("embedded")
     same = embedded.potential_sha256 == potential_card(potential).weights_sha256
     build_reference(

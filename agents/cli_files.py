@@ -15,8 +15,8 @@ def relax(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
     optimizer: Annotated[
-        str, typer.Option(help="'fire', or for fewer force calls 'fire-bfgs' or 'bfgs'")
-    ] = "fire",
+        str, typer.Option(help="'fire-bfgs'; 'fire' takes ASE's steps one by one; or 'bfgs'")
+    ] = "fire-bfgs",
     fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
     max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,
     workers: Annotated[

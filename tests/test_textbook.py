@@ -10,7 +10,7 @@ from pymatgen.core import Composition
 
 from hullward.tools.prototypes import textbook
 from hullward.tools.radii import bond_length
-from hullward.tools.relax import space_group
+from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

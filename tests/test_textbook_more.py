@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hullward.tools.prototypes import element_structures, textbook
-from hullward.tools.relax import space_group
+from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -144,10 +144,15 @@ def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResul
         return
     with (
         one_thread_each(),
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             yield future.result()
+
+
+def tell_progress() -> None:
+    """Say on stderr what is being done."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -165,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--again", type=Path, help="systems and formulas of an earlier build")
     parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tell_progress()
     if arguments.stored:
         named = _lines(arguments.formulas_from)
         manifest = build_stored(arguments.out, arguments.potential, named, arguments.extend)

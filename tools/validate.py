@@ -14,13 +14,10 @@ how many pass and how many spoilt copies are caught.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from types import ModuleType
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +25,7 @@ from pydantic import Field
 from hullward.models.crystal import Crystal
 from hullward.tools.chemistry import charge_balance
 from hullward.tools.records import Candidate, Flaw, Reason, Record
+from hullward.tools.symmetry import space_group
 
 # The heaviest s metals sit in most compounds as cations, well inside their atomic radius.
 SHRUNKEN_CATIONS = {"K": 0.85, "Rb": 0.85, "Cs": 0.85, "Ba": 0.9}
@@ -125,17 +123,6 @@ def radius_a(symbol: str) -> float:
     covalent = float(covalent_radii[atomic_numbers[symbol]])
     metallic = float(Element(symbol).data.get("Metallic radius") or math.inf)
     return min(covalent, metallic) * SHRUNKEN_CATIONS.get(symbol, 1.0)
-
-
-def space_group(crystal: Crystal, symprec_a: float) -> int | None:
-    """International number, None where the symmetry search fails."""
-    moyopy = _quiet_moyopy()
-    numbers = [_atomic_numbers()[s] for s in crystal.species]
-    try:
-        cell = moyopy.Cell(list(crystal.lattice), list(crystal.frac_coords), numbers)
-        return int(moyopy.MoyoDataset(cell, symprec=symprec_a).number)
-    except ValueError:
-        return None
 
 
 def nearest_pairs(crystal: Crystal, reach_a: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,10 +252,3 @@ def _atomic_numbers() -> Mapping[str, int]:
     from ase.data import atomic_numbers
 
     return {s: z for s, z in atomic_numbers.items() if z > 0}
-
-
-@cache
-def _quiet_moyopy() -> ModuleType:
-    """The library without its remarks on operations it leaves out: only the number is read."""
-    logging.getLogger("moyo").setLevel(logging.ERROR)
-    return import_module("moyopy")

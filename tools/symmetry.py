@@ -1,0 +1,47 @@
+"""Symmetry of crystals, by moyopy."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+
+__all__ = ["space_group", "symmetry"]
+
+
+def symmetry(crystal: Crystal, symprec_a: float) -> Any:
+    """Moyopy's data set of a crystal at a distance tolerance in Å.
+
+    Without the library's remarks on operations of cells that are not primitive. Raises ValueError
+    where the search fails.
+    """
+    import moyopy
+    from ase.data import atomic_numbers
+
+    logging.getLogger("moyo").setLevel(logging.ERROR)
+    cell = moyopy.Cell(
+        basis=[list(v) for v in crystal.lattice],
+        positions=[list(v) for v in crystal.frac_coords],
+        numbers=[atomic_numbers[symbol] for symbol in crystal.species],
+    )
+    return moyopy.MoyoDataset(cell, symprec=symprec_a)
+
+
+def space_group(crystal: Crystal, symprec_a: float) -> int | None:
+    """International number at a distance tolerance in Å; None where none can be found."""
+    areas = np.linalg.norm(_face_areas(np.array(crystal.lattice)), axis=1)
+    heights = crystal.volume_a3 / areas
+    if heights.min() < 0.5 or heights.max() > 500:
+        return None  # the search would take for ever in a cell this flat or this long
+    try:
+        return int(symmetry(crystal, symprec_a).number)
+    except ValueError:
+        return None
+
+
+def _face_areas(lattice: np.ndarray) -> np.ndarray:
+    """(3, 3) the normals of the cell's faces, as long as the faces are large, Å²."""
+    return np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])
