@@ -174,7 +174,7 @@ def test_a_known_crystal_given_twice_is_relaxed_once(toy_reference: Path, tmp_pa
     _, out, err = call(*asked)
     assert "1 known, 1 judged" in out
     assert "relax: 1 of 1" in err
-    assert "relax: 0 of 0" in call(*asked)[2]
+    assert "relax" not in call(*asked)[2]
 
 
 def test_run_then_status_and_report(toy_settings: dict[str, Any], tmp_path: Path) -> None:
