@@ -58,6 +58,8 @@ def hull(
 def _lines(document: dict[str, Any]) -> list[str]:
     known = document["reference"]
     lines = [f"reference: {known['id']} {known['version']}. {known['statement']}"]
+    if document["caution"]:
+        lines.append(f"caution: {document['caution']}")
     for element, potential in document.get("open", {}).items():
         lines.append(
             f"open to {element}: {potential['relative_ev_per_atom']:+g} eV/atom from its own phase "

@@ -127,6 +127,7 @@ def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
     build_reference.build(["Na-Cl"], out, "toy", workers=0, extend=built)
     first, second = (read_built(path.parent, path.name) for path in (built, out))
     assert second.phases("Na-Cl") == first.phases("Na-Cl")
+    assert second.source.manifest.deep == first.source.manifest.deep
 
 
 def test_an_extension_by_other_weights_is_refused(built, tmp_path):

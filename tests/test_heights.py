@@ -386,3 +386,13 @@ def test_random_open_systems_agree_with_grand_potential_phase_diagram(
         asked_there = [GrandPotPDEntry(e, potentials) for e in pymatgen_entries(asked)]
         expected = [e.energy_per_atom - lowest for e in asked_there]
     assert [d.e_above_hull_ev_per_atom for d in ours] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_reference_of_the_potentials_own_energies_says_so(tmp_path):
+    entry = {"composition": {"Na": 1, "Cl": 1}, "energy": -7.0, "correction": -0.6, "entry_id": "a"}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([entry]))
+    entries = read_entries(path)
+    assert "CHGNet" in judge_entries(entries, load_reference("embedded"))["caution"]
+    (tmp_path / "t.csv").write_text("formula,formation_energy_per_atom\nNaCl,-2.0\n")
+    assert judge_entries(entries, load_reference(f"file:{tmp_path / 't.csv'}"))["caution"] == ""

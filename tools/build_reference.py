@@ -64,6 +64,7 @@ def build(
     work = out.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
     results = taken_over(extend, card) if extend is not None else {}
+    reviewed = _reviewed(extend, results)
     given = {frozenset(crystal.species) for _, crystal in structures}
     results = {part: r for part, r in results.items() if frozenset(part) not in given}
     for size in range(1, 1 + max(map(len, parts))):
@@ -91,7 +92,8 @@ def build(
                 done,
                 len(todo),
             )
-    return assemble(results, out, card, types, {f for found in by_system.values() for f in found})
+    named = {formula for found in by_system.values() for formula in found}
+    return assemble(results, out, card, types, named | reviewed)
 
 
 def build_stored(
@@ -103,11 +105,20 @@ def build_stored(
     """Write OUT from the systems that OUT.work holds complete, whatever is still missing."""
     card = potential_card(potential)
     results = taken_over(extend, card) if extend is not None else {}
+    named = {f for found in _by_system(formulas).values() for f in found}
+    named |= _reviewed(extend, results)
     for path in sorted(out.with_suffix(".work").glob("*.result.json")):
         if (result := stored_result(path)) is not None:
             results[result.elements] = result
-    named = {f for found in _by_system(formulas).values() for f in found}
     return assemble(results, out, card, require_encyclopedia(), named)
+
+
+def _reviewed(extend: Path | None, results: Mapping[tuple[str, ...], SystemResult]) -> set[str]:
+    """Formulas of an earlier build that it did not list as deep."""
+    if extend is None:
+        return set()
+    deep = read_manifest(extend.with_suffix(".json")).deep
+    return {f.phase.formula for r in results.values() for f in r.phases} - deep.keys()
 
 
 def _with_subsystems(systems: Sequence[str]) -> Parts:
