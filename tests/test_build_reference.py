@@ -1,11 +1,13 @@
 """Building references: what is tried, what is kept, and that nothing is computed twice."""
 
 import json
+import os
+import signal
 
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.errors import InputError, PreflightError
+from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools import build_reference, encyclopedia, recipe
 from hullward.tools.recipe_result import SystemResult, taken_over
@@ -149,6 +151,26 @@ def test_the_users_structures_are_relaxed_whatever_their_rank(built, tmp_path):
         (out.with_suffix(".work") / "Cl-Na.result.json").read_bytes()
     )
     assert result.tried["NaCl"] == taken_over(built, CARD)[("Cl", "Na")].tried["NaCl"] + 1
+
+
+def test_structures_of_other_systems_cost_an_extension_nothing(built, tmp_path, monkeypatch):
+    """Na-Cl is kept though a structure of it was given, when only Na is asked for."""
+    cell = [[4.0, 0, 0], [0, 4.2, 0], [0, 0, 4.4]]
+    salt = Crystal.from_arrays(cell, ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.45]])
+    monkeypatch.setattr(recipe, "load_potential", forbid)
+    out = tmp_path / "kept"
+    build_reference.build(["Na"], out, "toy", 0, structures=[("mine", salt)], extend=built)
+    assert read_built(out.parent, out.name).phases("Na-Cl")
+
+
+def killed(*job: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_ends_a_build_in_one_line(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_reference, "build_system", killed)
+    with pytest.raises(RunInterruptedError, match=r"a worker of the build was killed.*goes on"):
+        build_reference.build(["Na-Cl"], tmp_path / "x", "toy", workers=1)
 
 
 def test_alloys_inside_a_salt_are_not_built(tmp_path):

@@ -13,13 +13,14 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from hullward.models.crystal import Crystal
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import require_encyclopedia
 from hullward.tools.pool import one_thread_each
@@ -52,8 +53,9 @@ def build(
     workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
     systems are kept as they are, unless `structures` holds something new for them.
-    Raises InputError for an element the potential does not support or a formula that is none, and
-    PreflightError where the structure types or the potential are missing.
+    Raises InputError for an element the potential does not support or a formula that is none,
+    PreflightError where the structure types or the potential are missing, and RunInterruptedError
+    where a worker was killed.
     """
     types = require_encyclopedia()
     card = potential_card(potential)
@@ -65,8 +67,8 @@ def build(
     work.mkdir(parents=True, exist_ok=True)
     results = taken_over(extend, card) if extend is not None else {}
     reviewed = _reviewed(extend, results)
-    given = {frozenset(crystal.species) for _, crystal in structures}
-    results = {part: r for part, r in results.items() if frozenset(part) not in given}
+    given = {tuple(sorted(set(crystal.species))) for _, crystal in structures}
+    results = {part: r for part, r in results.items() if part not in given.intersection(parts)}
     for size in range(1, 1 + max(map(len, parts))):
         todo = [part for part in parts if len(part) == size and part not in results]
         jobs = [
@@ -158,7 +160,13 @@ def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResul
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
-            yield future.result()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                raise RunInterruptedError(
+                    "a worker of the build was killed, perhaps for want of memory; the same "
+                    "command with fewer --workers goes on where it was"
+                ) from None
 
 
 def tell_progress() -> None:
