@@ -20,6 +20,7 @@ from hullward.agents.cli_answers import export_, query
 from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
 from hullward.agents.cli_reference import app as reference_app
+from hullward.agents.cli_reference import tell
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
@@ -80,14 +81,6 @@ def _fail(message: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
-def _show(document: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        for line in lines:
-            typer.echo(line)
-
-
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, which backends answer, and the command that mends what is missing."""
@@ -108,7 +101,7 @@ def doctor(as_json: Json = False) -> None:
         if finding.fix and finding.ok is not True:
             lines.append(f"{'':>8}  fix: {finding.fix}")
     rows = [{"name": f.name, "ok": f.ok, "says": f.says, "fix": f.fix} for f in findings]
-    _show({"findings": rows}, lines, as_json)
+    tell({"findings": rows}, lines, as_json)
 
 
 @app.command()
@@ -166,7 +159,7 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     if paths is not None:
         document["report"] = str(paths.html)
         lines.append(f"{'report:':<10} {paths.html}")
-    _show(document, lines, as_json)
+    tell(document, lines, as_json)
 
 
 @app.command()
@@ -234,7 +227,7 @@ def stop(directory: Directory, as_json: Json = False) -> None:
         line = "asked to stop; what is in flight will finish"
     else:
         line = f"nothing is running in {directory}"
-    _show({"asked": running}, [line], as_json)
+    tell({"asked": running}, [line], as_json)
 
 
 @app.command()
@@ -258,7 +251,7 @@ def rejudge(
 
     paths = rejudge_directory(directory, absolute_reference(reference, Path.cwd()), workers)
     if paths is None:
-        _show({"queued": True}, ["a run is going on there; it will judge again soon"], as_json)
+        tell({"queued": True}, ["a run is going on there; it will judge again soon"], as_json)
     else:
         _show_counts(directory, paths, as_json)
 
@@ -270,7 +263,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
 
     notes: list[str] = []
     path = rebuild_store(directory, notes=notes)
-    _show({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)
+    tell({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)
 
 
 app.command()(query)
