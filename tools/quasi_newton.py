@@ -24,6 +24,7 @@ MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
 UPHILL_EV_PER_ATOM = 1e-4  # rises below this are forgiven
 MOST_RETREATS = 4  # in a row
 CALM_EV_PER_A = 0.3  # the largest row of forces at which BFGS takes over
+FIRE_STEPS = 150  # or after so many: FIRE is not getting anywhere
 
 
 class TrustedBfgs(Rows):
@@ -123,40 +124,44 @@ class FireThenBfgs:
     """FIRE until the forces are calm, BFGS from there on.
 
     Far from any minimum a quadratic model means nothing, and a step of 0.2 Å along it lands in
-    one basin or another by chance. FIRE follows the slope there; near a minimum it is slow.
+    one basin or another by chance. FIRE follows the slope there; near a minimum it is slow, and
+    where it has not calmed the forces in FIRE_STEPS it may never.
     """
 
     def __init__(self, walk: Walk) -> None:
         self._fire, self._bfgs = Fire(walk), TrustedBfgs(walk)
-        self._wild = np.ones(len(walk.counts), dtype=bool)
+        self._left = np.full(len(walk.counts), FIRE_STEPS)  # steps that FIRE may still take
 
     def keep(self, mask: np.ndarray) -> None:
         """Forget the others; `mask` is (b,) of bool."""
         self._fire.keep(mask)
         self._bfgs.keep(mask)
-        self._wild = self._wild[mask]
+        self._left = self._left[mask]
 
     def join(self, other: Self) -> None:
         """Take more structures in, with all that is known of them."""
         self._fire.join(other._fire)
         self._bfgs.join(other._bfgs)
-        self._wild = np.concatenate([self._wild, other._wild])
+        self._left = np.concatenate([self._left, other._left])
 
     def pick(self, row: int, n_atoms: int) -> Self:
         """A copy of what is known of one structure."""
         one = object.__new__(type(self))
         one._fire, one._bfgs = self._fire.pick(row, n_atoms), self._bfgs.pick(row, n_atoms)
-        one._wild = self._wild[row : row + 1].copy()
+        one._left = self._left[row : row + 1].copy()
         return one
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces."""
-        self._wild &= largest_row(forces) > CALM_EV_PER_A  # calm once is calm for good
-        calm = self._bfgs.step(variables, forces, energies, waiting=self._wild)
-        if not self._wild.any():
+        self._left = np.where(  # calm once is calm for good
+            largest_row(forces) > CALM_EV_PER_A, np.maximum(self._left - 1, 0), 0
+        )
+        wild = self._left > 0
+        calm = self._bfgs.step(variables, forces, energies, waiting=wild)
+        if not wild.any():
             return calm
-        wild = self._fire.step(variables, forces, energies)
-        return np.where(self._wild[:, None, None], wild, calm)
+        led = self._fire.step(variables, forces, energies)
+        return np.where(wild[:, None, None], led, calm)
 
 
 def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
