@@ -132,5 +132,6 @@ class RecordedModel:
         n = request.sampling.n
         if len(tape) < n:
             left = f"{n} asked for request {request.request_id}, {len(tape)} left"
-            return CompletionError(f"the recording {self._path} is exhausted: {left}", retry=False)
+            why = f"the recording {self._path} is exhausted: {left}"
+            return CompletionError(why, retry=False, kind="exhausted")
         return tuple(tape.popleft() for _ in range(n))

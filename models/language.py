@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-FinishReason = Literal["stop", "length", "unknown"]  # unknown: the recording does not say
+from pydantic import BaseModel, ValidationError
+
+# repetition: it went round in circles, by our count; unknown: nobody said
+FinishReason = Literal["stop", "length", "repetition", "unknown"]
+
+Fault = Literal[
+    "unreachable",  # nobody listens there, or the connection broke
+    "timeout",  # it listens and does not finish in time
+    "busy",  # it asks to come later, and longer than we wait
+    "server",  # a fault of its own
+    "outage",  # not sent: the server failed too often and does not answer the probe yet
+    "identity",  # not sent: another model answers there now
+    "refused",  # a request it will never take, or a wrong address or key
+    "context",  # not sent, or refused: prompt and completion do not fit the context
+    "protocol",  # an answer that is no completion: HTML, half a JSON, fewer texts than asked
+    "encoding",  # bytes that are no UTF-8
+    "empty",  # nothing but white space
+    "truncated",  # cut at max_tokens before its end
+    "repetition",  # the same few tokens again and again
+    "unfit",  # complete, and not what schema or grammar ask for
+    "exhausted",  # a recording or script with nothing left
+    "other",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +42,23 @@ class Sampling:
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0  # draw from the k likeliest tokens; 0: from all
+    frequency_penalty: float = 0.0
     max_tokens: int = 1024
     n: int = 1  # completions a request
     seed: int = 0
     stop: tuple[str, ...] = ()  # models trained on plain text run on: always name their ends
+    logprobs: bool = False  # ask for the mean log-probability of each completion
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
+        if not -2 <= self.frequency_penalty <= 2:
+            raise ValueError(f"frequency_penalty must lie in [-2, 2], got {self.frequency_penalty}")
         if self.max_tokens < 1 or self.n < 1:
             raise ValueError(f"max_tokens and n must be 1 or more, got {self.max_tokens}, {self.n}")
         if "" in self.stop:
@@ -35,12 +66,86 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What a completion has to look like. A server may apply it; we check it whoever applied it.
+
+    json: a JSON schema as JSON text; regex: a pattern for the whole text; grammar: EBNF as
+    xgrammar and llama.cpp read it, with `root` as its start.
+
+    >>> Constraint.regex("(yes|no)").flaw("perhaps")
+    'does not match the pattern (yes|no)'
+    """
+
+    kind: Literal["json", "regex", "grammar"]
+    value: str
+    check: Callable[[str], str | None] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def json(cls, model: type[BaseModel]) -> Constraint:
+        """An object of this pydantic model."""
+
+        def check(text: str) -> str | None:
+            try:
+                model.model_validate_json(text)
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(str(part) for part in first["loc"])
+                return f"{place}: {first['msg']}" if place else str(first["msg"])
+            return None
+
+        schema = json.dumps(model.model_json_schema(), sort_keys=True)
+        return cls(kind="json", value=schema, check=check)
+
+    @classmethod
+    def regex(cls, pattern: str) -> Constraint:
+        return cls(kind="regex", value=pattern)
+
+    @classmethod
+    def grammar(cls, ebnf: str, check: Callable[[str], str | None] | None = None) -> Constraint:
+        """A grammar; `check` says what is wrong with a whole text, or None: who has a parser
+        of the language should give it.
+        """
+        return cls(kind="grammar", value=ebnf, check=check)
+
+    def flaw(self, text: str) -> str | None:
+        """What does not fit, in one line, or None. A grammar without a check is taken as kept."""
+        if self.check is not None:
+            return self.check(text)
+        if self.kind == "json":
+            try:
+                json.loads(text)
+            except ValueError as error:
+                return f"not JSON: {error}"
+        if self.kind == "regex" and re.fullmatch(self.value, text) is None:
+            return f"does not match the pattern {self.value}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """One prompt; the id is fixed by the caller before anything is generated."""
+    """One prompt or one conversation; the id is fixed by the caller before anything is generated.
+
+    A prompt is continued as it stands. Messages are put into the model's own form by whoever
+    serves it.
+    """
 
     request_id: str
-    prompt: str
+    prompt: str = ""
     sampling: Sampling = Sampling()
+    messages: tuple[Message, ...] = ()
+    constraint: Constraint | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompt and self.messages:
+            raise ValueError("a request holds a prompt or messages, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +156,18 @@ class Completion:
     model: str  # name and revision of what wrote it
     finish_reason: FinishReason = "unknown"
     prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    completion_tokens: int | None = None  # of this text; a mean where only the sum of n is known
+    mean_logprob: float | None = None  # natural, over its tokens
+    fault: Fault | None = None  # what is wrong with the text as it stands, where we can tell
 
 
 class CompletionError(Exception):
     """A request that got no completion. Returned, not raised: the others of its batch go on."""
 
-    def __init__(self, message: str, *, retry: bool) -> None:
+    def __init__(self, message: str, *, retry: bool, kind: Fault = "other") -> None:
         super().__init__(message)
         self.retry = retry  # the same request may succeed later: a time-out, a busy server
+        self.kind: Fault = kind  # for counting
 
 
 Answer = tuple[Completion, ...] | CompletionError
@@ -76,4 +184,12 @@ class LanguageModel(Protocol):
 
         Raises HullwardError only where the set-up is broken and no request could ever succeed.
         """
+        ...
+
+
+class Scorer(Protocol):
+    """A model that can say how likely it finds a text."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Mean natural log-probability a token of each (prompt, continuation)'s continuation."""
         ...

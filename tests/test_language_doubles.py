@@ -5,13 +5,16 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from hullward.models.doubles import RecordedModel, ScriptedModel
 from hullward.models.errors import InputError
 from hullward.models.language import (
     Completion,
     CompletionError,
+    Constraint,
     LanguageModel,
+    Message,
     Request,
     Sampling,
 )
@@ -46,6 +49,8 @@ def record(tmp_path):
         {"temperature": float("inf")},
         {"top_p": 0.0},
         {"top_p": 1.1},
+        {"top_k": -1},
+        {"frequency_penalty": 2.5},
         {"max_tokens": 0},
         {"n": 0},
         {"stop": ("\n\n", "")},
@@ -54,6 +59,40 @@ def record(tmp_path):
 def test_sampling_refuses_what_no_model_accepts(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+class Pair(BaseModel):
+    formula: str
+    atoms: int = Field(gt=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ('{"formula": "NaCl", "atoms": 2}', None),
+        ('{"formula": "NaCl", "atoms": 0}', "atoms: Input should be greater than 0"),
+        ('{"formula": "NaCl"', "Invalid JSON"),
+        ("Sure! Here is your JSON:", "Invalid JSON"),
+        ("", "Invalid JSON"),
+    ],
+)
+def test_a_schema_is_checked_whoever_applied_it(text, flaw):
+    constraint = Constraint.json(Pair)
+    assert "formula" in json.loads(constraint.value)["properties"]
+    found = constraint.flaw(text)
+    assert found is None if flaw is None else found.startswith(flaw)
+
+
+def test_a_grammar_is_checked_by_the_parser_that_comes_with_it():
+    ebnf = 'root ::= "ab"'
+    wrong = Constraint.grammar(ebnf, check=lambda text: None if text == "ab" else "not ab")
+    assert (wrong.flaw("ab"), wrong.flaw("ba")) == (None, "not ab")
+    assert wrong == Constraint.grammar(ebnf)  # the same to whoever sends it
+
+
+def test_a_request_is_a_prompt_or_a_conversation():
+    with pytest.raises(ValueError, match="not both"):
+        Request(request_id="q", prompt="a", messages=(Message(role="user", content="b"),))
 
 
 # the script
@@ -131,7 +170,7 @@ def test_an_exhausted_recording_says_so_and_stays_so(record):
     first, second = model.complete([ask(1), ask(2)])
     assert texts([first]) == [["a"]]
     assert isinstance(second, CompletionError)
-    assert not second.retry
+    assert (second.retry, second.kind) == (False, "exhausted")
     assert "exhausted: 1 asked for request q-2, 0 left" in str(second)
     assert texts(model.complete([ask(2), ask(1)])) == ["error", ["a"]]
 
