@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hullward.agents.campaign import Stopper, end_run
 from hullward.agents.opening import apply_waiting, claim, make_screen, settled
-from hullward.agents.settings import Screening, StopAfter, parse_settings
+from hullward.agents.settings import Screening, StopAfter
+from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools import inputs
 from hullward.tools.records import Proposal, stable_id
