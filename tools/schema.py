@@ -1,4 +1,4 @@
-"""The tables and views of a campaign's DuckDB file.
+"""The tables of a campaign's DuckDB file; `hullward.tools.views` derives the rest from them.
 
 The file is a projection of the journal: one row a record, nothing that the journal does not say.
 Nested fields are kept as JSON text, tuples of words and numbers as lists. Where a proposal stands
@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 
 import duckdb
+
+from hullward.tools.views import VIEWS
 
 # Append only: the n-th entry brings version n-1 to version n. A file of another version is not
 # migrated in place but built again from the journal, which is always right and fast enough.
@@ -176,159 +178,6 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     "ALTER TABLE relaxations ADD COLUMN early_energy_ev_per_atom DOUBLE;",
 )
-
-VIEWS = """
--- One row a proposal. Only relaxations by the basis' potential and protocol and verdicts of the
--- basis' reference and version are seen; second looks and earlier bases stay in their tables.
-CREATE VIEW results AS
-WITH relaxed AS (
-    SELECT r.* FROM relaxations r JOIN bases USING (potential_sha256, protocol_id)
-    QUALIFY row_number() OVER (PARTITION BY r.candidate_id ORDER BY r.relaxation_id) = 1
-),
-current_verdicts AS (
-    SELECT v.* FROM verdicts v JOIN bases USING (reference_id, reference_version)
-),
-heights AS (
-    SELECT
-        relaxation_id,
-        max(e_above_hull_ev_per_atom) FILTER (height = 'reference') AS over_reference,
-        max(e_above_hull_ev_per_atom) FILTER (height = 'union') AS over_union,
-        max(rediscovered) AS rediscovered
-    FROM current_verdicts GROUP BY relaxation_id
-),
--- the words come from the union verdict, or from the reference one while that has no height
-words AS (
-    SELECT relaxation_id, label, covered, suspicions, second_look FROM current_verdicts
-    QUALIFY row_number() OVER (
-        PARTITION BY relaxation_id
-        ORDER BY e_above_hull_ev_per_atom IS NULL, height = 'union' DESC
-    ) = 1
-),
--- over another reference, where one was asked for: shown and compared, never counted
-second AS (
-    SELECT
-        v.relaxation_id, v.e_above_hull_ev_per_atom AS over_second, v.label AS second_label,
-        v.rediscovered AS second_rediscovered, s.disagreement_ev_per_atom AS margin
-    FROM verdicts v JOIN second_references s USING (reference_id, reference_version)
-    WHERE v.height = 'reference'
-),
-matches AS (
-    SELECT
-        proposal_id,
-        max(match_id) FILTER (moment = 'before' AND kind = 'known') AS known_before,
-        max(match_id) FILTER (moment = 'before' AND kind = 'duplicate') AS duplicate_before,
-        max(match_id) FILTER (moment = 'after' AND kind = 'known') AS known_after,
-        max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
-    FROM labels GROUP BY proposal_id
-),
--- A crystal proposed twice is relaxed and counted once, for its first proposal.
-started AS (
-    SELECT
-        p.*, c.formula, c.chemsys, c.n_atoms, c.volume_per_atom_a3 AS proposed_volume_per_atom_a3,
-        m.known_before, m.known_after, m.duplicate_after,
-        coalesce(
-            m.duplicate_before,
-            CASE WHEN c.proposal_id <> p.proposal_id AND m.known_before IS NULL
-            THEN c.candidate_id END
-        ) AS duplicate_before,
-        CASE WHEN c.proposal_id = p.proposal_id AND m.duplicate_before IS NULL
-        THEN c.candidate_id END AS own_candidate_id
-    FROM proposals p
-    LEFT JOIN candidates c USING (candidate_id)
-    LEFT JOIN matches m ON m.proposal_id = p.proposal_id
-),
-placed AS (
-    SELECT
-        s.*, r.* EXCLUDE (candidate_id, force_calls, cpu_s, detail), r.detail AS relaxation_detail,
-        j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
-        h.over_reference, h.over_union,
-        coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
-        w.label, w.covered, w.suspicions, w.second_look,
-        o.over_second, o.second_label, o.second_rediscovered, o.margin,
-        CASE
-            WHEN j.stage = 'parse' THEN 'rejected_parse'
-            WHEN j.stage = 'check' THEN 'rejected_check'
-            WHEN s.duplicate_before IS NOT NULL THEN 'duplicate'
-            WHEN s.known_before IS NOT NULL AND r.relaxation_id IS NULL THEN 'known'
-            WHEN r.relaxation_id IS NULL THEN 'pending'
-            WHEN r.failure NOT IN ('step_limit', 'stalled') THEN 'failed'
-            WHEN NOT r.converged THEN 'unconverged'
-            WHEN h.over_reference IS NULL AND h.over_union IS NULL THEN 'hull_pending'
-            ELSE 'judged'
-        END AS state
-    FROM started s
-    LEFT JOIN rejections j ON j.proposal_id = s.proposal_id
-    LEFT JOIN relaxed r ON r.candidate_id = s.own_candidate_id
-    LEFT JOIN heights h ON h.relaxation_id = r.relaxation_id
-    LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
-    LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
-)
-SELECT
-    proposal_id, candidate_id, relaxation_id, cycle, operator, parents, state,
-    formula, chemsys, n_atoms, energy_ev_per_atom,
-    over_reference AS e_above_reference_ev_per_atom,
-    over_union AS e_above_union_ev_per_atom,
-    label, covered, suspicions, second_look,
-    known_before, duplicate_before, rediscovered, duplicate_after,
-    state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
-        AND duplicate_after IS NULL AS novel,
-    -- too good or too odd, and no second opinion has confirmed it
-    coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
-    space_group_loose, space_group_tight,
-    coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
-    converged,
-    coalesce(rejection_reason, failure) AS reason,
-    coalesce(rejection_detail, nullif(relaxation_detail, '')) AS detail,
-    force_calls, cpu_s,
-    over_second AS e_above_second_reference_ev_per_atom,
-    second_label, second_rediscovered,
-    over_second - over_reference AS second_minus_first_ev_per_atom,
-    abs(over_second - over_reference) > margin AS references_disagree
-FROM placed;
-
-CREATE VIEW states AS SELECT proposal_id, state FROM results;
-
--- Nested counts of results, then the three that are counted apart and are never discoveries.
-CREATE VIEW funnel AS
-WITH marks AS (
-    SELECT
-        state, novel, rediscovered, label, suspect,
-        candidate_id IS NOT NULL AS valid,
-        state = 'judged' AND covered AND NOT suspect
-            AND label IN ('stable', 'metastable') AS metastable,
-        state = 'judged' AND covered AND NOT suspect AND label = 'stable' AS stable
-    FROM results
-),
-counts AS (
-    SELECT
-        count(*) AS proposed,
-        count(*) FILTER (state <> 'rejected_parse') AS parsed,
-        count(*) FILTER (valid) AS valid,
-        count(*) FILTER (valid AND state <> 'duplicate') AS "unique",
-        count(*) FILTER (state IN ('hull_pending', 'judged')) AS relaxed,
-        count(*) FILTER (metastable) AS metastable,
-        count(*) FILTER (stable) AS stable,
-        count(*) FILTER (metastable AND novel) AS novel_metastable,
-        count(*) FILTER (stable AND novel) AS novel_stable,
-        count(*) FILTER (rediscovered IS NOT NULL) AS rediscovered,
-        count(*) FILTER (state = 'judged' AND label = 'below_reference') AS below_reference,
-        count(*) FILTER (suspect) AS suspect
-    FROM marks
-)
-SELECT stage, count, count / nullif((SELECT proposed FROM counts), 0) AS rate
-FROM (UNPIVOT counts ON COLUMNS(*) INTO NAME stage VALUE count);
-
-CREATE VIEW operators AS
-SELECT
-    operator, cycle,
-    count(*) AS proposed,
-    count(*) FILTER (state = 'judged') AS judged,
-    count(*) FILTER (
-        novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')
-    ) AS novel_metastable,
-    coalesce(sum(force_calls), 0)::BIGINT AS force_calls
-FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
-"""
 
 VERSION = len(MIGRATIONS)
 DIGEST = hashlib.blake2b("".join((*MIGRATIONS, VIEWS)).encode(), digest_size=8).hexdigest()
