@@ -4,7 +4,8 @@ What is saved, none of it an approximation:
 
 - a linear layer over joined features is the sum of one over atoms, one over bonds and one over
   angles, each taken once per atom, bond or angle and then gathered;
-- the two branches of a gated layer run as one batched product;
+- core and gate of a gated layer share one product, and its gradient is written by hand;
+- an angle's first arm knows its corner, so both are gathered at once;
 - bonds longer than 3 Å have no angles, so bond updates touch the short ones only, and the two
   directions of a bond share its features without a copy;
 - an angle's basis is computed once for both orders of its arms, the last angle update (which
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from hullward.models.chgnet_graph import ATOM_CUTOFF_A, BOND_CUTOFF_A, BatchGraph
+from hullward.models.gated_layer import Gated
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet
@@ -38,34 +40,6 @@ class NetAnswer:
     forces: np.ndarray
     virials: np.ndarray
     magmoms: np.ndarray
-
-
-class _Gated:
-    """core(x)·gate(x) for x joined from parts, each part with its own slice of the weights."""
-
-    def __init__(self, layer: torch.nn.Module, parts: int) -> None:
-        core, gate = list(layer.mlp_core.layers), list(layer.mlp_gate.layers)
-        linears = [[m for m in branch if isinstance(m, torch.nn.Linear)] for branch in (core, gate)]
-        joined = torch.stack([branch[0].weight for branch in linears])  # (2, 64, parts * 64)
-        self.parts = [w.transpose(1, 2).contiguous() for w in joined.chunk(parts, dim=2)]
-        self.bias = torch.stack([branch[0].bias for branch in linears])[:, None]
-        self.second: tuple[Tensor, Tensor] | None = None
-        if len(linears[0]) == 2:
-            weight = torch.stack([branch[1].weight for branch in linears]).transpose(1, 2)
-            bias = torch.stack([branch[1].bias for branch in linears])[:, None]
-            self.second = (weight.contiguous(), bias)
-        self.norms = [(n.weight, n.bias, n.eps) for n in (layer.bn1, layer.bn2)]
-
-    def finish(self, hidden: Tensor) -> Tensor:
-        """(2, rows, 64) after the first linear layer -> (rows, 64)."""
-        if self.second is not None:
-            weight, bias = self.second
-            hidden = torch.baddbmm(bias, F.silu(hidden), weight)
-        core, gate = (
-            F.layer_norm(h, (h.shape[-1],), weight, bias, eps)
-            for h, (weight, bias, eps) in zip(hidden, self.norms, strict=True)
-        )
-        return F.silu(core) * torch.sigmoid(gate)
 
 
 class FastNet:
@@ -87,11 +61,11 @@ class FastNet:
         self._bond_in = torch.cat([model.bond_embedding.weight, model.bond_weights_ag.weight])
         self._short_in = model.bond_weights_bg.weight
         self._angle_in = model.angle_embedding.weight
-        self._atom_convs = [_Gated(c.twoBody_atom, 3) for c in model.atom_conv_layers]
+        self._atom_convs = [Gated(c.twoBody_atom, 3) for c in model.atom_conv_layers]
         self._atom_outs = [c.mlp_out.layers[1].weight for c in model.atom_conv_layers]
-        self._bond_convs = [_Gated(c.twoBody_bond, 4) for c in model.bond_conv_layers]
+        self._bond_convs = [Gated(c.twoBody_bond, 4) for c in model.bond_conv_layers]
         self._bond_outs = [c.mlp_out.layers[1].weight for c in model.bond_conv_layers]
-        self._angle_updates = [_Gated(c.twoBody_bond, 4) for c in model.angle_layers]
+        self._angle_updates = [Gated(c.twoBody_bond, 4) for c in model.angle_layers]
         self._site = model.site_wise
         self._readout = torch.nn.Sequential(model.readout_norm, model.mlp)
         self._reference = model.composition_model.fc.weight.double().reshape(-1)
@@ -135,15 +109,15 @@ class FastNet:
         ).chunk(2, dim=1)
         place = torch.full((u,), -1, dtype=torch.long, device=self.device)
         place[short] = torch.arange(s, device=self.device)
-        arms_short = place[arms % u]  # (p, 2) among the short bonds
-        one, two = torch.cat([arms_short, arms_short.flip(1)]).unbind(1)  # both orders
-        corners = torch.cat([corner, corner])
+        directed = place[arms % u] + s * (arms >= u)  # (p, 2) among the directed short bonds
+        one, two = torch.cat([directed, directed.flip(1)]).unbind(1)  # both orders
+        corners = torch.cat([first.index_select(0, short), second.index_select(0, short)])
         angle_weights = F.linear(
             self._radial_basis(lengths.index_select(0, short), 1, BOND_CUTOFF_A), self._short_in
         )
-        weights = angle_weights.index_select(0, one) * angle_weights.index_select(0, two)
+        of_one, of_two = one % s, two % s
+        weights = angle_weights.index_select(0, of_one) * angle_weights.index_select(0, of_two)
         angles = F.linear(self._angle_basis(vectors, lengths, arms), self._angle_in)
-        angles = torch.cat([angles, angles])
         start, end = torch.cat([first, second]), torch.cat([second, first])
 
         atoms = self._atoms.index_select(0, numbers - 1)
@@ -151,10 +125,15 @@ class FastNet:
             atoms = self._atom_conv(layer, atoms, bonds, bond_weights, start, end)
             if len(corner):
                 few = bonds.index_select(0, short)
-                few = few + self._bond_conv(layer, atoms, few, angles, weights, one, two, corners)
+                gated = self._bond_convs[layer]
+                messages = self._over_angles(gated, atoms, few, angles, corners, one, of_two)
+                summed = torch.zeros_like(few).index_add(0, of_one, messages * weights)
+                few = few + F.linear(summed, self._bond_outs[layer])
                 bonds = bonds.index_copy(0, short, few)
                 if layer < 2:
-                    angles = self._angle_update(layer, atoms, few, angles, one, two, corners)
+                    gated = self._angle_updates[layer]
+                    change = self._over_angles(gated, atoms, few, angles, corners, one, of_two)
+                    angles = (change.view(-1, *angles.shape) + angles).view_as(change)
         magmoms = self._site(atoms.detach()).abs().reshape(-1)
         atoms = self._atom_conv(3, atoms, bonds, bond_weights, start, end)
         return self._readout(atoms).reshape(-1), magmoms
@@ -164,60 +143,29 @@ class FastNet:
     ) -> Tensor:
         gated = self._atom_convs[layer]
         at_start, of_bond, at_end = gated.parts
-        u = len(bonds)
-        hidden = _gather(atoms @ at_start, start) + _gather(atoms @ at_end, end)  # (2, 2u, 64)
-        hidden = hidden.view(2, 2, u, -1) + torch.baddbmm(
-            gated.bias, bonds.expand(2, -1, -1), of_bond
-        ).unsqueeze(1)
-        messages = gated.finish(hidden.view(2, 2 * u, -1))
-        messages = (messages.view(2, u, -1) * weights).view(2 * u, -1)
+        messages = gated(bonds, of_bond, (atoms @ at_start, atoms @ at_end), (start, end))
+        messages = (messages.view(2, *weights.shape) * weights).view_as(messages)
         summed = torch.zeros_like(atoms).index_add(0, start, messages)
         return atoms + F.linear(summed, self._atom_outs[layer])
 
-    def _joined(
+    def _over_angles(
         self,
-        gated: _Gated,
+        gated: Gated,
         atoms: Tensor,
         bonds: Tensor,
         angles: Tensor,
+        corners: Tensor,
         one: Tensor,
         two: Tensor,
-        corners: Tensor,
     ) -> Tensor:
-        """(2, 2p, 64): the first linear layer over bond, bond, angle and atom."""
+        """(2p, 64): a gated layer over the first arm, the second, the angle and its corner.
+
+        A directed bond knows its corner, so the two share a table of 2s rows.
+        """
         of_one, of_two, of_angle, at_corner = gated.parts
-        hidden = torch.baddbmm(gated.bias, angles.expand(2, -1, -1), of_angle)
-        hidden = hidden + _gather(bonds @ of_one, one) + _gather(bonds @ of_two, two)
-        return hidden + _gather(atoms @ at_corner, corners)
-
-    def _bond_conv(
-        self,
-        layer: int,
-        atoms: Tensor,
-        bonds: Tensor,
-        angles: Tensor,
-        weights: Tensor,
-        one: Tensor,
-        two: Tensor,
-        corners: Tensor,
-    ) -> Tensor:
-        gated = self._bond_convs[layer]
-        messages = gated.finish(self._joined(gated, atoms, bonds, angles, one, two, corners))
-        summed = torch.zeros_like(bonds).index_add(0, one, messages * weights)
-        return F.linear(summed, self._bond_outs[layer])
-
-    def _angle_update(
-        self,
-        layer: int,
-        atoms: Tensor,
-        bonds: Tensor,
-        angles: Tensor,
-        one: Tensor,
-        two: Tensor,
-        corners: Tensor,
-    ) -> Tensor:
-        gated = self._angle_updates[layer]
-        return angles + gated.finish(self._joined(gated, atoms, bonds, angles, one, two, corners))
+        leaving = bonds @ of_one
+        leaving = torch.cat([leaving, leaving]) + (atoms @ at_corner).index_select(0, corners)
+        return gated(angles, of_angle, (leaving, bonds @ of_two), (one, two))
 
     def _radial_basis(self, lengths: Tensor, which: int, cutoff: float) -> Tensor:
         """(bonds, 31) smooth Bessel functions, float32."""
@@ -242,8 +190,3 @@ class FastNet:
         phase = torch.outer(angle, self._fourier)
         constant = torch.full_like(angle, 0.5**0.5)[:, None]
         return torch.cat([constant, torch.sin(phase), torch.cos(phase)], dim=1) / np.pi**0.5
-
-
-def _gather(table: Tensor, rows: Tensor) -> Tensor:
-    """(2, table, 64) -> (2, rows, 64); far faster than indexing with brackets."""
-    return table.index_select(1, rows)
