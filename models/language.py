@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -65,12 +65,32 @@ class Sampling:
             raise ValueError("an empty stop string would end every completion at once")
 
 
+class Automaton(Protocol):
+    """The texts of a grammar, character by character; for models that run in this process.
+
+    States are hashable values that only the automaton reads. Equal automata allow the same texts.
+    """
+
+    def start(self) -> Hashable:
+        """The state of the empty text."""
+        ...
+
+    def options(self, state: Hashable) -> Mapping[str, Hashable]:
+        """Every character that may come next, with the state behind it."""
+        ...
+
+    def may_end(self, state: Hashable) -> bool:
+        """Whether the text may end here."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
     """What a completion has to look like. A server may apply it; we check it whoever applied it.
 
     json: a JSON schema as JSON text; regex: a pattern for the whole text; grammar: EBNF as
-    xgrammar and llama.cpp read it, with `root` as its start.
+    xgrammar and llama.cpp read it, with `root` as its start.  automaton: the same texts for a
+    model in this process, which holds to nothing else; others are only checked there.
 
     >>> Constraint.regex("(yes|no)").flaw("perhaps")
     'does not match the pattern (yes|no)'
@@ -79,6 +99,7 @@ class Constraint:
     kind: Literal["json", "regex", "grammar"]
     value: str
     check: Callable[[str], str | None] | None = field(default=None, compare=False, repr=False)
+    automaton: Automaton | None = field(default=None, repr=False)
 
     @classmethod
     def json(cls, model: type[BaseModel]) -> Constraint:
@@ -101,11 +122,16 @@ class Constraint:
         return cls(kind="regex", value=pattern)
 
     @classmethod
-    def grammar(cls, ebnf: str, check: Callable[[str], str | None] | None = None) -> Constraint:
+    def grammar(
+        cls,
+        ebnf: str,
+        check: Callable[[str], str | None] | None = None,
+        automaton: Automaton | None = None,
+    ) -> Constraint:
         """A grammar; `check` says what is wrong with a whole text, or None: who has a parser
         of the language should give it.
         """
-        return cls(kind="grammar", value=ebnf, check=check)
+        return cls(kind="grammar", value=ebnf, check=check, automaton=automaton)
 
     def flaw(self, text: str) -> str | None:
         """What does not fit, in one line, or None. A grammar without a check is taken as kept."""

@@ -1,0 +1,82 @@
+"""From characters to tokens: which tokens of a vocabulary may come next in a text of a grammar.
+
+A grammar speaks of characters, a model of tokens: one token may be a digit, a whole coordinate, or
+the end of one line and the start of the next. The vocabulary is laid out as a tree of characters
+and the automaton walks down it, so any tokenizer serves, and what it allows is exact.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from hullward.models.language import Automaton
+
+Node = dict[str, Any]  # character: node; "": ids of the tokens that end here
+MAX_STATES = 8192  # of a grammar, remembered; about 1 kB each
+
+
+def token_texts(tokenizer: Any, vocabulary: int) -> list[str]:
+    """What each token adds to a text when another stands before it; '' for special tokens."""
+    special = set(tokenizer.all_special_ids)
+    plain = [i for i in range(vocabulary) if i not in special]
+    decoded = tokenizer.batch_decode([[i] for i in plain], clean_up_tokenization_spaces=False)
+    # something visible to stand before them: some decoders treat the first token of a text apart
+    anchor = next((i for i, t in zip(plain, decoded, strict=True) if t.strip().isalnum()), None)
+    if anchor is None:
+        return [""] * vocabulary
+    before = tokenizer.decode([anchor], clean_up_tokenization_spaces=False)
+    both = tokenizer.batch_decode([[anchor, i] for i in plain], clean_up_tokenization_spaces=False)
+    texts = [""] * vocabulary
+    for i, text in zip(plain, both, strict=True):
+        if text.startswith(before):
+            texts[i] = text[len(before) :]
+    return texts
+
+
+def vocabulary_tree(texts: Sequence[str]) -> Node:
+    """All tokens that are plain ASCII, by their characters."""
+    tree: Node = {}
+    for token, text in enumerate(texts):
+        if text and text.isascii():
+            node = tree
+            for character in text:
+                node = node.setdefault(character, {})
+            node.setdefault("", []).append(token)
+    return tree
+
+
+class TokenMasks:
+    """The tokens one grammar allows in each state; looked up once, then remembered."""
+
+    def __init__(self, automaton: Automaton, texts: Sequence[str], tree: Node) -> None:
+        self.automaton = automaton
+        self._texts = texts
+        self._tree = tree
+        self._known: OrderedDict[Hashable, list[int]] = OrderedDict()
+
+    def allowed(self, state: Hashable) -> list[int]:
+        """Ids of all tokens that may come next, end-of-text apart."""
+        if state in self._known:
+            self._known.move_to_end(state)
+            return self._known[state]
+        found: list[int] = []
+        self._walk(self._tree, state, found)
+        found.sort()
+        self._known[state] = found
+        if len(self._known) > MAX_STATES:
+            self._known.popitem(last=False)
+        return found
+
+    def after(self, state: Hashable, token: int) -> Hashable:
+        """The state behind an allowed token."""
+        for character in self._texts[token]:
+            state = self.automaton.options(state)[character]
+        return state
+
+    def _walk(self, node: Node, state: Hashable, found: list[int]) -> None:
+        found += node.get("", ())
+        for character, behind in self.automaton.options(state).items():
+            if (child := node.get(character)) is not None:
+                self._walk(child, behind, found)
