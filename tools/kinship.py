@@ -1,0 +1,185 @@
+"""Which known crystal is this one, with other elements on its sites?
+
+Two crystals are of one prototype where an exchange of elements makes StructureMatcher join them
+(`fit_anonymous`, its defaults). Of all known crystals that qualify, the parent is the one with the
+fewest elements exchanged, then with the nearest ones on Pettifor's scale
+(10.1016/0038-1098(84)90765-8), then the one added first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import permutations, product
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.tools.cells import Cell
+from hullward.tools.novelty import CELL_ERRORS, Entry
+from hullward.tools.superpose import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
+
+LANTHANIDES = frozenset("La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu".split())
+BLIND = "La"  # the name all lanthanides get where they are not told apart
+EXCHANGED = 1000.0  # over any distance on Pettifor's scale: fewest exchanges come first
+
+Anonymous = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kin:
+    """A known crystal of the same prototype."""
+
+    match_id: str
+    formula: str
+    exchanged: tuple[tuple[str, str], ...]  # (the parent's element, ours), those that differ
+    rms_a: float  # rms displacement over (V/n)^(1/3), no unit
+
+
+@dataclass
+class _Bucket:
+    """Known crystals of one anonymous formula; reduced when first asked."""
+
+    entries: list[Entry] = field(default_factory=list)
+    _ready: tuple[_Prepared, ...] = ()
+    _seen: int = 0  # how many of the entries `_ready` knows
+
+    def prepared(self) -> tuple[_Prepared, ...]:
+        """By sites of each element in the primitive cell."""
+        if self._seen < len(self.entries):
+            by_counts: dict[tuple[int, ...], list[tuple[Entry, Cell, tuple[str, ...]]]] = {}
+            for entry in self.entries:
+                if entry.cell is not None:
+                    cell, symbols = _sorted(entry)
+                    by_counts.setdefault(cell.counts, []).append((entry, cell, symbols))
+            self._ready = tuple(_Prepared(c, tuple(rows)) for c, rows in by_counts.items())
+            self._seen = len(self.entries)
+        return self._ready
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Known crystals with equal numbers of sites, elements in order of these numbers."""
+
+    counts: tuple[int, ...]
+    rows: tuple[tuple[Entry, Cell, tuple[str, ...]], ...]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(m, 3) of the Niggli cells, no unit."""
+        return np.array([cell.lengths for _, cell, _ in self.rows])
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(m, k) places of the elements on Pettifor's scale."""
+        return np.array([[_place(s) for s in symbols] for _, _, symbols in self.rows])
+
+    def nearest_first(self, cell: Cell, symbols: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        """(row, whose element stands where) of all that may superpose, the nearest ones first."""
+        longest = (1 + LENGTH_SLACK) * (1 + LENGTH_TOLERANCE)
+        fit = (self.lengths < longest * cell.lengths).all(1)
+        fit &= (cell.lengths < longest * self.lengths).all(1)
+        rows = np.flatnonzero(fit)
+        orders = _orders(self.counts)
+        mine = np.array([_place(s) for s in symbols])
+        theirs = self.places[rows][:, orders]  # (m, p, k)
+        apart = np.abs(theirs - mine)
+        far = np.where(apart > 0, apart + EXCHANGED, 0.0).sum(-1)
+        for at in np.argsort(far, axis=None, kind="stable"):
+            row, order = np.unravel_index(at, far.shape)
+            yield int(rows[row]), orders[order].tolist()
+
+
+class Parents:
+    """Known crystals by id, searched for the same arrangement whatever the elements."""
+
+    def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
+        self._buckets: dict[Anonymous, _Bucket] = {}
+        self._size = 0
+        for entry_id, crystal in entries:
+            self.add(entry_id, crystal)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, entry_id: str, crystal: Crystal) -> None:
+        bucket = self._buckets.setdefault(anonymous(crystal), _Bucket())
+        bucket.entries.append(Entry(entry_id, crystal))
+        self._size += 1
+
+    def nearest(self, crystal: Crystal) -> Kin | None:
+        """The parent of a crystal, None where there is none or the crystal cannot be compared."""
+        mine = Entry("", crystal)
+        bucket = self._buckets.get(anonymous(crystal))
+        if bucket is None or mine.cell is None:
+            return None
+        cell, symbols = _sorted(mine)
+        for known in bucket.prepared():
+            if known.counts != cell.counts:
+                continue
+            for row, order in known.nearest_first(cell, symbols):
+                entry, other, theirs = known.rows[row]
+                try:
+                    rms = rms_displacement(_reordered(other, order), cell, first=True)
+                except CELL_ERRORS:
+                    continue
+                if rms is not None:
+                    pairs = zip((theirs[k] for k in order), symbols, strict=True)
+                    exchanged = tuple(sorted((a, b) for a, b in pairs if a != b))
+                    return Kin(entry.entry_id, entry.crystal.formula, exchanged, round(rms, 6))
+        return None
+
+
+def anonymous(crystal: Crystal) -> Anonymous:
+    """Smallest whole amounts without their elements, ascending: (1, 1, 2) of NaFeO2."""
+    counts = Counter(crystal.species).values()
+    units = math.gcd(*counts)
+    return tuple(sorted(n // units for n in counts))
+
+
+def blind(crystal: Crystal) -> Crystal | None:
+    """The crystal with all lanthanides under one name, None where it has none."""
+    if LANTHANIDES.isdisjoint(crystal.species):
+        return None
+    names = [BLIND if s in LANTHANIDES else s for s in crystal.species]
+    return Crystal.from_arrays(crystal.lattice, names, crystal.frac_coords)
+
+
+def _sorted(entry: Entry) -> tuple[Cell, tuple[str, ...]]:
+    """The cell with its elements in order of their number of sites, and these elements."""
+    cell = entry.cell
+    assert cell is not None
+    symbols = sorted(set(entry.crystal.species))
+    order = sorted(range(len(symbols)), key=lambda k: (cell.counts[k], symbols[k]))
+    return _reordered(cell, order), tuple(symbols[k] for k in order)
+
+
+def _reordered(cell: Cell, order: Sequence[int]) -> Cell:
+    """The same cell with its elements in another order."""
+    blocks = cell.blocks
+    return Cell(
+        cell.lattice,
+        np.concatenate([cell.frac[blocks[k]] for k in order]),
+        tuple(cell.counts[k] for k in order),
+        list(order).index(cell.anchor),
+        cell.lengths,
+        cell.angles,
+    )
+
+
+@cache
+def _orders(counts: tuple[int, ...]) -> np.ndarray:
+    """(p, k) every way to put the elements of one crystal in place of those of another."""
+    groups = [[k for k, n in enumerate(counts) if n == size] for size in sorted(set(counts))]
+    choices = product(*(permutations(group) for group in groups))
+    return np.array([[k for part in choice for k in part] for choice in choices])
+
+
+@cache
+def _place(symbol: str) -> float:
+    from pymatgen.core import Element
+
+    return float(Element(symbol).mendeleev_no)

@@ -1,0 +1,102 @@
+"""Known structures from a table: `known_phases` may be a file of tens of thousands.
+
+Any file that `hullward.tools.inputs` reads will do. A column `material_id` or `id` names the rows;
+without one they are named by file and row. CIFs without symmetry in the one layout that pymatgen's
+writer gives are read here, two hundred times as fast; all others go to the sandboxed reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.models.errors import InputError
+from hullward.tools import inputs
+from hullward.tools.cif import CifReader
+from hullward.tools.records import Flaw, Reason
+from hullward.tools.vetting import quoted, vet
+
+ID_COLUMNS = ("material_id", "id", "mp_id")
+MAX_PLAIN_CHARS = 200_000
+# The whole file, item by item: whatever else it says, this is not the reader for it.
+_NUMBER = r"(-?\d+\.?\d*(?:e-?\d+)?)"
+_PLAIN = re.compile(
+    r"(?:#[^\n]*\n)?data_\S+\n"
+    r"_symmetry_space_group_name_H-M\s+'P 1'\n"
+    + "".join(rf"_cell_length_{x}\s+{_NUMBER}\n" for x in "abc")
+    + "".join(rf"_cell_angle_{x}\s+{_NUMBER}\n" for x in ("alpha", "beta", "gamma"))
+    + r"_symmetry_Int_Tables_number\s+1\n"
+    r"_chemical_formula_structural[^\n]*\n_chemical_formula_sum[^\n]*\n"
+    r"_cell_volume[^\n]*\n_cell_formula_units_Z[^\n]*\n"
+    r"loop_\n _symmetry_equiv_pos_site_id\n _symmetry_equiv_pos_as_xyz\n  1  'x, y, z'\n"
+    r"loop_\n _atom_site_type_symbol\n _atom_site_label\n _atom_site_symmetry_multiplicity\n"
+    r" _atom_site_fract_x\n _atom_site_fract_y\n _atom_site_fract_z\n _atom_site_occupancy\n"
+    r"((?:  \S+  \S+  1  \S+  \S+  \S+  1(?:\.0)?\n)+)\s*"
+)
+_SITE = re.compile(rf"([A-Z][a-z]?)(?:\d*[+-])?  \S+  1  {_NUMBER}  {_NUMBER}  {_NUMBER}  1(?:\.0)?")
+
+
+def read_known(path: Path) -> list[tuple[str, Crystal]]:
+    """(id, crystal) of every row of a file, or of every CIF in a folder.
+
+    Raises InputError naming the first row that does not parse, or an id that comes twice.
+    """
+    names = _names(path) if path.is_file() else None
+    found: dict[str, Crystal] = {}
+    with CifReader() as reader:
+        for number, item in enumerate(inputs.read_inputs(path)):
+            crystal = plain_cif(item.raw) if item.format == "cif" else None
+            said = crystal or inputs.parse_raw(item.raw, item.format, reader)
+            if isinstance(said, Flaw):
+                raise InputError(f"known phase {item.source}: {said.reason}: {said.detail}")
+            name = names[number] if names else f"user:{item.source}"
+            if found.setdefault(name, said) is not said and names:
+                name = f"{name}#{number}"  # a table may list one id in several of its parts
+                found[name] = said
+    return list(found.items())
+
+
+def plain_cif(text: str) -> Crystal | None:
+    """The crystal of a CIF in pymatgen's own layout without symmetry; None for any other text."""
+    if len(text) > MAX_PLAIN_CHARS or not (whole := _PLAIN.fullmatch(text)):
+        return None
+    *cell, block = whole.groups()
+    sites = [_SITE.fullmatch(line.strip()) for line in block.splitlines()]
+    if not all(sites):
+        return None
+    rows = [site.groups() for site in sites if site]
+    numbers = [float(x) for x in cell]
+    try:
+        matrix = lattice_matrix(numbers[:3], numbers[3:])
+    except ValueError:
+        return None  # the other reader says what is wrong with it
+    found = vet(matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], _REASON)
+    return None if isinstance(found, Flaw) else found
+
+
+_REASON = Reason.BAD_CIF
+
+
+def _names(path: Path) -> list[str] | None:
+    """What the rows of a table are called, None where they have no names."""
+    import pandas as pd
+
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        columns = [c for c in ID_COLUMNS if c in pq.read_schema(path).names]
+        if not columns:
+            return None
+        names = pq.read_table(path, columns=columns[:1]).column(0).to_pylist()
+    elif path.suffix.lower() == ".csv":
+        columns = [c for c in ID_COLUMNS if c in pd.read_csv(path, nrows=0).columns]
+        if not columns:
+            return None
+        names = pd.read_csv(path, usecols=columns[:1])[columns[0]].tolist()
+    else:
+        return None
+    if any(not isinstance(n, str) or not n for n in names):
+        raise InputError(f"{path}: a row has no {quoted(columns[0])}; name every row, or none")
+    return [str(n) for n in names]
