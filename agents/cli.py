@@ -170,6 +170,9 @@ def screen(
     second_reference: Annotated[
         str | None, typer.Option(help="another one, whose heights are shown beside")
     ] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="known structures: a folder of CIFs, or a table of them")
+    ] = None,
     stop_after: Annotated[Stop, typer.Option(help="the last step")] = Stop.JUDGED,
     relax_known: Annotated[
         bool, typer.Option("--relax-known", help="relax what matches a known phase too")
@@ -188,6 +191,7 @@ def screen(
         source,
         reference=absolute_reference(reference, Path.cwd()),
         second_reference=second_reference and absolute_reference(second_reference, Path.cwd()),
+        known_phases=known and str(known.absolute()),
         stop_after=stop_after.value,
         relax_known=relax_known,
         potential=potential,

@@ -37,17 +37,17 @@ def build(
     What the embedded reference holds is taken over, so that only new systems cost time.
     """
     from hullward.agents.cli_reference import tell
-    from hullward.agents.opening import read_phases
     from hullward.agents.settings import read_machine
     from hullward.models.registry import potential_card
     from hullward.tools.build_reference import build as build_reference
     from hullward.tools.build_reference import tell_progress
+    from hullward.tools.known_phases import read_known
     from hullward.tools.reference import load_reference, split_chemsys
     from hullward.tools.reference_built import BuiltPhases, embedded_stem, unserved, untried
     from hullward.tools.reference_names import built_folder
 
     machine = read_machine()
-    structures: list[tuple[str, Crystal]] = read_phases(phases) if phases else []
+    structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
     structures += _candidates(campaigns or [])
     name = name or "-".join(sorted(system.lower() for system in systems))[:60]
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):

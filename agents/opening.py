@@ -23,8 +23,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools import inbox, inputs
-from hullward.tools.records import Basis, CampaignRecord, Flaw, SecondReference, stable_id
+from hullward.tools import inbox
+from hullward.tools.explain import explain_all
+from hullward.tools.known_phases import KnownPhases, read_known
+from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -123,8 +125,7 @@ def make_screen(
     if isinstance(settings, Campaign) and reference_spec is None:
         check_elements(settings, card, reference, store.notes.append)
     second = _second(store, settings, card, machine, again=reference_spec is not None)
-    folder = settings.known_phases
-    user_phases = read_phases(folder) if folder else ()
+    own = settings.known_phases
     return Screen(
         store=store,
         basis=basis,
@@ -132,7 +133,7 @@ def make_screen(
         reference=reference,
         second=second,
         limits=settings.limits(),
-        user_phases=user_phases,
+        user_phases=read_known(own) if own else KnownPhases(),
         workers=machine.workers_for(workers, settings.workers),
         home=machine.cache_home,
         relax_known=settings.relax_known,
@@ -214,6 +215,7 @@ def rejudge(screen: Screen, spec: str) -> None:
     check_compatible(reference, screen.card, screen.basis.protocol)
     basis = screen.basis.model_copy(update=basis_fields(spec, reference))
     screen.rejudge(basis, reference)
+    explain_all(screen.store, screen.reference, screen.user_phases)
 
 
 def _record(settings: Settings, inputs_digest: str) -> CampaignRecord:
@@ -292,16 +294,3 @@ def _systems(store: Store, settings: Settings) -> list[str]:
     if isinstance(settings, Campaign):
         return list(settings.target_systems)
     return [row["chemsys"] for row in store.rows("SELECT DISTINCT chemsys FROM candidates")]
-
-
-def read_phases(folder: Path) -> list[tuple[str, Crystal]]:
-    """The user's own CIFs as (id, crystal). Raises InputError naming a file that does not parse."""
-    if not folder.is_dir():
-        raise InputError(f"known_phases: {folder} is not a folder of CIF files")
-    phases = []
-    for item in inputs.read_inputs(folder):
-        crystal = inputs.parse_raw(item.raw, item.format)
-        if isinstance(crystal, Flaw):
-            raise InputError(f"known phase {item.source}: {crystal.reason}: {crystal.detail}")
-        phases.append((f"user:{item.source}", crystal))
-    return phases

@@ -56,7 +56,9 @@ class Settings(_Strict):
     disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
     protocol: Protocol = Protocol()
     metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
-    known_phases: Path | None = Field(default=None, description="a folder of your own CIFs")
+    known_phases: Path | None = Field(
+        default=None, description="a folder of your own CIFs, or a table of structures"
+    )
     relax_known: bool = Field(default=False, description="relax what matches a known phase too")
     breaker_failures: int = Field(default=25, gt=0, description="failures in a row that end a run")
     max_atoms: int = Field(default=200, ge=1, le=500)

@@ -22,7 +22,9 @@ from hullward.tools.cells import Cell
 from hullward.tools.novelty import CELL_ERRORS, Entry
 from hullward.tools.superpose import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
 
-LANTHANIDES = frozenset("La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu".split())
+LANTHANIDES = frozenset(
+    ["La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"]
+)
 BLIND = "La"  # the name all lanthanides get where they are not told apart
 EXCHANGED = 1000.0  # over any distance on Pettifor's scale: fewest exchanges come first
 
@@ -36,7 +38,7 @@ class Kin:
     match_id: str
     formula: str
     exchanged: tuple[tuple[str, str], ...]  # (the parent's element, ours), those that differ
-    rms_a: float  # rms displacement over (V/n)^(1/3), no unit
+    rms_a: float | None  # rms displacement over (V/n)^(1/3), no unit; None: not superposed
 
 
 @dataclass

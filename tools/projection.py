@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
+from hullward.tools.records_identity import Explanation
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -79,6 +80,7 @@ TABLES: dict[str, Table] = {
             frozenset({"decomposition"}),
             latest=True,
         ),
+        Table("explanations", Explanation, ("candidate_id", "moment"), latest=True),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
         Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
     )
@@ -175,8 +177,10 @@ class Index:
                 raise CountingError(f"proposal {key[0]} cannot be rejected and a candidate")
             if kind == "Label":
                 self._require("Candidate", key, kind)
-        elif kind == "Relaxation" and data["candidate_id"] not in self.candidate_ids:
-            raise CountingError(f"a Relaxation of candidate {data['candidate_id']}, not stored")
+        elif (
+            kind in ("Relaxation", "Explanation") and data["candidate_id"] not in self.candidate_ids
+        ):
+            raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
         elif kind == "Verdict":
             self._require("Relaxation", (data["relaxation_id"],), kind)
 

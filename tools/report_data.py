@@ -17,6 +17,7 @@ from hullward.tools.export import cif_text, relaxed
 from hullward.tools.funnel import count
 from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
+from hullward.tools.report_identities import gather_identities
 from hullward.tools.report_records import (
     Cost,
     CycleYield,
@@ -53,6 +54,7 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         short_list=_listing(connection, CONDITION, rule=RULE, pictured=PICTURED),
         rediscovered=_listing(connection, "rediscovered IS NOT NULL"),
         suspects=_listing(connection, "suspect"),
+        identities=gather_identities(connection),
         below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
         systems=systems,
         systems_total=systems_total,
@@ -137,7 +139,8 @@ def _entry(row: Mapping[str, Any], cif: str | None) -> Entry:
         "e_above_second_reference_ev_per_atom", "second_label", "second_rediscovered",
         "second_minus_first_ev_per_atom", "references_disagree",
         "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
-        "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls",
+        "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
+        "novelty_match", "disorder",
     )  # fmt: skip
     return Entry(
         **{key: row[key] for key in same},
@@ -160,7 +163,8 @@ def _novelty(row: Mapping[str, Any]) -> str:
         return f"known before relaxation as {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    return "novel: matches no known phase and no other candidate"
+    told = "novel: matches no known phase and no other candidate"
+    return f"{told}; {row['novelty']}" if row["novelty"] else told
 
 
 def _products(text: str | None) -> tuple[Product, ...]:

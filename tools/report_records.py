@@ -15,6 +15,7 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
     short_list    {rule, total, entries}: best first; the first ones with their CIF
     rediscovered, suspects, below_reference
                   {total, entries}: counted apart, never discoveries
+    identities    what candidates are next to everything known: counts, commonest parents
     systems       heights by chemical system, for plots: points, tie lines, lowest per formula
     operators, cycles
                   yield of each, cycles with their plan and its reasons
@@ -31,6 +32,7 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
+from hullward.tools.report_identities import Identities
 from hullward.tools.report_systems import System
 
 
@@ -59,6 +61,9 @@ class Entry(Record):
     suspicions: tuple[str, ...]
     second_look: str | None
     novelty: str
+    novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained
+    novelty_match: str | None  # id of the phase, candidate or structure type it is like
+    disorder: str | None  # why species may share a site in truth; null: no sign of it
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]
     space_group_loose: str  # symbol (number), 0.1 Å
@@ -147,6 +152,7 @@ class Report(Record):
     rediscovered: Listing
     suspects: Listing
     below_reference: Listing
+    identities: Identities = Identities()
     systems: tuple[System, ...]
     systems_total: int
     operators: tuple[Yield, ...]

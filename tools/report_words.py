@@ -174,6 +174,8 @@ def notes(entry: Entry) -> str:
         told.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:
         told.append(_second(entry))
+    if entry.disorder:
+        told.append(entry.disorder)
     return "; ".join([*told, entry.novelty])
 
 

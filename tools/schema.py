@@ -177,6 +177,23 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     "ALTER TABLE relaxations ADD COLUMN early_energy_ev_per_atom DOUBLE;",
+    """
+    CREATE TABLE explanations (  -- what a candidate is next to everything known
+        candidate_id VARCHAR,
+        moment VARCHAR,
+        kind VARCHAR,
+        match_id VARCHAR,
+        match_formula VARCHAR,
+        exchanged VARCHAR[],
+        inverse BOOLEAN,
+        rms_a DOUBLE,
+        against VARCHAR,
+        against_id VARCHAR,
+        words VARCHAR,
+        disorder VARCHAR,
+        PRIMARY KEY (candidate_id, moment)
+    );
+    """,
 )
 
 VERSION = len(MIGRATIONS)

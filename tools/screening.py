@@ -22,6 +22,7 @@ from hullward.tools.best_first import height_over, relax_best_first
 from hullward.tools.cif import CifReader
 from hullward.tools.energy_check import require_known_energies
 from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
+from hullward.tools.known_phases import KnownPhases
 from hullward.tools.records import (
     Basis,
     Candidate,
@@ -54,7 +55,7 @@ class Screen:
     reference: Reference
     limits: validate.Limits
     second: Beside | None = None  # another reference to judge by; it decides nothing
-    user_phases: Sequence[tuple[str, Crystal]] = ()
+    user_phases: KnownPhases = field(default_factory=KnownPhases)
     workers: int = 1
     home: Path | None = None  # where relaxations are shared between campaigns
     relax_known: bool = False
@@ -297,7 +298,7 @@ class Screen:
     def known(self, chemsys: str) -> novelty.Library:
         """Known phases of exactly this system, the reference's and the user's."""
         if chemsys not in self._known:
-            self._known[chemsys] = library(self.reference, chemsys, self.user_phases)
+            self._known[chemsys] = library(self.reference, chemsys, self.user_phases.of(chemsys))
         return self._known[chemsys]
 
     def candidates(self) -> dict[str, Candidate]:

@@ -44,6 +44,12 @@ matches AS (
         max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
     FROM labels GROUP BY proposal_id
 ),
+-- as relaxed, or as proposed while it is not
+explained AS (
+    SELECT candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder
+    FROM explanations
+    QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
+),
 -- A crystal proposed twice is relaxed and counted once, for its first proposal.
 started AS (
     SELECT
@@ -68,6 +74,14 @@ placed AS (
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
         w.label, w.covered, w.suspicions, w.second_look,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
+        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL THEN 'duplicate'
+            ELSE x.novelty_kind END AS novelty_kind,
+        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL
+            THEN s.duplicate_before ELSE x.novelty_match END AS novelty_match,
+        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL
+            THEN 'the same as earlier candidate ' || s.duplicate_before
+            ELSE x.novelty END AS novelty,
+        nullif(x.disorder, '') AS disorder,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -85,6 +99,7 @@ placed AS (
     LEFT JOIN heights h ON h.relaxation_id = r.relaxation_id
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
     LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
+    LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
     proposal_id, candidate_id, relaxation_id, cycle, operator, parents, state,
@@ -106,7 +121,8 @@ SELECT
     over_second AS e_above_second_reference_ev_per_atom,
     second_label, second_rediscovered,
     over_second - over_reference AS second_minus_first_ev_per_atom,
-    abs(over_second - over_reference) > margin AS references_disagree
+    abs(over_second - over_reference) > margin AS references_disagree,
+    novelty_kind, novelty_match, novelty, disorder
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;

@@ -8,7 +8,7 @@ writer gives are read here, two hundred times as fast; all others go to the sand
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hullward.models.crystal import Crystal, lattice_matrix
@@ -35,11 +35,33 @@ _PLAIN = re.compile(
     r" _atom_site_fract_x\n _atom_site_fract_y\n _atom_site_fract_z\n _atom_site_occupancy\n"
     r"((?:  \S+  \S+  1  \S+  \S+  \S+  1(?:\.0)?\n)+)\s*"
 )
-_SITE = re.compile(rf"([A-Z][a-z]?)(?:\d*[+-])?  \S+  1  {_NUMBER}  {_NUMBER}  {_NUMBER}  1(?:\.0)?")
+_SITE = re.compile(
+    rf"([A-Z][a-z]?)(?:\d*[+-])?  \S+  1  {_NUMBER}  {_NUMBER}  {_NUMBER}  1(?:\.0)?"
+)
 
 
-def read_known(path: Path) -> list[tuple[str, Crystal]]:
-    """(id, crystal) of every row of a file, or of every CIF in a folder.
+class KnownPhases:
+    """The user's own known structures, by name."""
+
+    def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
+        self._entries = tuple(entries)
+        self._by_system: dict[str, list[tuple[str, Crystal]]] = {}
+        for entry in self._entries:
+            self._by_system.setdefault(entry[1].chemsys, []).append(entry)
+
+    def __iter__(self) -> Iterator[tuple[str, Crystal]]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def of(self, chemsys: str) -> Sequence[tuple[str, Crystal]]:
+        """Those of exactly this system."""
+        return self._by_system.get(chemsys, ())
+
+
+def read_known(path: Path) -> KnownPhases:
+    """Every row of a file, or every CIF in a folder. of a file, or of every CIF in a folder.
 
     Raises InputError naming the first row that does not parse, or an id that comes twice.
     """
@@ -52,10 +74,9 @@ def read_known(path: Path) -> list[tuple[str, Crystal]]:
             if isinstance(said, Flaw):
                 raise InputError(f"known phase {item.source}: {said.reason}: {said.detail}")
             name = names[number] if names else f"user:{item.source}"
-            if found.setdefault(name, said) is not said and names:
-                name = f"{name}#{number}"  # a table may list one id in several of its parts
-                found[name] = said
-    return list(found.items())
+            if found.setdefault(name, said).content_id != said.content_id:
+                found[f"{name}#{number}"] = said  # a table may list one id twice
+    return KnownPhases(found.items())
 
 
 def plain_cif(text: str) -> Crystal | None:
@@ -72,11 +93,10 @@ def plain_cif(text: str) -> Crystal | None:
         matrix = lattice_matrix(numbers[:3], numbers[3:])
     except ValueError:
         return None  # the other reader says what is wrong with it
-    found = vet(matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], _REASON)
+    found = vet(
+        matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], Reason.BAD_CIF
+    )
     return None if isinstance(found, Flaw) else found
-
-
-_REASON = Reason.BAD_CIF
 
 
 def _names(path: Path) -> list[str] | None:

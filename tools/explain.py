@@ -1,0 +1,239 @@
+"""What every candidate is, in one phrase: known, a duplicate, a known arrangement of which parent
+with which elements exchanged, or a new prototype. Exact matches are the labels that are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from typing import Any, Literal
+
+from hullward.models.crystal import Crystal
+from hullward.tools.chemistry import charge_balance
+from hullward.tools.disorder import shared_sites
+from hullward.tools.kinship import LANTHANIDES, Kin, Parents, blind
+from hullward.tools.known_phases import KnownPhases
+from hullward.tools.novelty import Entry, Library
+from hullward.tools.records import stable_id
+from hullward.tools.records_identity import Explanation, NoveltyKind
+from hullward.tools.reference import Reference
+from hullward.tools.store import Store
+
+Moment = Literal["before", "after"]
+BATCH = 500  # records a journal write
+
+
+@dataclass
+class Explainer:
+    """Known crystals, searched in four ways.
+
+    known: (id, crystal) of everything known.  source: whose they are, for the phrase and its hash.
+    """
+
+    known: Sequence[tuple[str, Crystal]]
+    source: str = ""
+
+    @cached_property
+    def against(self) -> str:
+        phases = f"{len(self.known):,} known structures" if self.known else "no known structures"
+        return f"{phases} and the structure types of the prototype library"
+
+    @cached_property
+    def against_id(self) -> str:
+        return stable_id("kn", self.source, [i for i, _ in self.known])
+
+    def explain(
+        self,
+        candidate_id: str,
+        crystal: Crystal,
+        moment: Moment,
+        families: Parents,
+        exact: tuple[Literal["known", "duplicate"], str] | None = None,
+    ) -> Explanation:
+        """Say what a crystal is.
+
+        exact: the stored match, if there is one.  families: earlier candidates of new prototypes;
+        one more of them is added there.
+        """
+        kind, kin = self._find(crystal, exact)
+        if kind == "new_prototype":
+            kin = families.nearest(crystal)
+            if kin is None:
+                families.add(candidate_id, crystal)
+        exchanged = tuple(f"{a}→{b}" for a, b in kin.exchanged) if kin else ()
+        upside_down = kin is not None and _inverse(kin, crystal)
+        shared = shared_sites(crystal)
+        return Explanation(
+            candidate_id=candidate_id,
+            moment=moment,
+            kind=kind,
+            match_id=kin.match_id if kin else None,
+            match_formula=kin.formula if kin else None,
+            exchanged=exchanged,
+            inverse=upside_down,
+            rms_a=kin.rms_a if kin else None,
+            against=self.against,
+            against_id=self.against_id,
+            words=_words(kind, kin, exchanged, upside_down, self.against),
+            disorder=shared.words if shared else "",
+        )
+
+    def _find(
+        self, crystal: Crystal, exact: tuple[Literal["known", "duplicate"], str] | None
+    ) -> tuple[NoveltyKind, Kin | None]:
+        if exact is not None:
+            kind, match_id = exact
+            return kind, Kin(match_id, crystal.formula, (), None)
+        if Entry("", crystal).cell is None:
+            return "not_compared", None
+        if swapped := self._lanthanide_swap(crystal):
+            return "lanthanide_swap", swapped
+        if kin := self._parents.nearest(crystal):
+            return ("substitution" if kin.exchanged else "known"), kin
+        if kin := _types().nearest(crystal):
+            return "structure_type", kin
+        return "new_prototype", None
+
+    def _lanthanide_swap(self, crystal: Crystal) -> Kin | None:
+        merged = blind(crystal)
+        if merged is None or (match := self._blind.match(merged)) is None:
+            return None
+        parent = self._crystals[match.match_id]
+        theirs, ours = (sorted(LANTHANIDES & set(c.species)) for c in (parent, crystal))
+        gone, come = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+        if theirs == ours and len(ours) == 1:
+            return None  # the same elements: known, or not at all
+        pairs = zip(gone, come, strict=True) if len(gone) == len(come) else ()
+        exchanged = tuple(pairs) or (("+".join(theirs), "+".join(ours)),)
+        return Kin(match.match_id, parent.formula, exchanged, match.rms_a)
+
+    @cached_property
+    def _parents(self) -> Parents:
+        return Parents(self.known)
+
+    @cached_property
+    def _blind(self) -> Library:
+        merged = ((i, blind(crystal)) for i, crystal in self.known)
+        return Library((i, crystal) for i, crystal in merged if crystal is not None)
+
+    @cached_property
+    def _crystals(self) -> dict[str, Crystal]:
+        return dict(self.known)
+
+
+def explain_all(store: Store, reference: Reference, user_phases: KnownPhases) -> None:
+    """Explain every candidate that has no label yet, or one given next to other known phases."""
+    explainer = explainer_of(reference, user_phases)
+    moments: tuple[Moment, ...] = ("before", "after")
+    for moment in moments:
+        stored = {
+            e.candidate_id: e
+            for e in store.load(Explanation)
+            if e.moment == moment and e.against_id == explainer.against_id
+        }
+        families, found = Parents(), []
+        for row, crystal in _candidates(store, moment):
+            candidate_id = row["candidate_id"]
+            if (there := stored.get(candidate_id)) is not None:
+                if there.kind == "new_prototype" and there.match_id is None:
+                    families.add(candidate_id, crystal)
+                continue
+            exact = _exact(row, moment)
+            found.append(explainer.explain(candidate_id, crystal, moment, families, exact))
+            if len(found) == BATCH:
+                store.add(found)
+                found = []
+        store.add(found)
+
+
+@lru_cache(maxsize=2)
+def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
+    """The explainer of a reference's structures and the user's, kept: its cells are costly."""
+    phases = reference.source.within(reference.elements)
+    own = [(p.phase_id, p.crystal) for p in phases if p.is_phase and p.crystal is not None]
+    return Explainer([*own, *user_phases], f"{reference.reference_id} {reference.version}")
+
+
+def _exact(row: dict[str, Any], moment: Moment) -> tuple[Literal["known", "duplicate"], str] | None:
+    known, twin = (
+        (row["known_before"], row["duplicate_before"])
+        if moment == "before"
+        else (row["rediscovered"], row["duplicate_after"])
+    )
+    if known:
+        return "known", known
+    return ("duplicate", twin) if twin else None
+
+
+def _candidates(store: Store, moment: Moment) -> Iterator[tuple[dict[str, Any], Crystal]]:
+    """Every candidate once, in the order of proposing, with the crystal it is at that moment."""
+    source = (
+        "candidates x ON x.proposal_id = r.proposal_id"
+        if moment == "before"
+        else "relaxations x ON x.relaxation_id = r.relaxation_id AND x.converged"
+    )
+    for row in store.rows(
+        f"""SELECT r.candidate_id, r.known_before, r.duplicate_before, r.rediscovered,
+            r.duplicate_after, x.crystal
+            FROM results r JOIN proposals p USING (proposal_id) JOIN {source}
+            ORDER BY p.cycle, p.request_id, p."index" """
+    ):
+        yield row, Crystal.model_validate_json(row["crystal"])
+
+
+@cache
+def _types() -> Parents:
+    """The structure types of the prototype library, each as its first compound."""
+    from hullward.tools.prototypes import library
+
+    return Parents(
+        (p.prototype_id, Crystal.from_arrays(p.lattice, p.species, p.frac_coords))
+        for p in library()
+    )
+
+
+def _inverse(kin: Kin, crystal: Crystal) -> bool:
+    """Whether cations stand where the parent has anions; False where charges make no claim."""
+    from pymatgen.core import Composition
+
+    back = {ours: theirs for theirs, ours in kin.exchanged}
+    states = charge_balance(_amounts(crystal)).states
+    theirs = charge_balance(Composition(kin.formula).get_el_amt_dict()).states
+    if not states or not theirs or not back:
+        return False
+    pairs = ((states[el], theirs.get(back.get(el, el), 0.0)) for el in states)
+    return any(a * b < 0 for a, b in pairs)
+
+
+def _amounts(crystal: Crystal) -> dict[str, float]:
+    return {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+
+
+def _words(
+    kind: NoveltyKind,
+    kin: Kin | None,
+    exchanged: tuple[str, ...],
+    upside_down: bool,
+    against: str,
+) -> str:
+    swap = f" with {', '.join(exchanged)}" if exchanged else ""
+    if kind == "not_compared":
+        return "not compared: the cell is too large, too flat or cannot be reduced"
+    if kind == "new_prototype":
+        told = f"new prototype: with no exchange of elements the same as any of {against}"
+        if kin is not None:
+            told += f"; earlier candidate {kin.match_id} ({kin.formula}) has it too{swap}"
+        return told
+    assert kin is not None
+    name = f"{kin.formula} ({kin.match_id})"
+    if kind == "known":
+        return f"known: {name}"
+    if kind == "duplicate":
+        return f"the same as earlier candidate {kin.match_id}"
+    if kind == "lanthanide_swap":
+        return f"lanthanide swap: {name}{swap}"
+    turned = "inverse of" if upside_down else "same prototype as"
+    if kind == "structure_type":
+        return f"structure type of no known phase here, but in the library: {turned} {name}{swap}"
+    return f"{turned} {name}{swap}"

@@ -1,0 +1,80 @@
+"""What the candidates of a report are, counted: known, substitutions of which parents, new."""
+
+from __future__ import annotations
+
+import duckdb
+
+from hullward.tools.records import Record
+
+PARENTS = 12  # commonest ones listed
+WORDS = {
+    "known": "known phases",
+    "duplicate": "the same as an earlier candidate",
+    "lanthanide_swap": "known phases with other lanthanides",
+    "substitution": "known arrangements with other elements",
+    "structure_type": "structure types of the prototype library that no known phase here has",
+    "new_prototype": "new prototypes",
+    "not_compared": "not compared: cells too large or too flat",
+}
+
+
+class Identity(Record):
+    """One kind of label, and how many candidates have it."""
+
+    kind: str
+    words: str
+    proposed: int  # of all proposals, by the latest label
+    novel: int  # of these judged novel
+
+
+class Parent(Record):
+    """A known phase whose arrangement candidates have."""
+
+    match_id: str
+    formula: str
+    count: int
+
+
+class Identities(Record):
+    """Labels counted. Empty where nothing was explained."""
+
+    against: str = ""  # what everything was compared with
+    kinds: tuple[Identity, ...] = ()
+    parents: tuple[Parent, ...] = ()  # of lanthanide swaps and substitutions, commonest first
+    parents_total: int = 0
+    disorder: int = 0  # novel candidates that may be disordered
+
+
+def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
+    """Count the labels of a snapshot."""
+    counted = {
+        kind: (proposed, novel)
+        for kind, proposed, novel in connection.execute(
+            """SELECT novelty_kind, count(*), count(*) FILTER (novel) FROM results
+               WHERE novelty_kind IS NOT NULL GROUP BY novelty_kind"""
+        ).fetchall()
+    }
+    (against,) = connection.execute("SELECT max(against) FROM explanations").fetchall()[0]
+    if against is None:
+        return Identities()
+    parents = connection.execute(
+        """SELECT match_id, match_formula, count(DISTINCT candidate_id) AS n FROM explanations e
+           WHERE kind IN ('lanthanide_swap', 'substitution')
+           AND (moment = 'after' OR candidate_id NOT IN
+                (SELECT candidate_id FROM explanations WHERE moment = 'after'))
+           GROUP BY match_id, match_formula ORDER BY n DESC, match_id"""
+    ).fetchall()
+    (disorder,) = connection.execute(
+        "SELECT count(*) FROM results WHERE novel AND disorder IS NOT NULL"
+    ).fetchall()[0]
+    return Identities(
+        against=against,
+        kinds=tuple(
+            Identity(kind=kind, words=words, proposed=counted[kind][0], novel=counted[kind][1])
+            for kind, words in WORDS.items()
+            if kind in counted
+        ),
+        parents=tuple(Parent(match_id=i, formula=f, count=n) for i, f, n in parents[:PARENTS]),
+        parents_total=len(parents),
+        disorder=disorder,
+    )
