@@ -14,7 +14,8 @@ def hull(
         Path,
         typer.Argument(
             metavar="ENTRIES",
-            help="ComputedEntry JSON, OPTIMADE JSON Lines, or a table of formula and energy",
+            help="ComputedEntry JSON, OPTIMADE JSON Lines, a table of formula and energy, or what "
+            "`hullward relax --json` wrote",
         ),
     ],
     reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",

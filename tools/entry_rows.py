@@ -17,6 +17,14 @@ def is_optimade(rows: Sequence[dict[str, Any]]) -> bool:
     return bool(rows) and ("x-optimade" in rows[0] or "attributes" in rows[0].get("data", rows[0]))
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises InputError where it is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path.name} is not JSON, or cut short: {error}") from None
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The dictionaries of a JSON or JSON Lines file, compressed or not."""
     raw = _unpacked(path)

@@ -17,8 +17,9 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.tools.hull import HullDistance, Phase
 from hullward.tools.open_hull import OpenHull
 from hullward.tools.records import Product
-from hullward.tools.reference import MP2020, Reference
+from hullward.tools.reference import MP2020, Reference, check_compatible
 from hullward.tools.reference_files import Entries
+from hullward.tools.relaxed_entries import Unjudged
 
 ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
 
@@ -64,7 +65,9 @@ def judge_entries(
     that cannot be judged has an `error` instead. Raises PreflightError when entries and
     reference are on different energy schemes, InputError for elements that cannot be opened.
     """
-    if entries.energy_scheme != reference.energy_scheme:
+    if entries.relaxed is not None:
+        check_compatible(reference, entries.relaxed.card, entries.relaxed.protocol)
+    elif entries.energy_scheme != reference.energy_scheme:
         raise PreflightError(
             f"energies do not compare: the entries are on {entries.energy_scheme!r}, reference "
             f"{reference.reference_id!r} is on {reference.energy_scheme!r}. Choose a reference on "
@@ -79,7 +82,7 @@ def judge_entries(
             f"cannot open the system to {', '.join(absent)}: reference "
             f"{reference.reference_id!r} has no phase of it"
         )
-    if all(p.elements <= opened.keys() for p in entries.phases):
+    if entries.phases and all(p.elements <= opened.keys() for p in entries.phases):
         raise InputError(
             f"every entry consists of open elements alone ({', '.join(sorted(opened))}); at least "
             "one element must stay closed"
@@ -94,8 +97,11 @@ def judge_entries(
         for row, result in zip(rows, _system(elements, phases, reference, opened, absolute),
                                strict=True):  # fmt: skip
             results[row] = result
+    for missed in entries.relaxed.unjudged if entries.relaxed is not None else ():
+        results.insert(missed.row, _unjudged(missed))
+    theirs = entries.relaxed is None  # not our potential's
     document: dict[str, Any] = {
-        "caution": OWN_ENERGIES if reference.potential_sha256 is not None else "",
+        "caution": OWN_ENERGIES if theirs and reference.potential_sha256 is not None else "",
         "reference": {
             "id": reference.reference_id,
             "version": reference.version,
@@ -170,6 +176,22 @@ def _result(
         "covered": coverage.covered,
         "coverage_note": coverage.note,
         "error": error,
+    }
+
+
+def _unjudged(missed: Unjudged) -> dict[str, Any]:
+    """The place of a relaxation that gave no energy to judge."""
+    elements = re.findall("[A-Z][a-z]?", missed.formula)
+    return {
+        "id": missed.name,
+        "formula": missed.formula,
+        "chemsys": "-".join(sorted(elements)),
+        "energy_ev_per_atom": None,
+        "e_above_hull_ev_per_atom": None,
+        "decomposition": [],
+        "covered": False,
+        "coverage_note": "",
+        "error": missed.reason,
     }
 
 

@@ -22,7 +22,7 @@ from hullward.tools.chemistry import States, charge_balance
 from hullward.tools.radii import is_anion, packing, scale
 from hullward.tools.symmetry import symmetry
 
-MAX_ORBITS = 8  # more give thousands of decorations of one type
+MAX_ORBITS = 8  # more give thousands of decorations; in our own types a species then stays together
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
 LEAST_PACKING = 0.2  # share of the cell inside the ions; solids have 0.4 to 0.75
 WRITTEN = ("prototypes.yaml", "prototypes_more.yaml")  # our own types
@@ -121,12 +121,14 @@ def decorate(
     wanted = None if formulas is None else {_reduced(f) for f in formulas}
     claims: dict[tuple[int, ...], tuple[bool, bool]] = {}
     for prototype in library() if prototypes is None else prototypes:
-        n_orbits = len(prototype.labels)
-        if prototype.n_atoms > max_atoms or not len(symbols) <= n_orbits <= MAX_ORBITS:
+        groups = _movable(prototype)
+        n_groups = int(groups.max()) + 1
+        if prototype.n_atoms > max_atoms or not len(symbols) <= n_groups <= MAX_ORBITS:
             continue
-        sizes = np.bincount(prototype.orbits)
+        sizes = np.bincount(groups[prototype.orbits])
         seen: set[tuple[object, ...]] = set()
-        for choice, key in _choices(len(symbols), sizes):
+        for of_group, key in _choices(len(symbols), sizes):
+            choice = tuple(of_group[group] for group in groups)
             if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
                 continue
             if key not in claims:
@@ -216,6 +218,15 @@ def _reduced(formula: str) -> frozenset[tuple[str, int]]:
         raise InputError(f"{formula!r} has amounts that are not whole")
     divisor = math.gcd(*counts)
     return frozenset((str(el), int(n) // divisor) for el, n in amounts.items())
+
+
+def _movable(prototype: Prototype) -> np.ndarray:
+    """(orbits,) number of the group each orbit is filled with: its own, or its species'."""
+    if len(prototype.labels) <= MAX_ORBITS or not prototype.prototype_id.startswith("own:"):
+        return np.arange(len(prototype.labels))
+    kinds = [label.split("-")[0] for label in prototype.labels]
+    order = list(dict.fromkeys(kinds))
+    return np.array([order.index(kind) for kind in kinds])
 
 
 def _choices(

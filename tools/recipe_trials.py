@@ -28,7 +28,7 @@ ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent stru
 LARGEST_ORDERED_CELL = 24
 # Atoms of a primitive cell: where each species of the type stays one element, where its orbits are
 # shared out otherwise, and in our own types.
-KEPT_ATOMS, SPLIT_ATOMS, OWN_ATOMS = 24, 10, 60
+KEPT_ATOMS, SPLIT_ATOMS, OWN_ATOMS = 24, 10, 80
 KEPT_ATOMS_ALLOY, SPLIT_ATOMS_ALLOY = 16, 4
 MOST_TRIALS = 50  # of one formula: own types, then whole types, then shared ones, small ones first
 # Amounts of the common intermetallic types, in any order of the elements.

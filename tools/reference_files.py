@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.entry_rows import is_optimade, read_rows
+from hullward.tools.entry_rows import is_optimade, read_json, read_rows
 from hullward.tools.hull import Phase
 from hullward.tools.records import Record
 from hullward.tools.reference import MP2020, Coverage, Reference
+from hullward.tools.relaxed_entries import RelaxedEntries, is_relaxed_document, relaxed_entries
 
 ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst", ".jsonl.gz")
 TABLE_SUFFIXES = (".parquet", ".csv")
@@ -99,14 +100,31 @@ class Entries(NamedTuple):
     phases: Sequence[Phase]
     energy_scheme: str
     statement: str
+    relaxed: RelaxedEntries | None = None  # where `hullward relax` wrote them
+
+
+def _relaxed(found: RelaxedEntries, name: str, energy_property: str | None) -> Entries:
+    if energy_property is not None:
+        raise InputError(f"{name} is of `hullward relax`: its energy is known, leave out --energy")
+    statement = (
+        f"{len(found.phases)} relaxations from {name} by {found.card.name}, fmax "
+        f"{found.protocol.fmax_ev_per_a:g} eV/Å, on scheme {found.card.energy_scheme!r}."
+    )
+    return Entries(found.phases, found.card.energy_scheme, statement, found)
 
 
 def read_entries(path: Path, energy_property: str | None = None) -> Entries:
     """What a file holds, to be judged rather than to judge by; any of a reference's formats.
 
+    Also the JSON document of `hullward relax`.
+
     energy_property: column or OPTIMADE property; before the sidecar's word.
     Raises InputError as `read_file` does.
     """
+    if path.name.endswith(".json") and path.is_file():
+        content = read_json(path)
+        if is_relaxed_document(content):
+            return _relaxed(relaxed_entries(content, path.name), path.name, energy_property)
     source, sidecar = _open(path, energy_property)
     return Entries(source.rows(), sidecar.energy_scheme, source.statement)
 

@@ -1,0 +1,87 @@
+"""The document `hullward relax --json` writes, read as entries to be judged.
+
+Its energies are a potential's own and final. What did not converge has no height: its place in
+the answer says why instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.models.potential import PotentialCard
+from hullward.models.registry import potential_card
+from hullward.tools.hull import Phase
+from hullward.tools.records import Protocol
+
+
+class Unjudged(NamedTuple):
+    """A row without an energy that could be judged."""
+
+    row: int  # its place in the file
+    name: str
+    formula: str  # '' where no structure was read
+    reason: str
+
+
+class RelaxedEntries(NamedTuple):
+    """What such a document says."""
+
+    phases: Sequence[Phase]
+    unjudged: Sequence[Unjudged]
+    card: PotentialCard
+    protocol: Protocol
+
+
+def is_relaxed_document(content: object) -> bool:
+    """Whether a JSON document is one that `hullward relax` writes."""
+    return isinstance(content, dict) and {"potential", "protocol", "results"} <= content.keys()
+
+
+def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
+    """Phases, eV/atom, in the order of the document; names made distinct where they repeat.
+
+    Raises InputError for a document that is not as it was written, naming the row.
+    """
+    try:
+        card = potential_card(document["potential"])
+        protocol = Protocol.model_validate(document["protocol"])
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"{name}: protocol or potential cannot be read") from error
+    phases: list[Phase] = []
+    unjudged: list[Unjudged] = []
+    times: dict[str, int] = {}
+    for number, row in enumerate(document["results"]):
+        try:
+            source = str(row["source"])
+            times[source] = times.get(source, 0) + 1
+            label = source if times[source] == 1 else f"{source}#{times[source]}"
+            formula = str(row.get("formula") or "")
+            if not row["converged"]:
+                reason = row.get("failure") or "did not converge"
+                detail = row.get("detail")
+                unjudged.append(
+                    Unjudged(number, label, formula, f"{reason}: {detail}" if detail else reason)
+                )
+                continue
+            crystal = Crystal.model_validate(row["crystal"])
+            amounts = crystal.composition.get_el_amt_dict()
+            phases.append(
+                Phase(
+                    phase_id=label,
+                    formula=crystal.formula,
+                    composition={str(el): float(n) for el, n in amounts.items()},
+                    energy_ev_per_atom=row["energy_ev_per_atom"],
+                    crystal=crystal,
+                    source=f"{name}#{number + 1}",
+                )
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{name}#{number + 1}: not a row of `hullward relax --json` ({error})"
+            ) from None
+    return RelaxedEntries(phases, unjudged, card, protocol)
