@@ -61,6 +61,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     BAD_LENGTHS = "bad_lengths"
     BAD_ANGLES = "bad_angles"
+    BAD_SPACE_GROUP = "bad_space_group"
     BAD_ELEMENT_LINE = "bad_element_line"
     BAD_COORDINATE_LINE = "bad_coordinate_line"
     TRAILING_TEXT = "trailing_text"

@@ -1,0 +1,256 @@
+"""Form B of crystal text: the asymmetric unit. Shorter than a cell, symmetric by construction.
+
+    62                                      space group number
+    Li 4 4a                                 element, its number in the conventional cell, then its
+    Fe 4 4c 0.28 0.97                       Wyckoff positions, each followed by its free coordinates
+    P 4 4c 0.09 0.42
+    O 16 4c 0.10 0.74 4c 0.46 0.21 8d 0.17 0.05 0.28
+    10.4 6.0 4.7                            the free lengths in Å and angles in degrees
+
+Only what symmetry leaves free is written: `hullward.models.wyckoff` names the settings, positions
+and their free coordinates, the last line has a b c α β γ without those that follow from the shape
+of the cell. Number formats are those of form A (`hullward.tools.crystal_text`), read as strictly.
+
+Reading accepts or rejects, it never repairs. It rejects a number of atoms that is not the sum of
+its positions, an element named twice, a position without freedom that is taken twice, and
+coordinates that fall onto a point of higher symmetry. What it returns is the primitive cell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hullward.models import wyckoff
+from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.crystal_text import MAX_CHARS
+from hullward.tools.records import Flaw, Reason
+from hullward.tools.vetting import ELEMENTS, MAX_SITES, quoted
+
+__all__ = ["AsymmetricUnit", "Orbit", "parse", "parse_unit", "write"]
+
+# Hundredths of the text, twenty-fourths of the tables: all points are whole numbers of this part.
+PARTS = 2400
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,2}")
+_FRACTION = re.compile(r"0\.[0-9]{2}")
+_LENGTH = re.compile(r"(?:0|[1-9][0-9]{0,2})\.[0-9]")
+_POSITION = re.compile(r"[1-9][0-9]{0,2}[a-zA]")
+_SITES_LINE = re.compile(r"[A-Z][a-z]? ")
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """One Wyckoff position that one element occupies; free coordinates in hundredths."""
+
+    element: str
+    position: str  # e.g. '4c'
+    free_hundredths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AsymmetricUnit:
+    """A crystal as its text says it. parameters: the free lengths (Å) and angles (degrees)."""
+
+    space_group: int
+    orbits: tuple[Orbit, ...]
+    parameters: tuple[float, ...]
+
+    def to_crystal(self) -> Crystal:
+        """The primitive cell. Raises ValueError for a cell that does not close or sites that fall
+        onto a position of higher symmetry.
+        """
+        matrix = full_cell(self.space_group, self.parameters)
+        species: list[str] = []
+        points: list[np.ndarray] = []
+        for orbit in self.orbits:
+            found = orbit_points(self.space_group, orbit)
+            points.append(found / PARTS)
+            species += [orbit.element] * len(found)
+        return _primitive(self.space_group, matrix, species, np.concatenate(points))
+
+
+def parse(text: str) -> Crystal | Flaw:
+    """The primitive cell a text describes, or the first thing that is wrong with it."""
+    unit = parse_unit(text)
+    if isinstance(unit, Flaw):
+        return unit
+    try:
+        return unit.to_crystal()
+    except ValueError as error:
+        return Flaw(reason=Reason.IMPOSSIBLE_CELL, detail=str(error))
+
+
+def parse_unit(text: str) -> AsymmetricUnit | Flaw:
+    """What a text says, as it says it, or the first thing that is wrong with it."""
+    if len(text) > MAX_CHARS:
+        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(text)} characters, limit {MAX_CHARS}")
+    lines = [line.rstrip(" \t\r") for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        return Flaw(reason=Reason.EMPTY, detail="no text")
+    if not _NUMBER.fullmatch(lines[0]) or int(lines[0]) > 230:
+        return _wrong(Reason.BAD_SPACE_GROUP, lines, 0, "a space group number, 1 to 230")
+    space_group = int(lines[0])
+    sites = 1
+    while sites < len(lines) and _SITES_LINE.match(lines[sites]):
+        sites += 1
+    orbits: list[Orbit] = []
+    for at in range(1, sites):
+        found = _site_line(space_group, lines, at)
+        if isinstance(found, Flaw):
+            return found
+        if found[0].element in {orbit.element for orbit in orbits}:
+            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element not named before")
+        orbits += found
+    if flaw := _orbits_flaw(space_group, orbits):
+        return flaw
+    if sites == len(lines):
+        return Flaw(reason=Reason.TRUNCATED, detail="the text ends before the cell's parameters")
+    parameters = _parameters(space_group, lines[sites])
+    if parameters is None:
+        wanted = (
+            f"{' '.join(wyckoff.CELL_PARAMETERS[wyckoff.cell_system(space_group)])} of the cell"
+        )
+        cut_short = orbits and sites == len(lines) - 1
+        return _wrong(Reason.TRUNCATED if cut_short else Reason.BAD_LENGTHS, lines, sites, wanted)
+    if len(lines) > sites + 1:
+        return _wrong(Reason.TRAILING_TEXT, lines, sites + 1, "nothing after the cell's parameters")
+    return AsymmetricUnit(space_group, tuple(orbits), parameters)
+
+
+def write(unit: AsymmetricUnit) -> str:
+    """The text of a unit, ending without a newline. What is written, `parse_unit` reads back.
+
+    Raises ValueError for what the form cannot hold.
+    """
+    lines = [str(unit.space_group)]
+    table = wyckoff.positions(unit.space_group)
+    for element in dict.fromkeys(orbit.element for orbit in unit.orbits):
+        own = [orbit for orbit in unit.orbits if orbit.element == element]
+        words = [element, str(sum(table[orbit.position].multiplicity for orbit in own))]
+        for orbit in own:
+            words += [orbit.position, *(f"{n / 100:.2f}" for n in orbit.free_hundredths)]
+        lines.append(" ".join(words))
+    names = wyckoff.CELL_PARAMETERS[wyckoff.cell_system(unit.space_group)]
+    lines.append(
+        " ".join(
+            f"{x:.1f}" if len(name) == 1 else str(round(x))
+            for name, x in zip(names, unit.parameters, strict=True)
+        )
+    )
+    text = "\n".join(lines)
+    found = parse(text)
+    if isinstance(found, Flaw):
+        raise ValueError(f"form B cannot hold this crystal: {found.detail}")
+    return text
+
+
+def full_cell(space_group: int, parameters: Sequence[float]) -> np.ndarray:
+    """(3, 3) Å from the free parameters. Raises ValueError where they close no cell."""
+    system = wyckoff.cell_system(space_group)
+    cell = dict(zip(wyckoff.CELL_PARAMETERS[system], parameters, strict=True))
+    lengths = [cell["a"], cell.get("b", cell["a"]), cell.get("c", cell["a"])]
+    gamma = cell.get("gamma", 120.0 if system == "hexagonal" else 90.0)
+    return lattice_matrix(lengths, [cell.get("alpha", 90.0), cell.get("beta", 90.0), gamma])
+
+
+def orbit_points(space_group: int, orbit: Orbit) -> np.ndarray:
+    """(multiplicity, 3) whole numbers of 1/PARTS: the points of an orbit in the conventional cell.
+
+    Raises ValueError where they are fewer, because the coordinates have a higher symmetry.
+    """
+    position = wyckoff.positions(space_group)[orbit.position]
+    values = np.zeros(3, dtype=int)
+    values[list(position.free)] = orbit.free_hundredths
+    first = position.linear @ values * (PARTS // 100) + np.rint(position.shift * PARTS).astype(int)
+    rotations, translations = wyckoff.operations(space_group)
+    images = rotations @ first + np.rint(translations * PARTS).astype(int)
+    points = np.unique(images % PARTS, axis=0)
+    if len(points) != position.multiplicity:
+        raise ValueError(
+            f"{orbit.element} at {orbit.position} makes {len(points)} sites: "
+            "its coordinates have a higher symmetry"
+        )
+    return points
+
+
+def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Flaw:
+    words = lines[at].split(" ")
+    if words[0] not in ELEMENTS:
+        return _wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
+    if len(words) < 3 or not _NUMBER.fullmatch(words[1]):
+        return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "element, number and positions")
+    table = wyckoff.positions(space_group)
+    orbits: list[Orbit] = []
+    left = words[2:]
+    total = 0
+    while left:
+        position = table.get(left[0])
+        if position is None or not _POSITION.fullmatch(left[0]):
+            wanted = f"a Wyckoff position of space group {space_group}, found {quoted(left[0])},"
+            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
+        n_free = len(position.free)
+        values = left[1 : 1 + n_free]
+        if len(values) < n_free or not all(map(_FRACTION.fullmatch, values)):
+            wanted = f"{n_free} fractions after {left[0]}"
+            return _wrong(Reason.BAD_COORDINATE_LINE, lines, at, wanted)
+        hundredths = tuple(int(value[2:]) for value in values)
+        orbits.append(Orbit(words[0], left[0], hundredths))
+        total += position.multiplicity
+        left = left[1 + n_free :]
+    if total != int(words[1]):
+        wanted = f"positions for {words[1]} atoms, these make {total}:"
+        return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
+    return orbits
+
+
+def _orbits_flaw(space_group: int, orbits: list[Orbit]) -> Flaw | None:
+    """No sites, too many, or a point taken twice."""
+    if not orbits:
+        return Flaw(reason=Reason.NO_SITES, detail="no site line after the space group")
+    table = wyckoff.positions(space_group)
+    n_sites = sum(table[orbit.position].multiplicity for orbit in orbits)
+    if n_sites > MAX_SITES:
+        return Flaw(reason=Reason.TOO_LARGE, detail=f"{n_sites} sites, limit {MAX_SITES}")
+    fixed = [orbit.position for orbit in orbits if not orbit.free_hundredths]
+    if twice := next((name for name in fixed if fixed.count(name) > 1), None):
+        detail = f"position {twice} has no free coordinate and is taken twice"
+        return Flaw(reason=Reason.BAD_ELEMENT_LINE, detail=detail)
+    return None
+
+
+def _parameters(space_group: int, line: str) -> tuple[float, ...] | None:
+    names = wyckoff.CELL_PARAMETERS[wyckoff.cell_system(space_group)]
+    words = line.split(" ")
+    if len(words) != len(names):
+        return None
+    for name, word in zip(names, words, strict=True):
+        if not (_LENGTH if len(name) == 1 else _NUMBER).fullmatch(word):
+            return None
+    return tuple(map(float, words))
+
+
+def _primitive(
+    space_group: int, matrix: np.ndarray, species: list[str], points: np.ndarray
+) -> Crystal:
+    """One primitive cell of a conventional one; `points` are exact fractions of the latter."""
+    basis = wyckoff.primitive_basis(space_group)
+    inside = points @ np.linalg.inv(basis)
+    keys = np.rint(inside * PARTS * 2).astype(int) % (PARTS * 2)
+    kinds = np.array(species)
+    order = list(dict.fromkeys(species))
+    columns = np.column_stack([[order.index(kind) for kind in kinds], keys])
+    _, first = np.unique(columns, axis=0, return_index=True)
+    first = first[np.argsort(first)]
+    coords = keys[first] / (PARTS * 2)
+    return Crystal.from_arrays(basis @ matrix, [species[i] for i in first], coords)
+
+
+def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
+    detail = f"line {at + 1}: expected {wanted}, found {quoted(lines[at])}"
+    return Flaw(reason=reason, detail=detail)
