@@ -118,7 +118,7 @@ def primitive_basis(space_group: int) -> np.ndarray:
 def _centring(pure: list[list[float]]) -> tuple[str, ...]:
     """The letter of the centring whose pure translations are these."""
     shifts = {tuple(round(12 * x) % 12 for x in t) for t in pure} - {(0, 0, 0)}
-    known = {
+    known: dict[frozenset[tuple[int, ...]], tuple[str, ...]] = {
         frozenset(): (),
         frozenset({(6, 6, 0)}): ("C",),
         frozenset({(0, 6, 6)}): ("A",),
