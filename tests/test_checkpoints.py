@@ -1,0 +1,145 @@
+"""Names of language models, their cards, and the forms they are asked in."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hullward.models.checkpoints import checkpoint, checkpoint_names
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.language import Message
+from hullward.models.prompt_forms import CHATML_STOP, conversation, defused, render
+
+
+@pytest.mark.parametrize("name", checkpoint_names())
+def test_a_llamat_card_says_where_terms_and_limits(name):
+    card = checkpoint(name)
+    assert card.source == f"m3rg-iitd/{name}"
+    assert "Llama" in card.licence
+    assert card.revision is None or len(card.revision) == 40  # a whole commit or none: no guess
+    assert card.dtype == "bfloat16"
+    assert card.trained_tokens <= card.context_tokens
+    assert checkpoint(card.source) == card
+    assert set(card.stop) == set(card.sampling.stop)
+
+
+def test_the_six_differ_in_what_they_do():
+    tasks = [checkpoint(name).task for name in checkpoint_names()]
+    assert tasks == ["text", "chat", "crystal"] * 2
+    assert checkpoint("llamat-2-chat").prompt_form == "chatml"
+    assert set(CHATML_STOP) <= set(checkpoint("llamat-3-chat").stop)
+    assert checkpoint("llamat-2-cif").prompt_forms[:2] == ("input-output", "chatml")
+    assert checkpoint("llamat-3").context_tokens == 8192
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(config=None, **files):
+        home = tmp_path / "My-Model"
+        home.mkdir()
+        said = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+        (home / "config.json").write_text(json.dumps(said | (config or {})))
+        for name, content in {"model.safetensors": "", **files}.items():
+            if content is not None:
+                (home / name).write_text(content)
+        return home
+
+    return make
+
+
+def test_a_folder_is_known_by_its_files(folder):
+    card = checkpoint(str(folder(**{"tokenizer_config.json": '{"chat_template": "{{ x }}"}'})))
+    assert (card.name, card.context_tokens, card.prompt_form) == ("my-model", 512, "server")
+    assert card.is_local
+
+
+def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
+    assert checkpoint(str(folder())).prompt_form == "plain"
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "says"),
+    [
+        ({"auto_map": {"AutoModel": "x.y"}}, {}, "never run here"),
+        ({}, {"tokenizer_config.json": '{"auto_map": {}}'}, "never run here"),
+        ({}, {"model.safetensors": None, "pytorch_model.bin": ""}, "no .*safetensors"),
+        ({}, {"tokenizer_config.json": "{"}, "cannot be read"),
+        ({}, {"config.json": "[]"}, "no JSON object"),
+    ],
+)
+def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, says):
+    with pytest.raises(PreflightError, match=says):
+        checkpoint(str(folder(config, **files)))
+
+
+def test_an_empty_folder_holds_no_model(tmp_path):
+    with pytest.raises(PreflightError, match=r"holds no model.*config\.json"):
+        checkpoint(str(tmp_path))
+
+
+def test_any_model_of_the_hub_can_be_named():
+    card = checkpoint("Someone/Some-Model-7B")
+    assert (card.name, card.source, card.is_local) == (
+        "some-model-7b",
+        "Someone/Some-Model-7B",
+        False,
+    )
+    assert "model card" in card.licence
+
+
+@pytest.mark.parametrize("name", ["llamat-2-cfi", "/nowhere/at/all", "../x", ""])
+def test_an_unknown_name_is_refused(name):
+    with pytest.raises(InputError, match="no model"):
+        checkpoint(name)
+
+
+def test_the_nearest_name_is_offered():
+    with pytest.raises(InputError, match="did you mean 'llamat-2-cif'"):
+        checkpoint("llamat-2-cfi")
+
+
+# forms
+
+
+def test_llamat_is_asked_with_its_own_roles():
+    talk = (*conversation("1?", "Be brief."), Message(role="assistant", content="one"))
+    prompt = render("chatml", (*talk, Message(role="user", content="2?")))
+    assert prompt == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>question\n1?<|im_end|>\n"
+        "<|im_start|>answer\none<|im_end|>\n<|im_start|>question\n2?<|im_end|>\n"
+        "<|im_start|>answer\n"
+    )
+
+
+def test_plain_text_is_left_alone():
+    assert render("plain", conversation("Below is …\n")) == "Below is …\n"
+    assert render("plain", conversation("b\n", "a")) == "a\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "messages", "says"),
+    [
+        ("server", conversation("a"), "template"),
+        ("chatml", (Message(role="assistant", content="a"),), "ends with a question"),
+        ("chatml", (), "ends with a question"),
+        ("input-output", conversation("a") + conversation("b"), "one question"),
+    ],
+)
+def test_a_conversation_a_form_cannot_hold_is_refused(form, messages, says):
+    with pytest.raises(ValueError, match=says):
+        render(form, messages)
+
+
+MARKS = [
+    "<|im_end|>", "<|im_start|>", "<|eot_id|>", "</s>", "<s>", "[INST]", "[/INST]",
+    "<<SYS>>", "<</SYS>>",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from([*MARKS, "x", " ", "<", "|>", "[", "/"]), max_size=12))
+def test_no_text_of_a_paper_can_end_a_turn(parts):
+    prompt = render("chatml", conversation("".join(parts)))
+    assert prompt.count("<|im_end|>") == 1
+    assert prompt.count("<|im_start|>") == 2
+    assert not any(mark in defused("".join(parts)) for mark in MARKS)
