@@ -6,31 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hullward.models.checkpoints import checkpoint, checkpoint_names
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import Message
+from hullward.models.model_cards import model_card, model_names
 from hullward.models.prompt_forms import CHATML_STOP, conversation, defused, render
 
 
-@pytest.mark.parametrize("name", checkpoint_names())
+@pytest.mark.parametrize("name", model_names())
 def test_a_llamat_card_says_where_terms_and_limits(name):
-    card = checkpoint(name)
+    card = model_card(name)
     assert card.source == f"m3rg-iitd/{name}"
     assert "Llama" in card.licence
     assert card.revision is None or len(card.revision) == 40  # a whole commit or none: no guess
     assert card.dtype == "bfloat16"
     assert card.trained_tokens <= card.context_tokens
-    assert checkpoint(card.source) == card
+    assert model_card(card.source) == card
     assert set(card.stop) == set(card.sampling.stop)
 
 
 def test_the_six_differ_in_what_they_do():
-    tasks = [checkpoint(name).task for name in checkpoint_names()]
+    tasks = [model_card(name).task for name in model_names()]
     assert tasks == ["text", "chat", "crystal"] * 2
-    assert checkpoint("llamat-2-chat").prompt_form == "chatml"
-    assert set(CHATML_STOP) <= set(checkpoint("llamat-3-chat").stop)
-    assert checkpoint("llamat-2-cif").prompt_forms[:2] == ("input-output", "chatml")
-    assert checkpoint("llamat-3").context_tokens == 8192
+    assert model_card("llamat-2-chat").prompt_form == "chatml"
+    assert set(CHATML_STOP) <= set(model_card("llamat-3-chat").stop)
+    assert model_card("llamat-2-cif").prompt_forms[:2] == ("input-output", "chatml")
+    assert model_card("llamat-3").context_tokens == 8192
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_known_by_its_files(folder):
-    card = checkpoint(str(folder(**{"tokenizer_config.json": '{"chat_template": "{{ x }}"}'})))
+    card = model_card(str(folder(**{"tokenizer_config.json": '{"chat_template": "{{ x }}"}'})))
     assert (card.name, card.context_tokens, card.prompt_form) == ("my-model", 512, "server")
     assert card.is_local
 
 
 def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
-    assert checkpoint(str(folder())).prompt_form == "plain"
+    assert model_card(str(folder())).prompt_form == "plain"
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
 )
 def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, says):
     with pytest.raises(PreflightError, match=says):
-        checkpoint(str(folder(config, **files)))
+        model_card(str(folder(config, **files)))
 
 
 def test_an_empty_folder_holds_no_model(tmp_path):
     with pytest.raises(PreflightError, match=r"holds no model.*config\.json"):
-        checkpoint(str(tmp_path))
+        model_card(str(tmp_path))
 
 
 def test_any_model_of_the_hub_can_be_named():
-    card = checkpoint("Someone/Some-Model-7B")
+    card = model_card("Someone/Some-Model-7B")
     assert (card.name, card.source, card.is_local) == (
         "some-model-7b",
         "Someone/Some-Model-7B",
@@ -91,12 +91,12 @@ def test_any_model_of_the_hub_can_be_named():
 @pytest.mark.parametrize("name", ["llamat-2-cfi", "/nowhere/at/all", "../x", ""])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(InputError, match="no model"):
-        checkpoint(name)
+        model_card(name)
 
 
 def test_the_nearest_name_is_offered():
     with pytest.raises(InputError, match="did you mean 'llamat-2-cif'"):
-        checkpoint("llamat-2-cfi")
+        model_card("llamat-2-cfi")
 
 
 # forms

@@ -18,7 +18,7 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import Sampling
 from hullward.models.prompt_forms import CHATML_STOP, PromptForm
 
-__all__ = ["COMMIT", "Checkpoint", "checkpoint", "checkpoint_names", "read_folder"]
+__all__ = ["COMMIT", "ModelCard", "model_card", "model_names", "read_folder"]
 
 Task = Literal["text", "chat", "crystal"]
 
@@ -31,7 +31,7 @@ _PLAIN = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class ModelCard:
     """What is known about one language model before it is loaded."""
 
     name: str  # what users and servers call it
@@ -57,10 +57,10 @@ class Checkpoint:
         return Path(self.source).is_dir()
 
 
-def _llamat(generation: Literal[2, 3], kind: str, **facts: Any) -> Checkpoint:
+def _llamat(generation: Literal[2, 3], kind: str, **facts: Any) -> ModelCard:
     name = f"llamat-{generation}{kind}"
     second = generation == 2
-    return Checkpoint(
+    return ModelCard(
         name=name,
         source=f"m3rg-iitd/{name}",
         licence=_LLAMA_2 if second else _LLAMA_3,
@@ -110,12 +110,12 @@ _CATALOGUE = {
 }
 
 
-def checkpoint_names() -> tuple[str, ...]:
+def model_names() -> tuple[str, ...]:
     """The names with a card of their own."""
     return tuple(_CATALOGUE)
 
 
-def checkpoint(name: str) -> Checkpoint:
+def model_card(name: str) -> ModelCard:
     """The card of a known name, of a folder, or of a model on the hub that we know nothing about.
 
     Raises InputError for what is none of them, PreflightError for a folder that must not or cannot
@@ -130,7 +130,7 @@ def checkpoint(name: str) -> Checkpoint:
     if name in by_source:
         return by_source[name]
     if _HUB_NAME.fullmatch(name) and name.count("/") == 1 and not name.startswith("."):
-        return Checkpoint(name=name.split("/")[1].lower(), source=name, prompt_forms=("server",))
+        return ModelCard(name=name.split("/")[1].lower(), source=name, prompt_forms=("server",))
     near = difflib.get_close_matches(name, _CATALOGUE, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise InputError(
@@ -139,7 +139,7 @@ def checkpoint(name: str) -> Checkpoint:
     )
 
 
-def read_folder(folder: Path) -> Checkpoint:
+def read_folder(folder: Path) -> ModelCard:
     """The card of a folder in Hugging Face's layout.
 
     Raises PreflightError, one line: no configuration, code of its own, no safetensors.
@@ -162,7 +162,7 @@ def read_folder(folder: Path) -> Checkpoint:
         and bool(_json(tokenizer, "a configuration cannot be read").get("chat_template"))
     )
     positions = config.get("max_position_embeddings")
-    return Checkpoint(
+    return ModelCard(
         name=folder.resolve().name.lower(),
         source=str(folder.resolve()),
         task="chat" if chats else "text",

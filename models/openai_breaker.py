@@ -1,0 +1,83 @@
+"""How long one waits for a server, and when one stops asking it.
+
+A server that failed five times in a row is asked nothing more until it has written one token: a
+dead engine goes on answering `/health` and `/version`. Whoever asks meanwhile waits up to a minute
+for it; after that requests are turned away at once, and each later batch tries one probe.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Breaker", "Patience"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Times in seconds. Counts bound what one request can cost."""
+
+    connect_s: float = 5.0
+    read_s: float = 180.0  # between two bytes; without streaming, until the first
+    total_s: float = 300.0  # of one exchange, however steadily it trickles
+    probe_s: float = 20.0  # for one token
+    tries: int = 4  # exchanges for one answer, while the server is busy or broken
+    backoff_s: float = 1.0  # before the second try; then doubled, always jittered
+    longest_wait_s: float = 60.0  # before any try; a server that asks for more is given up
+    breaker_failures: int = 5  # in a row
+    rest_s: float = 5.0  # between two probes
+    outage_s: float = 60.0  # how long requests wait for a server to come back
+    concurrency: int = 32  # requests in flight
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be more than 0, got {value}")
+
+    def backoff(self, tries: int, retry_after_s: float | None, rng: random.Random) -> float:
+        """Seconds until the next try, after `tries` of them; what the server asks for at least."""
+        own: float = self.backoff_s * 2 ** (tries - 1) * rng.uniform(0.5, 1.5)
+        return max(min(own, self.longest_wait_s), retry_after_s or 0.0)
+
+
+class Breaker:
+    """Failures in a row, and since when nothing is sent. Knows no network."""
+
+    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._failures = 0
+        self._last_probe = 0.0
+        self.opened_at: float | None = None
+        self.times_opened = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.opened_at is not None
+
+    @property
+    def gives_up(self) -> bool:
+        """The outage has lasted longer than anyone waits."""
+        return self.opened_at is not None and (
+            self._clock() - self.opened_at > self._patience.outage_s
+        )
+
+    def failed(self) -> None:
+        """Count a failure of the server itself."""
+        self._failures += 1
+        if self.opened_at is None and self._failures >= self._patience.breaker_failures:
+            self.opened_at = self._last_probe = self._clock()
+            self.times_opened += 1
+
+    def answered(self) -> None:
+        self._failures = 0
+        self.opened_at = None
+
+    def until_probe_s(self) -> float:
+        """Seconds until the next probe is due."""
+        return max(0.0, self._last_probe + self._patience.rest_s - self._clock())
+
+    def probed(self) -> None:
+        self._last_probe = self._clock()

@@ -1,0 +1,301 @@
+"""What goes to an OpenAI-compatible server and what its answers mean. Nothing here is sent.
+
+Reading a stored answer again gives the same completions: that is how a campaign is replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hullward.models.language import Completion, CompletionError, Fault, FinishReason, Request
+from hullward.models.prompt_forms import PromptForm, render
+
+__all__ = [
+    "Call",
+    "RawResponse",
+    "Served",
+    "call_for",
+    "in_circles",
+    "one_line",
+    "prompt_of",
+    "read_answer",
+]
+
+Path = Literal["completions", "chat/completions"]
+
+# vLLM stops by itself where up to this many tokens come this often in a row. Sixteen zeros in a
+# number are no crystal and no plan.
+REPETITION_TOKENS, REPETITION_COUNT = 40, 16
+_LONGEST_PATTERN, _LEAST_COVERED = 200, 64  # characters, for servers that do not stop
+
+_FINISH: dict[str | None, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "repetition": "repetition",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A model as its server describes it. Only vLLM tells more than the name."""
+
+    model: str
+    root: str | None = None  # folder or repository of the weights
+    parent: str | None = None  # the base, of an adapter
+    max_model_len: int | None = None  # tokens, prompt and completion
+    is_vllm: bool = False
+
+    def describe(self) -> str:
+        told = [self.root if self.root != self.model else None, self.parent and f"on {self.parent}"]
+        more = ", ".join(part for part in told if part)
+        return f"{self.model} ({more})" if more else self.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call to a server: what the openai client is given."""
+
+    path: Path
+    arguments: Mapping[str, Any]  # parameters that every such server knows
+    extra: Mapping[str, Any]  # those of this server
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawResponse:
+    """What came back, before anybody looked at it; to be stored as it is.
+
+    request_id: of the request, fixed by the caller.  exchange: 0, 1, … of that request.
+    asked: what was sent, as JSON.  body: as received, whatever it is.
+    """
+
+    request_id: str
+    exchange: int
+    path: Path
+    model: str
+    asked: str
+    status: int
+    body: bytes
+
+
+def call_for(request: Request, form: PromptForm, served: Served, *, cloud: bool = False) -> Call:
+    """The call of a request. Messages go through the form, or to the server's own template.
+
+    cloud: OpenAI's own service, which calls one parameter differently.
+
+    Raises ValueError for messages that the form cannot hold.
+    """
+    sampling = request.sampling
+    arguments: dict[str, Any] = {
+        "model": served.model,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": 0.0,
+        "max_completion_tokens" if cloud else "max_tokens": sampling.max_tokens,
+        "n": sampling.n,
+        "seed": sampling.seed,
+    }
+    if sampling.stop:
+        arguments["stop"] = list(sampling.stop)
+    said = prompt_of(request, form)
+    chat = not isinstance(said, str)
+    arguments["messages" if chat else "prompt"] = said
+    if sampling.logprobs:
+        arguments["logprobs"] = True if chat else 1
+    extra: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k else {}
+    if served.is_vllm:
+        # A model's generation_config must not decide what nobody asked for.
+        extra |= {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+        extra["repetition_detection"] = {
+            "max_pattern_size": REPETITION_TOKENS,
+            "min_pattern_size": 1,
+            "min_count": REPETITION_COUNT,
+        }
+        if any(mark in stop for stop in sampling.stop for mark in ("<|", "</s>")):
+            extra["skip_special_tokens"] = False  # a stop string must be visible to stop anything
+    _constrain(request, arguments, extra, served, chat)
+    return Call(
+        path="chat/completions" if chat else "completions", arguments=arguments, extra=extra
+    )
+
+
+def prompt_of(request: Request, form: PromptForm) -> str | list[dict[str, str]]:
+    """The text to be continued, or messages for the server's own template.
+
+    Raises ValueError for messages that the form cannot hold.
+    """
+    if request.messages and form == "server":
+        return [{"role": m.role, "content": m.content} for m in request.messages]
+    return render(form, request.messages) if request.messages else request.prompt
+
+
+def _constrain(
+    request: Request,
+    arguments: dict[str, Any],
+    extra: dict[str, Any],
+    served: Served,
+    chat: bool,
+) -> None:
+    """Ask for the constraint where the server has a word for it; it is checked in any case.
+
+    `guided_json` and its like are not among the words: servers of today ignore them in silence.
+    """
+    constraint = request.constraint
+    if constraint is None:
+        return
+    if served.is_vllm:
+        value: Any = constraint.value
+        if constraint.kind == "json":
+            value = json.loads(constraint.value)
+        extra["structured_outputs"] = {constraint.kind: value}
+        if constraint.kind == "json":  # else it may write white space to the end of its budget
+            extra["structured_outputs"]["disable_any_whitespace"] = True
+    elif constraint.kind == "json" and chat:
+        schema = json.loads(constraint.value)
+        arguments["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema},
+        }
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Message(_Open):
+    content: str | None = None
+
+
+class _Choice(_Open):
+    index: int = 0
+    text: str | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Usage(_Open):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Body(_Open):
+    model: str | None = None
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+def read_answer(
+    request: Request, raw: RawResponse, name: str
+) -> tuple[Completion, ...] | CompletionError:
+    """The completions in an answer with status 200, each labelled with what is wrong with it.
+
+    There may be fewer than asked for, where a server ignores `n`; never more, never none.
+    name: what the completions say wrote them.
+    """
+    try:
+        text = raw.body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return _bad("encoding", f"the answer is not UTF-8: {error}")
+    try:
+        body = _Body.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _bad("protocol", f"no completion came: {where or 'body'}: {first['msg']}: {text!r}")
+    choices = sorted(body.choices, key=lambda choice: choice.index)
+    if not 0 < len(choices) <= request.sampling.n:
+        return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were asked for")
+    if body.model is not None and body.model != raw.model:
+        return CompletionError(
+            f"{raw.model} was asked, {one_line(body.model)} answered", retry=True, kind="identity"
+        )
+    shares = _shares(body.usage, len(choices))
+    return tuple(
+        _completion(request, choice, name, body.usage, share)
+        for choice, share in zip(choices, shares, strict=True)
+    )
+
+
+def _completion(
+    request: Request,
+    choice: _Choice,
+    name: str,
+    usage: _Usage | None,
+    share: int | None,
+) -> Completion:
+    said = choice.text if choice.message is None else choice.message.content
+    text = said or ""
+    reason = _FINISH.get(choice.finish_reason, "unknown")
+    scores = _scores(choice.logprobs)
+    return Completion(
+        text=text,
+        model=name,
+        finish_reason=reason,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        completion_tokens=len(scores) if scores else share,
+        mean_logprob=sum(scores) / len(scores) if scores else None,
+        fault=_fault(request, text, reason),
+    )
+
+
+def _fault(request: Request, text: str, reason: FinishReason) -> Fault | None:
+    if not text.strip():
+        return "empty"
+    if reason == "repetition" or in_circles(text):
+        return "repetition"
+    if reason == "length":
+        return "truncated"
+    if request.constraint is not None and request.constraint.flaw(text) is not None:
+        return "unfit"
+    return None
+
+
+def in_circles(text: str) -> bool:
+    """Whether a text ends in one short pattern, again and again.
+
+    >>> in_circles("and so on " * 16), in_circles("0.25 0.25 0.25" * 3)
+    (True, False)
+    """
+    tail = text[-_LONGEST_PATTERN * REPETITION_COUNT :]
+    for size in range(1, _LONGEST_PATTERN + 1):
+        count = max(REPETITION_COUNT, math.ceil(_LEAST_COVERED / size))
+        if size * count <= len(tail) and tail.endswith(tail[-size:] * count):
+            return True
+    return False
+
+
+def _scores(logprobs: dict[str, Any] | None) -> list[float]:
+    """Log-probabilities of the tokens, as either endpoint writes them; [] without any."""
+    if not logprobs:
+        return []
+    values = logprobs.get("token_logprobs")
+    if values is None:
+        content = logprobs.get("content")
+        values = [one.get("logprob") for one in content] if isinstance(content, list) else []
+    return [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
+
+
+def _shares(usage: _Usage | None, n: int) -> list[int | None]:
+    """The tokens of n texts, of which only the sum is known: shared out evenly."""
+    if usage is None:
+        return [None] * n
+    each, over = divmod(usage.completion_tokens, n)
+    return [each + (i < over) for i in range(n)]
+
+
+def _bad(kind: Fault, message: str) -> CompletionError:
+    return CompletionError(one_line(message), retry=False, kind=kind)
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """One line of what a server said."""
+    line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    return line if len(line) <= limit else f"{line[:limit]}…"
