@@ -103,9 +103,10 @@ def _smallest(
     linear = np.array([op.linear for op in stabilizer], dtype=float)
     origin = np.array([op.origin_shift for op in stabilizer], dtype=float)
     inverse = np.linalg.inv(linear)
-    second = np.linalg.inv(np.array(representative.linear, dtype=float))
     moved = np.einsum("oij,oknj->okni", inverse, moved[None] - origin[:, None, None, :])
-    moved = (moved - np.array(representative.origin_shift)) @ second.T
+    # moyopy gives the sequence that holds after x -> linear x + shift
+    second = np.array(representative.linear, dtype=float)
+    moved = moved @ second.T + np.array(representative.origin_shift)
     n_ops, n_shifts = moved.shape[:2]
     moved = moved.reshape(n_ops * n_shifts, len(points), 3)
     bases = [(matrix.T @ op @ np.linalg.inv(second)).T for op in linear]  # rows are the vectors

@@ -1,0 +1,111 @@
+"""What a generator is shown of one crystal: a prompt and the answer it should have given.
+
+Which conditions the prompt names, which text form it asks for, how the cell is chosen and moved:
+all of it is drawn from (seed, epoch, row), so that a run that was stopped goes on with exactly the
+examples it would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.models.crystal_prompts import Form, crystal_prompt, infill_prompt
+from hullward.tools import crystal_text
+from hullward.training.crystal_corpus import CrystalRow
+
+__all__ = ["Example", "Mixture", "example"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, the answer, and whether the prompt's tokens are learnt too."""
+
+    prompt: str
+    answer: str
+    learn_prompt: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Shares of what is asked. Conditions are drawn one by one, so several may meet.
+
+    Raises ValueError for a share outside 0..1.
+    """
+
+    asymmetric: float = 0.0  # form B; the others are asked for form A
+    infill: float = 0.0  # of the form A ones
+    formula: float = 0.8
+    elements: float = 0.1  # where the formula is not named
+    space_group: float = 0.4
+    e_above_hull: float = 0.15  # where known
+    max_cell_sites: int = 500  # larger cells are asked in form B, where that is asked at all
+    cell: Literal["standard", "niggli"] = "standard"
+    random_translation: bool = False
+    sort_sites: bool = True  # by element, as formulas are; else as the cell has them, shuffled
+    learn_prompt: bool = False  # the loss of Gruver et al. covers the whole text
+
+    def __post_init__(self) -> None:
+        for name in ("asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"mixture: {name} is a share of 0 to 1, got {getattr(self, name)}")
+
+
+def example(row: CrystalRow, mixture: Mixture, seed: int, epoch: int, index: int) -> Example:
+    """The example that row `index` gives in an epoch."""
+    rng = random.Random(f"{seed}:{epoch}:{index}")
+    form: Form = "asymmetric" if rng.random() < mixture.asymmetric else "cell"
+    if mixture.asymmetric and row.n_sites > mixture.max_cell_sites:
+        form = "asymmetric"
+    if form == "cell":
+        text = _cell_text(row, mixture, rng)
+        if rng.random() < mixture.infill:
+            element = rng.choice(sorted(set(text.split("\n")[2::2])))
+            return Example(infill_prompt(text, element), element, mixture.learn_prompt)
+    else:
+        text = row.unit_text
+    names_formula = rng.random() < mixture.formula
+    names_elements = not names_formula and rng.random() < mixture.elements
+    names_group = rng.random() < mixture.space_group
+    names_height = rng.random() < mixture.e_above_hull
+    prompt = crystal_prompt(
+        formula=row.formula if names_formula else None,
+        elements=_elements(row) if names_elements else (),
+        e_above_hull_ev_per_atom=row.e_above_hull_ev_per_atom if names_height else None,
+        space_group=row.space_group if names_group else None,
+        form=form,
+    )
+    return Example(prompt, text, mixture.learn_prompt)
+
+
+def _elements(row: CrystalRow) -> Sequence[str]:
+    """Symbols in the formula's order."""
+    return list(dict.fromkeys(row.cell_text.split("\n")[2::2]))
+
+
+def _cell_text(row: CrystalRow, mixture: Mixture, rng: random.Random) -> str:
+    """Form A as the mixture wants it."""
+    if mixture.cell == "standard" and not mixture.random_translation and mixture.sort_sites:
+        return row.cell_text
+    found = crystal_text.parse(row.cell_text)
+    assert isinstance(found, Crystal)  # the corpus wrote it
+    if mixture.cell == "niggli":
+        structure = found.to_structure().get_reduced_structure("niggli")
+        found = Crystal.from_structure(structure)
+    coords = np.array(found.frac_coords)
+    if mixture.random_translation:
+        coords = coords + np.array([rng.random() for _ in range(3)])
+    order = list(range(found.n_atoms))
+    if mixture.sort_sites:
+        kinds = list(dict.fromkeys(found.species))
+        order.sort(key=lambda i: kinds.index(found.species[i]))
+    else:
+        rng.shuffle(order)
+    return crystal_text.write(
+        Crystal.from_arrays(found.lattice, [found.species[i] for i in order], coords[order])
+    )

@@ -1,0 +1,49 @@
+"""Train a crystal generator from a recipe.
+
+    python -m hullward.training.crystal_train RECIPE.yaml --corpus FOLDER --out FOLDER [--plan]
+
+The corpus is what `hullward.training.crystal_corpus` makes. The same command goes on where a run
+stopped. `--plan` says what it would cost, and trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from hullward.models.errors import HullwardError
+from hullward.training.crystal_corpus import read_corpus
+from hullward.training.crystal_recipe import read_recipe
+from hullward.training.trainer import train
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train or plan; the exit code."""
+    parser = argparse.ArgumentParser(description="train a crystal generator")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--save-every-s", type=float, default=600.0)
+    given = parser.parse_args(arguments)
+    try:
+        recipe = read_recipe(given.recipe)
+        rows = read_corpus(given.corpus, "train")
+        validation = read_corpus(given.corpus, "validation")
+        digest = hashlib.sha256((given.corpus / "corpus.json").read_bytes()).hexdigest()
+        done = train(
+            recipe, rows, validation, digest, given.out,
+            save_every_s=given.save_every_s, log=lambda line: print(line, flush=True),
+        )  # fmt: skip
+    except HullwardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"done: {done}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
