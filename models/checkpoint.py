@@ -53,7 +53,7 @@ def open_checkpoint(folder: Path, *, device: str = "cpu", dtype: str | None = No
     except Exception as error:  # the library raises anything; each says that it cannot be used
         raise PreflightError(f"the tokenizer in {folder} cannot be read: {_line(error)}") from error
     try:
-        with _quiet():
+        with quiet():
             model, loading = AutoModelForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -151,7 +151,7 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's report of what it loaded: what matters of it is raised above."""
     from transformers.utils import logging as transformers_logging
 

@@ -1,8 +1,8 @@
 """Examples as token batches: which go together in which step, fixed by (seed, epoch) alone.
 
 Two ways. `bucket`: examples of like length in one batch, padded on the right; best where texts are
-short. `pack`: several examples in each row of `max_tokens`, each seeing only itself; no padding, best
-on a GPU with long rows. Labels are -100 where nothing is learnt: prompts and padding.
+short. `pack`: several examples in each row of `max_tokens`, each seeing only itself; hardly any
+padding, best on a GPU with long rows. Labels are -100 where nothing is learnt: prompts and padding.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hullward.models.checkpoint import quiet
 from hullward.models.errors import InputError, PreflightError
 from hullward.training.crystal_recipe import Recipe, Shape
 from hullward.training.errors import TrainingError
@@ -57,7 +58,8 @@ def new_model(shape: Shape, seed: int) -> tuple[Any, Any]:
 
     tokenizer = nano_tokenizer()
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
+    build: Any = LlamaForCausalLM
+    model = build(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=shape.width,
@@ -96,7 +98,8 @@ def save(
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
-        model.save_pretrained(aside)
+        with quiet():
+            model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         save_file(_moments(model, optimizer), aside / OPTIMIZER)
         generators = {"cpu": torch.get_rng_state().numpy().tobytes().hex()}
@@ -180,7 +183,9 @@ def _verify(folder: Path) -> None:
     try:
         files = json.loads((folder / STATE).read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError) as error:
-        raise TrainingError(f"{folder / STATE} cannot be read ({error}); delete {folder}") from error
+        raise TrainingError(
+            f"{folder / STATE} cannot be read ({error}); delete {folder}"
+        ) from error
     for name, expected in files.items():
         path = folder / name
         if not path.is_file() or _sha256(path) != expected:
@@ -224,11 +229,13 @@ def _load(source: str, eight_bit: bool = False) -> tuple[Any, Any]:
 
 def _adapted(model: Any, recipe: Recipe, last: Path | None) -> Any:
     """The base with adapters: new ones, or those of a checkpoint."""
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+    import peft
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     assert recipe.lora is not None
     if recipe.lora.base_8bit:
-        model = prepare_model_for_kbit_training(model)
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model)
     if last is not None:
         return PeftModel.from_pretrained(model, last, is_trainable=True)
     return get_peft_model(

@@ -69,7 +69,6 @@ class Recipe(BaseModel):
     beta1: float = 0.9
     beta2: float = 0.999
     clip_norm: float = Field(default=1.0, gt=0)
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     seed: int = 0
 
@@ -93,8 +92,9 @@ class Recipe(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Of everything above, however the file was written."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Of everything that is not a default, however the file was written."""
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from hullward.models.errors import HullwardError
 from hullward.training.crystal_corpus import read_corpus
 from hullward.training.crystal_recipe import read_recipe
+from hullward.training.plan import plan
 from hullward.training.trainer import train
 
 __all__ = ["main"]
@@ -28,10 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--save-every-s", type=float, default=600.0)
+    parser.add_argument("--plan", action="store_true", help="say what it would cost, and stop")
+    parser.add_argument("--flops", type=float, help="operations a second, for --plan")
     given = parser.parse_args(arguments)
     try:
         recipe = read_recipe(given.recipe)
         rows = read_corpus(given.corpus, "train")
+        if given.plan:
+            print("\n".join(plan(recipe, rows, given.flops).lines()))
+            return 0
         validation = read_corpus(given.corpus, "validation")
         digest = hashlib.sha256((given.corpus / "corpus.json").read_bytes()).hexdigest()
         done = train(

@@ -1,15 +1,15 @@
 """The nano model's tokenizer: one token for every number, element and sentence of crystal text.
 
-Pieces carry the separator before them ('\\n0.37', ' 0.85', '\\nGa'), so that decoding is plain
-joining and every text of both forms comes back letter by letter. The vocabulary is fixed by rule,
-no text was looked at to make it. What it does not know becomes '[UNK]', which no crystal text holds.
-It is a PreTrainedTokenizerFast and needs no code of ours to load.
+Pieces carry the blank or newline before them, so that decoding is plain joining and every text of
+both forms comes back letter by letter. The vocabulary is fixed by rule, no text was looked at to
+make it. What it does not know becomes '[UNK]', which no crystal text holds. It is a plain
+PreTrainedTokenizerFast and needs no code of ours to load.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from hullward.models.registry import MPTRJ_ELEMENTS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["features", "nano_tokenizer", "vocabulary"]
+__all__ = ["element_features", "features", "nano_tokenizer", "vocabulary"]
 
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]")
 SENTENCES = (
@@ -58,21 +58,24 @@ def nano_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     ids = {token: n for n, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))  # noqa: S106 no password
+    padding, begin, end, unknown = SPECIAL
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unknown))
     sentences = "|".join(re.escape(s) for s in sorted(SENTENCES, key=len, reverse=True))
     pattern = f"{sentences}|{_PIECES}".replace("\\ ", " ").replace("\\\n", "\\n")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
+    build: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerFast = build(
         tokenizer_object=tokenizer,
-        bos_token="[BOS]",
-        eos_token="[EOS]",
-        pad_token="[PAD]",
-        unk_token="[UNK]",
+        bos_token=begin,
+        eos_token=end,
+        pad_token=padding,
+        unk_token=unknown,
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
+    return made
 
 
 def features(n_columns: int, seed: int) -> np.ndarray:
@@ -92,7 +95,7 @@ def features(n_columns: int, seed: int) -> np.ndarray:
             planes[key] = rng.normal(size=(len(values), n_columns)) / max(len(values), 1) ** 0.5
         rows[at] = values @ planes[key] if len(values) else 0.0
     own = rng.normal(size=rows.shape)
-    plain = ~rows.any(axis=1)
+    plain = np.abs(rows).sum(axis=1) == 0
     return np.where(plain[:, None], own, 0.9 * rows + 0.45 * own)
 
 
@@ -100,7 +103,7 @@ def _described(token: str) -> tuple[str, np.ndarray]:
     """(kind of token, numbers that tell it from its kind; none for words)."""
     text = token.lstrip(" \n")
     if text in MPTRJ_ELEMENTS:
-        return "element" + token[:1].strip(text), _element(text)
+        return "element" + token[:1].strip(text), element_features(text)
     if re.fullmatch(r"0\.[0-9]{2}", text):
         turn = 2 * np.pi * float(text) * np.array([1, 2, 3, 4, 6, 8])
         return "fraction", np.concatenate([np.cos(turn), np.sin(turn)]) * 2**0.5
@@ -110,7 +113,7 @@ def _described(token: str) -> tuple[str, np.ndarray]:
     return "word", np.zeros(0)
 
 
-def _element(symbol: str) -> np.ndarray:
+def element_features(symbol: str) -> np.ndarray:
     """Where it stands in the periodic table and how large it is, each about unit variance."""
     from pymatgen.core import Element
 

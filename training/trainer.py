@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hullward.training.crystal_examples import example
 from hullward.training.crystal_recipe import Recipe
 from hullward.training.errors import TrainingError
 
-__all__ = ["Progress", "learning_rate", "train"]
+__all__ = ["Progress", "batches_of", "encoded_rows", "learning_rate", "readable", "train"]
 
 
 @dataclass
@@ -62,7 +62,6 @@ def train(
     says so.  Raises TrainingError for a checkpoint of another recipe or corpus, a loss that is
     not finite, a full disk; the last good checkpoint stays.
     """
-    import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
@@ -94,8 +93,8 @@ def train(
 
     recent: list[float] = []
     while progress.epoch < recipe.epochs:
-        encoded = _encoded(recipe, rows, tokenizer, progress.epoch)
-        batches = _plan(recipe, encoded, progress.epoch)
+        encoded = encoded_rows(recipe, rows, tokenizer, progress.epoch)
+        batches = batches_of(recipe, encoded, progress.epoch)
         groups = [
             batches[i : i + recipe.accumulate] for i in range(0, len(batches), recipe.accumulate)
         ]
@@ -136,7 +135,6 @@ def train(
         if validation:
             loss = validation_loss(recipe, model, tokenizer, validation, accelerator)
             log(f"epoch {progress.epoch} of {recipe.epochs} done: validation loss {loss:.4f}")
-    del torch
     return save()
 
 
@@ -146,12 +144,14 @@ def validation_loss(
     """Mean loss a learnt token over examples that never change."""
     import torch
 
-    encoded = _encoded(recipe, rows, tokenizer, epoch=-1)
+    encoded = encoded_rows(recipe, rows, tokenizer, epoch=-1)
     total, learnt = 0.0, 0
     model.eval()
     with torch.inference_mode():
-        for batch in _plan(recipe, encoded, epoch=-1):
-            tensors = batch_tensors([[encoded[i] for i in r] for r in batch], tokenizer.pad_token_id)
+        for batch in batches_of(recipe, encoded, epoch=-1):
+            tensors = batch_tensors(
+                [[encoded[i] for i in r] for r in batch], tokenizer.pad_token_id
+            )
             count = int((tensors["labels"] != -100).sum())
             total += float(_loss_sum(accelerator, model, tensors))
             learnt += count
@@ -212,7 +212,7 @@ def _loss_sum(accelerator: Any, model: Any, tensors: dict[str, Any]) -> Any:
     return torch.nn.functional.cross_entropy(hidden[keep].float(), wanted[keep], reduction="sum")
 
 
-def _encoded(
+def encoded_rows(
     recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any, epoch: int
 ) -> list[Encoded]:
     mixture = recipe.asked()
@@ -222,7 +222,7 @@ def _encoded(
     ]
 
 
-def _plan(recipe: Recipe, encoded: Sequence[Encoded], epoch: int) -> list[list[list[int]]]:
+def batches_of(recipe: Recipe, encoded: Sequence[Encoded], epoch: int) -> list[list[list[int]]]:
     return plan_epoch(
         [len(one.ids) for one in encoded],
         tokens=recipe.batch_tokens,
@@ -235,7 +235,9 @@ def _plan(recipe: Recipe, encoded: Sequence[Encoded], epoch: int) -> list[list[l
 
 def _steps_an_epoch(recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any) -> int:
     """Of the first epoch; the others differ by a few steps."""
-    return math.ceil(len(_plan(recipe, _encoded(recipe, rows, tokenizer, 0), 0)) / recipe.accumulate)
+    return math.ceil(
+        len(batches_of(recipe, encoded_rows(recipe, rows, tokenizer, 0), 0)) / recipe.accumulate
+    )
 
 
 def _optimizer(recipe: Recipe, model: Any) -> Any:
@@ -250,15 +252,4 @@ def _optimizer(recipe: Recipe, model: Any) -> Any:
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})
     betas = (recipe.beta1, recipe.beta2)
-    if recipe.optimizer == "adamw_8bit":
-        from hullward.training.eight_bit import adamw_8bit
-
-        return adamw_8bit(groups, recipe.learning_rate, betas)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas)
-
-
-def batches_of(recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any) -> Iterator[int]:
-    """Tokens of each batch of the first epoch, padding included: what `--plan` counts."""
-    encoded = _encoded(recipe, rows, tokenizer, 0)
-    for batch in _plan(recipe, encoded, 0):
-        yield len(batch) * max(sum(len(encoded[i].ids) for i in row) for row in batch)
