@@ -132,6 +132,15 @@ def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
     assert second.source.manifest.deep == first.source.manifest.deep
 
 
+def test_a_system_named_to_be_redone_is_computed_again(built, tmp_path):
+    out = tmp_path / "redone"
+    build_reference.build([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
+    assert (out.with_suffix(".work") / "Cl-Na.result.json").is_file()
+    assert not (out.with_suffix(".work") / "Na.result.json").is_file()  # taken over
+    first, second = (read_built(path.parent, path.name) for path in (built, out))
+    assert second.source.manifest.systems == first.source.manifest.systems
+
+
 def test_an_extension_by_other_weights_is_refused(built, tmp_path):
     with pytest.raises(InputError, match=r"built with toy.*uses chgnet-0\.3\.0"):
         build_reference.build(["Na-Cl"], tmp_path / "x", "chgnet-0.3.0", workers=0, extend=built)

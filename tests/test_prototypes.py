@@ -130,3 +130,20 @@ def test_point_charges_prefer_the_low_temperature_ordering_of_lithium_ferrite():
 
 def test_bond_lengths_are_sums_of_ionic_radii():
     assert bond_length("Li", "O") == pytest.approx(2.1, abs=0.2)
+
+
+def test_a_type_of_many_orbits_keeps_each_species_together(types):
+    """Mg2P4O12 has ten orbits: three choices for its three species, not 3 to the tenth."""
+    own = [t for t in types if t.prototype_id == "own:Mg2P4O12"]
+    assert len(own[0].labels) == 10
+    found = list(decorate(["Fe", "P", "O"], ["Fe(PO3)2"], 80, prototypes=own))
+    assert [d.crystal.formula for d in found] == ["Fe(PO3)2"]
+    by_kind = {(label.split("-")[0], element) for label, element in found[0].assignment}
+    assert by_kind == {("Mg", "Fe"), ("P", "P"), ("O", "O")}
+    assert space_group(found[0].crystal, 1e-2) == 15
+
+
+def test_aflows_types_of_many_orbits_stay_out():
+    assert not list(decorate(["K", "As", "Se"], ["AsKSe2"], 20, prototypes=[
+        t for t in library() if t.prototype_id == "ABC2_aP16_1_4a_4a_8a"
+    ]))  # fmt: skip

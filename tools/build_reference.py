@@ -47,19 +47,21 @@ def build(
     formulas: Iterable[str] = (),
     structures: Sequence[tuple[str, Crystal]] = (),
     extend: Path | None = None,
+    redo: Sequence[str] = (),
 ) -> Manifest:
     """Relax the systems with all their subsystems and write OUT.parquet and OUT.json.
 
     workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
-    systems are kept as they are, unless `structures` holds something new for them.
+    systems are kept as they are, unless `structures` holds something new for them or `redo` names
+    them, as it may where structure types were added since.
     Raises InputError for an element the potential does not support or a formula that is none,
     PreflightError where the structure types or the potential are missing, and RunInterruptedError
     where a worker was killed.
     """
     types = require_encyclopedia()
     card = potential_card(potential)
-    parts = _with_subsystems(systems)
+    parts = _with_subsystems([*systems, *redo])
     if unknown := {el for part in parts for el in part} - card.elements:
         raise InputError(f"{potential} does not support {', '.join(sorted(unknown))}")
     by_system = _by_system(formulas)
@@ -68,7 +70,8 @@ def build(
     results = taken_over(extend, card) if extend is not None else {}
     reviewed = _reviewed(extend, results)
     given = {tuple(sorted(set(crystal.species))) for _, crystal in structures}
-    results = {part: r for part, r in results.items() if part not in given.intersection(parts)}
+    anew = given.intersection(parts) | {tuple(sorted(split_chemsys(system))) for system in redo}
+    results = {part: r for part, r in results.items() if part not in anew}
     for size in range(1, 1 + max(map(len, parts))):
         todo = [part for part in parts if len(part) == size and part not in results]
         jobs = [
@@ -186,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--extend", type=Path, help="an earlier build, path without ending")
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
+    parser.add_argument("--redo-from", type=Path, help="systems of --extend to compute again")
     parser.add_argument("--again", type=Path, help="systems and formulas of an earlier build")
     parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
     arguments = parser.parse_args(argv)
@@ -201,7 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         earlier = read_manifest(arguments.again.with_suffix(".json"))
         systems += earlier.systems
         formulas += [f for facts in earlier.systems.values() for f in facts.tried_formulas]
-    if not systems:
+    redo = _lines(arguments.redo_from)
+    if not systems and not redo:
         parser.error("name at least one system")
     manifest = build(
         systems,
@@ -210,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.workers,
         formulas=formulas,
         extend=arguments.extend,
+        redo=redo,
     )
     print(manifest.statement)
 

@@ -4,8 +4,8 @@
 
 Systems are those of chemsys_index.parquet and of the whole-database table; every phase of a system
 and of its subsystems is asked about, as it is and 50 meV/atom lower, tie-line points taken as
-phases by both sides. Systems of few phases come first; each finished one is a line of FILE, so the
-command goes on after a stop. --summary only tells what FILE holds.
+phases by both sides. Systems of the index and of few phases come first; each finished one is a line
+of FILE, so the command goes on after a stop. --summary only tells what FILE holds.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
         done = set()
         if results.is_file():
             done = {json.loads(x)["system"] for x in results.read_text("utf-8").splitlines()}
-        todo = sorted(names.keys() - done, key=lambda n: (table.count(names[n]), n))
+        todo = sorted(names.keys() - done, key=lambda n: (n not in index, table.count(names[n]), n))
         with results.open("a", encoding="utf-8") as file:
             for name in todo:
                 start, tally = time.process_time(), Tally()
