@@ -83,6 +83,14 @@ class Automaton(Protocol):
         """Whether the text may end here."""
         ...
 
+    def outlook(self, state: Hashable) -> Hashable:
+        """A coarser name: of states with one outlook, either all can be gone on from or none.
+
+        A vocabulary may lack the token that would finish a word begun; whether it does is asked
+        once an outlook.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:

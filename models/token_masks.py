@@ -2,13 +2,14 @@
 
 A grammar speaks of characters, a model of tokens: one token may be a digit, a whole coordinate, or
 the end of one line and the start of the next. The vocabulary is laid out as a tree of characters
-and the automaton walks down it, so any tokenizer serves, and what it allows is exact.
+and the automaton walks down it, so any tokenizer serves. A token that fits is still refused where
+no other token could finish the word it begins.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from hullward.models.language import Automaton
@@ -55,15 +56,19 @@ class TokenMasks:
         self._texts = texts
         self._tree = tree
         self._known: OrderedDict[Hashable, list[int]] = OrderedDict()
+        self._alive: dict[Hashable, bool] = {}
 
     def allowed(self, state: Hashable) -> list[int]:
         """Ids of all tokens that may come next, end-of-text apart."""
         if state in self._known:
             self._known.move_to_end(state)
             return self._known[state]
-        found: list[int] = []
-        self._walk(self._tree, state, found)
-        found.sort()
+        found = sorted(
+            token
+            for tokens, behind in self._ends(self._tree, state)
+            if self._leads_on(behind)
+            for token in tokens
+        )
         self._known[state] = found
         if len(self._known) > MAX_STATES:
             self._known.popitem(last=False)
@@ -75,8 +80,20 @@ class TokenMasks:
             state = self.automaton.options(state)[character]
         return state
 
-    def _walk(self, node: Node, state: Hashable, found: list[int]) -> None:
-        found += node.get("", ())
+    def _ends(self, node: Node, state: Hashable) -> Iterator[tuple[list[int], Hashable]]:
+        """Tokens that fit, with the state behind them."""
+        if tokens := node.get(""):
+            yield tokens, state
         for character, behind in self.automaton.options(state).items():
             if (child := node.get(character)) is not None:
-                self._walk(child, behind, found)
+                yield from self._ends(child, behind)
+
+    def _leads_on(self, state: Hashable) -> bool:
+        """Whether tokens can finish what is begun: no row shall walk into a dead end."""
+        key = self.automaton.outlook(state)
+        if key not in self._alive:
+            self._alive[key] = True  # while we look: coming back here is no dead end
+            self._alive[key] = self.automaton.may_end(state) or any(
+                self._leads_on(behind) for _, behind in self._ends(self._tree, state)
+            )
+        return self._alive[key]

@@ -1,0 +1,311 @@
+"""What a model may write when a crystal is asked for: crystal text with wishes that hold.
+
+Every text the grammar lets pass is one that `crystal_text.parse` reads, with the elements, the
+formula and the number of atoms asked for. `hullward.models.local_model` holds a model to it token
+by token, whatever its tokenizer; `gbnf` (or `constraint().value`) is the same grammar for vLLM's
+structured outputs. Two wishes do not fit into a context-free grammar and are left to the check on
+a server: that the angles close a cell, and the distances.
+
+The distance mask also refuses coordinates that bring two atoms closer than a limit. It changes
+what a model would say, so it is off by default and part of the grammar's name, which belongs into
+the record of what was made with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.models.language import Constraint
+from hullward.tools import crystal_text
+from hullward.tools.grammar_words import (
+    LONGEST_TENTHS,
+    STEPS,
+    angles,
+    element_words,
+    fractions,
+    lengths,
+    room,
+)
+from hullward.tools.records import Flaw
+from hullward.tools.validate import nearest_pairs
+from hullward.tools.vetting import ELEMENTS, MAX_SITES
+from hullward.tools.word_grammar import Memory, WordGrammar, Words
+
+DEFAULT_MAX_ATOMS = 20
+ROOM_PER_ATOM = 1.4  # cubes of the distance; spheres thrown in at random fill 0.38 of a box
+
+Sites = tuple[
+    int, ...
+]  # atoms so far of each element of the formula, or (atoms, bits still to name)
+
+
+@dataclass(frozen=True)
+class CrystalGrammar(WordGrammar):
+    """Crystal texts of a formula, or of elements, or of anything.
+
+    formula: atoms of each element in one unit, in the order given; () for no formula.
+    allowed: elements that may occur.  required: those that must.
+    min_atoms, max_atoms: in the cell; with a formula, only its multiples within them.
+    min_distance_a: no two atoms, nor an atom and its own image, closer than this, Å; None: any.
+
+    Use `crystal_grammar` to make one.
+    """
+
+    formula: tuple[tuple[str, int], ...]
+    allowed: tuple[str, ...]
+    required: tuple[str, ...]
+    min_atoms: int
+    max_atoms: int
+    min_distance_a: float | None = None
+
+    @property
+    def name(self) -> str:
+        """All that was asked for, in one line."""
+        parts = ["crystal text"]
+        if self.formula:
+            parts.append("formula " + "".join(f"{el}{n}" for el, n in self.formula))
+        elif self.required:
+            parts.append(f"elements {'-'.join(self.required)}")
+        elif len(self.allowed) < len(ELEMENTS):
+            parts.append(f"only {'-'.join(self.allowed)}")
+        parts.append(f"{self.min_atoms} to {self.max_atoms} atoms")
+        if self.min_distance_a is not None:
+            parts.append(f"distance mask {self.min_distance_a:g} Å")
+        return ", ".join(parts)
+
+    def constraint(self, *, server: bool = True) -> Constraint:
+        """For a request. server False: without GBNF, for models in this process alone."""
+        value = self._rules if server else self.name
+        return Constraint.grammar(value, check=self.flaw, automaton=self)
+
+    def flaw(self, text: str) -> str | None:
+        """What is wrong with a whole text, in one line, or None."""
+        found = crystal_text.parse(text)
+        if isinstance(found, Flaw):
+            return f"{found.reason.value}: {found.detail}"
+        counts = Counter(found.species)
+        if strange := sorted(set(counts) - set(self.allowed)):
+            return f"{strange[0]} was not asked for"
+        if lacking := sorted(set(self.required) - set(counts)):
+            return f"{lacking[0]} is missing"
+        if not self.min_atoms <= found.n_atoms <= self.max_atoms:
+            return f"{found.n_atoms} atoms, asked for {self.min_atoms} to {self.max_atoms}"
+        if self.formula:
+            units = {counts[el] / n for el, n in self.formula}
+            if len(units) != 1 or not units.pop().is_integer():
+                return f"{found.formula} is not the formula asked for"
+        if self.min_distance_a is not None and (closest := _closest_a(found)) < self.min_distance_a:
+            return f"two atoms {closest:.2f} Å apart, limit {self.min_distance_a:g}"
+        return None
+
+    @cached_property
+    def _rules(self) -> str:
+        return self.gbnf()
+
+    # The memory is (slot, what was said of the cell, sites so far, points so far, this point).
+    # Without a distance mask only the angles of the cell matter, and no points.
+
+    def first(self) -> Memory:
+        return "a", (), self._none, (), ()
+
+    def kind(self, memory: Memory) -> str:
+        slot = _parts(memory)[0]
+        return f"{slot}, may end" if slot == "next" and self.ends(memory) else slot
+
+    def loose(self, memory: Memory) -> Memory:
+        slot, _, sites, _, _ = _parts(memory)
+        return slot, (), sites, (), ()
+
+    def words(self, memory: Memory) -> Words:
+        slot, cell, sites, points, point = _parts(memory)
+        if slot in ("a", "b", "c"):
+            return lengths("\n" if slot == "c" else " ", self._shortest_tenths(cell))
+        if slot in ("alpha", "beta", "gamma"):
+            masked = self.min_distance_a is not None and len(cell) >= 3
+            limit_a = self.min_distance_a if masked else None
+            return angles(slot, cell, limit_a, self._least_volume_a3 if masked else 0.0)
+        if slot in ("element", "next"):
+            return element_words(self._choices(sites), slot == "element")
+        suffix = "" if slot == "z" else " "
+        if self.min_distance_a is None or not cell:
+            return fractions(suffix)
+        free = room(cell, points, self.min_distance_a)[point]
+        open_ = free if slot == "z" else free.any(axis=tuple(range(1, free.ndim)))
+        return Words(f"0.{i:02d}{suffix}" for i in np.flatnonzero(open_))
+
+    def after(self, memory: Memory, word: str) -> Memory:
+        slot, cell, sites, points, point = _parts(memory)
+        following = _FOLLOWING[slot]
+        if slot in ("a", "b", "c", "alpha", "beta", "gamma"):
+            masked = self.min_distance_a is not None
+            if masked or slot in ("alpha", "beta"):
+                cell = (*cell, word.strip())
+            if slot == "gamma" and not masked:
+                cell = ()
+        elif slot in ("element", "next"):
+            sites = self._with(sites, word.strip())
+        elif cell:
+            point = (*point, int(word.strip().replace(".", "")) % STEPS)
+            if slot == "z":
+                points, point = (*points, point), ()
+        return following, cell, sites, points, point
+
+    def ends(self, memory: Memory) -> bool:
+        slot, _, sites, _, _ = _parts(memory)
+        if slot != "next":
+            return False
+        if self.formula:
+            return any(
+                all(have == n * units for have, (_, n) in zip(sites, self.formula, strict=True))
+                for units in self._multiples
+            )
+        return sites[0] >= self.min_atoms and not sites[1]
+
+    def _shortest_tenths(self, cell: tuple[str, ...]) -> int:
+        """Of the next length, in 0.1 Å: with the mask, no shorter than the limit, and c long enough
+        for the atoms.
+        """
+        if self.min_distance_a is None:
+            return 1
+        least = self.min_distance_a
+        if len(cell) == 2:
+            least = max(least, self._least_volume_a3 / (float(cell[0]) * float(cell[1])))
+        return min(math.ceil(least * 10), LONGEST_TENTHS)
+
+    @property
+    def _least_volume_a3(self) -> float:
+        """What the fewest atoms need when they are thrown in one after the other."""
+        if self.min_distance_a is None:
+            return 0.0
+        fewest = max(self.min_atoms, len(self.required))
+        if self.formula:
+            fewest = self._multiples[0] * sum(n for _, n in self.formula)
+        return fewest * ROOM_PER_ATOM * self.min_distance_a**3
+
+    @cached_property
+    def _multiples(self) -> tuple[int, ...]:
+        """How many formula units a cell may hold."""
+        unit = sum(n for _, n in self.formula)
+        return tuple(range(-(-self.min_atoms // unit), self.max_atoms // unit + 1))
+
+    @cached_property
+    def _none(self) -> Sites:
+        return (0,) * len(self.formula) if self.formula else (0, (1 << len(self.required)) - 1)
+
+    def _with(self, sites: Sites, element: str) -> Sites:
+        if self.formula:
+            return tuple(
+                have + (el == element) for have, (el, _) in zip(sites, self.formula, strict=True)
+            )
+        count, missing = sites
+        if element in self.required:
+            missing &= ~(1 << self.required.index(element))
+        return count + 1, missing
+
+    def _choices(self, sites: Sites) -> tuple[str, ...]:
+        """Elements of which another atom still leads to a text that may end."""
+        if self.formula:
+            most = self._multiples[-1]
+            return tuple(
+                el for have, (el, n) in zip(sites, self.formula, strict=True) if have < n * most
+            )
+        count, missing = sites
+        left = self.max_atoms - count
+        if left < 1:
+            return ()
+        wanted = tuple(el for i, el in enumerate(self.required) if missing >> i & 1)
+        return wanted if left <= len(wanted) else self.allowed
+
+
+def crystal_grammar(
+    *,
+    formula: str | None = None,
+    elements: Iterable[str] = (),
+    only: bool = False,
+    n_atoms: int | None = None,
+    max_atoms: int = DEFAULT_MAX_ATOMS,
+    min_distance_a: float | None = None,
+) -> CrystalGrammar:
+    """The grammar of what is asked for; nothing asked: any crystal of up to `max_atoms` atoms.
+
+    formula: its multiples, sites in any order.  elements: each occurs and no other; with `only`
+    none has to.  n_atoms: exactly so many in the cell.  min_distance_a: the distance mask, Å.
+
+    >>> crystal_grammar(formula="Li2O", max_atoms=7).name
+    'crystal text, formula Li2O1, 1 to 7 atoms'
+
+    Raises InputError for wishes that no crystal text can fulfil.
+    """
+    units = _units(formula) if formula is not None else ()
+    named = tuple(dict.fromkeys(elements))
+    if strange := sorted({*named, *(el for el, _ in units)} - ELEMENTS):
+        raise InputError(f"{strange[0]!r} is no element")
+    if units and named and not (set(named) == {el for el, _ in units}):
+        raise InputError(f"formula {formula} and elements {', '.join(named)} do not fit together")
+    if min_distance_a is not None and not 0 < min_distance_a <= 2:
+        raise InputError(f"a distance mask of {min_distance_a} Å: give one above 0 and up to 2")
+    low, high = (1, max_atoms) if n_atoms is None else (n_atoms, n_atoms)
+    required = () if only else named or tuple(el for el, _ in units)
+    least = max(low, len(required), 1)
+    if not least <= high <= MAX_SITES:
+        raise InputError(
+            f"{high} atoms asked for: crystal text of these wishes holds {least} to 500"
+        )
+    unit = sum(n for _, n in units)
+    if units and not any(low <= m * unit <= high for m in range(1, high // unit + 1)):
+        raise InputError(f"no multiple of {formula} ({unit} atoms) has {low} to {high} atoms")
+    return CrystalGrammar(
+        formula=units,
+        allowed=tuple(el for el, _ in units) or named or tuple(sorted(ELEMENTS)),
+        required=required,
+        min_atoms=low,
+        max_atoms=high,
+        min_distance_a=min_distance_a,
+    )
+
+
+def _units(formula: str) -> tuple[tuple[str, int], ...]:
+    """Smallest whole numbers of a formula."""
+    from pymatgen.core import Composition
+
+    try:
+        amounts = Composition(formula).get_el_amt_dict()
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{formula!r} is no formula: {error}") from error
+    if not amounts or any(not n.is_integer() or n < 1 for n in amounts.values()):
+        raise InputError(f"{formula!r} is no formula of whole numbers")
+    divisor = math.gcd(*(int(n) for n in amounts.values()))
+    return tuple((el, int(n) // divisor) for el, n in amounts.items())
+
+
+_FOLLOWING = {
+    "a": "b",
+    "b": "c",
+    "c": "alpha",
+    "alpha": "beta",
+    "beta": "gamma",
+    "gamma": "element",  # the first site
+    "element": "x",
+    "next": "x",  # another site
+    "x": "y",
+    "y": "z",
+    "z": "next",
+}
+
+
+def _parts(memory: Any) -> tuple[str, tuple[str, ...], Sites, tuple[Any, ...], tuple[int, ...]]:
+    slot, cell, sites, points, point = memory
+    return slot, cell, sites, points, point
+
+
+def _closest_a(crystal: Crystal) -> float:
+    return float(nearest_pairs(crystal, 3.0)[2].min())

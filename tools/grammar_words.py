@@ -1,0 +1,88 @@
+"""Words of crystal text, number by number: which lengths, angles and coordinates may come next.
+
+Lengths and angles close a cell. With a distance mask they also leave room for the atoms, and
+coordinates keep them apart: what is free is a grid of hundredths of the cell, one for each set of
+points.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, lru_cache
+
+import numpy as np
+
+from hullward.models.crystal import lattice_matrix
+from hullward.tools.word_grammar import Words, numbered, suffixed
+
+LONGEST_TENTHS = 999  # 99.9 Å
+STEPS = 100  # coordinates have two decimals
+CLOSED = 1e-10  # what `lattice_matrix` asks of 1 - cos²α - cos²β - cos²γ + 2 cosα cosβ cosγ
+SAFE_A = 1e-6  # the mask is this much wider than the check, for rounding
+
+
+@cache
+def lengths(suffix: str, shortest_tenths: int) -> Words:
+    return numbered(shortest_tenths, LONGEST_TENTHS, suffix, decimals=1)
+
+
+@lru_cache(maxsize=8192)
+def angles(slot: str, cell: tuple[str, ...], limit_a: float | None, volume_a3: float) -> Words:
+    """Angles with which the cell can still close.
+
+    With a mask also: its faces can be the limit apart, so that every lattice vector is as long,
+    and its volume can hold the atoms. cell: lengths (with a mask only) and the angles so far.
+    """
+    every = np.arange(1, 180)
+    known = [np.array([int(x)]) for x in cell[3 if limit_a is not None else 0 :]]
+    # what is still open after this angle: right angles do where any do, for the first two
+    alpha, beta, gamma = np.meshgrid(*(known + [every] * 3)[:3], indexing="ij", sparse=True)
+    if not known:
+        beta = gamma = np.array([[[90]]])
+    cosines = [np.cos(np.radians(x)) for x in (alpha, beta, gamma)]
+    squared = 1 - sum(c * c for c in cosines) + 2 * cosines[0] * cosines[1] * cosines[2]
+    fits = squared > CLOSED
+    if limit_a is not None:
+        lengths = [float(x) for x in cell[:3]]
+        flatness = np.sqrt(np.maximum(squared, 0))  # volume over a b c
+        for length, angle in zip(lengths, (alpha, beta, gamma), strict=True):
+            fits = fits & (length * flatness >= limit_a * np.sin(np.radians(angle)) - SAFE_A)
+        fits = fits & (math.prod(lengths) * flatness >= volume_a3)
+    axis = len(known)
+    possible = fits.any(axis=tuple(i for i in range(3) if i != axis))
+    return suffixed(map(str, every[possible]), suffix="\n" if slot == "gamma" else " ")
+
+
+@cache
+def fractions(suffix: str) -> Words:
+    return numbered(0, STEPS, suffix, decimals=2)  # 1.00 is read as 0.00, and written by others
+
+
+@cache
+def element_words(symbols: tuple[str, ...], first: bool) -> Words:
+    return suffixed(symbols, prefix="" if first else "\n", suffix="\n")
+
+
+@lru_cache(maxsize=128)  # a megabyte each: one for every row of a batch, and a few more
+def room(cell: tuple[str, ...], points: tuple[tuple[int, ...], ...], limit_a: float) -> np.ndarray:
+    """(100, 100, 100) True where another atom fits, by hundredths of the cell."""
+    if not points:
+        return np.ones((STEPS,) * 3, dtype=bool)
+    free = room(cell, points[:-1], limit_a).copy()
+    taken = (_near(cell, limit_a) + np.array(points[-1])) % STEPS
+    free[tuple(taken.T)] = False
+    return free
+
+
+@lru_cache(maxsize=128)
+def _near(cell: tuple[str, ...], limit_a: float) -> np.ndarray:
+    """(n, 3) offsets in hundredths of the cell that are shorter than the limit."""
+    matrix = lattice_matrix([float(x) for x in cell[:3]], [float(x) for x in cell[3:]])
+    spacings = 1 / np.linalg.norm(np.linalg.inv(matrix), axis=0)  # between opposite faces, Å
+    reach = np.ceil((limit_a + SAFE_A) / spacings * STEPS).astype(int)
+    found = []
+    plane = np.indices(tuple(2 * reach[1:] + 1)).reshape(2, -1).T - reach[1:]
+    for i in range(-reach[0], reach[0] + 1):  # plane by plane: the block can be large
+        steps = np.column_stack([np.full(len(plane), i), plane])
+        found.append(steps[np.linalg.norm(steps / STEPS @ matrix, axis=1) < limit_a + SAFE_A])
+    return np.concatenate(found)

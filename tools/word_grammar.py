@@ -1,0 +1,181 @@
+"""Grammars whose texts are words from finite lists, as automata over characters and as GBNF.
+
+A grammar says which words may follow in each state and what a word leads to. From that come, once
+and for all grammars, the steps of single characters (for models in this process) and the same
+texts as GBNF rules (for servers). Words of a list must be prefix-free: none begins another one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cache, cached_property
+from typing import Any
+
+from hullward.models.errors import InputError
+
+Memory = Hashable  # what a grammar remembers between words
+State = tuple[Memory, str]  # and the characters of the word under way
+Tree = dict[str, "Tree"]  # characters of words; an empty tree ends one
+
+MAX_RULES = 5_000
+
+
+class Words(tuple[str, ...]):
+    """A prefix-free list of words. Made once where it can be: it keeps its tree."""
+
+    __hash__ = object.__hash__  # by identity: there are long ones, and they are looked up often
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    @cached_property
+    def tree(self) -> Tree:
+        tree: Tree = {}
+        for word in self:
+            node = tree
+            for character in word:
+                node = node.setdefault(character, {})
+        return tree
+
+    def rest(self, prefix: str) -> Tree:
+        """How the words that begin so may go on."""
+        node = self.tree
+        for character in prefix:
+            node = node[character]
+        return node
+
+
+class WordGrammar(ABC):
+    """Texts made of words. Subclasses are frozen dataclasses: equal ones allow the same texts."""
+
+    @abstractmethod
+    def first(self) -> Memory:
+        """What is remembered before the first word."""
+
+    @abstractmethod
+    def words(self, memory: Memory) -> Words:
+        """All words that may come next."""
+
+    @abstractmethod
+    def after(self, memory: Memory, word: str) -> Memory:
+        """What is remembered after one of them."""
+
+    @abstractmethod
+    def ends(self, memory: Memory) -> bool:
+        """Whether a text may end here."""
+
+    @abstractmethod
+    def kind(self, memory: Memory) -> Hashable:
+        """Which sort of word comes next, whatever its values."""
+
+    def loose(self, memory: Memory) -> Memory:
+        """The memory without what rules of a context-free grammar cannot hold or would blow up."""
+        return memory
+
+    # an automaton over characters (hullward.models.language.Automaton)
+
+    def start(self) -> State:
+        return self.first(), ""
+
+    def options(self, state: Hashable) -> Mapping[str, State]:
+        memory, prefix = _state(state)
+        words = self.words(memory)
+        found: dict[str, State] = {}
+        for character, behind in words.rest(prefix).items():
+            word = prefix + character
+            found[character] = (memory, word) if behind else (self.after(memory, word), "")
+        return found
+
+    def may_end(self, state: Hashable) -> bool:
+        memory, prefix = _state(state)
+        return not prefix and self.ends(memory)
+
+    def outlook(self, state: Hashable) -> Hashable:
+        memory, prefix = _state(state)
+        kind = self.kind(memory)
+        return (kind, _expression(self.words(memory).rest(prefix))) if prefix else kind
+
+    # rules
+
+    def gbnf(self) -> str:
+        """The same texts as GBNF, but for what `loose` leaves out.
+
+        Raises InputError where it takes more than MAX_RULES rules.
+        """
+        rules: dict[Memory, str] = {self.loose(self.first()): "root"}
+        lists: dict[tuple[str, ...], str] = {}
+        lines: list[str] = []
+        waiting = list(rules)
+        while waiting:
+            memory = waiting.pop()
+            alternatives = ['""'] if self.ends(memory) else []
+            for name, following in self._ways(memory, lists):
+                path = [name]
+                while not self.ends(following):  # a single way on needs no rule of its own
+                    ways = self._ways(following, lists)
+                    if len(ways) != 1 or following in rules:
+                        break
+                    path.append(ways[0][0])
+                    following = ways[0][1]
+                if following not in rules:
+                    rules[following] = f"s{len(rules)}"
+                    waiting.append(following)
+                    if len(rules) > MAX_RULES:
+                        raise InputError(
+                            f"the grammar takes more than {MAX_RULES} rules: ask for fewer atoms"
+                        )
+                alternatives.append(" ".join([*path, rules[following]]))
+            lines.append(f"{rules[memory]} ::= {' | '.join(alternatives)}")
+        named = [f"{name} ::= {_expression(Words(words).tree)}" for words, name in lists.items()]
+        return "\n".join([*lines, *named]) + "\n"
+
+    def _ways(self, memory: Memory, lists: dict[tuple[str, ...], str]) -> list[tuple[str, Memory]]:
+        """(name of a list of words, what they lead to) for all that may follow."""
+        behind: dict[Memory, list[str]] = {}
+        for word in self.words(memory):
+            behind.setdefault(self.loose(self.after(memory, word)), []).append(word)
+        return [
+            (lists.setdefault(tuple(words), f"w{len(lists)}"), following)
+            for following, words in behind.items()
+        ]
+
+
+def _state(state: Hashable) -> State:
+    pair: Any = state  # states are ours: see `start`
+    return pair[0], pair[1]
+
+
+def _expression(tree: Tree) -> str:
+    """A tree of characters as GBNF, characters with equal ends put into one class."""
+    classes: dict[str, list[str]] = {}
+    for character, behind in tree.items():
+        classes.setdefault(_expression(behind) if behind else "", []).append(character)
+    parts = []
+    for behind_text, characters in classes.items():
+        if len(characters) == 1:
+            parts.append(f'"{_escaped(characters[0])}" {behind_text}'.strip())
+        else:
+            inside = "".join(_escaped(c) for c in sorted(characters))
+            parts.append(f"[{inside}] {behind_text}".strip())
+    return parts[0] if len(parts) == 1 else f"({' | '.join(parts)})"
+
+
+def _escaped(character: str) -> str:
+    return {"\n": "\\n", '"': '\\"', "\\": "\\\\", "]": "\\]", "-": "\\-"}.get(character, character)
+
+
+@cache
+def numbered(first: int, last: int, suffix: str = "", decimals: int = 0) -> Words:
+    """The numbers from first to last, in units of the last decimal, each with a suffix.
+
+    >>> numbered(98, 101, " ", decimals=2)
+    ('0.98 ', '0.99 ', '1.00 ', '1.01 ')
+    """
+    scale = 10**decimals
+    return Words(f"{n / scale:.{decimals}f}{suffix}" for n in range(first, last + 1))
+
+
+def suffixed(words: Iterable[str], prefix: str = "", suffix: str = "") -> Words:
+    """Every word between a prefix and a suffix."""
+    return Words(f"{prefix}{word}{suffix}" for word in words)
