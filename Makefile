@@ -4,6 +4,7 @@
 # make test   lint, types and tests, as CI runs them
 # make lint   ruff and mypy only
 # make bench  the slow tests: minutes each, with their figures
+# make test-vllm  tests against a real vLLM server, on the CPU too (2 GB the first time)
 # make hooks  check files before every commit
 # make clean  remove what was built, not the virtual environment
 
@@ -19,7 +20,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export VENV
 
-.PHONY: help setup run test lint types bench hooks clean
+.PHONY: help setup run test lint types bench test-vllm hooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +48,12 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m pytest -m slow --durations=0
+
+# Without an environment named already, one is made; if that fails, the tests say why they skip.
+test-vllm: setup
+	@[ -n "$$HULLWARD_VLLM_PYTHON" ] || .scripts/setup-vllm || echo "vLLM could not be installed"
+	HULLWARD_VLLM_PYTHON=$${HULLWARD_VLLM_PYTHON:-$(CURDIR)/.venv-vllm/bin/python} \
+		$(BIN)/python -m pytest -m vllm --durations=0
 
 hooks: setup
 	$(BIN)/pre-commit install

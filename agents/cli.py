@@ -19,6 +19,7 @@ import typer
 from hullward.agents.cli_answers import export_, query
 from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
+from hullward.agents.cli_probe import probe
 from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.cli_reference import tell
 from hullward.agents.cli_serve import serve
@@ -272,6 +273,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
 
 
 app.command()(serve)
+app.command()(probe)
 app.command()(query)
 app.command(name="export")(export_)
 

@@ -133,7 +133,8 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
         del frame
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    numbers = (signal.SIGINT, signal.SIGTERM)  # a shell's background jobs start without the first
+    before = [signal.signal(number, end) for number in numbers]
     try:
         with Child(plan.command(), tell) as child:
             child.wait_until_ready(plan.url, plan.name, wait_s)
@@ -142,7 +143,8 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _how_to_use(plan: ServePlan, card: ModelCard) -> list[str]:

@@ -221,6 +221,8 @@ class Machine(BaseSettings):
     cache: bool = True
     mp_calls_per_day: Annotated[int, Field(gt=0)] = 500  # to the Materials Project, all processes
     vllm_python: str | None = None  # the interpreter that has vLLM; it needs none of ours
+    chat_api_key: SecretStr | None = None  # of the servers that `chat:` and `crystal:` name
+    crystal_api_key: SecretStr | None = None
 
     @property
     def home_folder(self) -> Path:

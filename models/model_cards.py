@@ -92,7 +92,7 @@ _CIF: dict[str, Any] = {
     "stop": _CIF_STOP,
     "sampling": Sampling(temperature=0.01, top_p=0.95, max_tokens=1024, stop=_CIF_STOP),
     "note": (
-        "which form its weights were trained on is not certain: `hullward serve --probe` asks "
+        "which form its weights were trained on is not certain: `hullward probe` asks "
         "them; the third is for LLaMat's crystal adapters"
     ),
 }

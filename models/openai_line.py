@@ -152,12 +152,14 @@ class Line:
         )
         try:
             rows = json.loads(body.decode())["data"]
+            lengths = {row["id"]: row.get("max_model_len") for row in rows}
             return [
                 Served(
                     model=str(row["id"]),
                     root=row.get("root"),
                     parent=row.get("parent"),
-                    max_model_len=row.get("max_model_len"),
+                    # an adapter's is not told; it is its base's
+                    max_model_len=lengths[row["id"]] or lengths.get(row.get("parent")),
                     is_vllm=row.get("owned_by") == "vllm",
                 )
                 for row in rows

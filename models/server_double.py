@@ -57,6 +57,7 @@ class ServerDouble:
         self.troubles: deque[Trouble] = deque()
         self.hanging = False  # the engine is dead; everything but completions answers
         self.honours_n = True
+        self.likelihood: Callable[[str], float] = lambda prompt: -1.0  # of every token of a prompt
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.other: list[str] = []  # paths of all other requests
         self.most_at_once = 0
@@ -198,6 +199,11 @@ class ServerDouble:
                 choice["message"] = {"role": "assistant", "content": said}
             else:
                 choice["text"] = said
+            if "prompt_logprobs" in body:
+                value = self.likelihood(body["prompt"])
+                choice["prompt_logprobs"] = [None] + [{"7": {"logprob": value}}] * (
+                    _tokens(body) - 1
+                )
             if body.get("logprobs"):
                 choice["logprobs"] = {"token_logprobs": [-0.5] * len(said.split())}
             choices.append(choice)

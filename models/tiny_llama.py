@@ -7,6 +7,7 @@ writes means nothing; that a server serves it, and how, is what is tested.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 __all__ = ["write_tiny_adapter", "write_tiny_llama"]
 
@@ -31,7 +32,8 @@ def write_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 5) -> Path:
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 1)])
     roles = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=False))
-    whole = PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast  # untyped, as is the model
+    whole = make(
         tokenizer_object=tokenizer,
         **roles,
         additional_special_tokens=list(SPECIAL[4:]),
@@ -52,7 +54,8 @@ def write_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 5) -> Path:
         eos_token_id=2,
         pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    build: Any = LlamaForCausalLM
+    build(config).save_pretrained(folder)
     return folder
 
 
@@ -71,5 +74,5 @@ def write_tiny_adapter(folder: Path, base: Path, *, rank: int = 4, seed: int = 6
         task_type="CAUSAL_LM",
     )
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
-    get_peft_model(model, config).save_pretrained(folder)
+    get_peft_model(model, config).save_pretrained(str(folder))
     return folder

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.language import CompletionError, Request, Sampling
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_server import Served, ServedModel
 
@@ -38,6 +39,12 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM takes no others
 TAIL = 12  # lines of the log that an error is told from
 POLL_S = 0.5
 GRACE_S = 20.0  # from asking it to end to ending it
+
+_WARM_UP = Request(
+    request_id="warm-up",
+    prompt="1",
+    sampling=Sampling(temperature=0.9, top_p=0.9, top_k=50, n=2, max_tokens=4, logprobs=True),
+)
 
 _LOOK = """
 import json, importlib.metadata as m
@@ -177,17 +184,24 @@ class Child:
         self.stop()
 
     def wait_until_ready(self, url: str, model: str, timeout_s: float) -> Served:
-        """Return when one token has come.
+        """Return when tokens have come, drawn as a campaign draws them.
 
+        The first such request makes vLLM compile its sampler, which can take a minute or two.
         Raises PreflightError where the process ended, with the last thing it said, or where time
         ran out.
         """
-        asked = ServedModel(url, model, patience=Patience(connect_s=2, probe_s=60))
+        asked = ServedModel(
+            url, model, patience=Patience(connect_s=2, probe_s=60, read_s=600, total_s=600)
+        )
         until = time.monotonic() + timeout_s
         while True:
             self._require_alive()
             try:
-                return asked.check()
+                served = asked.check()
+                [answer] = asked.complete([_WARM_UP])
+                if isinstance(answer, CompletionError):
+                    raise PreflightError(str(answer)) from answer
+                return served
             except PreflightError as error:
                 if time.monotonic() > until:
                     raise PreflightError(

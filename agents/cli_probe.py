@@ -1,0 +1,104 @@
+"""The command that asks a served crystal model which prompt form it knows."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hullward.agents.cli_reference import tell
+
+if TYPE_CHECKING:
+    from hullward.models.crystal import Crystal
+    from hullward.models.form_probe import Case
+    from hullward.tools.hull import Phase
+
+SYSTEM = "You know how crystals are built. Write the structure that is asked for, and nothing else."
+LAYOUT = (
+    "Write in this form only: a line with three lengths, a line with three angles, then for every "
+    "atom a line with its element and a line with its three fractional coordinates."
+)
+MOST_ATOMS = 8
+SYSTEMS = (
+    "Na-Cl", "Mg-O", "Ga-As", "Zn-S", "Ti-O", "Al-Ni", "Ca-F", "Li-O", "C-Si", "Cu-O", "Al-Fe",
+    "Cs-Cl", "K-Br", "Ni-Ti", "Ga-N", "B-N", "In-P", "Cd-Te", "Mg-Zn", "Li-S", "Ba-O", "La-N",
+)  # fmt: skip
+
+
+def probe(
+    url: Annotated[str, typer.Option(help="the server, with /v1")],
+    model: Annotated[str, typer.Option(help="its name there")],
+    cases: Annotated[int, typer.Option(min=2, max=100, help="known crystals to ask for")] = 12,
+    samples: Annotated[int, typer.Option(min=1, max=64, help="texts for each of them")] = 4,
+    temperature: Annotated[float, typer.Option(min=0.01, max=2)] = 0.7,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+) -> None:
+    """Find out which prompt form a crystal model was trained on.
+
+    Stable phases of the embedded reference are asked for in every form. The form after which their
+    texts are likelier, and after which more of what is written is a crystal, comes first.
+    """
+    from hullward.agents.settings import read_machine
+    from hullward.models.form_probe import probe_forms
+    from hullward.models.language import Sampling
+    from hullward.models.openai_server import ServedModel
+    from hullward.tools.crystal_text import parse, split_completion
+    from hullward.tools.records import Flaw
+
+    key = read_machine().crystal_api_key
+    served = ServedModel(url, model, api_key=key.get_secret_value() if key else None)
+    served.check()
+
+    def parses(text: str) -> bool:
+        return not isinstance(parse(split_completion(text.lstrip())[0]), Flaw)
+
+    sampling = Sampling(
+        temperature=temperature, n=samples, max_tokens=320, stop=("Title", "<|im_end|>")
+    )
+    scores = probe_forms(
+        served, ("input-output", "chatml", "plain"), _cases(cases), parses, sampling
+    )
+    rows = [
+        {
+            "form": s.form,
+            "mean_logprob": s.mean_logprob,
+            "parsed": s.parsed,
+            "written": s.written,
+        }
+        for s in scores
+    ]
+    lines = [
+        f"{s.form:<13} {s.parsed} of {s.written} texts are crystals; known ones have "
+        f"{s.mean_logprob:.3f} a token"
+        for s in scores
+    ]
+    lines.append(f"use: crystal: {{url: {url}, model: {model}, format: {scores[0].form}}}")
+    tell({"model": model, "url": url, "forms": rows}, lines, as_json)
+
+
+def _cases(n: int) -> list[Case]:
+    """Small stable compounds of two elements, spread over the embedded reference."""
+    from hullward.tools.reference import load_reference
+
+    reference = load_reference("embedded")
+    chosen: list[tuple[Phase, Crystal]] = []
+    for system in SYSTEMS:
+        small = (
+            (phase, phase.crystal)
+            for phase in reference.hull(system).stable_phases
+            if phase.crystal is not None
+            and len(phase.elements) == len(system.split("-"))
+            and phase.crystal.n_atoms <= MOST_ATOMS
+        )
+        chosen += islice(small, 2)
+    return [_case(phase, crystal) for phase, crystal in chosen[:n]]
+
+
+def _case(phase: Phase, crystal: Crystal) -> Case:
+    from hullward.models.crystal_prompts import crystal_prompt
+    from hullward.models.form_probe import Case
+    from hullward.tools.crystal_text import write
+
+    asked = crystal_prompt(formula=phase.formula, elements=sorted(phase.elements))
+    return Case(system=SYSTEM, question=asked + LAYOUT, plain=asked, answer=write(crystal))
