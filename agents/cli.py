@@ -94,6 +94,7 @@ def doctor(as_json: Json = False) -> None:
         Environment(
             mp_api_key_present=machine.mp_api_key is not None,
             thread_variables=machine.thread_variables,
+            vllm_python=machine.vllm_python,
         )
     )
     marks = {True: "ok", False: "MISSING", None: "-"}

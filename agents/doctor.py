@@ -44,6 +44,7 @@ class Environment:
 
     mp_api_key_present: bool
     thread_variables: Mapping[str, str | None]  # e.g. OMP_NUM_THREADS; None: not set
+    vllm_python: str | None = None  # the interpreter that has vLLM
 
 
 def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
@@ -56,7 +57,7 @@ def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
         look_at_potential(_load_potential),
         look_at_reference(),
         look_at_types(),
-        look_at_vllm(),
+        look_at_vllm(environment.vllm_python),
         look_at_key(environment.mp_api_key_present),
         look_at_disk(folder, _free_gb(folder)),
         look_at_processors(_usable_cores(), environment.thread_variables),
@@ -168,14 +169,22 @@ def look_at_types() -> Finding:
     return Finding(name="types", ok=True, says=f"{says}, for building references")
 
 
-def look_at_vllm() -> Finding:
-    """Found without importing it: that would take half a minute."""
+def look_at_vllm(python: str | None) -> Finding:
+    """VLLM in the interpreter that HULLWARD_VLLM_PYTHON names, else in this one.
+
+    Found without importing it: that would take half a minute.
+    """
+    from hullward.models.vllm_server import NAME_IT, ON_CPU, ON_GPU, find_vllm
+
     try:
-        return Finding(name="vllm", ok=True, says=version("vllm"))
-    except PackageNotFoundError:
-        says = "not in this environment; only needed to serve a language model on a GPU"
-        fix = "python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm==0.32.0"
+        found = find_vllm(python or sys.executable)
+    except HullwardError as error:
+        if python is not None:
+            return Finding(name="vllm", ok=False, says=str(error), fix=NAME_IT)
+        says = "not in this environment; only needed to serve language models (hullward serve)"
+        fix = ON_CPU if shutil.which("nvidia-smi") is None else ON_GPU
         return Finding(name="vllm", ok=None, says=says, fix=fix)
+    return Finding(name="vllm", ok=True, says=f"{found} in {python or sys.executable}")
 
 
 def look_at_key(present: bool) -> Finding:

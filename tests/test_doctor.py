@@ -118,3 +118,11 @@ def test_everything_here_is_found_and_every_fault_has_one_command(tmp_path):
     assert all(one_command(finding) for finding in findings if finding.ok is False)
     assert all("\n" not in finding.says for finding in findings)
     assert "OMP_NUM_THREADS=1" in by_name["processors"].says
+
+
+def test_vllm_is_looked_for_where_the_environment_says():
+    assert doctor.look_at_vllm(None).ok is None
+    assert "pip install vllm" in doctor.look_at_vllm(None).fix
+    wrong = doctor.look_at_vllm("/nowhere/python")
+    assert (wrong.ok, wrong.fix) == (False, "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python")
+    assert "/nowhere/python is no Python" in wrong.says
