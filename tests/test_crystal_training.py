@@ -275,3 +275,39 @@ def test_the_recipes_that_come_with_it_are_right():
         assert read_recipe(path).name
     llamat = read_recipe(files("hullward.data") / "recipes" / "llamat-2-cif.yaml")
     assert (llamat.lora.r, llamat.lora.alpha, llamat.lora.dropout) == (8, 32, 0.05)
+
+
+def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_path):
+    from hullward.models.language import Request, Sampling
+    from hullward.models.local_model import LocalModel
+    from hullward.tools.learnt import learnt_formulas, learnt_ids
+    from hullward.training.export_model import export_model
+
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained[0], run_folder / trained[0].name)
+    out = tmp_path / "model"
+    export_model(run_folder, out, ROWS)
+    model = LocalModel(out)
+    [[completion]] = model.complete(
+        [Request(request_id="a", prompt="Below", sampling=Sampling(max_tokens=5))]
+    )
+    assert completion.completion_tokens <= 5
+    assert learnt_ids(out, ["NaCl", "mp-1"]) == [True, False]
+    assert learnt_formulas(out, ["KBr", "CsI"]) == [True, False]
+    assert not {p.name for p in out.iterdir()} & {"optimizer.safetensors", "state.json"}
+    (out / "learnt_ids.npy").unlink()
+    with pytest.raises(InputError, match="nobody knows what was learnt"):
+        learnt_ids(out, ["NaCl"])
+
+
+def test_exported_adapters_are_merged(trained, tmp_path):
+    from hullward.training.export_model import export_model
+
+    lora = {"r": 4, "alpha": 8, "targets": ["q_proj"]}
+    given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)
+    run(given, tmp_path / "run")
+    export_model(tmp_path / "run", tmp_path / "model", ROWS, "float32")
+    changed = [k for k, w in weights(tmp_path / "model").items()
+               if not bool((w == weights(trained[0])[k]).all())]  # fmt: skip
+    assert changed
+    assert all("q_proj" in name for name in changed)
