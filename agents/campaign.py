@@ -15,6 +15,7 @@ from typing import Any, Literal
 from langchain_core.runnables import RunnableConfig
 
 from hullward.agents.bench import Bench
+from hullward.agents.checks import run_phonons
 from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.settings import Campaign
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
@@ -108,6 +109,8 @@ def _to_the_end(
         raise
     finally:
         stopper.acknowledge()
+    with bench.screen.timed("vibrations"):
+        run_phonons(bench.store, bench.campaign.potential, bench.campaign.phonons, stopping=stopper)
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
     return _finish(bench, directory, reason, why)
 

@@ -46,6 +46,14 @@ class Budget(_Strict):
     hours: float | None = Field(default=None, gt=0, description="wall time; not repeatable")
 
 
+class Phonons(_Strict):
+    """The dynamical check at the end of a run; it changes no verdict."""
+
+    top: int = Field(default=0, ge=0, le=10, description="entries of the short list; 0: none")
+    max_atoms: int = Field(default=256, ge=1, description="of a supercell")
+    force_calls: int = Field(default=5000, ge=1, description="of all cells together")
+
+
 class Settings(_Strict):
     """What judging needs, whoever proposes."""
 
@@ -62,13 +70,14 @@ class Settings(_Strict):
     relax_known: bool = Field(default=False, description="relax what matches a known phase too")
     breaker_failures: int = Field(default=25, gt=0, description="failures in a row that end a run")
     max_atoms: int = Field(default=200, ge=1, le=500)
+    phonons: Phonons = Phonons()
     seed: int = Field(default=0, ge=0)
     workers: int | None = Field(default=None, ge=0, description="default: one a core")
 
     @property
     def campaign_id(self) -> str:
         """Equal for equal settings; what changes no result does not count, nor where files lie."""
-        aside = {"workers", "goal", "stop_after", "breaker_failures"}
+        aside = {"workers", "goal", "stop_after", "breaker_failures", "phonons"}
         if self.second_reference is None:  # as before there could be one
             aside |= {"second_reference", "disagreement_ev_per_atom"}
         said = self.model_dump(mode="json", exclude=aside)

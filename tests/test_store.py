@@ -46,7 +46,7 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.records_identity import Explanation
+from hullward.tools.records_identity import Explanation, PhononCheck, SoftMode
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(
@@ -187,6 +187,22 @@ ONE_OF_EACH = [
         words="same prototype as NaCl (mp-1) with Na→K",
         disorder="",
     ),
+    PhononCheck(
+        candidate_id="c-0",
+        relaxation_id="r",
+        potential="toy",
+        potential_sha256="w",
+        result="imaginary_modes",
+        detail="",
+        supercell=(2, 2, 1),
+        n_atoms=8,
+        q_points=((0, 0, 0), (0.5, 0, 0)),
+        soft=(SoftMode(q=(0.5, 0, 0), modes=1, frequency_thz=-1.5, milder_thz=-1.4),),
+        lowest_thz=-1.5,
+        noise_thz=0.1,
+        force_calls=9,
+        cpu_s=0.1,
+    ),
     CycleEnd(campaign_id="k", cycle=0, proposed=2, judged=1, force_calls=6),
     RunEnd(campaign_id="k", number=0, reason="finished", detail=""),
 ]
@@ -228,7 +244,13 @@ def test_every_field_of_a_record_has_a_column_and_every_column_a_source(filled, 
 
 
 def test_every_kind_of_record_has_a_table(filled):
-    leaves = {"Flaw", "Product", "Protocol", "OperatorOutcome"}  # parts of other records
+    leaves = {
+        "SoftMode",
+        "Flaw",
+        "Product",
+        "Protocol",
+        "OperatorOutcome",
+    }  # parts of other records
     ours = {
         k.__name__ for k in Record.__subclasses__() if k.__module__.startswith(Record.__module__)
     }
@@ -396,11 +418,11 @@ def test_a_damaged_journal_line_stops_everything_until_a_rebuild(filled):
     notes = []
     rebuild(filled, notes=notes)
     assert "left out 1 damaged" in notes[0]
-    assert any("5 journal lines refer to lost ones" in note for note in notes)
+    assert any("6 journal lines refer to lost ones" in note for note in notes)
     assert len(list(filled.glob("*.damaged-*"))) == len(list(filled.glob("*.corrupt-*"))) == 1
     with open_store(filled) as store:
         assert store.count().states["rejected_parse"] == store.count().proposed == 1
-        assert store.add(ONE_OF_EACH) == 6
+        assert store.add(ONE_OF_EACH) == 7
         store.publish()
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
-from hullward.tools.records_identity import Explanation
+from hullward.tools.records_identity import Explanation, PhononCheck
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -81,10 +81,18 @@ TABLES: dict[str, Table] = {
             latest=True,
         ),
         Table("explanations", Explanation, ("candidate_id", "moment"), latest=True),
+        Table(
+            "phonon_checks",
+            PhononCheck,
+            ("candidate_id", "potential_sha256"),
+            frozenset({"q_points", "soft"}),
+            latest=True,
+        ),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
         Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
     )
 }
+OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck")
 RANK = {kind: place for place, kind in enumerate(TABLES)}
 
 
@@ -177,9 +185,7 @@ class Index:
                 raise CountingError(f"proposal {key[0]} cannot be rejected and a candidate")
             if kind == "Label":
                 self._require("Candidate", key, kind)
-        elif (
-            kind in ("Relaxation", "Explanation") and data["candidate_id"] not in self.candidate_ids
-        ):
+        elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
             raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
         elif kind == "Verdict":
             self._require("Relaxation", (data["relaxation_id"],), kind)

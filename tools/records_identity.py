@@ -32,3 +32,56 @@ class Explanation(Record):
     against_id: str  # the same, hashed: another one makes this label stale
     words: str  # all of it in one phrase
     disorder: str  # why species may share a site in truth; '' where none are similar and alike
+
+
+class SoftMode(Record):
+    """Imaginary modes at one wave vector."""
+
+    q: tuple[float, float, float]  # of the primitive reciprocal cell
+    modes: int  # how many, counted by the milder size of displacement
+    frequency_thz: float  # the lowest; imaginary ones are negative
+    milder_thz: float  # the same by the other size of displacement
+
+    @property
+    def words(self) -> str:
+        """'−7.1 THz (−237 cm⁻¹) at (0, ½, ½)'."""
+        spelt = ", ".join({0.0: "0", 0.5: "½"}.get(x, f"{x:g}") for x in self.q)
+        where = "Γ" if not any(self.q) else f"({spelt})"
+        told = f"{self.frequency_thz:.1f} THz ({self.frequency_thz * 33.35641:.0f} cm⁻¹) at {where}"
+        return told.replace("-", "\N{MINUS SIGN}")
+
+
+class PhononCheck(Record):
+    """Vibrations of a relaxed cell at the wave vectors that fit its supercell."""
+
+    candidate_id: str
+    relaxation_id: str
+    potential: str
+    potential_sha256: str
+    result: Literal["no_imaginary_mode", "imaginary_modes", "uncertain", "not_checked"]
+    detail: str  # why it was not checked, or what is uncertain
+    supercell: tuple[int, int, int] | None  # of the primitive cell
+    n_atoms: int | None  # of the supercell
+    q_points: tuple[tuple[float, float, float], ...]
+    soft: tuple[SoftMode, ...]  # lowest first
+    lowest_thz: float | None  # of all modes but the acoustic ones at Γ
+    noise_thz: float | None  # of the acoustic modes at Γ before the sum rule
+    force_calls: int
+    cpu_s: float
+
+    @property
+    def words(self) -> str:
+        """One phrase."""
+        if self.result == "not_checked" or self.supercell is None:
+            return f"vibrations not checked: {self.detail}"
+        size = "×".join(map(str, self.supercell))
+        left = "" if self.supercell == (2, 2, 2) else ", so not every boundary point"
+        where = f"{len(self.q_points)} wave vectors of a {size} supercell{left}"
+        noise = f"acoustic noise {self.noise_thz:.2f} THz"
+        if self.result == "imaginary_modes":
+            worst = "; ".join(mode.words for mode in self.soft[:3])
+            more = f" and at {len(self.soft) - 3} more" if len(self.soft) > 3 else ""
+            return f"imaginary modes: {worst}{more} ({where}, {noise})"
+        if self.result == "uncertain":
+            return f"vibrations uncertain: {self.detail} ({where}, {noise})"
+        return f"no imaginary mode ({where}, {noise})"

@@ -83,6 +83,7 @@ def render(report: Report, template: str) -> str:
         kind=words.kind(report),
         reference=words.reference_name(report.basis),
         second=words.second_sentence(report),
+        vibrations=words.vibrations_sentence(report),
         typical_error=words.typical_error(report),
         nested=NESTED,
         novel=NOVEL,

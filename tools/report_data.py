@@ -17,7 +17,7 @@ from hullward.tools.export import cif_text, relaxed
 from hullward.tools.funnel import count
 from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
-from hullward.tools.report_identities import gather_identities
+from hullward.tools.report_identities import gather_identities, gather_vibrations
 from hullward.tools.report_records import (
     Cost,
     CycleYield,
@@ -128,11 +128,15 @@ def _listing(
     if pictured:
         ids = [row["candidate_id"] for row in found[:pictured]]
         cifs = {r.candidate_id: cif_text(r) for r in relaxed(connection, ids=ids, where="relaxed")}
-    entries = tuple(_entry(row, cifs.get(row["candidate_id"])) for row in found[:LISTED])
+    vibrations = gather_vibrations(connection)
+    entries = tuple(
+        _entry(row, cifs.get(row["candidate_id"]), vibrations.get(row["candidate_id"]))
+        for row in found[:LISTED]
+    )
     return Listing(total=len(found), entries=entries, rule=rule)
 
 
-def _entry(row: Mapping[str, Any], cif: str | None) -> Entry:
+def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> Entry:
     same = (
         "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
         "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
@@ -147,6 +151,7 @@ def _entry(row: Mapping[str, Any], cif: str | None) -> Entry:
         parents=tuple(row["parents"] or ()),
         suspicions=tuple(row["suspicions"] or ()),
         novelty=_novelty(row),
+        vibrations=vibrations,
         decomposition_reference=_products(row["over_reference"]),
         decomposition_union=_products(row["over_union"]),
         space_group_loose=space_group(row["space_group_loose"]),

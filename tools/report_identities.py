@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import duckdb
 
+from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Record
+from hullward.tools.records_identity import PhononCheck
 
 PARENTS = 12  # commonest ones listed
 WORDS = {
@@ -78,3 +80,19 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
         parents_total=len(parents),
         disorder=disorder,
     )
+
+
+def gather_vibrations(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """What the dynamical check said of a candidate, in one phrase, by candidate id."""
+    answer = connection.execute(
+        """SELECT c.* FROM phonon_checks c JOIN results r
+           ON r.candidate_id = c.candidate_id AND r.relaxation_id = c.relaxation_id
+           AND r.phonons_by = c.potential"""
+    )
+    names = [column[0] for column in answer.description]
+    table, found = TABLES["PhononCheck"], {}
+    for row in answer.fetchall():
+        check = decode(table, dict(zip(names, row, strict=True)))
+        assert isinstance(check, PhononCheck)
+        found[check.candidate_id] = f"{check.words}, by {check.potential}"
+    return found

@@ -64,6 +64,7 @@ class Entry(Record):
     novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     disorder: str | None  # why species may share a site in truth; null: no sign of it
+    vibrations: str | None  # what the dynamical check said; null: not asked
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]
     space_group_loose: str  # symbol (number), 0.1 Å

@@ -122,6 +122,23 @@ def _how_sure(report: Report) -> str:
     )
 
 
+def vibrations_sentence(report: Report) -> str:
+    """How far the dynamical check can be trusted; '' where none was made."""
+    if not any(entry.vibrations for entry in report.short_list.entries):
+        return ""
+    told = (
+        "Vibrations: finite displacements, at the wave vectors that fit the supercell; an "
+        "imaginary mode leads to a lower structure of this potential."
+    )
+    if report.basis is not None and report.basis.potential.startswith("chgnet"):
+        told += (
+            " CHGNet's energy surface is systematically too soft (10.1038/s41524-024-01500-6): "
+            "frequencies come out too low, so a weakly imaginary mode may be an artefact, and "
+            "finding none is the stronger evidence."
+        )
+    return told
+
+
 def typical_error(report: Report) -> float | None:
     """The potential's error as the listed verdicts carry it, eV/atom."""
     listings = (report.short_list, report.rediscovered, report.below_reference, report.suspects)
@@ -176,6 +193,8 @@ def notes(entry: Entry) -> str:
         told.append(_second(entry))
     if entry.disorder:
         told.append(entry.disorder)
+    if entry.vibrations:
+        told.append(entry.vibrations)
     return "; ".join([*told, entry.novelty])
 
 

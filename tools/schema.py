@@ -194,6 +194,25 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (candidate_id, moment)
     );
     """,
+    """
+    CREATE TABLE phonon_checks (  -- vibrations of short-listed cells
+        candidate_id VARCHAR,
+        relaxation_id VARCHAR,
+        potential VARCHAR,
+        potential_sha256 VARCHAR,
+        result VARCHAR,
+        detail VARCHAR,
+        supercell INTEGER[],
+        n_atoms INTEGER,
+        q_points VARCHAR,
+        soft VARCHAR,
+        lowest_thz DOUBLE,
+        noise_thz DOUBLE,
+        force_calls BIGINT,
+        cpu_s DOUBLE,
+        PRIMARY KEY (candidate_id, potential_sha256)
+    );
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -50,6 +50,16 @@ explained AS (
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
+-- by the campaign's own potential where it was asked
+vibrations AS (
+    SELECT
+        p.candidate_id, p.relaxation_id, p.result AS phonons, p.lowest_thz AS lowest_phonon_thz,
+        p.potential AS phonons_by
+    FROM phonon_checks p LEFT JOIN bases b USING (potential_sha256)
+    QUALIFY row_number() OVER (
+        PARTITION BY p.candidate_id ORDER BY b.potential IS NULL, p.potential
+    ) = 1
+),
 -- A crystal proposed twice is relaxed and counted once, for its first proposal.
 started AS (
     SELECT
@@ -81,7 +91,7 @@ placed AS (
         CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL
             THEN 'the same as earlier candidate ' || s.duplicate_before
             ELSE x.novelty END AS novelty,
-        nullif(x.disorder, '') AS disorder,
+        nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -99,6 +109,7 @@ placed AS (
     LEFT JOIN heights h ON h.relaxation_id = r.relaxation_id
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
     LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
+    LEFT JOIN vibrations q ON q.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -122,7 +133,7 @@ SELECT
     second_label, second_rediscovered,
     over_second - over_reference AS second_minus_first_ev_per_atom,
     abs(over_second - over_reference) > margin AS references_disagree,
-    novelty_kind, novelty_match, novelty, disorder
+    novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;

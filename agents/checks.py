@@ -1,0 +1,57 @@
+"""Closer looks at a short list: with the campaign's potential unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hullward.agents.opening import settled
+from hullward.agents.settings import Phonons
+from hullward.models.registry import load_potential, potential_card
+from hullward.tools.phonon_run import Checked, check_shortlist
+from hullward.tools.report import write_report
+from hullward.tools.store import Store
+
+
+def check_directory(
+    directory: Path,
+    potential: str | None,
+    top: int,
+    max_atoms: int,
+    force_calls: int,
+    *,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> tuple[list[Checked], Path]:
+    """Check the short list of a directory, publish, and write its report again.
+
+    Raises InputError where there is no campaign, LockedError while another process writes there.
+    """
+    with Store.open(directory, command="phonons") as store:
+        name = potential or settled(store, None).potential
+        limits = Phonons(top=top, max_atoms=max_atoms, force_calls=force_calls)
+        checked = run_phonons(store, name, limits, progress=progress)
+        store.publish()
+        return checked, write_report(directory).html
+
+
+def run_phonons(
+    store: Store,
+    potential: str,
+    limits: Phonons,
+    *,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Checked]:
+    """Check as many entries as the settings ask for."""
+    if not limits.top:
+        return []
+    return check_shortlist(
+        store,
+        lambda: load_potential(potential),
+        potential_card(potential).weights_sha256,
+        top=limits.top,
+        max_atoms=limits.max_atoms,
+        force_calls=limits.force_calls,
+        progress=progress,
+        stopping=stopping,
+    )

@@ -1,0 +1,74 @@
+"""The dynamical check of a short list: at most ten cells, best first, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hullward.models.crystal import Crystal
+from hullward.models.potential import Potential
+from hullward.tools.phonons import MAX_ATOMS, check_phonons
+from hullward.tools.records_identity import PhononCheck
+from hullward.tools.shortlist import CONDITION, ORDER
+from hullward.tools.store import Store
+
+MOST = 10  # cells a call
+FORCE_CALLS = 5000  # of all cells together
+
+
+class Checked(NamedTuple):
+    """What became of the first entries of the short list, in its order."""
+
+    formula: str
+    check: PhononCheck
+    fresh: bool  # made now, not found in the store
+
+
+def check_shortlist(
+    store: Store,
+    load: Callable[[], Potential],
+    potential_sha256: str,
+    *,
+    top: int = MOST,
+    max_atoms: int = MAX_ATOMS,
+    force_calls: int = FORCE_CALLS,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Checked]:
+    """Check the first `top` entries, storing each result as it comes.
+
+    A cell that this potential has answered for is not asked again, unless its first answer was
+    that it was not checked.  load: gives the potential, called when there is anything to do.
+    """
+    rows = store.rows(
+        f"""SELECT candidate_id, formula, relaxation_id, crystal FROM results
+            JOIN (SELECT relaxation_id, crystal FROM relaxations) USING (relaxation_id)
+            WHERE {CONDITION} ORDER BY {ORDER} LIMIT {min(top, MOST)}"""
+    )
+    stored = {
+        c.candidate_id: c
+        for c in store.load(PhononCheck)
+        if c.potential_sha256 == potential_sha256 and c.result != "not_checked"
+    }
+    potential: Potential | None = None
+    found: list[Checked] = []
+    for number, row in enumerate(rows, start=1):
+        there = stored.get(row["candidate_id"])
+        if there is not None and there.relaxation_id == row["relaxation_id"]:
+            found.append(Checked(row["formula"], there, False))
+            continue
+        if stopping():
+            break
+        potential = potential or load()
+        check = check_phonons(
+            row["candidate_id"],
+            row["relaxation_id"],
+            Crystal.model_validate_json(row["crystal"]),
+            potential,
+            max_atoms=max_atoms,
+            force_calls=force_calls - sum(c.check.force_calls for c in found if c.fresh),
+        )
+        store.add([check])
+        found.append(Checked(row["formula"], check, True))
+        progress("vibrations", number, len(rows))
+    return found

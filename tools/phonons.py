@@ -1,0 +1,276 @@
+"""Is a relaxed cell at a minimum of its potential, or does a vibration lead away from it?
+
+Finite displacements (phonopy, 10.7566/JPSJ.92.012001) in a supercell, and the vibrations at the
+wave vectors that fit into it: there the answer is exact whatever the range of the forces, and
+nothing is interpolated. Cells twice as large along each axis hold the centre of the zone and every
+boundary point with halves. Frequencies are in THz, imaginary ones negative.
+
+A potential's forces are not smooth on every scale, so each displacement is made in two sizes, and a
+mode counts as imaginary where both sizes say so. What the three acoustic modes at Γ, which must be
+zero, have before the sum rule is imposed is the noise, and below it nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hullward.models.batch import CrystalBatch, in_batches
+from hullward.models.crystal import Crystal
+from hullward.models.potential import Potential
+from hullward.tools.records import Protocol
+from hullward.tools.records_identity import PhononCheck, SoftMode
+from hullward.tools.relax import relax_one
+from hullward.tools.symmetry import symmetry
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+AMPLITUDES_A = (0.03, 0.05)
+TIGHT = Protocol(fmax_ev_per_a=0.01, max_steps=500)
+MAX_ATOMS = 256  # of a supercell
+LEAST_SOFT_THZ = 0.2  # weaker imaginary modes are not told from zero
+SYMPREC_A = 0.01
+CM1_PER_THZ = 33.35641
+
+Supercell = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """What one size of displacement says. frequencies_thz: (q, modes), acoustic ones at Γ out."""
+
+    frequencies_thz: np.ndarray
+    noise_thz: float
+
+
+class NotCheckedError(Exception):
+    """Why a cell was not checked, in words."""
+
+
+def check_phonons(
+    candidate_id: str,
+    relaxation_id: str,
+    crystal: Crystal,
+    potential: Potential,
+    *,
+    max_atoms: int = MAX_ATOMS,
+    force_calls: int | None = None,
+) -> PhononCheck:
+    """Look for imaginary modes of a relaxed crystal; what cannot be checked says why.
+
+    The cell is first relaxed to 0.01 eV/Å and made exactly symmetric.  force_calls: at most so
+    many evaluations.
+    """
+    started = time.process_time()
+    spent = [0]
+    card = potential.card
+    fields = {
+        "candidate_id": candidate_id,
+        "relaxation_id": relaxation_id,
+        "potential": card.name,
+        "potential_sha256": card.weights_sha256,
+    }
+    try:
+        cell, supercell = _prepared(crystal, potential, max_atoms, spent)
+        points = [np.array(q) for q in product(*([k / n for k in range(n)] for n in supercell))]
+        said = _both_sizes(cell, supercell, points, potential, force_calls, spent)
+    except NotCheckedError as error:
+        return PhononCheck(
+            **fields,
+            result="not_checked",
+            detail=str(error),
+            supercell=None,
+            n_atoms=None,
+            q_points=(),
+            soft=(),
+            lowest_thz=None,
+            noise_thz=None,
+            force_calls=spent[0],
+            cpu_s=time.process_time() - started,
+        )
+    noise = max(LEAST_SOFT_THZ, *(s.noise_thz for s in said))
+    highest = np.max([s.frequencies_thz for s in said], axis=0)  # the milder of the two
+    lowest = np.min([s.frequencies_thz for s in said], axis=0)
+    soft = [
+        SoftMode(
+            q=(float(q[0]), float(q[1]), float(q[2])),
+            modes=int((high < -noise).sum()),
+            frequency_thz=round(float(low.min()), 3),
+            milder_thz=round(float(high.min()), 3),
+        )
+        for q, high, low in zip(points, highest, lowest, strict=True)
+        if (high < -noise).any()
+    ]
+    doubtful = not soft and bool((lowest < -noise).any())
+    return PhononCheck(
+        **fields,
+        result="imaginary_modes" if soft else "uncertain" if doubtful else "no_imaginary_mode",
+        detail="the two sizes of displacement disagree" if doubtful else "",
+        supercell=supercell,
+        n_atoms=cell.n_atoms * int(np.prod(supercell)),
+        q_points=tuple((float(q[0]), float(q[1]), float(q[2])) for q in points),
+        soft=tuple(sorted(soft, key=lambda mode: mode.frequency_thz)),
+        lowest_thz=round(float(lowest.min()), 3) if np.isfinite(lowest.min()) else None,
+        noise_thz=round(max(s.noise_thz for s in said), 3),
+        force_calls=spent[0],
+        cpu_s=time.process_time() - started,
+    )
+
+
+def choose_supercell(crystal: Crystal, max_atoms: int = MAX_ATOMS) -> Supercell | None:
+    """Twice along as many axes as the limit allows, short axes first; None where even once is over.
+
+    >>> salt = Crystal.from_parameters((3, 4, 9), (90, 90, 90), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    >>> choose_supercell(salt, 16), choose_supercell(salt, 8), choose_supercell(salt, 1)
+    ((2, 2, 2), (2, 2, 1), None)
+    """
+    lengths, _ = crystal.parameters
+    fitting = [
+        (int(np.prod(n)), min(k * length for k, length in zip(n, lengths, strict=True)), n)
+        for n in product((1, 2), repeat=3)
+        if crystal.n_atoms * int(np.prod(n)) <= max_atoms
+    ]
+    if not fitting:
+        return None
+    a, b, c = max(fitting)[2]
+    return a, b, c
+
+
+def _prepared(
+    crystal: Crystal, potential: Potential, max_atoms: int, spent: list[int]
+) -> tuple[Crystal, Supercell]:
+    """The symmetric primitive cell, relaxed tightly, and its supercell."""
+    cell = _symmetric(crystal)
+    if choose_supercell(cell, max_atoms) is None:
+        raise NotCheckedError(f"{cell.n_atoms} atoms in the primitive cell, limit {max_atoms}")
+    done = relax_one("", cell, potential, TIGHT)
+    spent[0] += done.force_calls
+    if not done.converged or done.crystal is None:
+        why = f"{done.failure}: {done.detail}" if done.failure else f"{done.steps} steps"
+        raise NotCheckedError(
+            f"not at a minimum: forces did not fall below {TIGHT.fmax_ev_per_a} eV/Å ({why})"
+        )
+    cell = _symmetric(done.crystal)
+    supercell = choose_supercell(cell, max_atoms)
+    if supercell is None:
+        raise NotCheckedError(f"{cell.n_atoms} atoms in the primitive cell, limit {max_atoms}")
+    return cell, supercell
+
+
+def _symmetric(crystal: Crystal) -> Crystal:
+    """The standard primitive cell, exactly symmetric; the crystal itself where none is found."""
+    from ase.data import chemical_symbols
+
+    try:
+        found = symmetry(crystal, SYMPREC_A).prim_std_cell
+    except ValueError:
+        return crystal
+    species = [chemical_symbols[z] for z in found.numbers]
+    return Crystal.from_arrays(found.basis, species, found.positions)
+
+
+def _both_sizes(
+    cell: Crystal,
+    supercell: Supercell,
+    points: Sequence[np.ndarray],
+    potential: Potential,
+    limit: int | None,
+    spent: list[int],
+) -> list[_Modes]:
+    """The modes by displacements of either size."""
+    runs = [_displaced(cell, supercell, amplitude) for amplitude in AMPLITUDES_A]
+    needed = sum(len(phonons.supercells_with_displacements) for phonons in runs)
+    if limit is not None and needed > limit - spent[0]:
+        raise NotCheckedError(f"needs {needed} force calls, {max(0, limit - spent[0])} are left")
+    return [_modes(phonons, points, potential, spent) for phonons in runs]
+
+
+def _displaced(cell: Crystal, supercell: Supercell, amplitude_a: float) -> Phonopy:
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    atoms = PhonopyAtoms(
+        symbols=list(cell.species),
+        cell=np.array(cell.lattice),
+        scaled_positions=np.array(cell.frac_coords),
+    )
+    with warnings.catch_warnings():
+        # a supercell of another shape has less symmetry than its cell; phonopy works with that
+        warnings.filterwarnings("ignore", "Warning: Point group symmetries", UserWarning)
+        phonons = Phonopy(
+            atoms,
+            supercell_matrix=np.diag(supercell),
+            primitive_matrix=np.eye(3),
+            symprec=1e-4,
+            log_level=0,
+        )
+    # both signs always: what is cubic in the displacement cancels
+    phonons.generate_displacements(distance=amplitude_a, is_plusminus=True, is_diagonal=False)
+    return phonons
+
+
+def _modes(
+    phonons: Phonopy, points: Sequence[np.ndarray], potential: Potential, spent: list[int]
+) -> _Modes:
+    crystals = [
+        Crystal.from_arrays(s.cell, s.symbols, s.scaled_positions)
+        for s in phonons.supercells_with_displacements or ()
+        if s is not None
+    ]
+    forces = _forces(crystals, potential)
+    spent[0] += len(crystals)
+    phonons.forces = forces
+    phonons.produce_force_constants(fc_calculator="traditional", show_drift=False)
+    raw, vectors = _solve(phonons, [np.zeros(3)])
+    noise = np.abs(raw[0][_acoustic(vectors[0], phonons.primitive.masses)]).max()
+    phonons.symmetrize_force_constants(show_drift=False)
+    found, vectors = _solve(phonons, points)
+    found[0][_acoustic(vectors[0], phonons.primitive.masses)] = np.inf  # not counted; Γ comes first
+    return _Modes(np.sort(found, axis=1), float(noise))
+
+
+def _solve(phonons: Phonopy, points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (q, m) in THz and eigenvectors (q, 3 n, m)."""
+    phonons.run_qpoints(np.array(points), with_eigenvectors=True)
+    answer = phonons.qpoints
+    assert answer is not None
+    assert answer.frequencies is not None
+    assert answer.eigenvectors is not None
+    return np.array(answer.frequencies), np.array(answer.eigenvectors)
+
+
+def _acoustic(vectors: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """The three modes at Γ that move all atoms alike."""
+    weights = np.sqrt(np.asarray(masses) / np.sum(masses))
+    shifts = np.kron(weights[:, None], np.eye(3))  # (3 n, 3) translations, mass weighted
+    overlap = (np.abs(vectors.conj().T @ shifts) ** 2).sum(1)
+    three: np.ndarray = np.argsort(overlap)[-3:]
+    return three
+
+
+def _forces(crystals: Sequence[Crystal], potential: Potential) -> list[np.ndarray]:
+    """(n, 3) eV/Å of each, as many at once as the potential takes."""
+    engine = in_batches(potential)
+    work = float(engine.work(CrystalBatch.of(crystals[:1]))[0]) if crystals else 1.0
+    size = max(1, int(engine.work_at_once // work))
+    found: list[np.ndarray] = []
+    for start in range(0, len(crystals), size):
+        batch = CrystalBatch.of(crystals[start : start + size])
+        try:
+            said = engine.evaluate_batch(batch)
+        except MemoryError as error:
+            raise NotCheckedError(f"out of memory for {len(batch.counts)} supercells") from error
+        if said.failures:
+            why = next(iter(said.failures.values()))
+            raise NotCheckedError(f"a displaced cell could not be evaluated: {why}")
+        if not np.isfinite(said.forces_ev_per_a).all():
+            raise NotCheckedError("forces of a displaced cell are not finite")
+        found += list(said.forces_ev_per_a)
+    return found
