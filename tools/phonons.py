@@ -186,7 +186,7 @@ def _both_sizes(
 ) -> list[_Modes]:
     """The modes by displacements of either size."""
     runs = [_displaced(cell, supercell, amplitude) for amplitude in AMPLITUDES_A]
-    needed = sum(len(phonons.supercells_with_displacements) for phonons in runs)
+    needed = sum(len(phonons.supercells_with_displacements or ()) for phonons in runs)
     if limit is not None and needed > limit - spent[0]:
         raise NotCheckedError(f"needs {needed} force calls, {max(0, limit - spent[0])} are left")
     return [_modes(phonons, points, potential, spent) for phonons in runs]
