@@ -5,6 +5,9 @@
     python tests/benchmarks/nano_cif.py sample   WORK MODEL --temperature 0.7
     python tests/benchmarks/nano_cif.py judge    WORK
     python tests/benchmarks/nano_cif.py templates WORK CORPUS
+    python tests/benchmarks/nano_cif.py attempts WORK        # then, in WORK:
+    hullward relax attempts.jsonl --fmax 0.1 --max-steps 300 --json > relaxed.json
+    python tests/benchmarks/nano_cif.py heights  WORK MP2020_HULL.parquet
 
 Held out are the quarantined formulas of the table whose primitive cell has at most 20 sites, one
 structure each, the one lowest in energy, in the order of a hash. Nothing a model was trained on,
@@ -335,6 +338,42 @@ def _described(symbol: str) -> np.ndarray:
     return _FEATURES[symbol]
 
 
+def attempts(work: Path, tag: str, number: int) -> None:
+    """Write WORK/attempts.jsonl: the first attempt at each of the first formulas that parses."""
+    texts = json.loads((work / f"samples-{tag}.json").read_text())["formula"][:number]
+    with (work / "attempts.jsonl").open("w") as file:
+        for text in texts:
+            if (crystal := read(text[0])) is not None and _nearest_a(crystal) >= 0.5:
+                file.write(crystal.model_dump_json() + "\n")
+    (work / "attempts.json").write_text(json.dumps({"asked": len(texts)}))
+
+
+def heights(work: Path, hull: Path) -> dict[str, Any]:
+    """Shares of all attempts within 0.1 and 0 eV/atom of the hull; what has no row is a failure."""
+    from hullward.tools.reference_tables import mp2020_elements
+
+    asked = json.loads((work / "attempts.json").read_text())["asked"]
+    results = json.loads((work / "relaxed.json").read_text())["results"]
+    table = pd.read_parquet(hull).drop_duplicates("formula").set_index("formula")
+    known, zero, found = table.hull_energy_per_atom, mp2020_elements(), []
+    for one in results:
+        if one["converged"] and one["formula"] in known.index:
+            species = one["crystal"]["species"]
+            elements = sum(zero[symbol] for symbol in species) / len(species)
+            found.append(one["energy_ev_per_atom"] - elements - float(known[one["formula"]]))
+    values = np.array(found)
+    return {
+        "asked": asked,
+        "relaxed": len(results),
+        "converged": sum(bool(one["converged"]) for one in results),
+        "judged": len(values),
+        "within_0.1": float((values <= 0.1).sum() / asked),
+        "at_or_below_0": float((values <= 0).sum() / asked),
+        "median": float(np.median(values)),
+        "seconds": sum(one["cpu_s"] for one in results),
+    }
+
+
 def together(work: Path, tag: str) -> dict[str, Any]:
     """Templates and the model at equal total tries, and what each finds by kind of formula."""
     figures: dict[str, Any] = {}
@@ -369,12 +408,16 @@ def together(work: Path, tag: str) -> dict[str, Any]:
 def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser()
-    parser.add_argument("stage", choices=["prepare", "validation", "sample", "judge", "templates"])
+    parser.add_argument(
+        "stage",
+        choices=["prepare", "validation", "sample", "judge", "templates", "attempts", "heights"],
+    )
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--form", default="asymmetric")
     parser.add_argument("--tag", default="nano")
+    parser.add_argument("--number", type=int, default=300, help="attempts to relax")
     given = parser.parse_args()
     if given.stage == "prepare":
         prepare(*given.paths)
@@ -384,6 +427,10 @@ def main() -> None:
         templates(*given.paths)
     elif given.stage == "sample":
         sample(*given.paths, given.temperature, given.top_p, given.form, given.tag)
+    elif given.stage == "attempts":
+        attempts(given.paths[0], given.tag, given.number)
+    elif given.stage == "heights":
+        print(json.dumps(heights(*given.paths), indent=1))
     else:
         work = given.paths[0]
         figures = judge(work, given.tag)
