@@ -86,3 +86,15 @@ def test_minus_nothing_is_nothing():
 )
 def test_flat_formulas(given, flat):
     assert flat_formula(given) == flat
+
+
+def test_where_the_nano_model_is_or_that_it_is_not(monkeypatch, tmp_path):
+    from hullward.models import nano
+    from hullward.models.errors import PreflightError
+
+    monkeypatch.setattr(nano, "files", lambda _: tmp_path)
+    with pytest.raises(PreflightError, match="weights of hullward-nano-cif are missing"):
+        nano.nano_folder()
+    (tmp_path / "nano_cif").mkdir()
+    (tmp_path / "nano_cif" / "model.safetensors").write_bytes(b"")
+    assert nano.nano_folder() == tmp_path / "nano_cif"

@@ -1,0 +1,30 @@
+"""Where `hullward-nano-cif` is, the crystal model that comes with Hullward; how to sample it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from hullward.models.errors import PreflightError
+from hullward.models.language import Sampling
+
+__all__ = ["NANO", "NANO_SAMPLING", "nano_folder"]
+
+NANO = "hullward-nano-cif"
+
+# Chosen on validation formulas; what it is measured with, in both text forms.
+NANO_SAMPLING = Sampling(temperature=0.5, max_tokens=400)
+
+
+def nano_folder() -> Path:
+    """The folder of its weights, tokenizer and model card, as transformers and vLLM load it.
+
+    Raises PreflightError where the installation lacks them.
+    """
+    folder = Path(str(files("hullward.data") / "nano_cif"))
+    if not (folder / "model.safetensors").is_file():
+        raise PreflightError(
+            f"the weights of {NANO} are missing at {folder}; install Hullward again, or make them: "
+            "see data/nano_cif/README.md"
+        )
+    return folder
