@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hullward.agents.looking import model_folder
 from hullward.agents.opening import settled
 from hullward.agents.settings import Phonons
 from hullward.models.registry import load_potential, potential_card
+from hullward.tools.leaks import audit
 from hullward.tools.phonon_run import Checked, check_shortlist
+from hullward.tools.records_identity import TrainingOverlap
 from hullward.tools.report import write_report
 from hullward.tools.store import Store
 
@@ -32,6 +35,18 @@ def check_directory(
         checked = run_phonons(store, name, limits, progress=progress)
         store.publish()
         return checked, write_report(directory).html
+
+
+def audit_directory(directory: Path, model: str | None) -> tuple[list[TrainingOverlap], Path]:
+    """Audit a directory's candidates, publish, and write its report again.
+
+    model: what proposed those that name no model. Raises as `check_directory`.
+    """
+    with Store.open(directory, command="audit") as store:
+        settled(store, None)
+        found = audit(store, model_folder, model)
+        store.publish()
+        return found, write_report(directory).html
 
 
 def run_phonons(

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hullward.agents.cli_answers import export_, query
-from hullward.agents.cli_checks import phonons
+from hullward.agents.cli_checks import audit, phonons
 from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
 from hullward.agents.cli_probe import probe
@@ -277,6 +277,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
 app.command()(serve)
 app.command()(probe)
 app.command()(phonons)
+app.command()(audit)
 app.command()(query)
 app.command(name="export")(export_)
 

@@ -16,11 +16,11 @@ from langgraph.runtime import Runtime
 
 from hullward.agents.bench import Bench
 from hullward.agents.ledger import read_outcomes
+from hullward.agents.looking import look_closer
 from hullward.agents.opening import apply_waiting, bench_at
 from hullward.agents.operators import propose as build_proposals
 from hullward.agents.planner import make_plan
 from hullward.models.errors import RunInterruptedError
-from hullward.tools.explain import explain_all
 from hullward.tools.records import CycleEnd, Plan
 
 NODES = 6  # a cycle
@@ -104,8 +104,7 @@ def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     with bench.screen.timed("judge"):
         bench.screen.judge_union()
     apply_waiting(bench.screen)
-    with bench.screen.timed("match"):
-        explain_all(bench.screen.store, bench.screen.reference, bench.screen.user_phases)
+    look_closer(bench.screen)
     bench.store.add([_cycle_end(bench, state["cycle"])])
     bench.store.publish()
     following = state["cycle"] + 1

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hullward.agents.bench import Bench
+from hullward.agents.looking import look_closer
 from hullward.agents.references import (
     basis_fields,
     check_elements,
@@ -24,7 +25,6 @@ from hullward.models.errors import HullwardError, InputError, LockedError, Prefl
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import inbox
-from hullward.tools.explain import explain_all
 from hullward.tools.known_phases import KnownPhases, read_known
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
@@ -215,7 +215,7 @@ def rejudge(screen: Screen, spec: str) -> None:
     check_compatible(reference, screen.card, screen.basis.protocol)
     basis = screen.basis.model_copy(update=basis_fields(spec, reference))
     screen.rejudge(basis, reference)
-    explain_all(screen.store, screen.reference, screen.user_phases)
+    look_closer(screen)
 
 
 def _record(settings: Settings, inputs_digest: str) -> CampaignRecord:

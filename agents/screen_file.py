@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.campaign import Stopper, end_run
+from hullward.agents.looking import look_closer
 from hullward.agents.opening import apply_waiting, claim, make_screen, settled
 from hullward.agents.settings import Screening, StopAfter
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools import inputs
-from hullward.tools.explain import explain_all
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -95,7 +95,7 @@ def _steps(screen: Screen, last: StopAfter) -> None:
             screen.label(proposals)
     if "relaxed" not in wanted:
         if "novel" in wanted:
-            _explain(screen)
+            look_closer(screen)
         return
     for start in range(0, len(proposals), CHUNK):
         chunk = proposals[start : start + CHUNK]
@@ -109,12 +109,7 @@ def _steps(screen: Screen, last: StopAfter) -> None:
     if "judged" in wanted:
         with screen.timed("judge"):
             screen.judge_union()
-    _explain(screen)
-
-
-def _explain(screen: Screen) -> None:
-    with screen.timed("match"):
-        explain_all(screen.store, screen.reference, screen.user_phases)
+    look_closer(screen)
 
 
 def _proposals(path: Path, settings: Screening) -> list[Proposal]:

@@ -46,7 +46,13 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.records_identity import Explanation, PhononCheck, SoftMode
+from hullward.tools.records_identity import (
+    Doubt,
+    Explanation,
+    PhononCheck,
+    SoftMode,
+    TrainingOverlap,
+)
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(
@@ -186,6 +192,23 @@ ONE_OF_EACH = [
         against_id="kn-1",
         words="same prototype as NaCl (mp-1) with Na→K",
         disorder="",
+    ),
+    Doubt(
+        relaxation_id=relaxation(0).relaxation_id,
+        candidate_id="c-0",
+        reference_id="ref",
+        reference_version="1",
+        suspicions=("odd_volume",),
+        reasons=("too large",),
+        second_look="refuted",
+    ),
+    TrainingOverlap(
+        candidate_id="c-0",
+        model="m",
+        formula_seen=True,
+        match_id=None,
+        match_seen=None,
+        words="m had learnt from its formula",
     ),
     PhononCheck(
         candidate_id="c-0",
@@ -418,11 +441,11 @@ def test_a_damaged_journal_line_stops_everything_until_a_rebuild(filled):
     notes = []
     rebuild(filled, notes=notes)
     assert "left out 1 damaged" in notes[0]
-    assert any("6 journal lines refer to lost ones" in note for note in notes)
+    assert any("8 journal lines refer to lost ones" in note for note in notes)
     assert len(list(filled.glob("*.damaged-*"))) == len(list(filled.glob("*.corrupt-*"))) == 1
     with open_store(filled) as store:
         assert store.count().states["rejected_parse"] == store.count().proposed == 1
-        assert store.add(ONE_OF_EACH) == 7
+        assert store.add(ONE_OF_EACH) == 9
         store.publish()
 
 

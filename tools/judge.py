@@ -168,21 +168,28 @@ def second_look_of(first: Relaxation, again: Relaxation) -> SecondLook:
     return "reproduced" if gap <= SAME_ENERGY_EV_PER_ATOM else "refuted"
 
 
-def _volume_known(crystal: Crystal, hull: Hull | None, reference: Reference) -> bool:
-    """Whether the volume per atom lies in the window around the additive estimate."""
+def volume_beside_estimate(
+    crystal: Crystal, hull: Hull | None, reference: Reference
+) -> tuple[float, tuple[float, float], str]:
+    """(volume per atom over the additive estimate, the window it should lie in, whose volumes)."""
     from pymatgen.core import Element
 
-    window, estimate = VOLUME_WINDOW_PHASES, None
     if hull is not None:
         structures = dict(reference.library_entries(crystal.chemsys))
         parts = hull.decompose(_counts(crystal))
         if all(part.phase_id in structures for part in parts):
             estimate = sum(p.fraction * structures[p.phase_id].volume_per_atom_a3 for p in parts)
-    if estimate is None:
-        window = VOLUME_WINDOW_ELEMENTS
-        moles = [Element(symbol).molar_volume for symbol in crystal.species]  # cm³/mol
-        estimate = sum(moles) / len(moles) / 0.602214076
-    return window[0] <= crystal.volume_per_atom_a3 / estimate <= window[1]
+            ratio = crystal.volume_per_atom_a3 / estimate
+            return ratio, VOLUME_WINDOW_PHASES, "the phases it would decompose into"
+    moles = [Element(symbol).molar_volume for symbol in crystal.species]  # cm³/mol
+    estimate = sum(moles) / len(moles) / 0.602214076
+    return crystal.volume_per_atom_a3 / estimate, VOLUME_WINDOW_ELEMENTS, "its elements"
+
+
+def _volume_known(crystal: Crystal, hull: Hull | None, reference: Reference) -> bool:
+    """Whether the volume per atom lies in the window around the additive estimate."""
+    ratio, window, _ = volume_beside_estimate(crystal, hull, reference)
+    return window[0] <= ratio <= window[1]
 
 
 def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> VerdictLabel:

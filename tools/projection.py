@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
-from hullward.tools.records_identity import Explanation, PhononCheck
+from hullward.tools.records_identity import Doubt, Explanation, PhononCheck, TrainingOverlap
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -88,11 +88,18 @@ TABLES: dict[str, Table] = {
             frozenset({"q_points", "soft"}),
             latest=True,
         ),
+        Table(
+            "doubts",
+            Doubt,
+            ("relaxation_id", "reference_id", "reference_version"),
+            latest=True,
+        ),
+        Table("training_overlaps", TrainingOverlap, ("candidate_id",), latest=True),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
         Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
     )
 }
-OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck")
+OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap")
 RANK = {kind: place for place, kind in enumerate(TABLES)}
 
 
@@ -187,7 +194,7 @@ class Index:
                 self._require("Candidate", key, kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
             raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
-        elif kind == "Verdict":
+        elif kind in ("Verdict", "Doubt"):
             self._require("Relaxation", (data["relaxation_id"],), kind)
 
     def _require(self, needed: str, key: Key, kind: str) -> None:

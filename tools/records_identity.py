@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hullward.tools.records import Record
+from hullward.tools.records import Record, Suspicion
 
 NoveltyKind = Literal[
     "known",  # a known phase, the same elements
@@ -85,3 +85,26 @@ class PhononCheck(Record):
         if self.result == "uncertain":
             return f"vibrations uncertain: {self.detail} ({where}, {noise})"
         return f"no imaginary mode ({where}, {noise})"
+
+
+class Doubt(Record):
+    """A suspect under one reference, with why."""
+
+    relaxation_id: str
+    candidate_id: str
+    reference_id: str
+    reference_version: str
+    suspicions: tuple[Suspicion, ...]
+    reasons: tuple[str, ...]  # a sentence each, with numbers
+    second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
+
+
+class TrainingOverlap(Record):
+    """Whether what proposed a candidate had learnt from its formula, or from its parent."""
+
+    candidate_id: str
+    model: str
+    formula_seen: bool | None  # None: nobody outside knows what it learnt from
+    match_id: str | None  # the known phase it is, or is a substitution of
+    match_seen: bool | None
+    words: str

@@ -152,6 +152,8 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         suspicions=tuple(row["suspicions"] or ()),
         novelty=_novelty(row),
         vibrations=vibrations,
+        suspect_because=tuple(row["suspect_because"] or ()),
+        training=row["training"],
         decomposition_reference=_products(row["over_reference"]),
         decomposition_union=_products(row["over_union"]),
         space_group_loose=space_group(row["space_group_loose"]),

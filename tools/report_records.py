@@ -64,6 +64,8 @@ class Entry(Record):
     novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     disorder: str | None  # why species may share a site in truth; null: no sign of it
+    suspect_because: tuple[str, ...]  # a sentence with numbers for each suspicion
+    training: str | None  # whether the proposing model had learnt from it; null: no model, or which
     vibrations: str | None  # what the dynamical check said; null: not asked
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]

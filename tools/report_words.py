@@ -185,6 +185,8 @@ def _next(report: Report) -> str:
 def notes(entry: Entry) -> str:
     """Why an entry is listed where it is, in a few words."""
     told = [s.replace("_", " ") for s in entry.suspicions]
+    if entry.suspect_because:
+        told = [f"{', '.join(told)}: {'; '.join(entry.suspect_because)}"]
     if entry.second_look not in (None, "not_needed"):
         told.append(f"second look {entry.second_look}")
     if entry.covered is False and entry.coverage_note:
@@ -195,6 +197,8 @@ def notes(entry: Entry) -> str:
         told.append(entry.disorder)
     if entry.vibrations:
         told.append(entry.vibrations)
+    if entry.training:
+        told.append(entry.training)
     return "; ".join([*told, entry.novelty])
 
 

@@ -213,6 +213,26 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (candidate_id, potential_sha256)
     );
     """,
+    """
+    CREATE TABLE doubts (  -- suspects with why, those that never converged among them
+        relaxation_id VARCHAR,
+        candidate_id VARCHAR,
+        reference_id VARCHAR,
+        reference_version VARCHAR,
+        suspicions VARCHAR[],
+        reasons VARCHAR[],
+        second_look VARCHAR,
+        PRIMARY KEY (relaxation_id, reference_id, reference_version)
+    );
+    CREATE TABLE training_overlaps (  -- what the proposing model had learnt from
+        candidate_id VARCHAR PRIMARY KEY,
+        model VARCHAR,
+        formula_seen BOOLEAN,
+        match_id VARCHAR,
+        match_seen BOOLEAN,
+        words VARCHAR
+    );
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -50,6 +50,10 @@ explained AS (
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
+doubted AS (
+    SELECT d.relaxation_id, d.suspicions AS doubts, d.reasons, d.second_look AS doubt_look
+    FROM doubts d JOIN bases USING (reference_id, reference_version)
+),
 -- by the campaign's own potential where it was asked
 vibrations AS (
     SELECT
@@ -82,7 +86,9 @@ placed AS (
         j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
         h.over_reference, h.over_union,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
-        w.label, w.covered, w.suspicions, w.second_look,
+        w.label, w.covered, coalesce(w.suspicions, d.doubts) AS suspicions,
+        coalesce(w.second_look, d.doubt_look) AS second_look, d.reasons,
+        t.formula_seen, t.match_seen AS parent_seen, t.words AS training,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
         CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL THEN 'duplicate'
             ELSE x.novelty_kind END AS novelty_kind,
@@ -110,6 +116,8 @@ placed AS (
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
     LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
     LEFT JOIN vibrations q ON q.relaxation_id = r.relaxation_id
+    LEFT JOIN doubted d ON d.relaxation_id = r.relaxation_id
+    LEFT JOIN training_overlaps t ON t.candidate_id = s.candidate_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -133,7 +141,8 @@ SELECT
     second_label, second_rediscovered,
     over_second - over_reference AS second_minus_first_ev_per_atom,
     abs(over_second - over_reference) > margin AS references_disagree,
-    novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by
+    novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by,
+    reasons AS suspect_because, formula_seen, parent_seen, training
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;

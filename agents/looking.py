@@ -1,0 +1,46 @@
+"""What is looked at once everything is judged: suspects, what candidates are, what was learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import HullwardError
+from hullward.models.model_cards import model_card
+from hullward.tools.explain import explain_all
+from hullward.tools.leaks import audit
+from hullward.tools.records import Relaxation
+from hullward.tools.relax_cache import relax_cached
+from hullward.tools.screening import Screen
+from hullward.tools.suspects import Relax, doubt_all
+
+
+def look_closer(screen: Screen) -> None:
+    """Suspects with their reasons, an explanation for every candidate, the audit of leaks."""
+    with screen.timed("judge"):
+        doubt_all(screen.store, screen.basis, screen.reference, _rattled(screen))
+    with screen.timed("match"):
+        explain_all(screen.store, screen.reference, screen.user_phases)
+        audit(screen.store, model_folder)
+
+
+def model_folder(name: str) -> Path | None:
+    """Where a model's files are, None where they are not on this machine."""
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        card = model_card(name)
+    except HullwardError:
+        return None
+    return Path(card.source) if card.is_local else None
+
+
+def _rattled(screen: Screen) -> Relax:
+    def relax(jobs: Sequence[tuple[str, Crystal]], rattle_a: float) -> Iterable[Relaxation]:
+        if not jobs or screen.stopping():
+            return ()
+        protocol = screen.basis.protocol.model_copy(update={"rattle_a": rattle_a})
+        return relax_cached(jobs, screen.card.name, protocol, screen.home, screen.workers)
+
+    return relax
