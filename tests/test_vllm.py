@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field
@@ -13,6 +15,7 @@ from pydantic import BaseModel, Field
 from hullward.agents.settings import read_machine
 from hullward.models.errors import PreflightError
 from hullward.models.language import CompletionError, Constraint, Request, Sampling
+from hullward.models.local_model import LocalModel
 from hullward.models.model_cards import model_card
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_line import Line
@@ -21,17 +24,11 @@ from hullward.models.openai_wire import Call
 from hullward.models.prompt_forms import conversation
 from hullward.models.tiny_llama import CONTEXT, write_tiny_adapter, write_tiny_llama
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
+from hullward.tools.crystal_grammar import crystal_grammar
 
 pytestmark = pytest.mark.vllm
 
 STARTING_S = 900
-CRYSTAL = r"""root ::= lengths "\n" angles ("\n" site){2}
-lengths ::= number " " number " " number
-angles ::= "90 90 90"
-site ::= ("Na" | "Cl") "\n" point " " point " " point
-number ::= [1-9] "." [0-9]
-point ::= "0." [0-9] [0-9]
-"""
 
 
 class Plan(BaseModel):
@@ -135,20 +132,26 @@ def test_a_conversation_with_a_schema_gives_an_object_of_it(model):
 
 
 def ask_with(request, seed):
-    from dataclasses import replace
-
     return replace(request, sampling=replace(request.sampling, seed=seed))
 
 
-def test_a_grammar_is_kept_by_every_text(model):
-    constraint = Constraint.grammar(CRYSTAL)
-    answer = only(model.complete([ask(constraint=constraint, n=4, max_tokens=120)]))
-    for one in answer:
-        lines = one.text.split("\n")
-        assert len(lines) == 6
-        assert lines[1] == "90 90 90"
-        assert {lines[2], lines[4]} <= {"Na", "Cl"}
-        assert one.finish_reason == "stop"
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"formula": "NaCl", "max_atoms": 4},
+        {"elements": ["Li", "Mn", "O"], "n_atoms": 4},
+        {"elements": ["Li", "Mn", "O"], "only": True, "max_atoms": 3},
+        {"max_atoms": 2},
+    ],
+    ids=["formula", "elements and atoms", "some of these elements", "any crystal"],
+)
+def test_the_grammar_of_crystals_is_kept_by_every_text(model, wish):
+    grammar = crystal_grammar(**wish)
+    answer = only(model.complete([ask(constraint=grammar.constraint(), n=8, max_tokens=200)]))
+    flaws = [grammar.flaw(one.text) for one in answer]
+    # what no context-free grammar can say: whether three angles close a cell
+    assert all(f is None or f.startswith("impossible_cell") for f in flaws)
+    assert {one.finish_reason for one in answer} == {"stop"}
 
 
 def test_a_pattern_is_kept(model):
@@ -215,6 +218,16 @@ def test_likelihoods_of_known_texts_are_told(model):
     rare, common = model.score([("abc", "zzzzqq"), ("abc", only(
         model.complete([ask(temperature=0, max_tokens=6)]))[0].text)])  # fmt: skip
     assert rare < common < 0
+
+
+def test_served_and_in_process_it_is_one_model(model, plan):
+    """The same likelihood for the same texts is the same distribution, whoever samples it."""
+    local = LocalModel(Path(plan.model))
+    greedy = only(model.complete([ask(temperature=0, max_tokens=20)]))[0].text
+    pairs = [("abc", "hello world"), ("4.2 4.2", " 4.2\n90 90 90\nNa"), ("abc", greedy)]
+    assert model.score(pairs) == pytest.approx(local.score(pairs), abs=1e-3)
+    said = local.complete([ask(temperature=0, max_tokens=20)])
+    assert only(said)[0].text.startswith(greedy)
 
 
 def test_many_requests_at_once_all_come_back(model):
