@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="a LLaMat model, a folder, or owner/name")
+        str, typer.Argument(metavar="MODEL", help="a LLaMat model, nano, a folder, or owner/name")
     ],
     more: Annotated[
         list[str] | None, typer.Argument(metavar="[-- FLAGS…]", help="passed on to vLLM")

@@ -1,8 +1,9 @@
 """The language models a user can name: where their weights are, their terms, how they are asked.
 
-A name is one of the six LLaMat models, a folder in Hugging Face's layout, or `owner/name` on the
-Hugging Face hub. Facts on LLaMat: doi:10.1038/s42256-026-01199-8, its public code and its model
-cards. No commit of the six is known for certain, so none is pinned here: who fetches names one.
+A name is one of the six LLaMat models, `nano`, a folder in Hugging Face's layout, or `owner/name`
+on the Hugging Face hub. Facts on LLaMat: doi:10.1038/s42256-026-01199-8, its public code and its
+model cards. No commit of the six is known for certain, so none is pinned here: who fetches names
+one.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import Sampling
+from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import CHATML_STOP, PromptForm
 
 __all__ = ["COMMIT", "ModelCard", "model_card", "model_names", "read_folder"]
@@ -123,6 +125,9 @@ def model_card(name: str) -> ModelCard:
     """
     if name in _CATALOGUE:
         return _CATALOGUE[name]
+    if name in ("nano", NANO):
+        weights = read_folder(nano_folder())
+        return replace(weights, name=NANO, task="crystal", licence="MIT", sampling=NANO_SAMPLING)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return read_folder(folder)
@@ -134,8 +139,8 @@ def model_card(name: str) -> ModelCard:
     near = difflib.get_close_matches(name, _CATALOGUE, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise InputError(
-        f"no model '{name}': {hint}known: {', '.join(_CATALOGUE)}; or a folder with config.json "
-        "and safetensors, or owner/name on the Hugging Face hub"
+        f"no model '{name}': {hint}known: nano, {', '.join(_CATALOGUE)}; or a folder with "
+        "config.json and safetensors, or owner/name on the Hugging Face hub"
     )
 
 

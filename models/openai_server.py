@@ -41,7 +41,8 @@ class ServedModel:
     it to the server's chat template.  stop: added to every request's own stop strings.
     on_response: given every raw answer before it is read, in the thread that called `complete`;
     what it raises ends the batch.  expected: the model of an earlier process; another one is not
-    used.  context_tokens, count_tokens: for servers that tell neither.
+    used.  context_tokens, count_tokens: for servers that tell neither.  ask_again: an answer that
+    nobody can use is asked for once more; False for a caller that does so itself.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ServedModel:
         expected: Served | None = None,
         context_tokens: int | None = None,
         count_tokens: Callable[[str], int] | None = None,
+        ask_again: bool = True,
     ) -> None:
         self.url = url.rstrip("/")
         self._model = model
@@ -65,6 +67,7 @@ class ServedModel:
         self._key = api_key
         self._patience = patience
         self._on_response = on_response
+        self._ask_again = ask_again
         counts = TokenCounts(context_tokens, count_tokens)
         self._exchanger = Exchanger(model, patience, counts, expected)
 
@@ -148,7 +151,7 @@ class ServedModel:
         exchanges = count()
         async with batch.gate:
             answer = await self._all_texts(batch, request, exchanges)
-            again = _second(request, answer)
+            again = _second(request, answer) if self._ask_again else None
             if again is not None:
                 self._exchanger.spent.asked_again += 1
                 answer = await self._all_texts(batch, again, exchanges)

@@ -13,7 +13,7 @@ __all__ = ["write_tiny_adapter", "write_tiny_llama"]
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>")
 LETTERS = ("\n", *map(chr, range(32, 127)))
-CONTEXT = 1024
+CONTEXT = 8192  # tokens, which are letters: a plan's prompt has thousands
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

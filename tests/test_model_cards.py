@@ -78,6 +78,15 @@ def test_an_empty_folder_holds_no_model(tmp_path):
         model_card(str(tmp_path))
 
 
+def test_the_model_that_comes_with_hullward_has_a_card_where_its_weights_are(folder, monkeypatch):
+    home = folder()
+    monkeypatch.setattr("hullward.models.model_cards.nano_folder", lambda: home)
+    card = model_card("nano")
+    assert card == model_card("hullward-nano-cif")
+    assert (card.name, card.source, card.prompt_form) == ("hullward-nano-cif", str(home), "plain")
+    assert (card.task, card.licence, card.context_tokens) == ("crystal", "MIT", 512)
+
+
 def test_any_model_of_the_hub_can_be_named():
     card = model_card("Someone/Some-Model-7B")
     assert (card.name, card.source, card.is_local) == (

@@ -436,6 +436,13 @@ def test_an_answer_that_breaks_its_schema_is_asked_for_once_more(server, model, 
     assert len(server.asked) == 2  # at most twice the tokens
 
 
+def test_who_asks_again_himself_gets_the_first_answer(server):
+    server.troubles += [Trouble("text", text="no JSON")] * 2
+    model = ServedModel(server.url, "double", patience=HASTE, ask_again=False)
+    assert only(model.complete([plan()])).kind == "unfit"
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(("trouble", "kind"), [row[1:] for row in BAD], ids=[r[0] for r in BAD])
 def test_a_crystal_that_went_wrong_is_kept_and_labelled(server, model, trouble, kind):
     server.troubles.append(trouble)

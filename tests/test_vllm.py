@@ -203,7 +203,7 @@ def test_a_loop_is_stopped_by_the_server(model):
     assert answer.completion_tokens < 800
 
 
-@pytest.mark.parametrize("letters", [990, 1007, 1008, 3000])
+@pytest.mark.parametrize("letters", [9, CONTEXT - 17, CONTEXT - 16, 3 * CONTEXT])
 def test_no_request_is_refused_for_its_length(model, letters):
     """One token a letter and one for the beginning: what we let through, the server takes."""
     [answer] = model.complete([ask("a" * letters)])
