@@ -18,6 +18,7 @@ import typer
 
 from hullward.agents.cli_answers import export_, query
 from hullward.agents.cli_checks import audit, phonons
+from hullward.agents.cli_evaluate import evaluate
 from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
 from hullward.agents.cli_probe import probe
@@ -278,6 +279,7 @@ app.command()(serve)
 app.command()(probe)
 app.command()(phonons)
 app.command()(audit)
+app.add_typer(evaluate)
 app.command()(query)
 app.command(name="export")(export_)
 

@@ -27,7 +27,8 @@ PER_TURN = 2  # structures of a formula before the next formula has its turn
 class Substitution:
     """Structures of given formulas, made once each and kept.
 
-    templates: known structures as (id, crystal), used beside the prototype library.
+    templates: known structures as (id, crystal), used beside the prototype library, or with
+    prototypes=False instead of it.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Substitution:
         *,
         max_atoms: int,
         oxidation_states: States | None = None,
+        prototypes: bool = True,
     ) -> None:
+        self._prototypes = prototypes
         self._templates = templates
         self._max_atoms = max_atoms
         self._allowed = oxidation_states
@@ -57,8 +60,13 @@ class Substitution:
 
     def _ranked(self, formula: str) -> list[Constructed]:
         if formula not in self._made:
+            library = (
+                _from_prototypes(formula, self._max_atoms, self._allowed)
+                if self._prototypes
+                else ()
+            )
             found = [
-                *_from_prototypes(formula, self._max_atoms, self._allowed),
+                *library,
                 *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
             ]
             # rounded: the last digit depends on the order of a set inside pymatgen's table

@@ -1,0 +1,137 @@
+"""What a generator was asked and what it wrote: the attempts that are judged.
+
+Files are those of `hullward.tools.inputs`. What was asked of an attempt is read from columns
+`target_formula`, `target_elements` ('Li-Mn-O', or a list), `target_space_group` and
+`target_e_above_hull` (eV/atom) beside it, or from its `prompt` where that speaks as
+LLaMat-CIF's do. Text in the form of the asymmetric unit is recognised by its first line, a bare
+number.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hullward.models import crystal_prompts as words
+from hullward.models.crystal import Crystal
+from hullward.tools import asymmetric_text
+from hullward.tools.cif import CifReader
+from hullward.tools.inputs import RawInput, parse_raw, read_inputs
+from hullward.tools.records import Flaw
+
+_SPACE_GROUP = re.compile(re.escape(words.SPACE_GROUP) + r"(\d{1,3})\b")
+_E_HULL = re.compile(re.escape(words.E_HULL) + r"(-?\d+(?:\.\d+)?)")
+_ELEMENTS = re.compile(re.escape(words.ELEMENTS) + r"([A-Z][A-Za-z, ]*?)\.")
+_NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for; None where nothing was."""
+
+    formula: str | None = None
+    elements: frozenset[str] | None = None
+    space_group: int | None = None
+    e_above_hull_ev_per_atom: float | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One output of a generator: its crystal, or what is wrong with it."""
+
+    source: str
+    found: Crystal | Flaw
+    wish: Wish
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """Every attempt of a file or folder, in order; raises InputError as `read_inputs`."""
+    raws = list(read_inputs(path))
+    rows = _rows(path)
+    with CifReader() as reader:
+        return [
+            Attempt(raw.source, _crystal(raw, reader), _wish(raw, rows.get(i, {})))
+            for i, raw in enumerate(raws)
+        ]
+
+
+def parse_text(text: str) -> Crystal | Flaw:
+    """A crystal text of either form."""
+    if _NUMBER_ALONE.match(text):
+        return asymmetric_text.parse(text)
+    return parse_raw(text, "crystal_text")
+
+
+def _crystal(raw: RawInput, reader: CifReader) -> Crystal | Flaw:
+    if raw.format == "crystal_text":
+        return parse_text(raw.raw)
+    return parse_raw(raw.raw, raw.format, reader)
+
+
+def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
+    prompt = row.get("prompt")
+    said = prompt if isinstance(prompt, str) else ""
+    elements = row.get("target_elements") or (m[1] if (m := _ELEMENTS.search(said)) else None)
+    if isinstance(elements, str):
+        elements = re.findall(r"[A-Z][a-z]?", elements)
+    space_group = row.get("target_space_group") or (m[1] if (m := _SPACE_GROUP.search(said)) else 0)
+    height = row.get("target_e_above_hull", m[1] if (m := _E_HULL.search(said)) else None)
+    return Wish(
+        formula=raw.target_formula,
+        elements=frozenset(elements) if elements else None,
+        space_group=_whole(space_group) or None,
+        e_above_hull_ev_per_atom=_number(height),
+    )
+
+
+def _rows(path: Path) -> dict[int, Mapping[str, Any]]:
+    """What stands beside the structures, by row, in the formats that have rows."""
+    kind = path.suffix.lower()
+    if path.is_dir() or kind not in {".parquet", ".csv", ".json", ".jsonl", ".ndjson"}:
+        return {}
+    return {i: row for i, row in enumerate(_values(path, kind)) if isinstance(row, dict)}
+
+
+def _values(path: Path, kind: str) -> Iterator[Any]:
+    """The rows of a file that `read_inputs` could read."""
+    if kind == ".parquet":
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(path)
+        wanted = [
+            name
+            for name in file.schema_arrow.names
+            if name == "prompt" or name.startswith("target_")
+        ]
+        yield from file.read(columns=wanted).to_pylist()
+    elif kind == ".csv":
+        with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as lines:
+            yield from csv.DictReader(lines)
+    elif kind == ".json":
+        value = json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
+        yield from value if isinstance(value, list) else [value]
+    else:
+        with path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
+            for line in lines:
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except ValueError:
+                        yield None  # counted as a row that does not parse
+
+
+def _whole(value: object) -> int:
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else 0
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
