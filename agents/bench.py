@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from hullward.agents.backends import Voices
 from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.records import Proposal
+from hullward.tools.records import Proposal, Record
 from hullward.tools.reference import Reference, load_reference
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store, open_snapshot
@@ -28,6 +29,8 @@ class Bench:
     campaign: Campaign
     store: Store
     screen: Screen
+    voices: Voices = field(default_factory=Voices)  # the language models that are asked
+    ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
     started_s: float = field(default_factory=time.monotonic)
 
     def proposals(self, ids: Iterable[str]) -> list[Proposal]:
@@ -41,6 +44,7 @@ class Bench:
         )
         return {row["candidate_id"] for row in rows}
 
+    @cached_property
     def formulas(self) -> list[str]:
         """Charge-balanced formulas of every target system that fit a cell, simplest first."""
         from pymatgen.core import Composition
@@ -124,9 +128,20 @@ class Bench:
             return f"{budget.relaxations} relaxations done"
         if budget.force_calls is not None and self._spent("sum(force_calls)") >= budget.force_calls:
             return f"{budget.force_calls} force calls spent"
+        if budget.tokens is not None and self._tokens(next_cycle) >= budget.tokens:
+            return f"{budget.tokens} tokens spent"
         if budget.hours is not None and time.monotonic() - self.started_s > 3600 * budget.hours:
             return f"{budget.hours:g} hours over"
         return ""
+
+    def _tokens(self, next_cycle: int) -> int:
+        """Tokens of language models, in and out, up to a cycle: what it asked ahead is its own."""
+        (row,) = self.store.rows(
+            """SELECT coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)), 0)
+                   ::BIGINT AS spent FROM asked WHERE cycle < $cycle""",
+            {"cycle": next_cycle},
+        )
+        return int(row["spent"])
 
     def _spent(self, what: str) -> int:
         (row,) = self.store.rows(

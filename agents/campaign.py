@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
+from hullward.agents.backends import Voices
 from hullward.agents.bench import Bench
 from hullward.agents.checks import run_phonons
 from hullward.agents.opening import close_bench, open_bench
@@ -68,16 +69,20 @@ def run(
     campaign: Campaign | None,
     *,
     workers: int | None = None,
+    voices: Voices | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     notes: Callable[[str], None] = lambda line: None,
 ) -> ReportPaths:
     """Run or resume the campaign of a directory to its end; campaign None: the one that is there.
 
+    voices: the language models to ask, instead of those that the campaign names.
     Raises RunInterruptedError when stopped on request and BreakerError after too many failures;
     what was done is stored, published and reported in every case.
     """
     command = "run" if campaign is not None else "resume"
-    bench = open_bench(directory, command=command, campaign=campaign, workers=workers)
+    bench = open_bench(
+        directory, command=command, campaign=campaign, workers=workers, voices=voices
+    )
     try:
         for line in bench.store.notes:
             notes(line)

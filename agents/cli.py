@@ -151,16 +151,22 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
 def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     """The counting, and where the report is."""
     from hullward.tools import funnel
+    from hullward.tools.report_data import rows
+    from hullward.tools.report_models import count_requests, requests_line
     from hullward.tools.store import open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
+        requests = count_requests(lambda query: rows(connection, query))
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
     told = (("states", counting.states), ("funnel", counting.funnel))
     lines = []
     for name, counts in (*told, ("rejected", counting.rejections)):
         found = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         lines.append(f"{name + ':':<10} {found or 'none'}")
+    if requests:
+        document["requests"] = requests
+        lines.append(f"{'requests:':<10} {requests_line(requests)}")
     if paths is not None:
         document["report"] = str(paths.html)
         lines.append(f"{'report:':<10} {paths.html}")

@@ -1,7 +1,9 @@
-"""The loop on one page: plan → propose → screen → relax → judge → record → plan …
+"""The loop on one page: brief → plan → propose → screen → relax → judge → record → brief …
 
 State is narrow and holds ids only; structures stay in the store. Every node can be run again
-after a kill: what it has already done is found in the store and skipped.
+after a kill: what it has already done is found in the store and skipped. Brief, plan and proposals
+of the next cycle depend on results up to the last one only, so they are prepared while this cycle
+is relaxed (`hullward.agents.ahead`); the nodes then find their work done.
 """
 
 from __future__ import annotations
@@ -14,16 +16,14 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from hullward.agents.ahead import Ahead, briefed, planned, proposed
 from hullward.agents.bench import Bench
-from hullward.agents.ledger import read_outcomes
 from hullward.agents.looking import look_closer
 from hullward.agents.opening import apply_waiting, bench_at
-from hullward.agents.operators import propose as build_proposals
-from hullward.agents.planner import make_plan
 from hullward.models.errors import RunInterruptedError
-from hullward.tools.records import CycleEnd, Plan
+from hullward.tools.records import CycleEnd, Plan, Proposal
 
-NODES = 6  # a cycle
+NODES = 7  # a cycle
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,19 @@ class Cycle(Start, total=False):
     stop: str  # why the campaign ended; empty while it goes on
 
 
+def brief(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
+    """Have the results so far read, where a chat model is there to read them."""
+    bench = bench_at(runtime.context.directory)
+    with bench.screen.timed("plan"):
+        briefed(bench, state["cycle"])
+    return {}
+
+
 def plan(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Decide quotas, formulas and parents from the outcomes this cycle may see."""
     bench = bench_at(runtime.context.directory)
-    outcomes = read_outcomes(bench.store, state["cycle"], bench.campaign.metastable_ev_per_atom)
-    made = make_plan(
-        bench.campaign, state["cycle"], outcomes, bench.formulas(), bench.spare_parents()
-    )
+    with bench.screen.timed("plan"):
+        made = planned(bench, state["cycle"])
     bench.store.add([made])
     return {"plan_id": made.plan_id}
 
@@ -64,9 +70,10 @@ def propose(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     bench = bench_at(runtime.context.directory)
     (made,) = bench.store.load(Plan, [state["plan_id"]])
     with bench.screen.timed("propose"):
-        proposals = build_proposals(bench, made)
-    bench.store.add(proposals)
-    return {"proposal_ids": [p.proposal_id for p in proposals]}
+        records = proposed(bench, made)
+    _stop_here_if_asked(bench)  # an answer still missing is asked for when it goes on
+    bench.store.add(records)
+    return {"proposal_ids": [r.proposal_id for r in records if isinstance(r, Proposal)]}
 
 
 def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
@@ -82,9 +89,11 @@ def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 
 def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
-    """Relax what is new, within the budget."""
+    """Relax what is new, within the budget, while the next cycle is prepared."""
     bench = bench_at(runtime.context.directory)
-    bench.screen.relax(bench.proposals(state["proposal_ids"]), limit=bench.relaxations_left())
+    proposals, limit = bench.proposals(state["proposal_ids"]), bench.relaxations_left()
+    with Ahead(bench, state["cycle"] + 1):
+        bench.screen.relax(proposals, limit=limit)
     _stop_here_if_asked(bench)
     return {}
 
@@ -111,9 +120,9 @@ def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     return {"cycle": following, "stop": bench.reason_to_stop(following)}
 
 
-def after_record(state: Cycle) -> Literal["plan", "__end__"]:
+def after_record(state: Cycle) -> Literal["brief", "__end__"]:
     """Another cycle, or the end."""
-    return "__end__" if state.get("stop") else "plan"
+    return "__end__" if state.get("stop") else "brief"
 
 
 def _stop_here_if_asked(bench: Bench) -> None:
@@ -144,13 +153,15 @@ def build_graph(
 ) -> CompiledStateGraph[Cycle, Where, Start, Cycle]:
     """The compiled graph; invoke it with Where(directory) as context."""
     graph = StateGraph(Cycle, context_schema=Where, input_schema=Start)
+    graph.add_node("brief", brief)
     graph.add_node("plan", plan)
     graph.add_node("propose", propose)
     graph.add_node("screen", screen)
     graph.add_node("relax", relax)
     graph.add_node("judge", judge)
     graph.add_node("record", record)
-    graph.add_edge(START, "plan")
+    graph.add_edge(START, "brief")
+    graph.add_edge("brief", "plan")
     graph.add_edge("plan", "propose")
     graph.add_edge("propose", "screen")
     graph.add_edge("screen", "relax")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from hullward.agents.backends import Voices, open_voices
 from hullward.agents.bench import Bench
 from hullward.agents.looking import look_closer
 from hullward.agents.references import (
@@ -48,10 +49,16 @@ def bench_at(directory: str) -> Bench:
 
 
 def open_bench(
-    directory: Path, *, command: str, campaign: Campaign | None = None, workers: int | None = None
+    directory: Path,
+    *,
+    command: str,
+    campaign: Campaign | None = None,
+    workers: int | None = None,
+    voices: Voices | None = None,
 ) -> Bench:
     """Open a campaign directory for writing; with `campaign` it may be a new one.
 
+    voices: the language models to ask, instead of those that the campaign names.
     Raises InputError when the directory belongs to something else, LockedError when another
     process writes there, PreflightError when potential and reference do not fit.
     """
@@ -64,7 +71,9 @@ def open_bench(
                 "`hullward screen` goes on with it"
             )
         screen = make_screen(store, settings, workers)
-        bench = Bench(campaign=settings, store=store, screen=screen)
+        if voices is None:
+            voices = open_voices(settings, read_machine(), store)
+        bench = Bench(campaign=settings, store=store, screen=screen, voices=voices)
         claim(screen, settings, bench.seeds)
     except BaseException:
         store.close()

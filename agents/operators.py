@@ -1,21 +1,44 @@
-"""The operators of this campaign: one table from name to constructor.
+"""The operators: one table of name, how its proposals come about, and what it needs.
 
-A constructor takes the bench, the plan, how many are asked for and which crystals exist already,
-and returns crystals in order of preference. It depends on nothing else, so a cycle planned twice
-proposes the same twice.
+Some construct crystals: they take the bench and the plan and yield crystals in order of preference.
+Others ask a language model: they yield questions in order of preference, and every answer is a
+proposal. Either depends on nothing but the plan and what is stored of earlier cycles, so a cycle
+planned twice proposes the same twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Literal
 
+from hullward.agents.answers import proposals_of
+from hullward.agents.asking import Ask, Place, Voice, ask_all, request_of
 from hullward.agents.bench import Bench
+from hullward.agents.bred import ask_crossover, ask_mutation
+from hullward.agents.written import (
+    ask_de_novo,
+    ask_e_hull,
+    ask_elements,
+    ask_formula,
+    ask_infill,
+    ask_space_group,
+)
 from hullward.models.crystal import Crystal
+from hullward.models.language import Request
 from hullward.tools.mutation import Constructed, generator, perturb, swap
-from hullward.tools.records import Plan, Proposal, stable_id
+from hullward.tools.records import Plan, Proposal, Record, stable_id
+from hullward.tools.records_requests import ModelRequest
 
 TRIES_PER_PROPOSAL = 8  # mutations drawn for each one kept
+FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and plan
+POSITIONS = 100_000  # of one operator within a cycle
+
+Need = Literal["formulas", "a parent", "two parents", "a crystal model", "instructions followed"]
+Construct = Callable[[Bench, Plan], Iterator[Constructed]]
+Prompts = Callable[[Bench, Plan, Voice], Iterator[Ask]]
 
 
 def _substitution(bench: Bench, plan: Plan) -> Iterator[Constructed]:
@@ -37,22 +60,110 @@ def _swap(bench: Bench, plan: Plan) -> Iterator[Constructed]:
             yield child
 
 
-OPERATORS: dict[str, Callable[[Bench, Plan], Iterator[Constructed]]] = {
-    "substitution": _substitution,
-    "perturbation": _perturbation,
-    "swap": _swap,
-}
+@dataclass(frozen=True)
+class Operator:
+    """A way to make proposals: exactly one of `constructs` and `asks`."""
+
+    name: str
+    constructs: Construct | None
+    asks: Prompts | None
+    needs: tuple[Need, ...]
 
 
-def propose(bench: Bench, plan: Plan) -> list[Proposal]:
-    """All proposals of one cycle, each crystal new to the campaign."""
+_TABLE: tuple[Operator, ...] = (
+    Operator("de_novo", None, ask_de_novo, ("a crystal model",)),
+    Operator("elements", None, ask_elements, ("a crystal model",)),
+    Operator("formula", None, ask_formula, ("a crystal model", "formulas")),
+    Operator("space_group", None, ask_space_group, ("a crystal model", "formulas")),
+    Operator("e_hull", None, ask_e_hull, ("a crystal model", "formulas")),
+    Operator("infill", None, ask_infill, ("a crystal model", "a parent")),
+    Operator("mutation", None, ask_mutation, ("instructions followed", "a parent")),
+    Operator("crossover", None, ask_crossover, ("instructions followed", "two parents")),
+    Operator("substitution", _substitution, None, ("formulas",)),
+    Operator("perturbation", _perturbation, None, ("a parent",)),
+    Operator("swap", _swap, None, ("a parent",)),
+)
+OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _TABLE}
+
+
+def propose(
+    bench: Bench,
+    plan: Plan,
+    stopping: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> list[Record]:
+    """All proposals of one cycle, with the rejections of answers that hold no structure.
+
+    Every constructed crystal is new to the campaign; what a model writes counts as it comes. May
+    end early where the run is to stop: carried out again, it goes on there.
+    """
+    ask_models(bench, plan, stopping, progress)
     taken = bench.proposed_content(before_cycle=plan.cycle)
-    proposals: list[Proposal] = []
-    for operator, quota in plan.quotas.items():
-        fresh = _fresh(OPERATORS[operator](bench, plan), taken)
-        for index, built in enumerate(islice(fresh, quota)):
-            proposals.append(_proposal(bench, plan, operator, index, built))
-    return proposals
+    found: list[Record] = []
+    for name, quota in plan.quotas.items():
+        operator = OPERATORS[name]
+        if operator.constructs is not None:
+            fresh = _fresh(operator.constructs(bench, plan), taken)
+            for index, built in enumerate(islice(fresh, quota)):
+                found.append(_proposal(bench, plan, name, index, built))
+        else:
+            found += proposals_of(bench, [record for record, _, _ in questions(bench, plan, name)])
+    return found
+
+
+def ask_models(
+    bench: Bench,
+    plan: Plan,
+    stopping: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> None:
+    """Send what the plan's operators want to know, and store every answer."""
+    for name in OPERATORS:  # in the order of their positions, whatever order the plan has
+        voice = _voice(bench, OPERATORS[name]) if name in plan.quotas else None
+        if voice is not None:
+            asked = questions(bench, plan, name)
+            ask_all(bench.store, voice, asked, stopping, partial(progress, f"ask {name}"))
+
+
+def questions(bench: Bench, plan: Plan, name: str) -> list[tuple[ModelRequest, Request, Ask]]:
+    """The requests of one operator, enough for its quota, in the order of asking.
+
+    A question that does not fit the model's context stands among them, is never sent, and makes
+    room for the next one.
+    """
+    operator = OPERATORS[name]
+    voice = _voice(bench, operator)
+    if operator.asks is None or voice is None:
+        return []
+    left, asked = plan.quotas[name], []
+    start = FIRST_POSITION + POSITIONS * list(OPERATORS).index(name)
+    limit = start + 2 * left + len(plan.parents) ** 2  # where every parent is too long
+    asks = operator.asks(bench, plan, voice) if left else iter(())
+    for position, ask in enumerate(asks, start):
+        if left <= 0 or position >= limit:
+            break
+        samples = min(voice.samples, left)
+        place = Place(
+            campaign_id=plan.campaign_id,
+            cycle=plan.cycle,
+            position=position,
+            purpose=name,
+            seed=bench.campaign.seed,
+            plan_id=plan.plan_id,
+        )
+        record, request = request_of(place, voice, ask, samples)
+        asked.append((record, request, ask))
+        left -= 0 if ask.too_long else samples
+    return asked
+
+
+def _voice(bench: Bench, operator: Operator) -> Voice | None:
+    """Who answers an operator's questions; None for one that asks nobody."""
+    if operator.asks is None:
+        return None
+    if "instructions followed" in operator.needs and bench.campaign.breeder == "chat":
+        return bench.voices.breeder
+    return bench.voices.crystal
 
 
 def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructed]:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -23,30 +21,42 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hullward.agents.backend_settings import ChatBackend, CrystalBackend, Strict
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.validate import Limits
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
-OperatorName = Literal["substitution", "perturbation", "swap"]
+OperatorName = Literal[
+    "de_novo",
+    "elements",
+    "formula",
+    "space_group",
+    "e_hull",
+    "infill",
+    "mutation",
+    "crossover",
+    "substitution",
+    "perturbation",
+    "swap",
+]
+WRITTEN = ("de_novo", "elements", "formula", "space_group", "e_hull", "infill")  # by `crystal`
+BRED = ("mutation", "crossover")  # by whoever follows instructions: `chat`, else `crystal`
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Budget(_Strict):
+class Budget(Strict):
     """When to stop; the first limit reached wins. Counts come first: they can be repeated."""
 
     cycles: int = Field(default=4, gt=0)
     proposals_per_cycle: int = Field(default=40, gt=0)
     relaxations: int | None = Field(default=None, gt=0)
     force_calls: int | None = Field(default=None, gt=0, description="checked between cycles")
+    tokens: int | None = Field(default=None, gt=0, description="of language models, in and out")
     hours: float | None = Field(default=None, gt=0, description="wall time; not repeatable")
 
 
-class Phonons(_Strict):
+class Phonons(Strict):
     """The dynamical check at the end of a run; it changes no verdict."""
 
     top: int = Field(default=0, ge=0, le=10, description="entries of the short list; 0: none")
@@ -54,7 +64,7 @@ class Phonons(_Strict):
     force_calls: int = Field(default=5000, ge=1, description="of all cells together")
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """What judging needs, whoever proposes."""
 
     name: str
@@ -80,10 +90,13 @@ class Settings(_Strict):
         aside = {"workers", "goal", "stop_after", "breaker_failures", "phonons"}
         if self.second_reference is None:  # as before there could be one
             aside |= {"second_reference", "disagreement_ev_per_atom"}
-        said = self.model_dump(mode="json", exclude=aside)
+        said = self._identity(aside)
         for key in said.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
             said[key] = _without_folders(said[key])
         return stable_id("k", said)
+
+    def _identity(self, aside: set[str]) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude=aside)
 
     def limits(self) -> Limits:
         """The hard checks' limits."""
@@ -117,6 +130,9 @@ class Campaign(Settings):
     max_atoms: int = Field(default=24, ge=1, le=200)
     seeds_from: tuple[Path, ...] = Field(default=(), description="earlier campaign directories")
     operators: tuple[OperatorName, ...] = ("substitution", "perturbation", "swap")
+    crystal: CrystalBackend = CrystalBackend(word="nano")
+    chat: ChatBackend = ChatBackend(word="rules")
+    overlap: bool = Field(default=True, description="ask for the next cycle while relaxing this")
     budget: Budget = Budget()
 
     @field_validator("systems")
@@ -163,7 +179,41 @@ class Campaign(Settings):
             )
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")
+        if self.crystal.absent and (written := [x for x in self.operators if x in WRITTEN]):
+            raise ValueError(
+                f"{', '.join(written)} need a crystal model: name one under `crystal:`, or leave "
+                "them out of `operators`"
+            )
+        if self.breeder is None and (bred := [x for x in self.operators if x in BRED]):
+            raise ValueError(
+                f"{', '.join(bred)} need a model that follows instructions, not "
+                f"{self.crystal.label}: name one under `chat:`, or a server under `crystal:`"
+            )
         return self
+
+    @property
+    def breeder(self) -> Literal["chat", "crystal"] | None:
+        """Who varies parents. The embedded model knows only the prompts it was trained on."""
+        if not self.chat.absent:
+            return "chat"
+        return None if self.crystal.kind in ("none", "nano") else "crystal"
+
+    @property
+    def asks_crystal(self) -> bool:
+        """Whether any operator asks the crystal model."""
+        wanted = (*WRITTEN, *(BRED if self.breeder == "crystal" else ()))
+        return any(name in wanted for name in self.operators)
+
+    def _identity(self, aside: set[str]) -> dict[str, Any]:
+        """As before there were models, where none is asked; of models what changes results."""
+        said = super()._identity(aside | {"crystal", "chat", "overlap"})
+        if self.budget.tokens is None:
+            del said["budget"]["tokens"]
+        if self.asks_crystal:
+            said["crystal"] = self.crystal.identity()
+        if not self.chat.absent:
+            said["chat"] = self.chat.identity()
+        return said
 
     @property
     def palettes(self) -> tuple[tuple[str, ...], ...]:

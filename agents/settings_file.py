@@ -37,6 +37,9 @@ def read_campaign(path: Path) -> Campaign:
             data[key] = _absolute(data[key], path.parent)
         elif isinstance(data.get(key), list):
             data[key] = [_absolute(str(p), path.parent) for p in data[key]]
+    for key in ("crystal", "chat"):
+        if key in data:
+            data[key] = _backend_paths(data[key], path.parent)
     for key in ("reference", "second_reference"):
         if isinstance(data.get(key), str):
             data[key] = absolute_reference(data[key], path.parent)
@@ -47,6 +50,16 @@ def absolute_reference(spec: str, folder: Path) -> str:
     """The same reference, its file named so that every working directory finds it."""
     name = spec.removeprefix("file:")
     return spec if name == spec else f"file:{_absolute(name, folder)}"
+
+
+def _backend_paths(given: Any, folder: Path) -> Any:
+    """The same backend, its folder or file named so that every working directory finds it."""
+    if isinstance(given, str) and "/" in given and "://" not in given:
+        return {"path": _absolute(given, folder)}
+    if isinstance(given, dict):
+        files = {k: _absolute(str(given[k]), folder) for k in ("path", "recorded") if given.get(k)}
+        return {**given, **files}
+    return given
 
 
 def _absolute(name: str, folder: Path) -> str:

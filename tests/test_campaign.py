@@ -159,7 +159,15 @@ def test_changed_inputs_are_refused(
 def test_every_stage_says_what_it_cost(finished: Path) -> None:
     with Store.open(finished, command="test") as store:
         (end,) = store.load(RunEnd)
-    assert set(end.stage_cpu_s) == {"propose", "check", "match", "supervise", "relax", "judge"}
+    assert set(end.stage_cpu_s) == {
+        "plan",
+        "propose",
+        "check",
+        "match",
+        "supervise",
+        "relax",
+        "judge",
+    }
     assert all(cpu_s > 0 for cpu_s in end.stage_cpu_s.values())
     assert "CPU s by stage" in (finished / "report" / "report.html").read_text()
 

@@ -26,7 +26,74 @@ ONE_FLAW = [
     ({"operators": []}, "each operator once"),
     ({"elements": ["Li"]}, "either `systems` or `elements`"),
     ({"name": "../up"}, "pattern"),
+    ({"crystal": "nao"}, "'nao' is no backend; did you mean `nano`"),
+    ({"crystal": "http://127.0.0.1:8000/v1"}, "needs its model too: `crystal: {url: URL, model"),
+    ({"crystal": {"urll": "http://h/v1", "model": "m"}}, r"unknown key `crystal.urll`; did you "),
+    ({"crystal": {"url": "http://h/v1"}}, "a `url` needs the `model`"),
+    ({"crystal": {"model": "m"}}, "say once where the model is"),
+    ({"crystal": {"url": "h:8000", "model": "m"}}, "begins with http"),
+    ({"crystal": {"url": "http://h/v1", "model": "m", "recorded": "f"}}, "say once"),
+    ({"chat": "nano"}, "'nano' is no backend"),
+    ({"chat": {"url": "http://h/v1", "model": "m", "temperature": -1}}, "chat.temperature"),
+    ({"crystal": "none", "operators": ["swap", "de_novo"]}, "de_novo need a crystal model"),
+    ({"operators": ["mutation"]}, "mutation need a model that follows instructions, not nano"),
 ]
+
+KEY = "sk-canary-0123"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"url": "http://h/v1", "model": "m", "api_key": KEY},
+        {"url": f"http://user:{KEY}@h/v1", "model": "m"},
+        {"url": f"http://h/v1?key={KEY}", "model": "m"},
+        {"url": "http://h/v1", "model": "m", "authToken": KEY},
+    ],
+)
+@pytest.mark.parametrize("role", ["chat", "crystal"])
+def test_a_key_in_a_file_is_refused_and_not_repeated(role: str, backend: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=f"HULLWARD_{role.upper()}_API_KEY") as raised:
+        parse_settings(Campaign, GOOD | {role: backend}, "file.yaml")
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_from_the_environment_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HULLWARD_CHAT_API_KEY", KEY)
+    machine = read_machine()
+    assert machine.chat_api_key is not None
+    assert machine.chat_api_key.get_secret_value() == KEY
+    assert KEY not in repr(machine) + str(machine.model_dump(mode="json"))
+
+
+SERVED: dict[str, Any] = {"url": "http://127.0.0.1:8000/v1", "model": "llamat-2-cif"}
+
+
+def test_a_model_is_part_of_what_a_campaign_is_and_its_server_is_not() -> None:
+    asks = GOOD | {"operators": ["formula"]}
+    here = parse_settings(Campaign, asks | {"crystal": SERVED}, "t")
+    there = SERVED | {"url": "https://gpu.example/v1", "at_once": 64}
+    assert parse_settings(Campaign, asks | {"crystal": there}, "t").campaign_id == here.campaign_id
+    for change in ({"model": "other"}, {"temperature": 0.3}, {"samples": 1}):
+        other = parse_settings(Campaign, asks | {"crystal": SERVED | change}, "t")
+        assert other.campaign_id != here.campaign_id
+    assert parse_settings(Campaign, here.model_dump(mode="json"), "t") == here
+
+
+def test_models_nobody_asks_change_nothing() -> None:
+    plain = parse_settings(Campaign, GOOD, "t").campaign_id
+    for unused in ({"crystal": "none"}, {"crystal": SERVED}, {"chat": "rules"}, {"overlap": False}):
+        assert parse_settings(Campaign, GOOD | unused, "t").campaign_id == plain
+    assert parse_settings(Campaign, GOOD | {"chat": SERVED}, "t").campaign_id != plain
+
+
+def test_a_checkpoint_is_found_from_every_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("{name: a, systems: [Li-O], crystal: ./mine, chat: {recorded: said.jsonl}}")
+    campaign = read_campaign(path)
+    assert (campaign.crystal.kind, campaign.crystal.path) == ("local", tmp_path / "mine")
+    assert campaign.chat.recorded == tmp_path / "said.jsonl"
+    assert campaign.crystal.label == "local:mine"
 
 
 @pytest.mark.parametrize(("flaw", "message"), ONE_FLAW)

@@ -53,6 +53,7 @@ from hullward.tools.records_identity import (
     SoftMode,
     TrainingOverlap,
 )
+from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(
@@ -228,6 +229,25 @@ ONE_OF_EACH = [
     ),
     CycleEnd(campaign_id="k", cycle=0, proposed=2, judged=1, force_calls=6),
     RunEnd(campaign_id="k", number=0, reason="finished", detail=""),
+    ModelRequest(
+        request_id="r",
+        campaign_id="k",
+        cycle=0,
+        position=1,
+        purpose="formula",
+        backend="crystal",
+        model="nano",
+        prompt="a\0\u2028b",
+        form="plain",
+        sampling={"temperature": 0.7, "n": 2},
+        seed=2**63,
+        parents=("c-1",),
+        wish={"formula": "LiO"},
+        memories=3,
+    ),
+    ModelResponse(request_id="r", exchange=0, path="completions", model="m", status=200, body="{"),
+    ModelAnswer(request_id="r", index=1, text="4.2\n\0", model="nano@1", finish_reason="stop"),
+    ModelFailure(request_id="r", kind="timeout", message="no answer", retry=True),
 ]
 
 

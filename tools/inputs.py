@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import crystal_text
+from hullward.tools import asymmetric_text, crystal_text
 from hullward.tools.cif import CifLimits, CifReader, read_cif, split_blocks
 from hullward.tools.records import Flaw, Reason
 from hullward.tools.rows import (
@@ -42,7 +42,7 @@ from hullward.tools.vetting import quoted
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-Format = Literal["crystal_text", "cif", "crystal_json", "table_row"]
+Format = Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
 KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all there
     ("table_row", TABLE_COLUMNS),
     ("crystal_json", ("structure",)),
@@ -100,6 +100,8 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
     """The crystal of a raw input, or why there is none. Give a `cif_reader` to read many CIFs."""
     if format == "crystal_text":
         return crystal_text.parse(raw)
+    if format == "asymmetric_text":
+        return asymmetric_text.parse(raw)
     if format == "cif":
         found = cif_reader.read(raw) if cif_reader else read_cif(raw)
         if isinstance(found, Flaw):

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
+from hullward.tools import records_requests as q
 from hullward.tools.records_identity import Doubt, Explanation, PhononCheck, TrainingOverlap
 
 Row = dict[str, Any]
@@ -52,9 +53,19 @@ TABLES: dict[str, Table] = {
             "plans",
             r.Plan,
             ("plan_id",),
-            frozenset({"quotas", "outcomes"}),
+            frozenset({"quotas", "outcomes", "dropped"}),
             order=("cycle", "plan_id"),
         ),
+        Table(
+            "requests",
+            q.ModelRequest,
+            ("request_id",),
+            frozenset({"sampling", "wish"}),
+            order=("cycle", "position", "request_id"),
+        ),
+        Table("responses", q.ModelResponse, ("request_id", "exchange", "status")),
+        Table("answers", q.ModelAnswer, ("request_id", "index")),
+        Table("request_failures", q.ModelFailure, ("request_id",)),
         Table(
             "proposals",
             r.Proposal,
@@ -120,7 +131,8 @@ def decode(table: Table, row: Mapping[str, Any]) -> r.Record:
     """The record a row was made from."""
     data = {
         name: json.loads(row[name]) if name in table.nested and row[name] is not None else row[name]
-        for name in table.record.model_fields
+        for name, field in table.record.model_fields.items()
+        if row[name] is not None or field.is_required()  # written before there was this field
     }
     return table.record.model_validate(data)
 
@@ -192,6 +204,8 @@ class Index:
                 raise CountingError(f"proposal {key[0]} cannot be rejected and a candidate")
             if kind == "Label":
                 self._require("Candidate", key, kind)
+        elif kind in ("ModelResponse", "ModelAnswer", "ModelFailure"):
+            self._require("ModelRequest", (data["request_id"],), kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
             raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
         elif kind in ("Verdict", "Doubt"):

@@ -58,6 +58,8 @@ class Reason(StrEnum):
 
     # parse
     EMPTY = "empty"
+    PROSE = "prose"  # words where a structure was asked for
+    REPETITION = "repetition"  # the same lines again and again
     TRUNCATED = "truncated"
     BAD_LENGTHS = "bad_lengths"
     BAD_ANGLES = "bad_angles"
@@ -120,7 +122,7 @@ class Proposal(Record):
     sampling: dict[str, Any] = Field(default_factory=dict)
     seed: int
     raw: str  # verbatim
-    format: Literal["crystal_text", "cif", "crystal_json", "table_row"]
+    format: Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
     source: str | None = None  # file and row, for screened input
     target_formula: str | None = None  # what was asked for, if anything was
     prompt_tokens: int | None = None
@@ -279,6 +281,10 @@ class Plan(Record):
     outcomes: tuple[OperatorOutcome, ...]  # what it was based on
     results_up_to_cycle: int  # the fixed lag; -1: nothing yet
     reasons: tuple[str, ...]
+    made_by: str = "rules"  # or the language model that was asked
+    brief: str | None = None  # what the planner was told
+    space_groups: tuple[int, ...] = ()  # to ask of models that take one, in turn; empty: known ones
+    dropped: dict[str, int] = Field(default_factory=dict)  # what a model planned out of limits
 
 
 class CampaignRecord(Record):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
@@ -22,6 +23,7 @@ from hullward.tools.export import write_atomically
 from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
 from hullward.tools.funnel import APART, NESTED, NOVEL
 from hullward.tools.report_data import gather
+from hullward.tools.report_models import backends_sentence
 from hullward.tools.report_records import Entry, Report
 from hullward.tools.report_systems import System
 from hullward.tools.store import open_snapshot
@@ -44,7 +46,8 @@ def write_report(directory: Path, out: Path | None = None) -> ReportPaths:
     """
     with open_snapshot(directory) as connection:
         report = gather(connection, directory)
-    report = report.model_copy(update={"headline": words.headline(report)})
+    told = {"headline": words.headline(report), "backends": backends_sentence(report)}
+    report = report.model_copy(update=told)
     folder = out or directory / "report"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the report")
@@ -58,25 +61,7 @@ def write_report(directory: Path, out: Path | None = None) -> ReportPaths:
 
 def render(report: Report, template: str) -> str:
     """Fill one template. HTML is escaped by jinja, Markdown by the filter `md`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "mev": words.mev,
-        "products": words.products,
-        "notes": words.notes,
-        "flat": words.flat,
-        "sub": subscripts,
-        "md": markdown_text,
-        "code": _backticks_as_code,
-        "words": lambda name: name.replace("_", " "),
-        "data_uri": _data_uri,
-    }
-    return environment.get_template(template).render(
+    return _template(template).render(
         r=report,
         share=words.share,
         percent=words.percent,
@@ -94,6 +79,30 @@ def render(report: Report, template: str) -> str:
         structure_figure=_structure,
         hull_figure=_hull,
     )
+
+
+@cache
+def _template(name: str) -> Template:
+    """One template, compiled once."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "mev": words.mev,
+        "products": words.products,
+        "notes": words.notes,
+        "flat": words.flat,
+        "sub": subscripts,
+        "md": markdown_text,
+        "code": _backticks_as_code,
+        "words": lambda name: name.replace("_", " "),
+        "data_uri": _data_uri,
+    }
+    return environment.get_template(name)
 
 
 def subscripts(formula: str) -> Markup:

@@ -18,6 +18,7 @@ from hullward.tools.funnel import count
 from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report_identities import gather_identities, gather_vibrations
+from hullward.tools.report_models import gather_asked
 from hullward.tools.report_records import (
     Cost,
     CycleYield,
@@ -61,6 +62,7 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         operators=_operators(connection),
         cycles=_cycles(connection),
         stops=_stops(connection),
+        asked=gather_asked(lambda query: rows(connection, query)),
         models=_models(connection),
         cost=Cost(
             **rows(
@@ -209,6 +211,7 @@ def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
             "quotas": json.loads(row["quotas"]),
             "results_up_to_cycle": row["results_up_to_cycle"],
             "reasons": tuple(row["reasons"] or ()),
+            "made_by": row["made_by"] or "rules",
         }
         for row in rows(connection, "SELECT * FROM plans ORDER BY plan_id")
     }

@@ -20,6 +20,8 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
     operators, cycles
                   yield of each, cycles with their plan and its reasons
     stops         why proposals ended, by state and reason, with three examples each
+    backends      who wrote structures and who planned, in a sentence
+    asked         requests to language models by model and purpose: answered, failed, tokens
     models        language models and prompts' token counts
     cost          force calls and CPU seconds
     runs, stopped why each run ended and its CPU seconds by stage; the last one in words
@@ -102,6 +104,7 @@ class Yield(Record):
 class CycleYield(Yield):
     """One cycle, with the plan it followed."""
 
+    made_by: str = "rules"
     quotas: dict[str, int]
     results_up_to_cycle: int | None
     reasons: tuple[str, ...]
@@ -124,6 +127,24 @@ class ModelUse(Record):
     prompts: int
     prompt_tokens: int | None
     completion_tokens: int | None
+
+
+class AskedOf(Record):
+    """What one language model was asked for one purpose. A failed request is no proposal."""
+
+    backend: str
+    model: str  # as the campaign names it
+    purpose: str  # an operator, or brief or plan
+    answered_by: str | None  # name and revision, as the model gave them
+    requests: int
+    answered: int
+    failed: int
+    failures: dict[str, int]  # by kind
+    answers: int
+    unreadable: int  # proposals rejected when parsed
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    memories_left_out: int
 
 
 class Cost(Record):
@@ -161,6 +182,8 @@ class Report(Record):
     operators: tuple[Yield, ...]
     cycles: tuple[CycleYield, ...]
     stops: tuple[Stop, ...]
+    backends: str = ""
+    asked: tuple[AskedOf, ...] = ()
     models: tuple[ModelUse, ...]
     cost: Cost
     runs: tuple[Run, ...]

@@ -233,6 +233,60 @@ MIGRATIONS: tuple[str, ...] = (
         words VARCHAR
     );
     """,
+    """
+    CREATE TABLE requests (  -- to language models
+        request_id VARCHAR PRIMARY KEY,
+        campaign_id VARCHAR,
+        cycle INTEGER,
+        position INTEGER,
+        purpose VARCHAR,
+        backend VARCHAR,
+        model VARCHAR,
+        system VARCHAR,
+        prompt VARCHAR,
+        form VARCHAR,
+        sampling VARCHAR,
+        seed HUGEINT,
+        "constraint" VARCHAR,
+        plan_id VARCHAR,
+        parents VARCHAR[],
+        target_formula VARCHAR,
+        text_form VARCHAR,
+        wish VARCHAR,
+        memories INTEGER,
+        memories_left_out INTEGER
+    );
+    CREATE TABLE responses (  -- what a server sent back, unread
+        request_id VARCHAR,
+        exchange INTEGER,
+        path VARCHAR,
+        model VARCHAR,
+        status INTEGER,
+        body VARCHAR,
+        PRIMARY KEY (request_id, exchange, status)
+    );
+    CREATE TABLE answers (  -- verbatim
+        request_id VARCHAR,
+        "index" INTEGER,
+        text VARCHAR,
+        model VARCHAR,
+        finish_reason VARCHAR,
+        prompt_tokens BIGINT,
+        completion_tokens BIGINT,
+        fault VARCHAR,
+        PRIMARY KEY (request_id, "index")
+    );
+    CREATE TABLE request_failures (
+        request_id VARCHAR PRIMARY KEY,
+        kind VARCHAR,
+        message VARCHAR,
+        retry BOOLEAN
+    );
+    ALTER TABLE plans ADD COLUMN made_by VARCHAR;
+    ALTER TABLE plans ADD COLUMN brief VARCHAR;
+    ALTER TABLE plans ADD COLUMN space_groups INTEGER[];
+    ALTER TABLE plans ADD COLUMN dropped VARCHAR;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

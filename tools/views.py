@@ -187,4 +187,23 @@ SELECT
     ) AS novel_metastable,
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
+
+-- One row a request to a language model. Prompt tokens are paid once, however many answers.
+CREATE VIEW asked AS
+WITH said AS (
+    SELECT
+        request_id, count(*) AS answers, max(prompt_tokens) AS prompt_tokens,
+        sum(completion_tokens)::BIGINT AS completion_tokens, min(model) AS answered_by
+    FROM answers GROUP BY request_id
+)
+SELECT
+    q.request_id, q.cycle, q.position, q.purpose, q.backend, q.model, s.answered_by,
+    CASE
+        WHEN f.request_id IS NOT NULL THEN 'failed'
+        WHEN s.answers > 0 THEN 'answered'
+        ELSE 'waiting'
+    END AS state,
+    coalesce(s.answers, 0) AS answers, s.prompt_tokens, s.completion_tokens,
+    f.kind AS failure, f.message AS detail, q.memories, q.memories_left_out
+FROM requests q LEFT JOIN said s USING (request_id) LEFT JOIN request_failures f USING (request_id);
 """

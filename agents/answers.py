@@ -1,0 +1,97 @@
+"""From answers to proposals: one for every completion, whatever it says.
+
+What cannot be read is a proposal too, rejected with its reason: so rates divide by everything a
+model wrote. The same stored answers give the same proposals, with or without the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hullward.agents.bench import Bench
+from hullward.tools.completion import Reading, read_asymmetric, read_completion
+from hullward.tools.inputs import Format
+from hullward.tools.records import Flaw, Proposal, Reason, Record, Rejection, Stage, stable_id
+from hullward.tools.records_requests import ModelAnswer, ModelRequest
+from hullward.tools.vetting import ELEMENTS, quoted
+
+
+def proposals_of(bench: Bench, requests: Sequence[ModelRequest]) -> list[Record]:
+    """Proposals of the stored answers, and rejections of what holds no structure, in order."""
+    answers: dict[str, list[ModelAnswer]] = {}
+    for answer in bench.store.load(ModelAnswer, [r.request_id for r in requests]):
+        answers.setdefault(answer.request_id, []).append(answer)
+    found: list[Record] = []
+    for request in requests:
+        for answer in sorted(answers.get(request.request_id, ()), key=lambda a: a.index):
+            found += _proposal(bench, request, answer)
+    return found
+
+
+def _proposal(bench: Bench, request: ModelRequest, answer: ModelAnswer) -> list[Record]:
+    filled = request.purpose == "infill"
+    reading = _filled_in(bench, request, answer) if filled else _read(request, answer)
+    proposal = Proposal(
+        proposal_id=stable_id("x", request.request_id, answer.index),
+        request_id=request.request_id,
+        campaign_id=request.campaign_id,
+        cycle=request.cycle,
+        index=answer.index,
+        operator=request.purpose,
+        plan_id=request.plan_id,
+        parents=request.parents,
+        model=answer.model,
+        prompt=request.prompt,
+        sampling={
+            **request.sampling,
+            "finish_reason": answer.finish_reason,
+            "cut_characters": reading.cut,
+        },
+        seed=request.seed,
+        raw=reading.raw,
+        format=_format(request, filled and reading.flaw is None),
+        target_formula=request.target_formula,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+    )
+    if reading.flaw is None:
+        return [proposal]
+    flaw = reading.flaw
+    return [
+        proposal,
+        Rejection(
+            proposal_id=proposal.proposal_id,
+            stage=Stage.PARSE,
+            reason=flaw.reason,
+            detail=flaw.detail,
+        ),
+    ]
+
+
+def _format(request: ModelRequest, built: bool) -> Format:
+    if built:
+        return "crystal_json"
+    return "asymmetric_text" if request.text_form == "asymmetric" else "crystal_text"
+
+
+def _read(request: ModelRequest, answer: ModelAnswer) -> Reading:
+    read = read_asymmetric if request.text_form == "asymmetric" else read_completion
+    return read(answer.text, answer.finish_reason, answer.fault)
+
+
+def _filled_in(bench: Bench, request: ModelRequest, answer: ModelAnswer) -> Reading:
+    """The parent with its masked element exchanged for the one the model named."""
+    (parent_id,) = request.parents
+    parent, masked = bench.parent(parent_id), request.wish["masked"]
+    words = answer.text.split()
+    if not words:
+        return Reading(raw=answer.text, flaw=Flaw(reason=Reason.EMPTY, detail="no element named"))
+    symbol = words[0].strip(".,;:'\"`")
+    if symbol not in ELEMENTS:
+        detail = f"expected an element in place of {masked}, found {quoted(words[0])}"
+        return Reading(raw=answer.text, flaw=Flaw(reason=Reason.BAD_ELEMENT_LINE, detail=detail))
+    if parent is None:
+        raise LookupError(f"parent {parent_id} of {request.request_id} is not stored")
+    species = tuple(symbol if s == masked else s for s in parent.species)
+    filled = parent.model_copy(update={"species": species})
+    return Reading(raw=filled.model_dump_json(), cut=len(answer.text) - len(symbol))

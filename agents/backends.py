@@ -1,0 +1,167 @@
+"""The language models of a campaign, opened from what its file says.
+
+A model in this process is loaded when it is first asked, so that nothing waits for weights it does
+not need; whether they are there and fit is known at the start. A server is not called on before
+its first request: one that is down or wrong is counted request by request, and the operators that
+need no model go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pydantic import SecretStr
+
+from hullward.agents.asking import Reread, Role, Voice, request_again, settled
+from hullward.agents.backend_settings import Backend
+from hullward.agents.settings import Campaign, Machine
+from hullward.models.doubles import RecordedModel
+from hullward.models.errors import PreflightError
+from hullward.models.language import Answer, CompletionError, LanguageModel, Request, Sampling
+from hullward.models.model_cards import ModelCard, model_card, model_names
+from hullward.models.prompt_forms import PromptForm
+from hullward.tools.records_requests import ModelRequest, ModelResponse
+from hullward.tools.store import Store
+
+# LLaMat's authors drew crystals at 0.9 and 0.9 (doi:10.1038/s42256-026-01199-8)
+SAMPLING: dict[Role, Sampling] = {
+    "crystal": Sampling(temperature=0.9, top_p=0.9, max_tokens=1024),
+    "chat": Sampling(temperature=0.2, max_tokens=1024),
+}
+_FORM: dict[Role, PromptForm] = {"crystal": "plain", "chat": "server"}
+BREEDING_TEMPERATURE = 0.7  # of a chat model that varies structures, where it plans more coolly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voices:
+    """Who is asked: `crystal` writes structures, `chat` plans, `breeder` varies parents."""
+
+    crystal: Voice | None = None
+    chat: Voice | None = None
+    breeder: Voice | None = None
+
+    @classmethod
+    def of(cls, crystal: Voice | None = None, chat: Voice | None = None) -> Voices:
+        """The chat model also breeds, at the temperature that structures want."""
+        if chat is None:
+            return cls(crystal=crystal)
+        warm = max(BREEDING_TEMPERATURE, chat.sampling.temperature)
+        breeder = replace(chat, sampling=replace(chat.sampling, temperature=warm))
+        return cls(crystal=crystal, chat=chat, breeder=breeder)
+
+
+def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
+    """The models a campaign names, as far as anything in it asks them.
+
+    Raises InputError for a recording that is none and PreflightError for a checkpoint that cannot
+    be used.
+    """
+    crystal = chat = None
+    if campaign.asks_crystal:
+        crystal = _voice("crystal", campaign.crystal, machine, store)
+        crystal = replace(
+            crystal, samples=campaign.crystal.samples, grammar=campaign.crystal.grammar
+        )
+    if not campaign.chat.absent:
+        chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
+    return Voices.of(crystal, chat)
+
+
+def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voice:
+    card = model_card(backend.model) if backend.model in model_names() else None
+    form = backend.format or (card.prompt_form if card else _FORM[role])
+    reread = None
+    model: LanguageModel
+    if backend.recorded is not None:
+        model = RecordedModel(backend.recorded, served=already_asked(store, role))
+    elif backend.url is not None:
+        key = machine.chat_api_key if role == "chat" else machine.crystal_api_key
+        model, reread = _served(backend, form, key, store)
+    elif backend.path is not None:
+        from hullward.models.local_model import LocalModel
+
+        model = LocalModel(backend.path)
+    else:
+        raise PreflightError(f"{role}: {backend.describe()} cannot be asked by this version")
+    return Voice(
+        role=role,
+        label=backend.label,
+        model=model,
+        sampling=_sampling(role, backend, card),
+        form=form,
+        at_once=backend.at_once,
+        context_tokens=backend.context_tokens or (card.context_tokens if card else None),
+        reread=reread,
+    )
+
+
+def _served(
+    backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
+) -> tuple[LanguageModel, Reread]:
+    """A model behind a server: what comes back is journalled before it is read."""
+    from hullward.models.openai_server import Patience, RawResponse, ServedModel
+    from hullward.models.openai_wire import read_answer
+
+    assert backend.url is not None
+    assert backend.model is not None  # the settings see to it
+
+    def journal(raw: RawResponse) -> None:
+        store.add(
+            [
+                ModelResponse(
+                    request_id=raw.request_id,
+                    exchange=raw.exchange,
+                    path=raw.path,
+                    model=raw.model,
+                    status=raw.status,
+                    body=raw.body.decode("utf-8", "backslashreplace"),
+                )
+            ]
+        )
+
+    def reread(request: Request, response: ModelResponse) -> Answer:
+        raw = RawResponse(
+            request_id=response.request_id,
+            exchange=response.exchange,
+            path="completions" if response.path == "completions" else "chat/completions",
+            model=response.model,
+            asked="",
+            status=response.status,
+            body=response.body.encode(),
+        )
+        answer = read_answer(request, raw, response.model)
+        broken = isinstance(answer, CompletionError) or any(one.fault for one in answer)
+        if request.constraint is not None and request.constraint.kind == "json" and broken:
+            return CompletionError("asked for again", retry=True)
+        return answer
+
+    model = ServedModel(
+        backend.url,
+        backend.model,
+        form=form,
+        api_key=key.get_secret_value() if key else None,
+        patience=replace(Patience(), concurrency=backend.at_once),
+        on_response=journal,
+        context_tokens=backend.context_tokens,
+    )
+    return model, reread
+
+
+def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:
+    """The role's defaults or, for a chat model we know, its own; with what the file changes."""
+    known = card.sampling if card is not None and role == "chat" else SAMPLING[role]
+    if card is not None:
+        known = replace(known, stop=card.stop)
+    changes = {
+        name: value
+        for name in ("temperature", "top_p", "max_tokens")
+        if (value := getattr(backend, name)) is not None
+    }
+    return replace(known, **changes)
+
+
+def already_asked(store: Store, role: Role) -> list[Request]:
+    """The requests to a model that were answered by earlier processes, in their order."""
+    asked = [r for r in store.load(ModelRequest) if r.backend == role]
+    done = settled(store, [r.request_id for r in asked])
+    return [request_again(r) for r in asked if r.request_id in done]

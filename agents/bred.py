@@ -1,0 +1,139 @@
+"""Mutation and crossover by language model: parents and memories in the prompt, a crystal back.
+
+A model that follows instructions sees one or two of the lowest structures so far and writes another
+(as in MatLLMSearch, arXiv:2502.20933), with what succeeded and what failed before it (as in LLEMA,
+arXiv:2510.22503). Where all of it does not fit the model's context, memories go first, failures
+before successes; parents that are too long on their own are counted and passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, count
+
+from hullward.agents.asking import Ask, Voice
+from hullward.agents.bench import Bench
+from hullward.agents.evidence import Evidence, read_evidence
+from hullward.agents.written import too_long
+from hullward.tools import crystal_text
+from hullward.tools.records import Plan
+
+ROUNDS = 50  # turns through the parents: more children than any cycle asks for
+
+SYSTEM = (
+    "You design inorganic crystals that lie low above the convex hull of formation energies. "
+    "You answer with one crystal and nothing else, in this form: a line with the lengths a b c in "
+    "angstrom with one decimal; a line with the angles alpha beta gamma in whole degrees; then for "
+    "every atom of the cell a line with its element and a line with its three fractional "
+    "coordinates with two decimals. Numbers are separated by single spaces. No words, no units."
+)
+CHANGES = (
+    "Move atoms to other sites, or change the shape of the cell, and keep the formula.",
+    "Replace one element by another that takes the same charge, and adapt the cell to its size.",
+    "Change how many atoms of each element there are, keeping the charges balanced.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """A structure as the prompt shows it."""
+
+    parent_id: str
+    formula: str
+    text: str
+
+
+def ask_mutation(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """One parent in turn, one kind of change in turn."""
+    evidence = _evidence(bench, plan)
+    parents = shown_parents(bench, plan)
+    for turn in range(ROUNDS * len(parents)):
+        parent = parents[turn % len(parents)]
+        change = CHANGES[(turn // len(parents) + turn) % len(CHANGES)]
+        task = f"Write a changed crystal that could lie lower.\n{change}"
+        yield _question(bench, voice, (parent,), task, evidence)
+
+
+def ask_crossover(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """Two parents of different formula or structure, the lowest pairs first."""
+    evidence = _evidence(bench, plan)
+    pairs = list(combinations(shown_parents(bench, plan), 2))
+    pairs.sort(key=lambda pair: pair[0].formula == pair[1].formula)  # stable: unlike ones first
+    task = (
+        "Write one new crystal that combines them: the framework of one with the elements, "
+        "proportions or site pattern of the other."
+    )
+    for _ in range(ROUNDS if pairs else 0):
+        for pair in pairs:
+            yield _question(bench, voice, pair, task, evidence)
+
+
+def shown_parents(bench: Bench, plan: Plan) -> list[Parent]:
+    """The plan's parents that fit the campaign and the text form, in its order."""
+    found = []
+    for parent_id in plan.parents:
+        crystal = bench.parent(parent_id)
+        if crystal is None or crystal.n_atoms > bench.campaign.max_atoms:
+            continue
+        try:
+            text = crystal_text.write(crystal)
+        except ValueError:  # what the form cannot hold cannot be shown
+            continue
+        found.append(Parent(parent_id=parent_id, formula=crystal.formula, text=text))
+    return found
+
+
+def _evidence(bench: Bench, plan: Plan) -> Evidence:
+    return read_evidence(bench.store, plan.cycle, bench.campaign.metastable_ev_per_atom)
+
+
+def _question(
+    bench: Bench, voice: Voice, parents: Sequence[Parent], task: str, evidence: Evidence
+) -> Ask:
+    """The prompt with as many memories as fit."""
+    memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
+    campaign = bench.campaign
+    constraint, words = voice.constrain(
+        sorted({e for palette in campaign.palettes for e in palette}), None, campaign.max_atoms
+    )
+    ask = Ask(
+        prompt="",
+        role=voice.role,
+        system=SYSTEM,
+        constraint=constraint,
+        constraint_words=words,
+        parents=tuple(p.parent_id for p in parents),
+    )
+    for left_out in count():
+        kept = memories[: len(memories) - left_out]
+        prompt = _prompt(bench, parents, task, kept)
+        ask = replace(ask, prompt=prompt, memories=len(kept), memories_left_out=left_out)
+        if voice.room_for(SYSTEM, prompt):
+            return ask
+        if not kept:
+            return too_long(ask, voice)
+    raise AssertionError("unreachable: the last turn has no memories left")
+
+
+def _prompt(
+    bench: Bench, parents: Sequence[Parent], task: str, memories: Sequence[tuple[str, str]]
+) -> str:
+    campaign = bench.campaign
+    palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)
+    lines = [
+        f"Use only these elements: {palettes}. At most {campaign.max_atoms} atoms in the cell.",
+    ]
+    if campaign.oxidation_states:
+        states = "; ".join(
+            f"{symbol} {', '.join(f'{n:+d}' for n in allowed)}"
+            for symbol, allowed in sorted(campaign.oxidation_states.items())
+        )
+        lines.append(f"Oxidation states: {states}.")
+    for sign, heading in (("+", "Near the hull so far:"), ("-", "What did not work:")):
+        if told := [text for kind, text in memories if kind == sign]:
+            lines += [heading, *(f"- {text}" for text in told)]
+    for number, parent in enumerate(parents, start=1):
+        name = f"Crystal {number}" if len(parents) > 1 else "A crystal"
+        lines += [f"{name}, {parent.formula}:", parent.text]
+    return "\n".join([*lines, task, "The new crystal:"]) + "\n"

@@ -1,0 +1,298 @@
+"""Brief and plan by a chat model: asked through a schema, held to the campaign's limits.
+
+The model is told the goal, the limits, what every operator has achieved and what came out near the
+hull, all with the ledger's fixed lag; of papers nothing is known here yet. What it plans is checked
+like anybody's: elements, size of the cell, balance of charges, operators, sum of quotas. What lies
+outside is dropped and counted; what it leaves open is filled in by the rules. An answer that cannot
+be used is asked for once more, with what was wrong with it; then the rules plan, and say so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hullward.agents.asking import Ask, Place, Voice, ask_all, request_of
+from hullward.agents.bench import Bench
+from hullward.agents.evidence import Evidence, read_evidence
+from hullward.agents.ledger import Outcomes
+from hullward.agents.settings import Campaign
+from hullward.models.language import Constraint
+from hullward.tools.records import Plan, stable_id
+from hullward.tools.records_requests import ModelAnswer, ModelFailure
+from hullward.tools.vetting import quoted
+
+MOST_FORMULAS = 24
+TRIES = 2  # the question, and once more with what was wrong
+BRIEF_AT, PLAN_AT = 0, TRIES  # positions within a cycle's requests
+
+SYSTEM = (
+    "You plan a search for inorganic crystals on or near the convex hull of formation energies. "
+    "You know only what you are told here. You answer with one JSON object and nothing else."
+)
+
+
+class BriefAnswer(BaseModel):
+    """What a brief says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: str = Field(max_length=600, description="what the results so far teach, in brief")
+    promising: list[str] = Field(max_length=MOST_FORMULAS, description="formulas to pursue")
+    avoid: list[str] = Field(max_length=MOST_FORMULAS, description="formulas not worth more tries")
+
+
+class Share(BaseModel):
+    """Proposals of one operator."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operator: str
+    proposals: int = Field(ge=0)
+
+
+class PlanAnswer(BaseModel):
+    """What a plan says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    formulas: list[str] = Field(
+        max_length=MOST_FORMULAS, description="reduced formulas to aim at, best first"
+    )
+    quotas: list[Share] = Field(max_length=32, description="proposals of every operator")
+    space_groups: list[int] = Field(max_length=MOST_FORMULAS, description="numbers from 1 to 230")
+    reason: str = Field(max_length=400, description="why, in a sentence or two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """What the planner is told beyond the tables, and what was struck from it."""
+
+    text: str
+    dropped: int = 0
+
+
+A = TypeVar("A", bound=BaseModel)
+
+
+def make_brief(bench: Bench, cycle: int, outcomes: Outcomes) -> Brief | None:
+    """The chat model's reading of the results; None without such a model, or without results."""
+    voice = bench.voices.chat
+    if voice is None or outcomes.up_to_cycle < 0:
+        return None
+    prompt = "\n".join([*_situation(bench, outcomes, cycle), "Write the brief for the next plan."])
+    answer, _ = _ask(bench, voice, cycle, "brief", BRIEF_AT, prompt, BriefAnswer)
+    if answer is None:
+        return None
+    fates: Counter[str] = Counter()
+    promising = _usable(bench.campaign, answer.promising, fates)
+    avoid = _usable(bench.campaign, answer.avoid, fates)
+    lines = [" ".join(answer.summary.split())]
+    if promising:
+        lines.append(f"Promising: {', '.join(promising)}.")
+    if avoid:
+        lines.append(f"Not worth more tries: {', '.join(avoid)}.")
+    return Brief(text="\n".join(lines), dropped=fates.total())
+
+
+def plan_by_chat(bench: Bench, rules: Plan, outcomes: Outcomes, brief: Brief | None) -> Plan:
+    """The rules' plan, changed as far as the chat model's keeps to the limits.
+
+    Without a chat model the rules' plan as it is; where it fails, that plan with the reason.
+    """
+    voice = bench.voices.chat
+    if voice is None:
+        return rules
+    prompt = "\n".join(
+        [
+            *_situation(bench, outcomes, rules.cycle),
+            *(["Brief:", brief.text] if brief else []),
+            f"Plan the next {bench.campaign.budget.proposals_per_cycle} proposals: formulas to aim "
+            "at, how many proposals of each operator (they sum to that number), and space groups "
+            "where they help.",
+        ]
+    )
+    answer, why = _ask(bench, voice, rules.cycle, "plan", PLAN_AT, prompt, PlanAnswer)
+    if answer is None:
+        said = f"The chat model {voice.label} gave no usable plan ({why}): planned by the rules."
+        return rules.model_copy(update={"reasons": (said, *rules.reasons)})
+    return _merged(bench.campaign, rules, answer, voice, brief)
+
+
+def _merged(
+    campaign: Campaign, rules: Plan, answer: PlanAnswer, voice: Voice, brief: Brief | None
+) -> Plan:
+    """The model's plan within the limits, the rules' where it leaves off."""
+    fates: Counter[str] = Counter()
+    formulas = _usable(campaign, answer.formulas, fates)
+    groups = tuple(dict.fromkeys(g for g in answer.space_groups if 1 <= g <= 230))
+    fates["space_group"] += sum(not 1 <= g <= 230 for g in answer.space_groups)
+    quotas = _quotas(campaign, answer, fates)
+    dropped = {what: n for what, n in sorted(fates.items()) if n}
+    if brief and brief.dropped:
+        dropped["brief"] = brief.dropped
+    ordered = (*formulas, *(f for f in rules.formulas if f not in formulas))
+    split = ", ".join(f"{n} {name}" for name, n in (quotas or rules.quotas).items())
+    reasons = [f"Planned by {voice.label}: {' '.join(answer.reason.split())}"]
+    if dropped:
+        told = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in dropped.items())
+        reasons.append(f"Dropped as out of limits: {told}.")
+    if quotas is None:
+        reasons.append("The quotas are those of the rules.")
+    reasons += [
+        f"Proposals: {split}.",
+        f"Formulas first tried: {', '.join(ordered[:5]) or 'none'}; {len(rules.parents)} parents.",
+    ]
+    fields = {
+        "quotas": quotas or rules.quotas,
+        "formulas": ordered,
+        "space_groups": groups,
+        "made_by": voice.label,
+        "brief": brief.text if brief else None,
+        "dropped": dropped,
+        "reasons": tuple(reasons),
+    }
+    changed = rules.model_copy(update=fields)
+    content = [rules.plan_id, changed.quotas, changed.formulas, groups, voice.label]
+    return changed.model_copy(update={"plan_id": stable_id("plan", *content)})
+
+
+def _usable(campaign: Campaign, formulas: Sequence[str], fates: Counter[str]) -> tuple[str, ...]:
+    """Reduced formulas within the campaign's limits, each once; the rest is counted by reason."""
+    found: dict[str, None] = {}
+    for text in formulas:
+        formula, flaw = vetted_formula(campaign, text)
+        if flaw:
+            fates[flaw] += 1
+        else:
+            found[formula] = None
+    return tuple(found)
+
+
+def vetted_formula(campaign: Campaign, text: str) -> tuple[str, str]:
+    """(reduced formula, '') or ('', why it lies outside the campaign's limits)."""
+    from pymatgen.core import Composition
+
+    from hullward.tools.chemistry import charge_balance
+
+    try:
+        composition = Composition(text.strip(), strict=True).reduced_composition
+        amounts = {el.symbol: n for el, n in composition.items()}
+    except Exception:  # the parser raises anything for what is no formula
+        return "", "unreadable"
+    if not amounts or any(n != round(n) or n < 1 for n in amounts.values()):
+        return "", "unreadable"
+    if not any(amounts.keys() <= set(palette) for palette in campaign.palettes):
+        return "", "elements"
+    if not campaign.min_elements <= len(amounts) <= campaign.max_elements:
+        return "", "number_of_elements"
+    if sum(amounts.values()) > campaign.max_atoms:
+        return "", "too_large"
+    if charge_balance(amounts, campaign.oxidation_states or None).balanced is False:
+        return "", "charges"
+    return str(composition.reduced_formula), ""
+
+
+def _quotas(campaign: Campaign, answer: PlanAnswer, fates: Counter[str]) -> dict[str, int] | None:
+    """The model's quotas; None where they are not of this campaign's operators and budget."""
+    asked: Counter[str] = Counter()
+    for share in answer.quotas:
+        if share.operator in campaign.operators:
+            asked[share.operator] += share.proposals
+        else:
+            fates["operator"] += 1
+    if asked.total() != campaign.budget.proposals_per_cycle:
+        fates["quotas"] += 1
+        return None
+    return {name: asked[name] for name in campaign.operators}
+
+
+def _situation(bench: Bench, outcomes: Outcomes, cycle: int) -> list[str]:
+    """Goal, limits and results, in few lines."""
+    campaign = bench.campaign
+    palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)
+    states = "; ".join(
+        f"{symbol} {', '.join(f'{n:+d}' for n in allowed)}"
+        for symbol, allowed in sorted(campaign.oxidation_states.items())
+    )
+    lines = [
+        f"Goal: {' '.join(campaign.goal.split()) or 'novel phases on or near the hull'}",
+        f"Elements: {palettes}; {campaign.min_elements} to {campaign.max_elements} of them in a "
+        f"formula; at most {campaign.max_atoms} atoms in a cell.",
+        *([f"Oxidation states: {states}."] if states else []),
+        f"Operators: {', '.join(campaign.operators)}.",
+    ]
+    if outcomes.up_to_cycle < 0:
+        return [*lines, "There are no results yet."]
+    evidence = read_evidence(bench.store, cycle, campaign.metastable_ev_per_atom)
+    return [*lines, *_results(outcomes, evidence)]
+
+
+def _results(outcomes: Outcomes, evidence: Evidence) -> list[str]:
+    lines = ["Results so far, operator: novel and near the hull of proposed:"]
+    lines += [f"- {o.operator}: {o.rewarded} of {o.proposed}" for o in outcomes.operators]
+    for heading, told in (
+        ("Near the hull:", evidence.successes),
+        ("Near misses:", evidence.near_misses),
+        ("What did not work:", evidence.failures),
+    ):
+        if told:
+            lines += [heading, *(f"- {line}" for line in told)]
+    return lines
+
+
+def _ask(
+    bench: Bench,
+    voice: Voice,
+    cycle: int,
+    purpose: str,
+    position: int,
+    prompt: str,
+    answer: type[A],
+) -> tuple[A | None, str]:
+    """(the answer, '') or (None, why there is none), after at most one more try."""
+    constraint = Constraint.json(answer)
+    why = ""
+    for turn in range(TRIES):
+        again = f"\nYour last answer could not be used: {why}." if turn else ""
+        ask = Ask(
+            prompt=prompt + again,
+            role="chat",
+            system=SYSTEM,
+            constraint=constraint,
+            constraint_words=f"JSON of {answer.__name__}",
+        )
+        if not voice.room_for(SYSTEM, ask.prompt):
+            return None, "the prompt exceeds the model's context"
+        place = Place(
+            campaign_id=bench.campaign.campaign_id,
+            cycle=cycle,
+            position=position + turn,
+            purpose=purpose,
+            seed=bench.campaign.seed,
+        )
+        record, request = request_of(place, voice, ask, 1)
+        ask_all(bench.store, voice, [(record, request, ask)])
+        if failures := bench.store.load(ModelFailure, [record.request_id]):
+            return None, f"{failures[0].kind}: {failures[0].message}"
+        (said,) = bench.store.load(ModelAnswer, [record.request_id])
+        try:
+            return answer.model_validate_json(_object_in(said.text)), ""
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            found = f" in `{where}`" if where else ""
+            why = f"{first['msg']}{found}; it begins {quoted(said.text)}"
+    return None, why
+
+
+def _object_in(text: str) -> str:
+    """The text without a fence around it; models without a schema put one there."""
+    stripped = text.strip()
+    if stripped.startswith("```") and stripped.endswith("```"):
+        return stripped.strip("`").removeprefix("json").strip()
+    return stripped

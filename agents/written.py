@@ -1,0 +1,145 @@
+"""Structures written by a language model, asked in the words that crystal models are trained on.
+
+Each builder yields questions in order of preference. They depend on the plan and on what is stored
+of earlier cycles, so a cycle carried out twice asks the same twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count, cycle
+
+from hullward.agents.asking import Ask, Voice
+from hullward.agents.bench import Bench
+from hullward.models.crystal_prompts import crystal_prompt, flat_formula, infill_prompt
+from hullward.models.language import Constraint
+from hullward.tools import crystal_text
+from hullward.tools.records import Plan
+
+ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
+# Where a plan names no space groups: those of its parents, then the commonest among the oxides,
+# halides, sulfides and intermetallics of the Materials Project.
+COMMON_SPACE_GROUPS = (225, 62, 14, 2, 221, 166, 139, 12, 194, 227, 15, 148, 63, 123, 164, 216)
+
+
+def ask_de_novo(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """Any crystal of the campaign's elements: where a grammar is sent, it keeps to them."""
+    for palette in cycle(bench.campaign.palettes):
+        yield _ask(bench, voice, {}, elements=palette)
+
+
+def ask_elements(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """A crystal of these elements, one target system after the other."""
+    for system in cycle(bench.campaign.target_systems):
+        symbols = system.split("-")
+        yield _ask(bench, voice, {"elements": symbols}, elements=symbols)
+
+
+def ask_formula(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """A crystal of the plan's formulas, the most promising first."""
+    for formula in cycle(plan.formulas):
+        yield _ask(bench, voice, {"formula": formula}, formula=formula)
+
+
+def ask_e_hull(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """A crystal of a formula, said to lie on the hull."""
+    for formula in cycle(plan.formulas):
+        wish = {"formula": formula, "e_above_hull_ev_per_atom": ON_THE_HULL_EV_PER_ATOM}
+        yield _ask(bench, voice, wish, formula=formula)
+
+
+def ask_space_group(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """A crystal of a formula in a space group: each turn the next group with the next formula."""
+    groups = _space_groups(bench, plan)
+    formulas = plan.formulas
+    for turn in count():
+        if not formulas:
+            return
+        group = groups[turn % len(groups)]
+        formula = formulas[turn % len(formulas)]
+        yield _ask(bench, voice, {"formula": formula, "space_group": group}, formula=formula)
+
+
+def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+    """Which element could stand where one of a parent's stands; the answer is that element."""
+    allowed = sorted({e for palette in bench.campaign.palettes for e in palette})
+    for parent_id in plan.parents:
+        parent = bench.parent(parent_id)
+        if parent is None or parent.n_atoms > bench.campaign.max_atoms:
+            continue
+        try:
+            text = crystal_text.write(parent)
+        except ValueError:  # what the text form cannot hold cannot be asked about
+            continue
+        for element in sorted(set(parent.species)):
+            prompt = infill_prompt(text, element)
+            others = [e for e in allowed if e not in parent.species]
+            choices = others or [e for e in allowed if e != element]
+            yield _fitted(
+                voice,
+                Ask(
+                    prompt=prompt,
+                    role=voice.role,
+                    constraint=Constraint.regex(f"({'|'.join(choices)})") if choices else None,
+                    constraint_words=f"one of {', '.join(choices)}",
+                    parents=(parent_id,),
+                    wish={"masked": element},
+                ),
+            )
+
+
+def _ask(
+    bench: Bench,
+    voice: Voice,
+    wish: dict[str, object],
+    *,
+    elements: Sequence[str] = (),
+    formula: str | None = None,
+) -> Ask:
+    """A question in the training's words, with the constraint that says the same."""
+    said = dict(wish)
+    if formula is not None and voice.text_form == "asymmetric":
+        said["formula"] = flat_formula(formula)
+    prompt = crystal_prompt(form=voice.text_form, **said)  # type: ignore[arg-type]
+    constraint, words = voice.constrain(elements, formula, bench.campaign.max_atoms)
+    return _fitted(
+        voice,
+        Ask(
+            prompt=prompt,
+            role=voice.role,
+            constraint=constraint,
+            constraint_words=words,
+            target_formula=formula,
+            wish=wish,
+        ),
+    )
+
+
+def _fitted(voice: Voice, ask: Ask) -> Ask:
+    """The question, marked where it does not fit the model's context."""
+    if voice.room_for(ask.system, ask.prompt):
+        return ask
+    return too_long(ask, voice)
+
+
+def too_long(ask: Ask, voice: Voice) -> Ask:
+    """The question as one that is counted and not sent."""
+    from dataclasses import replace
+
+    why = (
+        f"prompt of {len(ask.prompt)} characters and {voice.sampling.max_tokens} tokens of answer "
+        f"exceed the context of {voice.context_tokens} tokens"
+    )
+    return replace(ask, too_long=why)
+
+
+def _space_groups(bench: Bench, plan: Plan) -> list[int]:
+    """Those the plan names, else those of its parents and then the commonest."""
+    if plan.space_groups:
+        return list(plan.space_groups)
+    from hullward.tools.symmetry import space_group
+
+    parents = [bench.parent(parent_id) for parent_id in plan.parents]
+    own = [space_group(p, 0.1) for p in parents if p is not None]
+    known = [g for g in own if g is not None and g > 1]
+    return list(dict.fromkeys([*known, *COMMON_SPACE_GROUPS]))

@@ -1,0 +1,71 @@
+"""What language models were asked and what they said, word for word.
+
+A request is stored before it is sent, what comes back before it is read. So nothing a model wrote
+is lost to a fault in our reading of it, and a campaign can be replayed without the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hullward.tools.records import Record
+
+
+class ModelRequest(Record):
+    """One prompt, with everything needed to ask it again."""
+
+    request_id: str
+    campaign_id: str
+    cycle: int = Field(ge=0)
+    position: int = Field(ge=0)  # within the cycle, in the order of asking
+    purpose: str  # an operator, or `brief` or `plan`
+    backend: Literal["chat", "crystal"]
+    model: str  # as the campaign names it
+    system: str = ""
+    prompt: str
+    form: str  # how both are put to the model
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    seed: int
+    constraint: str = ""  # what the answer had to obey, in words
+    plan_id: str | None = None
+    parents: tuple[str, ...] = ()
+    target_formula: str | None = None
+    text_form: Literal["cell", "asymmetric"] = "cell"  # of the structures asked for
+    wish: dict[str, Any] = Field(default_factory=dict)  # what was asked for, as keys and values
+    memories: int = 0  # lines of earlier outcomes in the prompt
+    memories_left_out: int = 0  # those that did not fit the context
+
+
+class ModelResponse(Record):
+    """What a server sent back, before anybody looked at it; one exchange of a request."""
+
+    request_id: str
+    exchange: int = Field(ge=0)
+    path: str
+    model: str
+    status: int
+    body: str  # bytes that are no UTF-8 stand as \\x..
+
+
+class ModelAnswer(Record):
+    """One completion, verbatim."""
+
+    request_id: str
+    index: int = Field(ge=0)
+    text: str
+    model: str  # name and revision of what wrote it
+    finish_reason: str
+    prompt_tokens: int | None = None  # of the request: the same for each of its answers
+    completion_tokens: int | None = None
+    fault: str | None = None  # what is wrong with the text, where whoever served it could tell
+
+
+class ModelFailure(Record):
+    """A request that got no completion."""
+
+    request_id: str
+    kind: str  # of hullward.models.language.Fault
+    message: str
+    retry: bool  # whether the same request may succeed later
