@@ -1,5 +1,6 @@
 """A real vLLM server on this machine, serving a small Llama of random weights and an adapter."""
 
+import json
 import os
 import signal
 import socket
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field
+from pymatgen.core import Composition
 
-from hullward.agents.settings import read_machine
+from hullward.agents.campaign import run
+from hullward.agents.settings import Campaign, read_machine
+from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import PreflightError
 from hullward.models.language import CompletionError, Constraint, Request, Sampling
 from hullward.models.local_model import LocalModel
@@ -24,7 +28,12 @@ from hullward.models.openai_wire import Call
 from hullward.models.prompt_forms import conversation
 from hullward.models.tiny_llama import CONTEXT, write_tiny_adapter, write_tiny_llama
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
+from hullward.tools import crystal_text, funnel
 from hullward.tools.crystal_grammar import crystal_grammar
+from hullward.tools.records import Flaw
+from hullward.tools.records import Plan as Cycle
+from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest
+from hullward.tools.store import Store, open_snapshot
 
 pytestmark = pytest.mark.vllm
 
@@ -172,7 +181,6 @@ async def _raw(plan, call):
 def test_guided_json_is_ignored_in_silence(server, plan):
     """Why it is never sent: a server of today answers 200 and writes what it likes."""
     import asyncio
-    import json
 
     arguments = {"model": "tiny", "prompt": "abc", "max_tokens": 16, "temperature": 0}
     call = Call(path="completions", arguments=arguments, extra={"guided_json": {"type": "object"}})
@@ -234,6 +242,42 @@ def test_many_requests_at_once_all_come_back(model):
     answers = model.complete([ask(f"prompt {i}", i, seed=i, n=2) for i in range(64)])
     assert all(len(answer) == 2 for answer in answers)
     assert model.spent.exchanges == 64
+
+
+def test_a_whole_campaign_asks_it(server, plan, toy_settings, tmp_path):
+    """Chat through a schema, crystals through the grammar from an adapter, four at a time."""
+    asked = {
+        "operators": ["formula", "elements", "perturbation"],
+        "crystal": {"url": plan.url, "model": "tuned", "samples": 4, "max_tokens": 300},
+        "chat": {"url": plan.url, "model": "tiny", "max_tokens": 3000, "temperature": 0.8},
+        "budget": {"cycles": 2, "proposals_per_cycle": 12},
+    }
+    directory = tmp_path / "c"
+    campaign = parse_settings(Campaign, toy_settings | asked, "test")
+    run(directory, campaign)
+    with Store.open(directory, command="test") as store:
+        answers = {role: [] for role in ("crystal", "chat")}
+        requests = {r.request_id: r for r in store.load(ModelRequest)}
+        for answer in store.load(ModelAnswer):
+            answers[requests[answer.request_id].backend].append(answer.text)
+        failures = store.load(ModelFailure)
+        plans = store.load(Cycle)
+    assert len(answers["crystal"]) >= 8
+    read = [crystal_text.parse(text) for text in answers["crystal"]]
+    closed = [one for one in read if not isinstance(one, Flaw)]
+    assert closed
+    allowed = {"Li", "Mn", "O"}
+    assert all(set(crystal.species) <= allowed for crystal in closed)
+    for text in answers["chat"]:
+        json.loads(text)
+    chats = sum(r.backend == "chat" for r in requests.values())
+    assert len(answers["chat"]) + len(failures) >= chats  # each answered, or counted with a reason
+    assert {p.made_by for p in plans} <= {"tiny", "rules"}
+    for one in plans:  # a plan of a model is held to the limits like any other
+        assert sum(one.quotas.values()) == 12
+        assert all(set(Composition(f).as_dict()) <= allowed for f in one.formulas)
+    with open_snapshot(directory) as connection:
+        assert funnel.verify(connection).proposed >= 8
 
 
 def engines(child):
