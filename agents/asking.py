@@ -30,17 +30,18 @@ from hullward.tools.store import Store
 Role = Literal["chat", "crystal"]
 SEEDS = 2**31  # servers take no larger ones
 
-# (elements, formula, most atoms) to the constraint that says so, and the same in words
-Constrain = Callable[[Sequence[str], str | None, int], tuple[Constraint | None, str]]
+# (elements, formula, most atoms, only) to the constraint that says so, and the same in words.
+# Each of the elements occurs; with `only` none has to. None other does.
+Constrain = Callable[[Sequence[str], str | None, int, bool], tuple[Constraint | None, str]]
 
 Reread = Callable[[Request, ModelResponse], Answer]
 
 
 def unconstrained(
-    elements: Sequence[str], formula: str | None, max_atoms: int
+    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool
 ) -> tuple[Constraint | None, str]:
-    """No constraint: for models whose server takes none."""
-    del elements, formula, max_atoms
+    """No constraint: for models that are held to none."""
+    del elements, formula, max_atoms, only
     return None, ""
 
 
@@ -71,6 +72,7 @@ class Voice:
     sampling: Sampling
     form: PromptForm = "plain"  # of the prompts; `plain` is continued as it stands
     text_form: Literal["cell", "asymmetric"] = "cell"  # of the structures it writes
+    flat_formulas: bool = False  # it is told 'Ca3P2O8' rather than 'Ca3(PO4)2'
     samples: int = 1  # completions a prompt
     grammar: bool = False  # whether constraints are sent
     at_once: int = 8

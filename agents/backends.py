@@ -8,18 +8,29 @@ need no model go on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pydantic import SecretStr
 
-from hullward.agents.asking import Reread, Role, Voice, request_again, settled
-from hullward.agents.backend_settings import Backend
+from hullward.agents.asking import Reread, Role, Voice, request_again, settled, unconstrained
+from hullward.agents.backend_settings import Backend, CrystalBackend
 from hullward.agents.settings import Campaign, Machine
 from hullward.models.doubles import RecordedModel
-from hullward.models.errors import PreflightError
-from hullward.models.language import Answer, CompletionError, LanguageModel, Request, Sampling
+from hullward.models.errors import InputError
+from hullward.models.language import (
+    Answer,
+    CompletionError,
+    Constraint,
+    LanguageModel,
+    Request,
+    Sampling,
+)
 from hullward.models.model_cards import ModelCard, model_card, model_names
+from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import PromptForm
+from hullward.tools.crystal_grammar import crystal_grammar
 from hullward.tools.records_requests import ModelRequest, ModelResponse
 from hullward.tools.store import Store
 
@@ -54,14 +65,21 @@ def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
     """The models a campaign names, as far as anything in it asks them.
 
     Raises InputError for a recording that is none and PreflightError for a checkpoint that cannot
-    be used.
+    be used, or nano's where it is not installed.
     """
     crystal = chat = None
     if campaign.asks_crystal:
         crystal = _voice("crystal", campaign.crystal, machine, store)
+        asked = campaign.crystal
         crystal = replace(
-            crystal, samples=campaign.crystal.samples, grammar=campaign.crystal.grammar
+            crystal,
+            samples=asked.samples,
+            grammar=asked.grammar,
+            text_form=asked.text_form,
+            flat_formulas=asked.kind in ("nano", "local") or asked.model in ("nano", NANO),
         )
+        if asked.text_form == "asymmetric":  # the grammar is of the other form
+            crystal = replace(crystal, constrain=unconstrained)
     if not campaign.chat.absent:
         chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
     return Voices.of(crystal, chat)
@@ -82,7 +100,9 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voic
 
         model = LocalModel(backend.path)
     else:
-        raise PreflightError(f"{role}: {backend.describe()} cannot be asked by this version")
+        from hullward.models.local_model import LocalModel
+
+        model = LocalModel(nano_folder())
     return Voice(
         role=role,
         label=backend.label,
@@ -91,8 +111,23 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voic
         form=form,
         at_once=backend.at_once,
         context_tokens=backend.context_tokens or (card.context_tokens if card else None),
+        constrain=partial(constrain, server=backend.url is not None),
         reread=reread,
     )
+
+
+def constrain(
+    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool, *, server: bool
+) -> tuple[Constraint | None, str]:
+    """The grammar of crystal text for what is asked; none where no text can fulfil it."""
+    wanted = () if formula is not None else tuple(elements)
+    try:
+        grammar = crystal_grammar(
+            formula=formula, elements=wanted, only=only and formula is None, max_atoms=max_atoms
+        )
+    except InputError:  # no multiple of the formula fits the cell
+        return None, ""
+    return grammar.constraint(server=server), grammar.name
 
 
 def _served(
@@ -143,6 +178,7 @@ def _served(
         patience=replace(Patience(), concurrency=backend.at_once),
         on_response=journal,
         context_tokens=backend.context_tokens,
+        ask_again=isinstance(backend, CrystalBackend),  # a plan is asked for again by its planner
     )
     return model, reread
 
@@ -150,6 +186,8 @@ def _served(
 def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:
     """The role's defaults or, for a chat model we know, its own; with what the file changes."""
     known = card.sampling if card is not None and role == "chat" else SAMPLING[role]
+    if backend.kind == "nano" or backend.model in ("nano", NANO):
+        known = NANO_SAMPLING
     if card is not None:
         known = replace(known, stop=card.stop)
     changes = {

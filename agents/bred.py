@@ -94,9 +94,8 @@ def _question(
     """The prompt with as many memories as fit."""
     memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
     campaign = bench.campaign
-    constraint, words = voice.constrain(
-        sorted({e for palette in campaign.palettes for e in palette}), None, campaign.max_atoms
-    )
+    elements = sorted({e for palette in campaign.palettes for e in palette})
+    constraint, words = voice.constrain(elements, None, campaign.max_atoms, True)
     ask = Ask(
         prompt="",
         role=voice.role,

@@ -28,6 +28,7 @@ from hullward.tools.vetting import quoted
 
 MOST_FORMULAS = 24
 TRIES = 2  # the question, and once more with what was wrong
+UNUSABLE = ("unfit", "truncated", "empty", "repetition")  # answered, and worth asking again
 BRIEF_AT, PLAN_AT = 0, TRIES  # positions within a cycle's requests
 
 SYSTEM = (
@@ -278,7 +279,10 @@ def _ask(
         record, request = request_of(place, voice, ask, 1)
         ask_all(bench.store, voice, [(record, request, ask)])
         if failures := bench.store.load(ModelFailure, [record.request_id]):
-            return None, f"{failures[0].kind}: {failures[0].message}"
+            why = f"{failures[0].kind}: {failures[0].message}"
+            if failures[0].kind in UNUSABLE:
+                continue
+            return None, why
         (said,) = bench.store.load(ModelAnswer, [record.request_id])
         try:
             return answer.model_validate_json(_object_in(said.text)), ""

@@ -7,6 +7,7 @@ of earlier cycles, so a cycle carried out twice asks the same twice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count, cycle
 
 from hullward.agents.asking import Ask, Voice
@@ -25,7 +26,7 @@ COMMON_SPACE_GROUPS = (225, 62, 14, 2, 221, 166, 139, 12, 194, 227, 15, 148, 63,
 def ask_de_novo(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
     """Any crystal of the campaign's elements: where a grammar is sent, it keeps to them."""
     for palette in cycle(bench.campaign.palettes):
-        yield _ask(bench, voice, {}, elements=palette)
+        yield _ask(bench, voice, {}, elements=palette, only=True)
 
 
 def ask_elements(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
@@ -95,13 +96,14 @@ def _ask(
     *,
     elements: Sequence[str] = (),
     formula: str | None = None,
+    only: bool = False,
 ) -> Ask:
     """A question in the training's words, with the constraint that says the same."""
     said = dict(wish)
-    if formula is not None and voice.text_form == "asymmetric":
+    if formula is not None and voice.flat_formulas:
         said["formula"] = flat_formula(formula)
     prompt = crystal_prompt(form=voice.text_form, **said)  # type: ignore[arg-type]
-    constraint, words = voice.constrain(elements, formula, bench.campaign.max_atoms)
+    constraint, words = voice.constrain(elements, formula, bench.campaign.max_atoms, only)
     return _fitted(
         voice,
         Ask(
@@ -124,8 +126,6 @@ def _fitted(voice: Voice, ask: Ask) -> Ask:
 
 def too_long(ask: Ask, voice: Voice) -> Ask:
     """The question as one that is counted and not sent."""
-    from dataclasses import replace
-
     why = (
         f"prompt of {len(ask.prompt)} characters and {voice.sampling.max_tokens} tokens of answer "
         f"exceed the context of {voice.context_tokens} tokens"

@@ -1,0 +1,78 @@
+"""A campaign that asks a checkpoint in this process, held to a grammar; nano is one by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hullward.agents import backends
+from hullward.agents.campaign import run
+from hullward.agents.settings import Campaign
+from hullward.agents.settings_file import parse_settings
+from hullward.models.crystal_prompts import flat_formula
+from hullward.models.errors import PreflightError
+from hullward.models.tiny_llama import write_tiny_llama
+from hullward.tools import funnel
+from hullward.tools.crystal_text import parse
+from hullward.tools.records import Flaw, Proposal
+from hullward.tools.records_requests import ModelAnswer, ModelRequest
+from hullward.tools.store import Store, open_snapshot
+
+SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}
+
+
+def campaign(settings: dict[str, Any], crystal: dict[str, Any]) -> Campaign:
+    asked = {
+        "operators": ["de_novo", "formula"],
+        "crystal": {**SAMPLING, **crystal},
+        "max_atoms": 6,
+        "budget": {"cycles": 1, "proposals_per_cycle": 8},
+        "protocol": {"fmax_ev_per_a": 0.4, "max_steps": 40},
+    }
+    return parse_settings(Campaign, settings | asked, "test")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny", chat=False)
+
+
+@pytest.mark.parametrize("kind", ["local", "nano"])
+def test_a_grammar_holds_by_construction_whatever_the_weights(
+    kind: str,
+    tiny: Path,
+    toy_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These weights are random: every text parses and obeys formula, elements and size."""
+    monkeypatch.setattr(backends, "nano_folder", lambda: tiny)
+    asked = campaign(toy_settings, {"path": str(tiny)} if kind == "local" else {"word": "nano"})
+    run(tmp_path / "c", asked)
+    with open_snapshot(tmp_path / "c") as connection:
+        counting = funnel.verify(connection)
+    assert counting.proposed == 8
+    assert counting.states["rejected_parse"] == 0
+    with Store.open(tmp_path / "c", command="test") as store:
+        proposals, requests = store.load(Proposal), store.load(ModelRequest)
+        assert len(store.load(ModelAnswer)) == 8
+    for request in requests:
+        assert request.constraint.startswith("crystal text, ")
+        assert request.constraint.endswith(" 1 to 6 atoms")
+        if request.target_formula:
+            assert f"formula is {flat_formula(request.target_formula)}. " in request.prompt
+    for proposal in proposals:
+        crystal = parse(proposal.raw)
+        assert not isinstance(crystal, Flaw)
+        assert crystal.n_atoms <= 6
+        assert set(crystal.species) <= {"Li", "Mn", "O"}
+        if proposal.target_formula:
+            assert crystal.formula == proposal.target_formula
+
+
+def test_a_checkpoint_that_is_none_is_refused_at_the_start(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreflightError, match="empty"):
+        run(tmp_path / "c", campaign(toy_settings, {"path": str(tmp_path / "empty")}))
