@@ -18,6 +18,7 @@ from hullward.agents.backends import Voices
 from hullward.agents.bench import Bench
 from hullward.agents.checks import run_phonons
 from hullward.agents.opening import close_bench, open_bench
+from hullward.agents.opinions import take_opinions
 from hullward.agents.settings import Campaign
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
 from hullward.tools import inbox
@@ -114,6 +115,8 @@ def _to_the_end(
         raise
     finally:
         stopper.acknowledge()
+    if (wanted := bench.campaign.second_opinion) is not None:
+        take_opinions(bench.screen, wanted, notes)
     with bench.screen.timed("vibrations"):
         run_phonons(bench.store, bench.campaign.potential, bench.campaign.phonons, stopping=stopper)
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"

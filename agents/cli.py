@@ -25,6 +25,7 @@ from hullward.agents.cli_probe import probe
 from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.cli_reference import tell
 from hullward.agents.cli_serve import serve
+from hullward.agents.cli_trust import calibrate, calibration, opinion
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 from hullward.tools.journal import StorageError
@@ -218,6 +219,9 @@ def screen(
 app.command()(relax)
 app.add_typer(reference_app)
 app.command()(hull)
+app.add_typer(evaluate)
+app.command()(calibrate)
+app.command()(opinion)
 
 
 @app.command()
@@ -285,7 +289,7 @@ app.command()(serve)
 app.command()(probe)
 app.command()(phonons)
 app.command()(audit)
-app.add_typer(evaluate)
+evaluate.command()(calibration)
 app.command()(query)
 app.command(name="export")(export_)
 

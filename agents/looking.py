@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hullward.agents.settings import read_machine
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError
 from hullward.models.model_cards import model_card
+from hullward.tools.chances import say_chances
 from hullward.tools.explain import explain_all
 from hullward.tools.leaks import audit
 from hullward.tools.records import Relaxation
@@ -17,9 +19,10 @@ from hullward.tools.suspects import Relax, doubt_all
 
 
 def look_closer(screen: Screen) -> None:
-    """Suspects with their reasons, an explanation for every candidate, the audit of leaks."""
+    """Suspects with why, probabilities, an explanation for each candidate, the audit of leaks."""
     with screen.timed("judge"):
         doubt_all(screen.store, screen.basis, screen.reference, _rattled(screen))
+        say_chances(screen, read_machine().home_folder)
     with screen.timed("match"):
         explain_all(screen.store, screen.reference, screen.user_phases)
         audit(screen.store, model_folder)

@@ -121,6 +121,8 @@ def make_screen(
     no longer what the stored verdicts rest on.
     """
     card = potential_card(settings.potential)
+    if settings.second_opinion is not None:
+        potential_card(settings.second_opinion.potential)  # refuse now, not after the night
     machine = read_machine()
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)

@@ -64,6 +64,15 @@ class Phonons(Strict):
     force_calls: int = Field(default=5000, ge=1, description="of all cells together")
 
 
+class SecondOpinion(Strict):
+    """Another potential asked about the short list and the suspects, at the end of a run."""
+
+    potential: str
+    top: int = Field(default=10, ge=1, le=1000, description="entries that should stand undisputed")
+    margin_ev_per_atom: float = Field(default=0.05, gt=0, le=10)
+    max_force_calls: int = Field(default=20_000, gt=0)
+
+
 class Settings(Strict):
     """What judging needs, whoever proposes."""
 
@@ -72,6 +81,7 @@ class Settings(Strict):
     reference: str = "embedded"
     second_reference: str | None = Field(default=None, description="heights shown beside")
     disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
+    second_opinion: SecondOpinion | None = None
     protocol: Protocol = Protocol()
     metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
     known_phases: Path | None = Field(
@@ -90,6 +100,8 @@ class Settings(Strict):
         aside = {"workers", "goal", "stop_after", "breaker_failures", "phonons"}
         if self.second_reference is None:  # as before there could be one
             aside |= {"second_reference", "disagreement_ev_per_atom"}
+        if self.second_opinion is None:
+            aside |= {"second_opinion"}
         said = self._identity(aside)
         for key in said.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
             said[key] = _without_folders(said[key])

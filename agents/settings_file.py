@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hullward.agents.settings import Campaign, Settings
+from hullward.agents.settings import Campaign
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def read_campaign(path: Path) -> Campaign:

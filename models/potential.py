@@ -19,7 +19,7 @@ class PotentialCard:
     weights_sha256: str
     energy_scheme: str  # energies compare only within one scheme, e.g. 'mp2020-corrected'
     elements: frozenset[str]
-    typical_error_ev_per_atom: float  # of distance to the hull, against DFT
+    typical_error_ev_per_atom: float | None  # of distance to the hull, against DFT; None: unstated
     typical_error_source: str
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from hullward.models.ase_potential import KNOWN, ase_card, is_ase, load_ase
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import Potential, PotentialCard
 
@@ -38,6 +39,25 @@ def _load_chgnet(card: PotentialCard, device: str) -> Potential:
     from hullward.models.chgnet import ChgnetPotential
 
     return ChgnetPotential(card, _weights_path(card.name), device)
+
+
+def _load_plain_chgnet(card: PotentialCard, device: str) -> Potential:
+    from hullward.models.chgnet_plain import PlainChgnet
+
+    # the bias existed only in this version
+    return PlainChgnet(card, _weights_path(card.name), device, mlp_out_bias=True)
+
+
+def _sibling(version: str, sha256: str) -> PotentialCard:
+    """Another checkpoint of the wheel: for second opinions, on an energy scheme of its own."""
+    return PotentialCard(
+        name=f"chgnet-{version}",
+        weights_sha256=sha256,
+        energy_scheme=f"own:chgnet-{version}",
+        elements=MPTRJ_ELEMENTS,
+        typical_error_ev_per_atom=None,
+        typical_error_source="not stated for distances to the hull",
+    )
 
 
 def _load_toy(card: PotentialCard, device: str) -> Potential:
@@ -67,6 +87,16 @@ _CATALOGUE = {
             "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
         ),
         _Entry(
+            _sibling("0.2.0", "ef624f78b6db9d315b4ef256f1bb3207449924191b91720dc17d3f60c5df980e"),
+            _load_plain_chgnet,
+            "pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar",
+        ),
+        _Entry(
+            _sibling("r2scan", "8eba3db0f35a2788bb3ae22885ad340591e27996f213c6643af522a633b50dad"),
+            _load_chgnet,
+            "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+        ),
+        _Entry(
             PotentialCard(
                 name="toy",
                 weights_sha256=hashlib.sha256(
@@ -84,7 +114,7 @@ _CATALOGUE = {
 
 
 def potential_names() -> tuple[str, ...]:
-    """Every name a campaign file may use."""
+    """Every name a campaign file may use, ASE calculators apart."""
     return tuple(_CATALOGUE)
 
 
@@ -94,6 +124,8 @@ def potential_card(name: str) -> PotentialCard:
     Raises InputError for an unknown name and PreflightError when the weight file is absent or is
     not the one this card describes.
     """
+    if is_ase(name):
+        return ase_card(name, MPTRJ_ELEMENTS)
     entry = _entry(name)
     if entry.weights is not None:
         path = _weights_path(name)
@@ -113,6 +145,8 @@ def load_potential(name: str, device: str = "cpu") -> Potential:
     Raises as `potential_card`: nothing is unpickled before the hash is known to be right.
     """
     card = potential_card(name)
+    if is_ase(name):
+        return load_ase(card, device)
     return _entry(name).load(card, device)
 
 
@@ -123,7 +157,8 @@ def _entry(name: str) -> _Entry:
         near = difflib.get_close_matches(name, _CATALOGUE, n=1, cutoff=0.3)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise InputError(
-            f"no potential is called '{name}'; {hint}known: {', '.join(_CATALOGUE)}"
+            f"no potential is called '{name}'; {hint}known: {', '.join(_CATALOGUE)}, "
+            f"{', '.join(KNOWN)}, or ase:MODULE:FACTORY for any ASE calculator"
         ) from None
 
 

@@ -237,6 +237,11 @@ def test_both_heights_stand_signed_beside_the_error_and_the_reference(written):
     assert "embedded-li-mn-o version 5e1f5e1f5e1f" in text
 
 
+def test_without_a_calibrator_no_probability_is_made_up(written):
+    assert "No probability is given" in written.html.read_text(encoding="utf-8")
+    assert "No probability is given" in written.markdown.read_text(encoding="utf-8")
+
+
 def test_five_sentences_lead(written):
     report = Report.model_validate_json(written.json.read_text())
     assert len(report.headline) == 5

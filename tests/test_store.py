@@ -54,6 +54,7 @@ from hullward.tools.records_identity import (
     TrainingOverlap,
 )
 from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
+from hullward.tools.records_trust import Calibration, Chance, Opinion
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(
@@ -227,6 +228,35 @@ ONE_OF_EACH = [
         force_calls=9,
         cpu_s=0.1,
     ),
+    Chance(
+        relaxation_id=relaxation(0).relaxation_id,
+        reference_id=verdict(0).reference_id,
+        reference_version=verdict(0).reference_version,
+        calibrator_id="cal-1",
+        p_below_50mev=0.2,
+        p_below_100mev=0.4,
+    ),
+    Calibration(
+        calibrator_id="cal-1", name="c", potential="toy", statement="of a test", rows=3, checks=()
+    ),
+    Opinion(
+        relaxation_id=relaxation(0).relaxation_id,
+        reference_id=verdict(0).reference_id,
+        reference_version=verdict(0).reference_version,
+        potential="other",
+        potential_sha256="1",
+        kind="decomposition",
+        first_ev_per_atom=0.01,
+        second_ev_per_atom=0.03,
+        difference_ev_per_atom=0.02,
+        margin_ev_per_atom=0.05,
+        disputed=False,
+        volume_ratio=1.01,
+        same_structure=True,
+        rms_a=0.01,
+        failure="",
+        force_calls=9,
+    ),
     CycleEnd(campaign_id="k", cycle=0, proposed=2, judged=1, force_calls=6),
     RunEnd(campaign_id="k", number=0, reason="finished", detail=""),
     ModelRequest(
@@ -293,6 +323,8 @@ def test_every_kind_of_record_has_a_table(filled):
         "Product",
         "Protocol",
         "OperatorOutcome",
+        "Check",
+        "Curve",
     }  # parts of other records
     ours = {
         k.__name__ for k in Record.__subclasses__() if k.__module__.startswith(Record.__module__)
@@ -461,11 +493,11 @@ def test_a_damaged_journal_line_stops_everything_until_a_rebuild(filled):
     notes = []
     rebuild(filled, notes=notes)
     assert "left out 1 damaged" in notes[0]
-    assert any("8 journal lines refer to lost ones" in note for note in notes)
+    assert any("10 journal lines refer to lost ones" in note for note in notes)
     assert len(list(filled.glob("*.damaged-*"))) == len(list(filled.glob("*.corrupt-*"))) == 1
     with open_store(filled) as store:
         assert store.count().states["rejected_parse"] == store.count().proposed == 1
-        assert store.add(ONE_OF_EACH) == 9
+        assert store.add(ONE_OF_EACH) == 11
         store.publish()
 
 

@@ -19,6 +19,7 @@ from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
 from hullward.tools import records_requests as q
 from hullward.tools.records_identity import Doubt, Explanation, PhononCheck, TrainingOverlap
+from hullward.tools.records_trust import Calibration, Chance, Opinion
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -106,6 +107,19 @@ TABLES: dict[str, Table] = {
             latest=True,
         ),
         Table("training_overlaps", TrainingOverlap, ("candidate_id",), latest=True),
+        Table(
+            "chances",
+            Chance,
+            ("relaxation_id", "reference_id", "reference_version"),
+            latest=True,
+        ),
+        Table(
+            "opinions",
+            Opinion,
+            ("relaxation_id", "reference_id", "reference_version", "potential_sha256"),
+            latest=True,
+        ),
+        Table("calibrations", Calibration, ("calibrator_id",), frozenset({"checks"})),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
         Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
     )
@@ -208,7 +222,7 @@ class Index:
             self._require("ModelRequest", (data["request_id"],), kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
             raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
-        elif kind in ("Verdict", "Doubt"):
+        elif kind in ("Verdict", "Doubt", "Chance", "Opinion"):
             self._require("Relaxation", (data["relaxation_id"],), kind)
 
     def _require(self, needed: str, key: Key, kind: str) -> None:

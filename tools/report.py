@@ -22,10 +22,13 @@ from hullward.tools import report_words as words
 from hullward.tools.export import write_atomically
 from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
 from hullward.tools.funnel import APART, NESTED, NOVEL
+from hullward.tools.reliability_figure import reliability_figure
 from hullward.tools.report_data import gather
 from hullward.tools.report_models import backends_sentence
+from hullward.tools.report_opinions import opinion_words
 from hullward.tools.report_records import Entry, Report
 from hullward.tools.report_systems import System
+from hullward.tools.report_trust import chance_words, short_chance, trust_words
 from hullward.tools.store import open_snapshot
 from hullward.tools.structure_figure import structure_figure
 
@@ -69,6 +72,7 @@ def render(report: Report, template: str) -> str:
         reference=words.reference_name(report.basis),
         second=words.second_sentence(report),
         vibrations=words.vibrations_sentence(report),
+        trust=trust_words(report.trust),
         typical_error=words.typical_error(report),
         nested=NESTED,
         novel=NOVEL,
@@ -77,6 +81,7 @@ def render(report: Report, template: str) -> str:
             funnel_figure({k: report.funnel[k] for k in NESTED + NOVEL})
         ),
         structure_figure=_structure,
+        reliability_figure=lambda checks: _trusted(reliability_figure(checks)),
         hull_figure=_hull,
     )
 
@@ -95,6 +100,9 @@ def _template(name: str) -> Template:
         "mev": words.mev,
         "products": words.products,
         "notes": words.notes,
+        "chances": chance_words,
+        "opinion": opinion_words,
+        "chance": short_chance,
         "flat": words.flat,
         "sub": subscripts,
         "md": markdown_text,

@@ -19,6 +19,7 @@ from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report_identities import gather_identities, gather_vibrations
 from hullward.tools.report_models import gather_asked
+from hullward.tools.report_opinions import gather_opinions
 from hullward.tools.report_records import (
     Cost,
     CycleYield,
@@ -31,6 +32,7 @@ from hullward.tools.report_records import (
     Yield,
 )
 from hullward.tools.report_systems import gather_systems
+from hullward.tools.report_trust import gather_trust
 from hullward.tools.shortlist import CONDITION, ORDER, RULE
 
 PICTURED = 12  # entries of the short list with picture and CIF
@@ -57,6 +59,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         suspects=_listing(connection, "suspect"),
         identities=gather_identities(connection),
         below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
+        trust=gather_trust(connection, CONDITION),
+        opinions=gather_opinions(connection),
         systems=systems,
         systems_total=systems_total,
         operators=_operators(connection),
@@ -146,7 +150,9 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         "second_minus_first_ev_per_atom", "references_disagree",
         "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
         "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
-        "novelty_match", "disorder",
+        "novelty_match", "disorder", "p_below_50mev", "p_below_50mev_low", "p_below_50mev_high",
+        "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
+        "disputed",
     )  # fmt: skip
     return Entry(
         **{key: row[key] for key in same},

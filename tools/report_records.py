@@ -15,6 +15,8 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
     short_list    {rule, total, entries}: best first; the first ones with their CIF
     rediscovered, suspects, below_reference
                   {total, entries}: counted apart, never discoveries
+    trust         probabilities of DFT's own height: how many, by which calibrator, its checks
+    opinions      what second opinions said, and what that changed on the short list
     identities    what candidates are next to everything known: counts, commonest parents
     systems       heights by chemical system, for plots: points, tie lines, lowest per formula
     operators, cycles
@@ -35,7 +37,9 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report_identities import Identities
+from hullward.tools.report_opinions import Opinions
 from hullward.tools.report_systems import System
+from hullward.tools.report_trust import Trust
 
 
 class Entry(Record):
@@ -62,6 +66,14 @@ class Entry(Record):
     coverage_note: str | None
     suspicions: tuple[str, ...]
     second_look: str | None
+    p_below_50mev: float | None = None  # that DFT's height is within it; with a 95 % interval
+    p_below_50mev_low: float | None = None
+    p_below_50mev_high: float | None = None
+    p_below_100mev: float | None = None
+    p_below_100mev_low: float | None = None
+    p_below_100mev_high: float | None = None
+    probability_note: str | None = None  # why there is none
+    disputed: bool | None = None  # by a second opinion; null: none was asked
     novelty: str
     novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
@@ -177,6 +189,8 @@ class Report(Record):
     suspects: Listing
     below_reference: Listing
     identities: Identities = Identities()
+    trust: Trust = Trust()
+    opinions: Opinions = Opinions()
     systems: tuple[System, ...]
     systems_total: int
     operators: tuple[Yield, ...]

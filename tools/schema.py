@@ -11,6 +11,7 @@ import hashlib
 
 import duckdb
 
+from hullward.tools.schema_trust import TRUST
 from hullward.tools.views import VIEWS
 
 # Append only: the n-th entry brings version n-1 to version n. A file of another version is not
@@ -287,6 +288,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE plans ADD COLUMN space_groups INTEGER[];
     ALTER TABLE plans ADD COLUMN dropped VARCHAR;
     """,
+    *TRUST,
 )
 
 VERSION = len(MIGRATIONS)

@@ -6,17 +6,20 @@ import duckdb
 
 RULE = (
     "judged, novel before and after relaxation, composition covered by the reference, not suspect "
-    "(or confirmed by a second opinion), stable or metastable; lowest height over "
-    "reference ∪ campaign first, then over the reference alone"
+    "(or confirmed by a second opinion), stable or metastable; what a second opinion disputes "
+    "last; most probably within 50 meV/atom of DFT's hull first where a calibrator says so, then "
+    "lowest height over reference ∪ campaign, then over the reference alone"
 )
 
 # The same rows that the funnel counts as novel_metastable.
 CONDITION = "novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')"
 # Rounded, so that everything on the hull is level whatever the last digits say.
-ORDER = (
+BEFORE_OPINIONS = (
+    "round(p_below_50mev, 4) DESC NULLS LAST, "
     "round(e_above_union_ev_per_atom, 6) NULLS LAST, "
     "round(e_above_reference_ev_per_atom, 6) NULLS LAST, candidate_id"
 )
+ORDER = f"coalesce(disputed, false), {BEFORE_OPINIONS}"
 
 
 def shortlist(connection: duckdb.DuckDBPyConnection) -> list[str]:

@@ -35,6 +35,16 @@ second AS (
     FROM verdicts v JOIN second_references s USING (reference_id, reference_version)
     WHERE v.height = 'reference'
 ),
+-- what a calibrator says of DFT's own height, or why it says nothing
+chanced AS (
+    SELECT c.* EXCLUDE (reference_id, reference_version)
+    FROM chances c JOIN bases USING (reference_id, reference_version)
+),
+-- what other potentials say: one word of dispute is enough
+opined AS (
+    SELECT relaxation_id, coalesce(bool_or(o.disputed), false) AS disputed
+    FROM opinions o JOIN bases USING (reference_id, reference_version) GROUP BY relaxation_id
+),
 matches AS (
     SELECT
         proposal_id,
@@ -98,6 +108,8 @@ placed AS (
             THEN 'the same as earlier candidate ' || s.duplicate_before
             ELSE x.novelty END AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
+        k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
+        y.disputed,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -118,6 +130,8 @@ placed AS (
     LEFT JOIN vibrations q ON q.relaxation_id = r.relaxation_id
     LEFT JOIN doubted d ON d.relaxation_id = r.relaxation_id
     LEFT JOIN training_overlaps t ON t.candidate_id = s.candidate_id
+    LEFT JOIN chanced k ON k.relaxation_id = r.relaxation_id
+    LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -142,7 +156,11 @@ SELECT
     over_second - over_reference AS second_minus_first_ev_per_atom,
     abs(over_second - over_reference) > margin AS references_disagree,
     novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by,
-    reasons AS suspect_because, formula_seen, parent_seen, training
+    reasons AS suspect_because, formula_seen, parent_seen, training,
+    p_below_50mev, p_below_50mev_low, p_below_50mev_high,
+    p_below_100mev, p_below_100mev_low, p_below_100mev_high,
+    calibrator_id, probability_note,
+    disputed  -- by a second opinion; NULL where none was asked
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;

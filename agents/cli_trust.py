@@ -1,0 +1,208 @@
+"""Commands about trust: how good the probabilities are, and learning from DFT results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hullward.agents.cli_reference import tell
+from hullward.agents.progress import Reporter
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Reference = Annotated[str, typer.Option(help="see `hullward reference list`")]
+
+
+def calibration(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="a table of structures, their DFT height and their generator; without it: what "
+            "the shipped calibrator is known to do",
+        ),
+    ] = None,
+    reference: Reference = "embedded",
+    figure: Annotated[Path | None, typer.Option(help="write the reliability curve, SVG")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="fit to all of DATA and write the calibrator here")
+    ] = None,
+    name: Annotated[str, typer.Option(help="what to call it")] = "own",
+    workers: Annotated[int | None, typer.Option(min=0, help="worker processes")] = None,
+    as_json: Json = False,
+) -> None:
+    """Probabilities against DFT, leaving out one generator at a time.
+
+    DATA is Parquet or CSV with structures as `hullward screen` takes them, a column
+    `dft_e_above_hull_ev_per_atom` and a column `generator`. Its structures are relaxed by the
+    default protocol (kept in the home folder) and judged by the reference.
+    """
+    from hullward.tools.calibration import shipped
+    from hullward.tools.reliability_figure import reliability_figure
+
+    if data is None:
+        known = shipped()
+        checks = known.checks if known else ()
+        document: dict[str, Any] = {"calibrator": known.name if known else None}
+        lines = [known.statement if known else "no calibrator is shipped"]
+    else:
+        checks, document, lines = _measured(data, reference, write, name, workers, as_json)
+    if figure is not None and checks:
+        figure.write_text(reliability_figure(checks), encoding="utf-8")
+        lines.append(f"reliability curve: {figure}")
+    document["checks"] = [c.model_dump(mode="json") for c in checks]
+    tell(document, [*lines, *_table(checks)], as_json)
+
+
+def _measured(
+    data: Path,
+    reference: str,
+    write: Path | None,
+    name: str,
+    workers: int | None,
+    quiet: bool,
+) -> tuple[Any, dict[str, Any], list[str]]:
+    from hullward.agents.references import open_reference
+    from hullward.agents.settings import read_machine
+    from hullward.agents.settings_file import absolute_reference
+    from hullward.models.errors import InputError
+    from hullward.tools.calibration_data import outcomes, read_dft_table
+    from hullward.tools.calibration_fit import evaluate as evaluate_fit
+    from hullward.tools.calibration_fit import fit, kinds_like
+    from hullward.tools.records import Protocol
+
+    machine, protocol, potential = read_machine(), Protocol(), "chgnet-0.3.0"
+    rows = read_dft_table(data)
+    systems = sorted({r.crystal.chemsys for r in rows if r.crystal is not None})
+    known = open_reference(absolute_reference(reference, Path.cwd()), machine, systems)
+    with Reporter(quiet=quiet) as reporter:
+        found, lost = outcomes(
+            rows,
+            potential,
+            protocol,
+            known,
+            machine.cache_home,
+            machine.workers_for(workers, None),
+            reporter,
+        )
+    if len({o.generator for o in found}) < 2 or len(found) < 50:
+        told = ", ".join(f"{n} {reason}" for reason, n in lost.items()) or "none lost"
+        raise InputError(
+            f"{data.name}: {len(found)} of {len(rows)} rows came to a covered verdict ({told}), of "
+            f"{len({o.generator for o in found})} generators; a fit needs 50 rows of two generators"
+        )
+    checks = evaluate_fit(found, potential, protocol)
+    if write is not None:
+        statement = (
+            f"Fitted to {len(found):,} structures of {len({o.generator for o in found})} "
+            f"generators in {data.name}, relaxed with {potential} and judged by "
+            f"{known.reference_id} version {known.version}."
+        )
+        calibrator = fit(
+            found,
+            name=name,
+            potential=potential,
+            protocol=protocol,
+            kinds=kinds_like(known.kind),
+            statement=statement,
+            checks=checks,
+        )
+        write.write_text(calibrator.model_dump_json() + "\n", encoding="utf-8")
+    lost_words = ", ".join(f"{n} {reason}" for reason, n in lost.items()) or "none"
+    lines = [
+        f"{len(found):,} of {len(rows):,} rows came to a covered verdict; lost: {lost_words}",
+        f"reference: {known.reference_id} {known.version}",
+    ]
+    return checks, {"data": str(data), "rows": len(rows), "used": len(found), "lost": lost}, lines
+
+
+def _table(checks: Any) -> list[str]:
+    """The figures, one block a threshold."""
+    lines = []
+    for c in checks:
+        low, high = c.calibration_error_interval
+        gain = c.log_loss_gain
+        lines += [
+            f"DFT within {1000 * c.threshold_ev_per_atom:.0f} meV/atom of the hull: {c.rows:,} "
+            f"rows, base rate {100 * c.base_rate:.1f} %",
+            f"  Brier skill        {c.brier_skill:.3f}",
+            f"  log-loss           {c.log_loss:.4f}; isotonic on E_hull alone "
+            f"{c.log_loss_isotonic:.4f}; gain {gain[0]:.4f} … {gain[1]:.4f} (95 %)",
+            f"  calibration error  {c.calibration_error:.3f} ({low:.3f} … {high:.3f}); a perfect "
+            f"forecaster would show {c.calibration_error_floor:.3f}",
+            f"  top tenth right    {100 * c.precision_top_tenth:.0f} %; by E_hull "
+            f"{100 * c.precision_top_tenth_by_height:.0f} %",
+        ]
+        lines += [
+            f"    without {generator:<14} {n:>5} rows, base rate {100 * base:>4.1f} %, "
+            f"calibration error {error:.3f} (perfect {floor:.3f})"
+            for generator, (n, base, error, floor) in c.by_generator.items()
+        ]
+        lines.append("    said → found:  " + "  ".join(
+            f"{100 * s:.0f}→{100 * f:.0f}"
+            for s, f in zip(c.curve.said, c.curve.found, strict=True)
+        ))  # fmt: skip
+    return lines
+
+
+def calibrate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULTS", help="a table of candidate_id and dft_e_above_hull_ev_per_atom"
+        ),
+    ],
+    directory: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="the campaign the candidates are of")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Let DFT results move the probabilities; kept in the home folder, used from then on.
+
+    RESULTS is Parquet or CSV with a column `candidate_id` and a column
+    `dft_e_above_hull_ev_per_atom`. The data the shipped calibrator was fitted on are not needed.
+    """
+    from hullward.agents.learn import learn
+
+    answer = learn(source, directory)
+    tell(answer.document(), answer.lines(), as_json)
+
+
+def opinion(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")],
+    potential: Annotated[
+        str,
+        typer.Option(
+            help="chgnet-r2scan, chgnet-0.2.0, sevennet-0, mace-mp, mattersim, or "
+            "ase:MODULE:FACTORY for any ASE calculator"
+        ),
+    ] = "chgnet-r2scan",
+    top: Annotated[int, typer.Option(min=1, help="entries that should stand undisputed")] = 10,
+    margin: Annotated[float, typer.Option(help="eV/atom beyond which they disagree")] = 0.05,
+    max_force_calls: Annotated[int, typer.Option(min=1, help="budget")] = 20_000,
+    workers: Annotated[int | None, typer.Option(min=0, help="worker processes")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask another potential about the short list and the suspects of what is stored.
+
+    Candidate and competing phases are relaxed by it, and decomposition energies compared, each
+    wholly within its own potential. What it disputes goes to the end of the short list, and the
+    next entries are asked instead, until --top stand or the budget is spent.
+    """
+    from hullward.agents.opinions import opinions_of
+    from hullward.agents.settings import SecondOpinion
+    from hullward.agents.settings_file import parse_settings
+
+    wanted = parse_settings(
+        SecondOpinion,
+        {
+            "potential": potential,
+            "top": top,
+            "margin_ev_per_atom": margin,
+            "max_force_calls": max_force_calls,
+        },
+        "opinion",
+    )
+    advice = opinions_of(directory, wanted, workers)
+    tell(advice.document(), advice.lines(), as_json)

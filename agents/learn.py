@@ -1,0 +1,130 @@
+"""DFT results come back: they move the calibrator, without the data it was fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hullward.agents.opening import make_screen, settled
+from hullward.agents.settings import read_machine
+from hullward.models.errors import InputError
+from hullward.tools.calibration import (
+    Calibrator,
+    Case,
+    calibrators_folder,
+    case_of,
+    known_calibrators,
+    updated,
+)
+from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
+from hullward.tools.chances import say_chances, which
+from hullward.tools.report import write_report
+from hullward.tools.screening import Screen
+from hullward.tools.store import Store
+from hullward.tools.whole_files import write_whole
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What came of DFT results."""
+
+    calibrator: str  # its file
+    calibrator_id: str
+    before: str  # the id of the one it came from
+    used: int
+    left_out: dict[str, str]  # candidate id: why
+    mean_gap_ev_per_atom: float  # DFT minus the potential's height, of these
+    rows: int  # DFT results seen in all
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        gap = 1000 * self.mean_gap_ev_per_atom
+        told = [f"{i}: {why}" for i, why in self.left_out.items()]
+        return [
+            f"learnt from {self.used} DFT results; on average DFT lies {gap:+.0f} meV/atom off",
+            f"calibrator {self.before} → {self.calibrator_id} ({self.rows:,} results in all)",
+            f"kept as {self.calibrator}",
+            *(["left out: " + "; ".join(told)] if told else []),
+        ]
+
+
+def learn(source: Path, directory: Path) -> Learnt:
+    """Update the calibrator that fits a campaign with DFT heights of its candidates.
+
+    source: a table with `candidate_id` and DFT heights above the hull, eV/atom. The campaign's
+    own probabilities and report are made again. Raises InputError for a table without them, or
+    where no calibrator fits; one result counts once, however often it is handed in.
+    """
+    table = read_table(source)
+    if "candidate_id" not in table:
+        raise InputError(f"{source.name} needs a column candidate_id; has {list(table)[:12]}")
+    energies = pick(table, DFT_COLUMNS, source, "the DFT height above the hull, eV/atom")
+    heights = dict(zip(table["candidate_id"].astype(str), energies.astype(float), strict=True))
+    home = read_machine().home_folder
+    with Store.open(directory, command="calibrate") as store:
+        screen = make_screen(store, settled(store, None), 0)
+        fitting, why = which(screen.basis, known_calibrators(home))
+        if fitting is None:
+            raise InputError(f"{directory}: {why}, so there is nothing to move")
+        cases, found, left_out = _cases(screen, heights, fitting)
+        if not cases:
+            told = "; ".join(f"{i}: {w}" for i, w in list(left_out.items())[:3])
+            raise InputError(f"{source.name}: no result can be used ({told or 'it has no rows'})")
+        after = updated(fitting, list(cases.values()), np.array(found))
+        after = after.model_copy(update={"seen": (*fitting.seen, *cases), **_named(fitting)})
+        path = calibrators_folder(home) / f"{after.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, after.model_dump_json().encode())
+        say_chances(screen, home)
+        store.publish()
+        write_report(directory)
+    gap = np.array(found) - np.array([c.height_ev_per_atom for c in cases.values()])
+    return Learnt(
+        calibrator=str(path),
+        calibrator_id=after.calibrator_id,
+        before=fitting.calibrator_id,
+        used=len(cases),
+        left_out=left_out,
+        mean_gap_ev_per_atom=float(gap.mean()),
+        rows=after.rows,
+    )
+
+
+def _named(fitting: Calibrator) -> dict[str, Any]:
+    name = fitting.name.removesuffix("-own") + "-own"
+    statement = fitting.statement.split(" Moved on by")[0]
+    return {"name": name, "statement": f"{statement} Moved on by DFT results of your own."}
+
+
+def _cases(
+    screen: Screen, heights: dict[str, float], fitting: Calibrator
+) -> tuple[dict[str, Case], list[float], dict[str, str]]:
+    """What can be learnt from, by candidate id; its DFT heights in order; the rest and why."""
+    relaxed = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
+    cases: dict[str, Case] = {}
+    found: list[float] = []
+    left_out: dict[str, str] = {}
+    for candidate_id, height in heights.items():
+        if candidate_id not in relaxed:
+            left_out[candidate_id] = "no converged relaxation of it is stored here"
+        elif not np.isfinite(height):
+            left_out[candidate_id] = "its DFT height is no number"
+        elif candidate_id in fitting.seen:
+            left_out[candidate_id] = "seen already"
+        else:
+            candidate, relaxation = relaxed[candidate_id]
+            elements = frozenset(candidate.crystal.species)
+            amounts = {el: float(candidate.crystal.species.count(el)) for el in elements}
+            if screen.reference.lacking(elements):
+                left_out[candidate_id] = "the reference has no hull for it"
+            elif not screen.reference.coverage(amounts).covered:
+                left_out[candidate_id] = "the reference does not cover it"
+            else:
+                cases[candidate_id] = case_of(relaxation, screen.reference)
+                found.append(height)
+    return cases, found, left_out

@@ -1,0 +1,150 @@
+"""Second opinions on what a campaign found: its short list first, then its suspects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hullward.agents.opening import make_screen, settled
+from hullward.agents.settings import SecondOpinion
+from hullward.models.errors import InputError
+from hullward.models.registry import potential_card
+from hullward.tools.records import Candidate, Relaxation
+from hullward.tools.records_trust import Opinion
+from hullward.tools.report import write_report
+from hullward.tools.screening import Screen
+from hullward.tools.second_opinion import Adviser, advise
+from hullward.tools.shortlist import CONDITION, ORDER
+from hullward.tools.store import Store
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a round of opinions came to."""
+
+    potential: str
+    asked: int
+    asked_suspects: int
+    disputed: int
+    no_answer: int
+    force_calls: int
+    confirmed: int  # suspects taken back
+    moved: tuple[str, ...]  # candidate ids that fell behind on the short list
+    exhausted: bool
+    empty: bool  # there was nothing to ask about
+
+    def document(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        if self.empty:
+            return [f"{self.potential} was asked nothing: short list and suspects are empty"]
+        told = [
+            f"{self.potential} was asked about {self.asked} of the short list and "
+            f"{self.asked_suspects} suspects, {self.force_calls:,} force calls",
+            f"disputed: {self.disputed}; no answer: {self.no_answer}; suspects confirmed: "
+            f"{self.confirmed}",
+        ]
+        if self.moved:
+            told.append("fell behind on the short list: " + ", ".join(self.moved))
+        if self.exhausted:
+            told.append("the budget of force calls is spent; raise max_force_calls to go on")
+        return told
+
+
+def opinions_of(directory: Path, wanted: SecondOpinion, workers: int | None) -> Advice:
+    """Ask about what a directory holds, and write its report again."""
+    with Store.open(directory, command="opinion") as store:
+        screen = make_screen(store, settled(store, None), workers)
+        advice = take_opinions(screen, wanted)
+        store.publish()
+        write_report(directory)
+    return advice
+
+
+def take_opinions(
+    screen: Screen,
+    wanted: SecondOpinion,
+    notes: Callable[[str], None] = lambda line: None,
+) -> Advice:
+    """Ask, store the answers, take confirmed suspects back. Done twice, it asks nothing again.
+
+    Raises InputError where the second potential is the first one, PreflightError where it cannot
+    be loaded.
+    """
+    card = potential_card(wanted.potential)
+    if card.weights_sha256 == screen.basis.potential_sha256:
+        raise InputError(
+            f"second_opinion: {card.name} is the campaign's own potential; name another one"
+        )
+    before = _ids(screen, CONDITION)
+    suspects = _ids(screen, "suspect AND state = 'judged'")
+    adviser = Adviser(
+        potential=wanted.potential,
+        protocol=screen.basis.protocol,
+        reference=screen.reference,
+        margin_ev_per_atom=wanted.margin_ev_per_atom,
+        max_force_calls=wanted.max_force_calls,
+        home=screen.home,
+        workers=screen.workers if screen.workers else 0,
+    )
+    pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
+    listed = advise(adviser, [pairs[i] for i in before if i in pairs], wanted.top)
+    odd = adviser.ask([pairs[i] for i in suspects[: wanted.top] if i in pairs])
+    screen.store.add([*listed, *odd])
+    confirmed = _confirm(screen, card.name, [pairs[i] for i in suspects if i in pairs], odd)
+    after = _ids(screen, CONDITION)
+    behind = {i for i in before if i in after and after.index(i) > before.index(i)}
+    said = [*listed, *odd]
+    disputed = {o.relaxation_id for o in listed if o.disputed}
+    advice = Advice(
+        potential=card.name,
+        asked=len(listed),
+        asked_suspects=len(odd),
+        disputed=sum(bool(o.disputed) for o in said),
+        no_answer=sum(o.disputed is None for o in said),
+        force_calls=adviser.spent,
+        confirmed=confirmed,
+        moved=tuple(i for i in before if i in behind and pairs[i][1].relaxation_id in disputed),
+        exhausted=adviser.exhausted,
+        empty=not before and not suspects,
+    )
+    for line in advice.lines():
+        notes(line)
+    return advice
+
+
+def _ids(screen: Screen, condition: str) -> list[str]:
+    query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {ORDER}"
+    return [str(row["candidate_id"]) for row in screen.store.rows(query)]
+
+
+def _confirm(
+    screen: Screen,
+    name: str,
+    suspects: list[tuple[Candidate, Relaxation]],
+    opinions: list[Opinion],
+) -> int:
+    """Take back suspects whose rattle came back and whom another kind of potential agrees with.
+
+    A sibling of the first potential learnt from the same data with the same network and may share
+    its mistakes, so its agreement confirms nothing.
+    """
+    if name.split("-")[0] == screen.basis.potential.split("-")[0]:
+        return 0
+    agreed = {
+        o.relaxation_id for o in opinions if o.kind == "decomposition" and o.disputed is False
+    }
+    there = {v.relaxation_id: v for v in screen.verdicts("reference")}
+    taken = [
+        there[r.relaxation_id].model_copy(update={"second_look": "confirmed"})
+        for _, r in suspects
+        if r.relaxation_id in agreed and there[r.relaxation_id].second_look == "reproduced"
+    ]
+    screen.store.add(taken)
+    if taken:
+        screen.judge_union()
+    return len(taken)

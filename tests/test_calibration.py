@@ -1,0 +1,307 @@
+"""Probabilities: the fit, its scores, what it is asked about and what it says nothing of."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from hullward.agents.cli import app
+from hullward.models.errors import InputError
+from hullward.tools import calibration_model as model
+from hullward.tools.calibration import Case, read_calibrator, shipped, updated
+from hullward.tools.calibration_data import outcomes, read_dft_table
+from hullward.tools.calibration_features import STATE, share_roots
+from hullward.tools.calibration_fit import Outcome, evaluate, fit, folds
+from hullward.tools.calibration_scores import (
+    bins_of,
+    calibration_error,
+    calibration_floor,
+    isotonic,
+    log_losses,
+)
+from hullward.tools.chances import which
+from hullward.tools.records import Basis, Protocol
+from hullward.tools.reference import load_reference
+from hullward.tools.reliability_figure import reliability_figure, wilson
+from hullward.tools.store import open_snapshot
+
+RNG = np.random.default_rng
+
+
+def made_up(n: int, seed: int = 0, shift: float = 0.1) -> list[Outcome]:
+    """Outcomes of a world where DFT lies `shift` higher, 0.05 eV/atom wide, oxides half of it."""
+    rng = RNG(seed)
+    found = []
+    for i in range(n):
+        oxide = bool(rng.random() < 0.5)
+        amounts = {"Li": 1.0, "O" if oxide else "S": 1.0 + i}
+        height = float(rng.uniform(-0.1, 0.4))
+        state = {name: float(rng.normal()) for name in STATE}
+        state["e_above_hull_ev_per_atom"] = height
+        state["oxygen"] = float(oxide)
+        dft = height + (shift / 2 if oxide else shift) + 0.05 * float(rng.standard_t(4))
+        case = Case(state, amounts, height)
+        found.append(Outcome(case, f"maker {i % 3}", f"formula {i % (n // 2)}", dft))
+    return found
+
+
+def quick(found: list[Outcome]):
+    return fit(found, name="t", potential="toy", protocol=Protocol(), shift_sd_ev_per_atom=0.0)
+
+
+def test_the_fit_finds_how_far_dft_lies_above() -> None:
+    fitted = quick(made_up(600))
+    ask = [o.case for o in made_up(400, seed=1)]
+    centre, _ = fitted.design(ask)
+    off = centre @ np.array(fitted.mean)[: centre.shape[1]]
+    oxide = np.array([c.state["oxygen"] > 0 for c in ask])
+    assert off[oxide].mean() == pytest.approx(0.05, abs=0.01)
+    assert off[~oxide].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_probabilities_come_true_in_the_world_they_were_fitted_in() -> None:
+    fitted, new = quick(made_up(800)), made_up(800, seed=2)
+    for threshold in (0.05, 0.1):
+        said, low, high = fitted.chances([o.case for o in new], threshold)
+        found = np.array([o.dft_ev_per_atom <= threshold for o in new])
+        assert calibration_error(said, found) < calibration_floor(said) + 0.02
+        assert (low <= said + 1e-9).mean() > 0.95
+        assert ((low <= high) & (low >= 0) & (high <= 1)).all()
+
+
+def test_two_updates_end_where_one_does() -> None:
+    found = made_up(400)
+    base = quick(found[:200])
+    cases = [o.case for o in found[200:]]
+    dft = np.array([o.dft_ev_per_atom for o in found[200:]])
+    at_once = updated(base, cases, dft)
+    in_turns = updated(updated(base, cases[:100], dft[:100]), cases[100:], dft[100:])
+    assert at_once.rows == in_turns.rows == 400
+    ask = [o.case for o in made_up(100, seed=6)]
+    once, turns, before = (c.chances(ask, 0.1)[0] for c in (at_once, in_turns, base))
+    assert np.abs(once - turns).max() < 0.1  # Laplace's approximation, twice
+    assert np.abs(once - turns).mean() < np.abs(once - before).mean()
+    assert at_once.calibrator_id != base.calibrator_id
+
+
+def test_dft_results_narrow_the_posterior_and_move_the_probability() -> None:
+    base, news = quick(made_up(200)), made_up(600, seed=3, shift=0.2)
+    ask = [o.case for o in made_up(50, seed=4)]
+    after = updated(base, [o.case for o in news], np.array([o.dft_ev_per_atom for o in news]))
+    before_p = base.chances(ask, 0.1)[0]
+    after_p = after.chances(ask, 0.1)[0]
+    assert after_p.mean() < before_p.mean()
+    assert (np.diag(after.covariance) <= np.diag(base.covariance)).all()
+
+
+@settings(max_examples=25)
+@given(height=st.floats(-0.2, 0.8), seed=st.integers(0, 5))
+def test_a_wider_margin_is_likelier(height: float, seed: int) -> None:
+    one = made_up(2, seed)
+    case = Case(one[0].case.state | {"e_above_hull_ev_per_atom": height}, {"Li": 1.0}, height)
+    calibrator = shipped()
+    assert calibrator is not None
+    p = [calibrator.chances([case], t)[0][0] for t in (0.0, 0.05, 0.1, 0.5)]
+    assert p == sorted(p)
+    assert p[0] >= 0
+    assert p[-1] <= 1
+
+
+def test_folds_leave_out_a_generator_and_every_formula_of_it() -> None:
+    found = made_up(60)
+    seen = []
+    for training, left_out in folds(found):
+        assert not {found[i].formula for i in training} & {found[i].formula for i in left_out}
+        assert not {found[i].generator for i in training} & {found[i].generator for i in left_out}
+        seen += left_out
+    assert sorted(seen) == list(range(60))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.booleans()), min_size=2, max_size=60))
+def test_isotonic_falls_and_keeps_the_mean(rows: list[tuple[float, bool]]) -> None:
+    heights, found = np.array([h for h, _ in rows]), np.array([f for _, f in rows])
+    knots, shares = isotonic(heights, found)
+    assert (np.diff(knots) >= 0).all()
+    assert (np.diff(shares) <= 1e-12).all()
+    assert shares.mean() == pytest.approx(found.mean())
+
+
+def test_scores_of_what_is_known() -> None:
+    said = np.repeat([0.1, 0.9], 50)
+    right = np.concatenate([np.arange(50) < 5, np.arange(50) < 45])
+    assert sum(map(len, bins_of(said))) == 100
+    assert log_losses(np.array([0.5]), np.array([True]))[0] == pytest.approx(np.log(2))
+    assert calibration_error(np.full(100, 0.5), np.arange(100) % 2 == 0) == pytest.approx(0.0)
+    assert calibration_error(said, ~right) > 0.5
+    assert 0.0 < calibration_floor(said) < 0.2
+    low, high = wilson(0.0, 10)
+    assert low == 0.0
+    assert high == pytest.approx(0.2775, abs=1e-3)  # Wilson 1927, z = 1.96
+
+
+def test_share_roots_refuse_what_they_do_not_know() -> None:
+    assert share_roots({"Li": 1, "O": 3}, ("Li", "O")) == pytest.approx([0.5, 0.75**0.5])
+    with pytest.raises(KeyError):
+        share_roots({"Po": 1}, ("Li", "O"))
+
+
+def test_the_shipped_calibrator_did_what_was_asked() -> None:
+    """Figures of the fit as shipped, on left-out generators (RESULTS.md has the command)."""
+    calibrator = shipped()
+    assert calibrator is not None
+    assert {c.threshold_ev_per_atom for c in calibrator.checks} == {0.05, 0.1}
+    for c in calibrator.checks:
+        assert c.brier_skill >= 0.30
+        assert c.log_loss_gain[0] > 0
+        assert c.calibration_error <= 0.06
+        assert max(error for _, _, error, _ in c.by_generator.values()) <= 0.12
+    assert calibrator.checks[0].precision_top_tenth >= 0.60
+    figure = reliability_figure(calibrator.checks)
+    assert figure.count("<circle") == 22
+    assert "within 50 meV/atom" in figure
+
+
+def test_precision_is_positive_definite_after_rounding() -> None:
+    calibrator = shipped()
+    assert calibrator is not None
+    assert np.linalg.eigvalsh(calibrator.posterior.precision).min() > 0
+
+
+def test_where_no_calibrator_fits_the_reason_is_told() -> None:
+    calibrator = shipped()
+    assert calibrator is not None
+    fits = Basis(
+        campaign_id="k",
+        potential=calibrator.potential,
+        potential_sha256=calibrator.potential_sha256,
+        energy_scheme=calibrator.energy_scheme,
+        protocol=Protocol(),
+        reference_spec="mp",
+        reference_id="mp",
+        reference_version="1",
+        reference_kind="materials_project",
+        reference_statement="",
+        metastable_ev_per_atom=0.1,
+    )
+    assert which(fits, [calibrator]) == (calibrator, "")
+    for change, told in (
+        ({"potential": "other", "potential_sha256": "0"}, "it is for chgnet-0.3.0, not other"),
+        ({"protocol": Protocol(fmax_ev_per_a=0.2)}, "it is for the default protocol"),
+        ({"reference_kind": "embedded"}, "file or materials project, not embedded"),
+    ):
+        found, why = which(fits.model_copy(update=change), [calibrator])
+        assert found is None
+        assert told in why
+    assert which(fits, []) == (None, "there is no calibrator")
+
+
+ENERGIES = "formula,formation_energy_per_atom\nLi2O,-2.07\nLi2O2,-1.66\nLiF,-3.18\n"
+
+
+def test_a_screen_says_probabilities_and_learns_from_dft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    (tmp_path / "hull.csv").write_text(ENERGIES)
+    cells = [
+        {"lattice": [[a, 0, 0], [0, a, 0], [0, 0, a]], "species": list(pair),
+         "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}
+        for a, pair in ((2.6, ("Li", "O")), (2.5, ("Li", "F")))
+    ]  # fmt: skip
+    source = tmp_path / "two.jsonl"
+    source.write_text("".join(json.dumps({"structure": c}) + "\n" for c in cells))
+    cli, where = CliRunner(), str(tmp_path / "s")
+    asked = ["screen", str(source), "--dir", where, "--workers", "0", "--json"]
+    answer = cli.invoke(app, [*asked, "--reference", f"file:{tmp_path / 'hull.csv'}"])
+    assert answer.exit_code == 0, answer.output
+    with open_snapshot(tmp_path / "s") as connection:
+        rows = connection.execute(
+            """SELECT candidate_id, p_below_50mev, p_below_50mev_low, p_below_50mev_high,
+               p_below_100mev, calibrator_id FROM results WHERE state = 'judged'"""
+        ).fetchall()
+    assert len(rows) == 2
+    for _, p50, low, high, p100, calibrator_id in rows:
+        assert 0 <= low <= p50 <= high <= 1
+        assert p50 <= p100 <= 1
+        assert calibrator_id == shipped().calibrator_id
+    page = (tmp_path / "s" / "report" / "report.html").read_text()
+    assert "How likely these are to survive DFT" in page
+    assert "said 0." in page  # the curve
+
+    results = tmp_path / "dft.csv"
+    ids = [row[0] for row in rows]
+    pd.DataFrame(
+        {"candidate_id": [*ids, "c-none"], "dft_e_above_hull_ev_per_atom": [2.0, 1.8, 0.0]}
+    ).to_csv(results, index=False)
+    learnt = cli.invoke(app, ["calibrate", str(results), "--dir", where, "--json"])
+    assert learnt.exit_code == 0, learnt.output
+    document = json.loads(learnt.stdout)
+    assert document["used"] == 2
+    assert list(document["left_out"]) == ["c-none"]
+    own = read_calibrator(Path(document["calibrator"]))
+    assert own.rows == shipped().rows + 2
+    with open_snapshot(tmp_path / "s") as connection:
+        now = connection.execute(
+            "SELECT DISTINCT calibrator_id FROM results WHERE state = 'judged'"
+        ).fetchall()
+    assert now == [(own.calibrator_id,)]
+    again = cli.invoke(app, ["calibrate", str(results), "--dir", where])
+    assert isinstance(again.exception, InputError)
+    assert "seen already" in str(again.exception)  # nothing counts twice
+
+
+def test_a_table_without_what_is_needed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"cif": ["x"], "generator": ["a"]}).to_csv(path, index=False)
+    with pytest.raises(InputError, match="DFT height above the hull"):
+        read_dft_table(path)
+    pd.DataFrame({"cif": ["x"], "e_above_hull_dft": [0.1]}).to_csv(path, index=False)
+    with pytest.raises(InputError, match="which generator"):
+        read_dft_table(path)
+    with pytest.raises(InputError, match="no table"):
+        read_dft_table(tmp_path / "t.txt")
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(InputError, match="is no calibrator"):
+        read_calibrator(tmp_path / "bad.json")
+
+
+def test_evaluate_calibration_shows_what_is_shipped(tmp_path: Path) -> None:
+    figure = tmp_path / "curve.svg"
+    answer = CliRunner().invoke(app, ["evaluate", "calibration", "--figure", str(figure)])
+    assert answer.exit_code == 0, answer.output
+    assert "Brier skill" in answer.stdout
+    assert "without Ion-Exchange" in answer.stdout
+    assert figure.read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_the_targets_hold_on_the_real_data(shared_data: Path) -> None:
+    rows = read_dft_table(shared_data / "known" / "generated_dft_decomposition.parquet")
+    hull = shared_data / "hull" / "mp2020_whole_database_hull.parquet"
+    reference = load_reference(f"file:{hull}", None)
+    found, lost = outcomes(rows, "chgnet-0.3.0", Protocol(), reference, None, None)
+    assert len(found) + sum(lost.values()) == len(rows)
+    for c in evaluate(found, "chgnet-0.3.0", Protocol()):
+        assert c.brier_skill >= 0.30
+        assert c.log_loss_gain[0] > 0
+        assert c.calibration_error <= 0.06
+        # what a perfect forecaster would show on 274 rows is half of it
+        assert max(error for _, _, error, _ in c.by_generator.values()) <= 0.125
+
+
+def test_the_chance_of_a_t_is_the_cdf_where_parameters_are_certain() -> None:
+    from scipy.stats import t
+
+    mean = np.array([0.1, np.log(0.05)])
+    nothing = np.zeros((2, 2))
+    one = np.ones((1, 1))
+    p, low, high = model.chances(mean, nothing, one, one, np.array([0.02]), 0.1)
+    assert p[0] == pytest.approx(t.cdf((0.1 - 0.12) / 0.05, 4))
+    assert low[0] == pytest.approx(p[0])
+    assert high[0] == pytest.approx(p[0])

@@ -1,0 +1,183 @@
+"""How likely a candidate is to lie low for DFT too, and which fit says so.
+
+A calibrator belongs to one potential (by the hash of its weights), one protocol, some kinds of
+reference and their covered compositions. Where none fits there is no probability, and the reason
+is told. The shipped one is a posterior: DFT results move it on (`updated`) without the data that
+it was fitted on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from hullward.models.errors import InputError
+from hullward.tools import calibration_model as model
+from hullward.tools.calibration_features import STATE, share_roots, state_features
+from hullward.tools.hull import HullDistance
+from hullward.tools.records import Basis, Protocol, Record, Relaxation
+from hullward.tools.records_trust import Check
+from hullward.tools.reference import Reference
+
+THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)
+SHIPPED = "calibration_chgnet_mp2020.json"
+
+
+class Calibrator(Record):
+    """A posterior and what it may be used for."""
+
+    format: Literal["hullward-calibrator-1"] = "hullward-calibrator-1"
+    name: str
+    potential: str
+    potential_sha256: str
+    energy_scheme: str
+    protocol: Protocol
+    reference_kinds: tuple[str, ...]
+    covered: bool = True  # compositions the reference covers, and only these
+    statement: str
+    rows: int  # DFT results it has seen, all in all
+    seen: tuple[str, ...] = ()  # candidate ids among them: none counts twice
+    state: tuple[str, ...] = STATE
+    centres: tuple[float, ...]  # of the state features, and their scales
+    scales: tuple[float, ...]
+    elements: tuple[str, ...]
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]  # lower triangle, a row each
+    shift_sd_ev_per_atom: float  # between generators
+    checks: tuple[Check, ...] = ()
+
+    @cached_property
+    def calibrator_id(self) -> str:
+        """Which fit this is: a hash of its content."""
+        return "cal-" + hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def posterior(self) -> model.Posterior:
+        size = len(self.mean)
+        lower = np.zeros((size, size))
+        for k, row in enumerate(self.precision):
+            lower[k, : k + 1] = row
+        return model.Posterior(np.array(self.mean), lower + np.tril(lower, -1).T)
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        return self.posterior.covariance
+
+    def unfit(self, basis: Basis) -> str:
+        """Why this one says nothing about verdicts of that basis; '' where it does."""
+        if basis.potential_sha256 != self.potential_sha256:
+            return f"it is for {self.potential}, not {basis.potential}"
+        if basis.protocol != self.protocol:
+            return "it is for the default protocol of relaxation, not this one"
+        if basis.reference_kind not in self.reference_kinds:
+            kinds = " or ".join(self.reference_kinds).replace("_", " ")
+            return f"it is for references of kind {kinds}, not {basis.reference_kind}"
+        return ""
+
+    def design(self, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
+        """(n, k) rows for the centre and (n, q) rows for the width."""
+        width = np.ones((len(cases), 1 + len(self.state)))
+        for row, case in enumerate(cases):
+            width[row, 1:] = [case.state[name] for name in self.state]
+        width[:, 1:] = (width[:, 1:] - np.array(self.centres)) / np.array(self.scales)
+        roots = np.array([share_roots(c.amounts, self.elements) for c in cases])
+        return np.hstack([width, roots.reshape(len(cases), -1)]), width
+
+    def chances(
+        self, cases: Sequence[Case], threshold_ev_per_atom: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Probability and the ends of its 95 % interval, (n,) each."""
+        centre, width = self.design(cases)
+        heights = np.array([c.height_ev_per_atom for c in cases])
+        return model.chances(
+            np.array(self.mean),
+            self.covariance,
+            centre,
+            width,
+            heights,
+            threshold_ev_per_atom,
+            self.shift_sd_ev_per_atom,
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One relaxed candidate over one reference, as a calibrator sees it."""
+
+    state: dict[str, float]
+    amounts: dict[str, float]
+    height_ev_per_atom: float
+
+
+def case_of(relaxation: Relaxation, reference: Reference) -> Case:
+    """What a calibrator is asked about; the reference must have a hull for it."""
+    from pymatgen.core import Composition
+
+    crystal = relaxation.crystal
+    assert crystal is not None  # a converged relaxation has both
+    assert relaxation.energy_ev_per_atom is not None
+    amounts = {el: float(crystal.species.count(el)) for el in sorted(set(crystal.species))}
+    hull = reference.hull(crystal.chemsys)
+    distance: HullDistance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+    elements = float(hull.fractions([amounts])[0] @ hull.element_energies)
+    formula = Composition(amounts).reduced_formula
+    state = state_features(relaxation, amounts, distance, formula, elements)
+    return Case(state, amounts, distance.e_above_hull_ev_per_atom)
+
+
+def updated(
+    calibrator: Calibrator, cases: Sequence[Case], dft_heights_ev_per_atom: np.ndarray
+) -> Calibrator:
+    """The calibrator after seeing DFT heights, (n,), of these cases."""
+    centre, width = calibrator.design(cases)
+    gap = dft_heights_ev_per_atom - np.array([c.height_ev_per_atom for c in cases])
+    after = model.update(calibrator.posterior, centre, width, gap)
+    return calibrator.model_copy(update={"rows": calibrator.rows + len(cases), **parameters(after)})
+
+
+def parameters(posterior: model.Posterior) -> dict[str, Any]:
+    """Rounded to what matters, as JSON keeps them."""
+    digits = [[float(f"{x:.7g}") for x in row] for row in posterior.precision]
+    return {
+        "mean": tuple(float(f"{x:.7g}") for x in posterior.mean),
+        "precision": tuple(tuple(row[: k + 1]) for k, row in enumerate(digits)),
+    }
+
+
+def read_calibrator(path: Path) -> Calibrator:
+    """A calibrator from a file; raises InputError saying what is wrong with it."""
+    try:
+        return Calibrator.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"calibrator {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InputError(f"{path} is no calibrator: {error.errors()[0]['msg']}") from None
+
+
+def shipped() -> Calibrator | None:
+    """The one that came with the package; None where it did not."""
+    path = files("hullward.data") / SHIPPED
+    if not path.is_file():
+        return None
+    return Calibrator.model_validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def calibrators_folder(home: Path) -> Path:
+    """Where `hullward calibrate` leaves what DFT results made of a calibrator."""
+    return home / "calibrators"
+
+
+def known_calibrators(home: Path | None) -> list[Calibrator]:
+    """The user's own first, then the shipped one."""
+    own = sorted(calibrators_folder(home).glob("*.json")) if home else []
+    there = shipped()
+    return [*(read_calibrator(path) for path in own), *([there] if there else [])]

@@ -1,0 +1,153 @@
+"""DFT results in a table: structures relaxed and judged as a campaign would, beside what DFT said.
+
+One row a structure, in any of the formats of `hullward screen`, with the DFT height above the
+hull in eV/atom and, to be left out one at a time, the generator that made it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools import inputs
+from hullward.tools.calibration import case_of
+from hullward.tools.calibration_fit import ELEMENTS, Outcome
+from hullward.tools.cif import CifReader
+from hullward.tools.records import Flaw, Protocol, Relaxation
+from hullward.tools.reference import Reference
+from hullward.tools.relax_cache import relax_cached
+
+# The first of these that a table has is read.
+DFT_COLUMNS = (
+    "dft_e_above_hull_ev_per_atom",
+    "decomposition_energy_per_atom",
+    "e_above_hull_dft",
+    "dft_decomposition_energy_per_atom",
+)
+GENERATOR_COLUMNS = ("generator", "method", "operator")
+
+
+@dataclass(frozen=True)
+class DftRow:
+    """One row of a table."""
+
+    crystal: Crystal | None
+    generator: str
+    dft_ev_per_atom: float
+    problem: str = ""  # why it cannot be used
+
+
+def read_dft_table(path: Path, *, need_generator: bool = True) -> list[DftRow]:
+    """Rows with structures and DFT heights. Raises InputError for a table that lacks a column."""
+    table = read_table(path)
+    energy = pick(table, DFT_COLUMNS, path, "the DFT height above the hull, eV/atom")
+    generators = next((table[c] for c in GENERATOR_COLUMNS if c in table), None)
+    if generators is None and need_generator:
+        raise InputError(
+            f"{path.name} needs a column that says which generator made a row: "
+            + ", ".join(GENERATOR_COLUMNS)
+        )
+    items = list(inputs.read_inputs(path))
+    if len(items) != len(table):
+        raise InputError(f"{path.name}: {len(items)} structures for {len(table)} rows")
+    found = []
+    with CifReader() as reader:
+        for row, item in enumerate(items):
+            crystal = inputs.parse_raw(item.raw, item.format, reader)
+            value = float(energy.iloc[row])
+            problem = crystal.reason.value if isinstance(crystal, Flaw) else ""
+            if not problem and not np.isfinite(value):
+                problem = "no DFT energy"
+            found.append(
+                DftRow(
+                    crystal=None if isinstance(crystal, Flaw) else crystal,
+                    generator="" if generators is None else str(generators.iloc[row]),
+                    dft_ev_per_atom=value,
+                    problem=problem,
+                )
+            )
+    return found
+
+
+def read_table(path: Path) -> Any:
+    """A Parquet or CSV table; raises InputError."""
+    import pandas as pd
+
+    if path.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{path.name} is no table: give a .parquet or .csv file")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path.name} cannot be read as a table: {error}") from None
+
+
+def pick(table: Any, names: tuple[str, ...], path: Path, what: str) -> Any:
+    """The first of these columns; raises InputError where there is none, or no numbers in it."""
+    import pandas as pd
+
+    name = next((n for n in names if n in table), None)
+    if name is None:
+        raise InputError(
+            f"{path.name} needs a column with {what}: {', '.join(names)}; has {list(table)[:12]}"
+        )
+    try:
+        return pd.to_numeric(table[name])
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path.name}: {name}: {error}") from None
+
+
+def outcomes(
+    rows: list[DftRow],
+    potential: str,
+    protocol: Protocol,
+    reference: Reference,
+    home: Path | None,
+    workers: int | None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> tuple[list[Outcome], dict[str, int]]:
+    """Every row that came to a covered verdict, in order; the others counted by reason."""
+    lost: Counter[str] = Counter(r.problem for r in rows if r.problem)
+    jobs = [(str(i), r.crystal) for i, r in enumerate(rows) if not r.problem and r.crystal]
+    relaxed: dict[int, Relaxation] = {}
+    results = relax_cached(jobs, potential, protocol, home, workers)
+    for done, relaxation in enumerate(results, start=1):
+        relaxed[int(relaxation.candidate_id)] = relaxation
+        progress("relax", done, len(jobs))
+    found = list(_judged(rows, relaxed, reference, lost))
+    return found, dict(sorted(lost.items()))
+
+
+def _judged(
+    rows: list[DftRow], relaxed: dict[int, Relaxation], reference: Reference, lost: Counter[str]
+) -> Iterator[Outcome]:
+    from pymatgen.core import Composition
+
+    for i, relaxation in sorted(relaxed.items()):
+        crystal = relaxation.crystal
+        if not relaxation.converged or crystal is None:
+            lost["not converged"] += 1
+            continue
+        elements = frozenset(crystal.species)
+        amounts = {el: float(crystal.species.count(el)) for el in elements}
+        if reference.lacking(elements):
+            lost["no hull"] += 1
+        elif not reference.coverage(amounts).covered:
+            lost["not covered by the reference"] += 1
+        elif elements - set(ELEMENTS):
+            lost["elements without parameters"] += 1
+        else:
+            yield Outcome(
+                case=case_of(relaxation, reference),
+                generator=rows[i].generator,
+                formula=str(Composition(amounts).reduced_formula),
+                dft_ev_per_atom=rows[i].dft_ev_per_atom,
+            )

@@ -1,0 +1,126 @@
+"""Probabilities for everything judged: stored beside the verdicts, or the reason there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hullward.tools.calibration import (
+    THRESHOLDS_EV_PER_ATOM,
+    Calibrator,
+    Case,
+    case_of,
+    known_calibrators,
+)
+from hullward.tools.records import Basis, Candidate, Relaxation
+from hullward.tools.records_trust import Calibration, Chance
+from hullward.tools.reference import Reference
+from hullward.tools.screening import Screen
+
+
+def say_chances(screen: Screen, home: Path | None) -> None:
+    """Store a probability for each verdict of the current basis that has none by this calibrator.
+
+    home: where the user's own calibrators are kept; None: only the shipped one.
+    """
+    basis, calibrators = screen.basis, known_calibrators(home)
+    fitting, _ = which(basis, calibrators)
+    key = (basis.reference_id, basis.reference_version)
+    by = fitting.calibrator_id if fitting else None
+    said = {
+        c.relaxation_id
+        for c in screen.store.load(Chance)
+        if (c.reference_id, c.reference_version) == key
+        and c.calibrator_id in (by, None)
+        and (c.calibrator_id is not None or fitting is None)
+    }
+    judged = {v.relaxation_id for v in screen.verdicts("reference")}
+    todo = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in judged - said]
+    if fitting is not None and todo:
+        screen.store.add([calibration(fitting)])
+    screen.store.add(chances(todo, screen.reference, basis, calibrators))
+
+
+def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator | None, str]:
+    """The first calibrator that fits, or why none does."""
+    for one in calibrators:
+        if not one.unfit(basis):
+            return one, ""
+    told = "; ".join(dict.fromkeys(f"{c.name}: {c.unfit(basis)}" for c in calibrators))
+    return None, f"no calibrator fits ({told})" if told else "there is no calibrator"
+
+
+def calibration(calibrator: Calibrator) -> Calibration:
+    """What a report says of a calibrator."""
+    return Calibration(
+        calibrator_id=calibrator.calibrator_id,
+        name=calibrator.name,
+        potential=calibrator.potential,
+        statement=calibrator.statement,
+        rows=calibrator.rows,
+        checks=calibrator.checks,
+    )
+
+
+def chances(
+    judged: Sequence[tuple[Candidate, Relaxation]],
+    reference: Reference,
+    basis: Basis,
+    calibrators: Sequence[Calibrator],
+) -> list[Chance]:
+    """What the fitting calibrator says of each converged relaxation, or why none says anything."""
+    fitting, why = which(basis, calibrators)
+    found: list[Chance] = []
+    asked: list[tuple[str, Case]] = []
+    for candidate, relaxation in judged:
+        own = why or _unsaid(candidate, reference, fitting)
+        if own:
+            found.append(_chance(relaxation.relaxation_id, basis, reason=own))
+        else:
+            asked.append((relaxation.relaxation_id, case_of(relaxation, reference)))
+    if asked:
+        assert fitting is not None
+        said = [fitting.chances([c for _, c in asked], t) for t in THRESHOLDS_EV_PER_ATOM]
+        for row, (relaxation_id, _) in enumerate(asked):
+            (p50, low50, high50), (p100, low100, high100) = (
+                [float(part[row]) for part in one] for one in said
+            )
+            found.append(
+                _chance(
+                    relaxation_id,
+                    basis,
+                    calibrator_id=fitting.calibrator_id,
+                    p_below_50mev=p50,
+                    p_below_50mev_low=low50,
+                    p_below_50mev_high=high50,
+                    p_below_100mev=p100,
+                    p_below_100mev_low=low100,
+                    p_below_100mev_high=high100,
+                )
+            )
+    return found
+
+
+def _unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | None) -> str:
+    """Why this one candidate gets no probability; '' where it does."""
+    elements = frozenset(candidate.crystal.species)
+    if reference.lacking(elements):
+        return "the reference has no hull for it"
+    amounts = {el: float(candidate.crystal.species.count(el)) for el in elements}
+    if not reference.coverage(amounts).covered:
+        return "the reference does not cover this composition"
+    assert fitting is not None
+    if strange := sorted(elements - set(fitting.elements)):
+        return f"the calibrator knows nothing of {', '.join(strange)}"
+    return ""
+
+
+def _chance(relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any) -> Chance:
+    return Chance(
+        relaxation_id=relaxation_id,
+        reference_id=basis.reference_id,
+        reference_version=basis.reference_version,
+        reason=reason,
+        **said,
+    )

@@ -1,0 +1,93 @@
+"""Records of trust: what a calibrator says of a verdict, and what other potentials say."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hullward.tools.records import Record
+
+
+class Chance(Record):
+    """How likely DFT is to find a relaxation within so much of the hull, or why that is unsaid.
+
+    Of DFT's own height above the hull, given the height over this version of this reference.
+    Intervals are 95 %: how well the probability itself is known. Absent numbers have a reason.
+    """
+
+    relaxation_id: str
+    reference_id: str
+    reference_version: str
+    calibrator_id: str | None = None
+    p_below_50mev: float | None = Field(default=None, ge=0, le=1)
+    p_below_50mev_low: float | None = None
+    p_below_50mev_high: float | None = None
+    p_below_100mev: float | None = Field(default=None, ge=0, le=1)
+    p_below_100mev_low: float | None = None
+    p_below_100mev_high: float | None = None
+    reason: str = ""
+
+
+class Curve(Record):
+    """Said against found in bins of equal mass, for one threshold, on left-out generators."""
+
+    threshold_ev_per_atom: float
+    said: tuple[float, ...]
+    found: tuple[float, ...]
+    rows: tuple[int, ...]
+
+
+class Check(Record):
+    """How well the fit did on generators it had not seen, for one threshold."""
+
+    threshold_ev_per_atom: float
+    rows: int
+    base_rate: float
+    brier_skill: float
+    log_loss: float
+    log_loss_isotonic: float
+    log_loss_gain: tuple[float, float]  # isotonic minus ours, 95 % interval
+    calibration_error: float
+    calibration_error_interval: tuple[float, float]
+    calibration_error_floor: float  # what a perfect forecaster of these chances would show, mean
+    by_generator: dict[str, tuple[int, float, float, float]]  # rows, base rate, error, its floor
+    precision_top_tenth: float
+    precision_top_tenth_by_height: float
+    curve: Curve
+
+
+class Calibration(Record):
+    """A calibrator that was asked, and how well it did on generators it had not seen."""
+
+    calibrator_id: str
+    name: str
+    potential: str
+    statement: str
+    rows: int  # DFT results it has seen
+    checks: tuple[Check, ...]
+
+
+class Opinion(Record):
+    """What another potential says of a relaxed candidate, next to the first one's word.
+
+    Decomposition energies are computed wholly within each potential: candidate and competing
+    phases alike. Over a reference without structures only geometry is compared.
+    """
+
+    relaxation_id: str  # of the first potential
+    reference_id: str
+    reference_version: str
+    potential: str
+    potential_sha256: str
+    kind: Literal["decomposition", "geometry"]
+    first_ev_per_atom: float | None  # the candidate over what it would decompose into
+    second_ev_per_atom: float | None
+    difference_ev_per_atom: float | None  # second minus first
+    margin_ev_per_atom: float
+    disputed: bool | None  # they differ by more than the margin; None: nothing to compare
+    volume_ratio: float | None  # relaxed by the second over relaxed by the first
+    same_structure: bool | None  # StructureMatcher's tolerances, after both relaxations
+    rms_a: float | None  # normalised, of that match
+    failure: str  # why there is no answer, or not all of one
+    force_calls: int  # of the second potential, competing phases included

@@ -1,0 +1,94 @@
+"""What second opinions said, and what that changed."""
+
+from __future__ import annotations
+
+import duckdb
+
+from hullward.tools.records import Record
+from hullward.tools.shortlist import BEFORE_OPINIONS, CONDITION, ORDER
+
+LISTED = 50
+
+
+class Said(Record):
+    """One potential's opinion on one candidate."""
+
+    candidate_id: str
+    formula: str
+    potential: str
+    kind: str
+    first_ev_per_atom: float | None
+    second_ev_per_atom: float | None
+    difference_ev_per_atom: float | None
+    margin_ev_per_atom: float
+    disputed: bool | None
+    volume_ratio: float | None
+    same_structure: bool | None
+    rms_a: float | None
+    failure: str
+    suspect: bool
+    confirmed: bool  # was a suspect and is one no more
+    rank: int | None  # on the short list now
+    rank_before: int | None  # and if no opinion had been asked
+
+
+class Opinions(Record):
+    """All opinions, by rank; suspects after the short list."""
+
+    asked: int = 0
+    disputed: int = 0
+    no_answer: int = 0
+    force_calls: int = 0
+    said: tuple[Said, ...] = ()
+
+
+def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
+    """Read what is said over the current reference."""
+    answer = connection.execute(
+        f"""WITH ranked AS (
+            SELECT candidate_id, row_number() OVER (ORDER BY {ORDER}) AS rank,
+                row_number() OVER (ORDER BY {BEFORE_OPINIONS}) AS rank_before
+            FROM results WHERE {CONDITION}
+        )
+        SELECT r.candidate_id, r.formula, o.potential, o.kind, o.first_ev_per_atom,
+            o.second_ev_per_atom, o.difference_ev_per_atom, o.margin_ev_per_atom, o.disputed,
+            o.volume_ratio, o.same_structure, o.rms_a, o.failure, r.suspect,
+            coalesce(r.second_look = 'confirmed', false) AS confirmed, k.rank, k.rank_before,
+            o.force_calls
+        FROM opinions o JOIN bases USING (reference_id, reference_version)
+        JOIN results r USING (relaxation_id) LEFT JOIN ranked k USING (candidate_id)
+        ORDER BY k.rank_before NULLS LAST, r.candidate_id, o.potential"""
+    )
+    names = [column[0] for column in answer.description]
+    rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    calls = sum(row.pop("force_calls") for row in rows)
+    said = [Said(**row) for row in rows]
+    return Opinions(
+        asked=len(said),
+        disputed=sum(bool(s.disputed) for s in said),
+        no_answer=sum(s.disputed is None for s in said),
+        force_calls=calls,
+        said=tuple(said[:LISTED]),
+    )
+
+
+def opinion_words(said: Said) -> str:
+    """What became of it, in a few words."""
+    told = []
+    if said.disputed is None:
+        told.append("no answer")
+    elif said.disputed:
+        told.append("DISPUTED" if said.kind == "decomposition" else "DISPUTED: another structure")
+    else:
+        told.append("agrees")
+    if said.kind == "geometry":
+        told.append("geometry only")
+    if said.failure:
+        told.append(said.failure)
+    if said.confirmed:
+        told.append("suspect confirmed")
+    elif said.suspect:
+        told.append("suspect")
+    if said.rank is not None and said.rank_before is not None and said.rank != said.rank_before:
+        told.append(f"moved from place {said.rank_before} to {said.rank}")
+    return "; ".join(told)

@@ -1,0 +1,174 @@
+"""Ask another potential about candidates: does it see them as far from what they decompose into?
+
+Each potential is compared with itself alone. The candidate and the phases it would decompose into
+are relaxed by the second potential under the same protocol; the difference of the two potentials'
+decomposition energies is what they disagree about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hullward.models.crystal import Crystal
+from hullward.models.potential import PotentialCard
+from hullward.models.registry import potential_card
+from hullward.tools import novelty
+from hullward.tools.hull import HullDistance
+from hullward.tools.records import Candidate, Protocol, Relaxation
+from hullward.tools.records_trust import Opinion
+from hullward.tools.reference import Reference
+from hullward.tools.relax_cache import relax_cached
+
+
+@dataclass(kw_only=True)
+class Adviser:
+    """A second potential, its budget, and what it has relaxed so far."""
+
+    potential: str
+    protocol: Protocol
+    reference: Reference
+    margin_ev_per_atom: float
+    max_force_calls: int
+    home: Path | None = None
+    workers: int = 0
+    spent: int = 0  # force calls
+    _done: dict[str, Relaxation] = field(default_factory=dict)  # by content id
+
+    @property
+    def card(self) -> PotentialCard:
+        return potential_card(self.potential)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.spent >= self.max_force_calls
+
+    def ask(self, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[Opinion]:
+        """One opinion a candidate, in order; each relaxation is the first potential's."""
+        found = []
+        for _, relaxation in pairs:
+            before = self.spent
+            crystal = relaxation.crystal
+            assert crystal is not None  # a converged relaxation has both
+            assert relaxation.energy_ev_per_atom is not None
+            amounts = {el: float(crystal.species.count(el)) for el in sorted(set(crystal.species))}
+            distance, phases, why = self._competitors(crystal, amounts, relaxation)
+            self._relax([crystal, *phases.values()])
+            found.append(self._opinion(relaxation, distance, phases, why, self.spent - before))
+        return found
+
+    def _competitors(
+        self, crystal: Crystal, amounts: dict[str, float], relaxation: Relaxation
+    ) -> tuple[HullDistance | None, dict[str, Crystal], str]:
+        """What the candidate would decompose into, and the structures of that; or why not."""
+        if self.reference.lacking(frozenset(amounts)):
+            return None, {}, "the reference has no hull for it"
+        assert relaxation.energy_ev_per_atom is not None
+        hull = self.reference.hull(crystal.chemsys)
+        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+        known = {p.phase_id: p.crystal for p in self.reference.phases(crystal.chemsys)}
+        structures = {p.phase_id: known.get(p.phase_id) for p in distance.decomposition}
+        phases = {i: c for i, c in structures.items() if c is not None}
+        if len(phases) < len(structures):
+            return distance, {}, "the reference has no structures of what it decomposes into"
+        return distance, phases, ""
+
+    def _relax(self, crystals: Sequence[Crystal]) -> None:
+        """Relax what is new, until the budget is spent."""
+
+        def jobs() -> Iterator[tuple[str, Crystal]]:
+            for crystal in {c.content_id: c for c in crystals}.values():
+                if crystal.content_id not in self._done and not self.exhausted:
+                    yield crystal.content_id, crystal
+
+        for done in relax_cached(jobs(), self.potential, self.protocol, self.home, self.workers):
+            self._done[done.candidate_id] = done
+            self.spent += done.force_calls
+
+    def _opinion(
+        self,
+        first: Relaxation,
+        distance: HullDistance | None,
+        phases: dict[str, Crystal],
+        why: str,
+        force_calls: int,
+    ) -> Opinion:
+        assert first.crystal is not None
+        second = self._done.get(first.crystal.content_id)
+        problem = _problem("the candidate", second)
+        volume = same = rms = here = there = None
+        if not problem and second is not None and second.crystal is not None:
+            volume = second.crystal.volume_a3 / first.crystal.volume_a3
+            match = novelty.Library([("first", first.crystal)]).match(second.crystal)
+            same, rms = match is not None, match.rms_a if match else None
+        if distance is not None and phases and not problem:
+            assert second is not None
+            there = second.energy_ev_per_atom
+            assert there is not None
+            for product in distance.decomposition:
+                phase = self._done.get(phases[product.phase_id].content_id)
+                problem = _problem(f"{product.formula} ({product.phase_id})", phase)
+                if problem:
+                    there = None
+                    break
+                assert phase is not None
+                assert phase.energy_ev_per_atom is not None
+                there -= product.fraction * phase.energy_ev_per_atom
+            here = distance.e_above_hull_ev_per_atom
+        gap = None if here is None or there is None else there - here
+        return Opinion(
+            relaxation_id=first.relaxation_id,
+            reference_id=self.reference.reference_id,
+            reference_version=self.reference.version,
+            potential=self.card.name,
+            potential_sha256=self.card.weights_sha256,
+            kind="decomposition" if phases else "geometry",
+            first_ev_per_atom=here,
+            second_ev_per_atom=there,
+            difference_ev_per_atom=gap,
+            margin_ev_per_atom=self.margin_ev_per_atom,
+            disputed=_disputed(gap, same, self.margin_ev_per_atom, geometry=not phases),
+            volume_ratio=volume,
+            same_structure=same,
+            rms_a=rms,
+            failure=problem or why,
+            force_calls=force_calls,
+        )
+
+
+def _problem(what: str, done: Relaxation | None) -> str:
+    """Why a relaxation by the second potential says nothing; '' where it does."""
+    if done is None:
+        return f"the budget of force calls ended before {what}"
+    if done.failure is not None:
+        return f"{what}: {done.failure.value}: {done.detail}"
+    if not done.converged:
+        return f"{what} did not converge"
+    return ""
+
+
+def _disputed(
+    gap: float | None, same: bool | None, margin: float, *, geometry: bool
+) -> bool | None:
+    """Whether the potentials disagree; None where there is nothing to compare."""
+    if geometry:
+        return None if same is None else not same
+    return None if gap is None else abs(gap) > margin
+
+
+def advise(
+    adviser: Adviser, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
+) -> list[Opinion]:
+    """Opinions on the first `top` of a list; each disputed one brings in the next, in budget.
+
+    So a list of `top` that nobody disputes is reached, or the budget or the list is spent.
+    """
+    opinions: list[Opinion] = []
+    wanted, at = top, 0
+    while at < min(wanted, len(ranked)) and not adviser.exhausted:
+        said = adviser.ask(ranked[at : at + 1])
+        at += 1
+        opinions += said
+        wanted += sum(bool(o.disputed) for o in said)
+    return opinions
