@@ -39,8 +39,8 @@ def doubt_all(store: Store, basis: Basis, reference: Reference, relax: Relax) ->
     candidates = {c.candidate_id: c for c in store.load(Candidate)}
     mine = [r for r in store.load(Relaxation) if r.potential_sha256 == basis.potential_sha256]
     first = [r for r in mine if r.protocol == basis.protocol]
-    looks = {
-        v.relaxation_id: v.second_look
+    verdicts = {
+        v.relaxation_id: v
         for v in store.load(Verdict)
         if v.height == "reference"
         and (v.reference_id, v.reference_version) == (reference.reference_id, reference.version)
@@ -49,7 +49,7 @@ def doubt_all(store: Store, basis: Basis, reference: Reference, relax: Relax) ->
         (r, found)
         for r in first
         if r.converged or r.failure in GOING_ON
-        if (found := suspicions(r, candidates[r.candidate_id], reference))
+        if (found := _found(r, verdicts.get(r.relaxation_id), candidates, reference))
     ]
     again = _second_looks([r for r, _ in odd if not r.converged], candidates, mine, basis)
     missing = [i for i in again if again[i] is None]
@@ -64,7 +64,7 @@ def doubt_all(store: Store, basis: Basis, reference: Reference, relax: Relax) ->
             reference_version=reference.version,
             suspicions=found,
             reasons=reasons(r, candidates[r.candidate_id], reference, found),
-            second_look=_look(r, looks.get(r.relaxation_id), again.get(r.candidate_id)),
+            second_look=_look(r, verdicts.get(r.relaxation_id), again.get(r.candidate_id)),
         )
         for r, found in odd
     )
@@ -115,7 +115,19 @@ def _second_looks(
     return {r.candidate_id: done.get(r.candidate_id) for r in unconverged}
 
 
-def _look(first: Relaxation, judged: SecondLook | None, again: Relaxation | None) -> SecondLook:
+def _found(
+    relaxation: Relaxation,
+    verdict: Verdict | None,
+    candidates: dict[str, Candidate],
+    reference: Reference,
+) -> tuple[Suspicion, ...]:
+    """What the verdict says, or what there is to say of one without a verdict."""
+    if verdict is not None:
+        return verdict.suspicions
+    return suspicions(relaxation, candidates[relaxation.candidate_id], reference)
+
+
+def _look(first: Relaxation, verdict: Verdict | None, again: Relaxation | None) -> SecondLook:
     if first.converged:
-        return judged or "pending"
+        return verdict.second_look if verdict is not None else "pending"
     return "pending" if again is None else second_look_of(first, again)
