@@ -117,8 +117,11 @@ def _to_the_end(
         stopper.acknowledge()
     if (wanted := bench.campaign.second_opinion) is not None:
         take_opinions(bench.screen, wanted, notes)
-    with bench.screen.timed("vibrations"):
-        run_phonons(bench.store, bench.campaign.potential, bench.campaign.phonons, stopping=stopper)
+    if bench.campaign.phonons.top:
+        with bench.screen.timed("vibrations"):
+            run_phonons(
+                bench.store, bench.campaign.potential, bench.campaign.phonons, stopping=stopper
+            )
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
     return _finish(bench, directory, reason, why)
 

@@ -258,3 +258,33 @@ def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
     assert Parents(known).nearest(halite("K", "Cl")).match_id == "salt"
     assert len(asked) == 2
     assert known_phases.KnownPhases(known).of("O-Ti")[1999][0] == "k-1999"
+
+
+@pytest.mark.slow
+def test_real_pairs_are_joined_as_the_structure_matcher_joins_them(shared_data):
+    """Generated structures beside known ones of the same formula but for the elements."""
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    table = shared_data / "structures" / "mp_structures.parquet"
+    buckets: dict[tuple[int, ...], list[Crystal]] = {}
+    for _, crystal in read_known(table):
+        if crystal.n_atoms <= 12:
+            buckets.setdefault(anonymous(crystal), []).append(crystal)
+    generated = pd.read_parquet(shared_data / "known" / "llamat2_generated.parquet")
+    rng, answers = np.random.default_rng(1), []
+    for row in generated.iloc[::60].itertuples():
+        try:
+            parts = [json.loads(x) for x in (row.lengths, row.angles, row.species, row.coords)]
+            mine = Crystal.from_parameters(*parts)
+        except (TypeError, ValueError):  # empty columns, angles that close no cell
+            continue
+        known = buckets.get(anonymous(mine), [])
+        if mine.n_atoms > 12 or not known:
+            continue
+        for k in rng.choice(len(known), size=min(4, len(known)), replace=False):
+            ours = Parents([("k", known[k])]).nearest(mine) is not None
+            theirs = StructureMatcher().fit_anonymous(known[k].to_structure(), mine.to_structure())
+            answers.append((ours, bool(theirs)))
+    print(f"{len(answers)} pairs, {sum(t for _, t in answers)} of one prototype")
+    assert len(answers) > 100
+    assert all(ours == theirs for ours, theirs in answers)
