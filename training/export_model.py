@@ -68,6 +68,8 @@ def export_model(run: Path, out: Path, rows: Sequence[CrystalRow], dtype: str = 
     (aside / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if (out / "README.md").is_file():  # the model card is written by hand
         shutil.copy(out / "README.md", aside / "README.md")
+    for path in aside.iterdir():
+        path.chmod(0o644)
     shutil.rmtree(out, ignore_errors=True)
     os.rename(aside, out)
     return last

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hullward.models.errors import PreflightError
 from hullward.training import checkpoints
 from hullward.training.batches import Encoded, batch_tensors, encode, plan_epoch
 from hullward.training.crystal_corpus import CrystalRow
@@ -66,6 +67,11 @@ def train(
     from accelerate.utils import set_seed
 
     accelerator = Accelerator(mixed_precision=recipe.precision)
+    if accelerator.num_processes > 1:
+        raise PreflightError(
+            f"the engine runs in one process, {accelerator.num_processes} were launched; start it "
+            "with python -m, not with accelerate launch"
+        )
     set_seed(recipe.seed)
     last = checkpoints.latest(out)
     model, tokenizer = checkpoints.start(recipe, last)

@@ -141,7 +141,10 @@ def read(text: str) -> Crystal | None:
 
 
 def sample(work: Path, model: Path, temperature: float, top_p: float, form: str, tag: str) -> None:
-    """Write WORK/samples-TAG.json: texts for formulas, formulas with space group, and nothing."""
+    """Write WORK/samples-TAG.json: texts for formulas, formulas with space group, and nothing.
+
+    Nothing is asked in LLaMat's form: its sites keep apart better where no formula guides.
+    """
     from hullward.models.local_model import LocalModel
 
     held = pd.read_parquet(work / "held_out.parquet").head(N_FORMULAS)
@@ -153,7 +156,7 @@ def sample(work: Path, model: Path, temperature: float, top_p: float, form: str,
             crystal_prompt(formula=flat_formula(f), space_group=int(g), form=form)
             for f, g in zip(held.formula[:N_MATCHED], held.space_group[:N_MATCHED], strict=True)
         ],
-        "unconditional": [crystal_prompt(form=form)] * len(held),
+        "unconditional": [crystal_prompt(form="cell")] * len(held),
     }
     for kind, prompts in asked.items():
         requests = [
