@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,14 +37,17 @@ SYSTEM = (
 )
 
 
+Formula = Annotated[str, Field(max_length=24)]
+
+
 class BriefAnswer(BaseModel):
     """What a brief says."""
 
     model_config = ConfigDict(extra="forbid")
 
     summary: str = Field(max_length=600, description="what the results so far teach, in brief")
-    promising: list[str] = Field(max_length=MOST_FORMULAS, description="formulas to pursue")
-    avoid: list[str] = Field(max_length=MOST_FORMULAS, description="formulas not worth more tries")
+    promising: list[Formula] = Field(max_length=MOST_FORMULAS, description="formulas to pursue")
+    avoid: list[Formula] = Field(max_length=MOST_FORMULAS, description="formulas to leave alone")
 
 
 class Share(BaseModel):
@@ -52,7 +55,7 @@ class Share(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    operator: str
+    operator: str = Field(max_length=24)
     proposals: int = Field(ge=0)
 
 
@@ -61,7 +64,7 @@ class PlanAnswer(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    formulas: list[str] = Field(
+    formulas: list[Formula] = Field(
         max_length=MOST_FORMULAS, description="reduced formulas to aim at, best first"
     )
     quotas: list[Share] = Field(max_length=32, description="proposals of every operator")

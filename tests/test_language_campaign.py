@@ -20,6 +20,8 @@ from hullward.models.language import Answer, Completion, CompletionError, Reques
 from hullward.tools import funnel
 from hullward.tools.records import Plan, Proposal
 from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest
+from hullward.tools.report_data import rows
+from hullward.tools.report_models import count_requests, requests_line
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, reason,
@@ -193,7 +195,11 @@ def test_a_request_that_failed_is_no_proposal(toy_settings: dict[str, Any], tmp_
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
         states = dict(connection.execute("SELECT state, count(*) FROM asked GROUP BY 1").fetchall())
+        counts = count_requests(lambda query: rows(connection, query))
     assert states == {"failed": len(failed), "answered": 6 - len(failed)}
+    assert counts["failures"] == {"unreachable": len(failed)}
+    line = requests_line(counts)
+    assert line.startswith(f"{6 - len(failed)} answered, {len(failed)} failed ({len(failed)} unr")
     assert counting.proposed == 12 + 2 * (6 - len(failed))
     again = Answering()
     run(tmp_path / "c", None, voices=Voices.of(voice(again)))
