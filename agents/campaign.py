@@ -18,7 +18,7 @@ from hullward.agents.backends import Voices
 from hullward.agents.bench import Bench
 from hullward.agents.checks import run_phonons
 from hullward.agents.opening import close_bench, open_bench
-from hullward.agents.opinions import take_opinions
+from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Campaign
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
 from hullward.tools import inbox
@@ -115,8 +115,7 @@ def _to_the_end(
         raise
     finally:
         stopper.acknowledge()
-    if (wanted := bench.campaign.second_opinion) is not None:
-        take_opinions(bench.screen, wanted, notes)
+    close_with_opinions(bench.screen, bench.campaign.second_opinion, notes)
     if bench.campaign.phonons.top:
         with bench.screen.timed("vibrations"):
             run_phonons(

@@ -9,7 +9,7 @@ from typing import Any
 
 from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import SecondOpinion
-from hullward.models.errors import InputError
+from hullward.models.errors import HullwardError, InputError
 from hullward.models.registry import potential_card
 from hullward.tools.records import Candidate, Relaxation
 from hullward.tools.records_trust import Opinion
@@ -65,6 +65,19 @@ def opinions_of(directory: Path, wanted: SecondOpinion, workers: int | None) -> 
     return advice
 
 
+def close_with_opinions(
+    screen: Screen, wanted: SecondOpinion | None, notes: Callable[[str], None]
+) -> None:
+    """As a run ends: ask if that is wanted. What cannot be asked is said and ends nothing."""
+    if wanted is None:
+        return
+    try:
+        with screen.timed("second opinion"):
+            take_opinions(screen, wanted, notes)
+    except HullwardError as error:
+        notes(f"no second opinion: {error}")
+
+
 def take_opinions(
     screen: Screen,
     wanted: SecondOpinion,
@@ -89,7 +102,8 @@ def take_opinions(
         margin_ev_per_atom=wanted.margin_ev_per_atom,
         max_force_calls=wanted.max_force_calls,
         home=screen.home,
-        workers=screen.workers if screen.workers else 0,
+        workers=screen.workers,
+        stopping=screen.stopping,
     )
     pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
     listed = advise(adviser, [pairs[i] for i in before if i in pairs], wanted.top)

@@ -9,7 +9,7 @@ from pathlib import Path
 from hullward.agents.campaign import Stopper, end_run
 from hullward.agents.looking import look_closer
 from hullward.agents.opening import apply_waiting, claim, make_screen, settled
-from hullward.agents.opinions import take_opinions
+from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Screening, StopAfter
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
@@ -73,8 +73,8 @@ def screen_file(
             _steps(screen, there.stop_after)
         for line in apply_waiting(screen):
             notes(line)
-        if there.second_opinion is not None and there.stop_after == "judged" and not stopper.asked:
-            take_opinions(screen, there.second_opinion, notes)
+        if there.stop_after == "judged" and not stopper.asked:
+            close_with_opinions(screen, there.second_opinion, notes)
         stopper.acknowledge()
         end_run(screen, "stopped" if stopper.asked else "finished", f"up to {there.stop_after}")
         store.publish()

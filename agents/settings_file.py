@@ -6,7 +6,7 @@ import difflib
 import os
 import reprlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -88,9 +88,10 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     location = [str(part) for part in error["loc"]]
     for part in location[:-1]:
         field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        for inner in kinds:  # itself, or one of `X | None`
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], list(model.model_fields), n=1, cutoff=0.3)

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hullward.agents.cli import app
+from hullward.agents.settings import Campaign
+from hullward.agents.settings_file import parse_settings
 from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
@@ -136,6 +138,18 @@ def test_other_checkpoints_say_what_their_package_says() -> None:
         (odd,) = ours.evaluate([cell(4.0, "Po", "O")])
         assert isinstance(odd, UnsupportedElementError)
         assert in_batches(ours).card == ours.card
+
+
+def test_a_run_is_named_as_before_where_no_opinion_is_asked(toy_settings) -> None:
+    plain = parse_settings(Campaign, toy_settings, "test")
+    asked = {"second_opinion": {"potential": "chgnet-r2scan"}}
+    other = parse_settings(Campaign, toy_settings | asked, "test")
+    assert other.campaign_id != plain.campaign_id
+    assert other.second_opinion is not None
+    assert other.second_opinion.top == 10
+    wrong = {"second_opinion": {"potential": "toy", "margin": 1}}
+    with pytest.raises(InputError, match="did you mean `margin_ev_per_atom`"):
+        parse_settings(Campaign, toy_settings | wrong, "test")
 
 
 def test_names_that_are_no_calculator_are_refused() -> None:

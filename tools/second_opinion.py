@@ -7,7 +7,7 @@ decomposition energies is what they disagree about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Adviser:
     max_force_calls: int
     home: Path | None = None
     workers: int = 0
+    stopping: Callable[[], bool] = lambda: False
     spent: int = 0  # force calls
     _done: dict[str, Relaxation] = field(default_factory=dict)  # by content id
 
@@ -42,7 +43,7 @@ class Adviser:
 
     @property
     def exhausted(self) -> bool:
-        return self.spent >= self.max_force_calls
+        return self.spent >= self.max_force_calls or self.stopping()
 
     def ask(self, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[Opinion]:
         """One opinion a candidate, in order; each relaxation is the first potential's."""
@@ -140,7 +141,7 @@ class Adviser:
 def _problem(what: str, done: Relaxation | None) -> str:
     """Why a relaxation by the second potential says nothing; '' where it does."""
     if done is None:
-        return f"the budget of force calls ended before {what}"
+        return f"the budget of force calls ended, or the run was stopped, before {what}"
     if done.failure is not None:
         return f"{what}: {done.failure.value}: {done.detail}"
     if not done.converged:
