@@ -152,7 +152,9 @@ def _how_to_use(plan: ServePlan, card: ModelCard) -> list[str]:
     role = "chat" if card.task == "chat" else "crystal"
     lines = [f"ready: {plan.name} at {plan.url}; in a campaign file:"]
     for name in (plan.name, *plan.adapters):
-        form = "" if card.prompt_form in ("server", "plain") else f", format: {card.prompt_form}"
+        # LLaMat's crystal adapters continue a prompt as it stands, whatever their base does
+        known = "plain" if name in plan.adapters and role == "crystal" else card.prompt_form
+        form = "" if known == "server" else f", format: {known}"
         lines.append(f"  {role}: {{url: {plan.url}, model: {name}{form}}}")
     if card.note:
         lines.append(f"note: {card.note}")

@@ -17,7 +17,7 @@ from hullward.agents import cli_serve
 from hullward.agents.cli import app
 from hullward.models import vllm_server, weights
 from hullward.models.errors import FetchError, InputError, PreflightError
-from hullward.models.model_cards import model_card
+from hullward.models.model_cards import model_card, model_names
 from hullward.models.vllm_server import Child, ServePlan, find_vllm, require_free_port
 from hullward.models.weights import adapter_rank, find_weights
 
@@ -333,7 +333,7 @@ def test_ctrl_c_stops_server_and_command(folder, tmp_path, number):
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         said = process.stdout.readline() + process.stdout.readline()
         assert f"ready: tiny at http://127.0.0.1:{port}/v1" in said
-        assert f"crystal: {{url: http://127.0.0.1:{port}/v1, model: tiny}}" in said
+        assert f"crystal: {{url: http://127.0.0.1:{port}/v1, model: tiny, format: plain}}" in said
         pid = int(Path(tmp_path / "pid").read_text())
         process.send_signal(number)
         assert process.wait(30) == 0
@@ -346,6 +346,11 @@ def test_ctrl_c_stops_server_and_command(folder, tmp_path, number):
 
 
 def test_a_campaign_is_told_the_form_of_the_model():
-    plan = ServePlan(python="p", model="m", name="llamat-2-chat", context_tokens=9)
-    lines = cli_serve._how_to_use(plan, model_card("llamat-2-chat"))
-    assert "chat: {url: http://127.0.0.1:8000/v1, model: llamat-2-chat, format: chatml}" in lines[1]
+    plan = ServePlan(
+        python="p", model="m", name="m", context_tokens=9, adapters={"peft": Path("x")}
+    )
+    url = "http://127.0.0.1:8000/v1"
+    said = {name: cli_serve._how_to_use(plan, model_card(name)) for name in model_names()}
+    assert f"  chat: {{url: {url}, model: m, format: chatml}}" in said["llamat-2-chat"]
+    assert f"  crystal: {{url: {url}, model: m, format: input-output}}" in said["llamat-3-cif"]
+    assert f"  crystal: {{url: {url}, model: peft, format: plain}}" in said["llamat-3-cif"]
