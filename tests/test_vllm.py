@@ -249,8 +249,8 @@ def test_a_whole_campaign_asks_it(server, plan, toy_settings, tmp_path):
     asked = {
         "operators": ["formula", "elements", "perturbation"],
         "crystal": {"url": plan.url, "model": "tuned", "samples": 4, "max_tokens": 300},
-        "chat": {"url": plan.url, "model": "tiny", "max_tokens": 3000, "temperature": 0.8},
-        "budget": {"cycles": 2, "proposals_per_cycle": 12},
+        "chat": {"url": plan.url, "model": "tiny", "max_tokens": 400, "temperature": 0.8},
+        "budget": {"cycles": 1, "proposals_per_cycle": 12},
     }
     directory = tmp_path / "c"
     campaign = parse_settings(Campaign, toy_settings | asked, "test")
