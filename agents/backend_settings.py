@@ -146,8 +146,8 @@ class CrystalBackend(Backend):
     words: ClassVar[tuple[str, ...]] = ("nano", "none")
 
     samples: int = Field(default=4, gt=0, le=64, description="structures asked for with a prompt")
-    text_form: Literal["cell", "asymmetric"] = Field(
-        default="cell", description="every site, or one an orbit: only nano knows the second"
+    text_form: Literal["cell", "asymmetric"] | None = Field(
+        default=None, description="every site, or one an orbit, which nano does best"
     )
     grammar: bool = Field(default=True, description="ask for the crystal form and elements")
 

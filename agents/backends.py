@@ -71,14 +71,16 @@ def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
     if campaign.asks_crystal:
         crystal = _voice("crystal", campaign.crystal, machine, store)
         asked = campaign.crystal
+        nano = asked.kind == "nano" or asked.model in ("nano", NANO)
+        form = asked.text_form or ("asymmetric" if nano else "cell")
         crystal = replace(
             crystal,
             samples=asked.samples,
             grammar=asked.grammar,
-            text_form=asked.text_form,
-            flat_formulas=asked.kind in ("nano", "local") or asked.model in ("nano", NANO),
+            text_form=form,
+            flat_formulas=nano or asked.kind == "local",
         )
-        if asked.text_form == "asymmetric":  # the grammar is of the other form
+        if form == "asymmetric":  # the grammar is of the other form
             crystal = replace(crystal, constrain=unconstrained)
     if not campaign.chat.absent:
         chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)

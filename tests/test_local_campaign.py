@@ -21,6 +21,9 @@ from hullward.tools.store import Store, open_snapshot
 SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}
 
 
+NANO = {"word": "nano", "text_form": "cell"}
+
+
 def campaign(settings: dict[str, Any], crystal: dict[str, Any]) -> Campaign:
     asked = {
         "operators": ["de_novo", "formula"],
@@ -47,7 +50,7 @@ def test_a_grammar_holds_by_construction_whatever_the_weights(
 ) -> None:
     """These weights are random: every text parses and obeys formula, elements and size."""
     monkeypatch.setattr(backends, "nano_folder", lambda: tiny)
-    asked = campaign(toy_settings, {"path": str(tiny)} if kind == "local" else {"word": "nano"})
+    asked = campaign(toy_settings, {"path": str(tiny)} if kind == "local" else NANO)
     run(tmp_path / "c", asked)
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
