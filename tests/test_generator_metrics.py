@@ -194,7 +194,7 @@ def test_a_grammar_is_asked_for_and_named(tmp_path):
     )
     assert model.history[0].constraint.automaton.min_distance_a == 1.0
     assert "distance mask 1 Å" in json.loads((tmp_path / "said.jsonl").read_text())["grammar"]
-    with pytest.raises(InputError, match="lists every site"):
+    with pytest.raises(InputError, match="distance mask"):
         sample_crystals(
             model,
             tmp_path / "no.jsonl",
@@ -202,6 +202,7 @@ def test_a_grammar_is_asked_for_and_named(tmp_path):
             samples=1,
             sampling=Sampling(),
             grammar=True,
+            min_distance_a=1.0,
             form="asymmetric",
         )
 

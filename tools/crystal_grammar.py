@@ -92,6 +92,10 @@ class CrystalGrammar(WordGrammar):
         found = crystal_text.parse(text)
         if isinstance(found, Flaw):
             return f"{found.reason.value}: {found.detail}"
+        return self.misfit(found)
+
+    def misfit(self, found: Crystal) -> str | None:
+        """Which wish a crystal does not fulfil, in one line, or None."""
         counts = Counter(found.species)
         if strange := sorted(set(counts) - set(self.allowed)):
             return f"{strange[0]} was not asked for"

@@ -164,12 +164,12 @@ def density_g_per_cm3(crystal: Crystal) -> float:
 
 
 def _check(index: int, crystal: Crystal) -> Checked:
-    closest = _closest_a(crystal)
+    closest = closest_a(crystal)
     structural = closest >= CLOSE_A and crystal.volume_a3 >= LEAST_VOLUME_A3
     return Checked(index, crystal, closest, structural, smact_valid(Counter(crystal.species)))
 
 
-def _closest_a(crystal: Crystal) -> float:
+def closest_a(crystal: Crystal) -> float:
     """The shortest distance of two atoms or of an atom and its image, exact below 1 Å."""
     with np.errstate(all="ignore"):
         if not plane_spacings_a(compact_cell(np.array(crystal.lattice))).min() > FLAT_A:

@@ -9,9 +9,16 @@ from typing import Any
 
 from hullward.models.crystal_prompts import Form, crystal_prompt, flat_formula
 from hullward.models.errors import InputError
-from hullward.models.language import CompletionError, LanguageModel, Request, Sampling
-from hullward.tools.crystal_grammar import DEFAULT_MAX_ATOMS, CrystalGrammar, crystal_grammar
+from hullward.models.language import (
+    CompletionError,
+    Constraint,
+    LanguageModel,
+    Request,
+    Sampling,
+)
+from hullward.tools.crystal_grammar import DEFAULT_MAX_ATOMS, crystal_grammar
 from hullward.tools.records import stable_id
+from hullward.tools.unit_grammar import unit_grammar
 
 CHUNK = 256  # requests between two writes
 
@@ -50,21 +57,24 @@ def sample_crystals(
 
     A row holds the text verbatim, the prompt, what was asked, and how it was drawn; a request that
     got no answer is a row without text, and counts. Each request has its own seed, made from
-    `sampling.seed` and its place. grammar: hold to elements and formula (`crystal_grammar`, for the
-    form 'cell'); min_distance_a: its distance mask. Returns the number of rows.
+    `sampling.seed` and its place. grammar: hold to elements and formula (`crystal_grammar`,
+    `unit_grammar`); min_distance_a: the distance mask of the first. Returns the number of rows.
 
-    Raises InputError for a grammar of another form.
+    Raises InputError for wishes that the grammar cannot fulfil.
     """
-    if grammar and form != "cell":
-        raise InputError("the grammar knows the form that lists every site (cell), no other")
     requests = []
     for number, formula in enumerate(formulas):
-        held = (
-            crystal_grammar(formula=formula, max_atoms=max_atoms, min_distance_a=min_distance_a)
-            if grammar
-            else None
-        )
-        requests.append(_request(number, formula, samples, sampling, form, held))
+        constraint, name = None, None
+        if grammar:
+            wishes = crystal_grammar(
+                formula=formula, max_atoms=max_atoms, min_distance_a=min_distance_a
+            )
+            if form == "asymmetric":
+                unit = unit_grammar(wishes)
+                constraint, name = unit.constraint(), unit.name
+            else:
+                constraint, name = wishes.constraint(), wishes.name
+        requests.append(_request(number, formula, samples, sampling, form, constraint, name))
     rows = 0
     with out.open("w", encoding="utf-8") as file:
         for start in range(0, len(requests), CHUNK):
@@ -97,7 +107,8 @@ def _request(
     samples: int,
     sampling: Sampling,
     form: Form,
-    grammar: CrystalGrammar | None,
+    constraint: Constraint | None,
+    name: str | None,
 ) -> tuple[Request, dict[str, Any]]:
     flat = flat_formula(formula) if formula is not None else None
     prompt = crystal_prompt(formula=flat, form=form)
@@ -113,9 +124,9 @@ def _request(
             n=samples,
             seed=seed,
         ),
-        constraint=grammar.constraint() if grammar is not None else None,
+        constraint=constraint,
     )
     about: dict[str, Any] = {"target_formula": formula} if formula is not None else {}
-    if grammar is not None:
-        about["grammar"] = grammar.name
+    if name is not None:
+        about["grammar"] = name
     return request, about

@@ -23,12 +23,13 @@ from hullward.models.crystal import Crystal
 from hullward.tools.composition_rules import random_amounts, smact_valid
 from hullward.tools.generator_inputs import Attempt, Wish, read_attempts
 from hullward.tools.generator_metrics import evaluate
-from hullward.tools.inputs import parse_raw
 
 SHORTEST_A, SHARPEST = 1.5, 20  # what a cell read from a garbled first line falls below
 
 
 def main() -> None:
+    from pymatgen.core import Structure  # these are whole files of one origin: no sandbox
+
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
@@ -36,8 +37,7 @@ def main() -> None:
     attempts = read_attempts(data / "known" / "llamat2_generated.parquet")
     table = pd.read_parquet(data / "structures" / "mp_structures.parquet")
     test = table[table.source == "mp_20/test"]
-    truths = [parse_raw(cif, "cif") for cif in test.cif]
-    crystals = [c for c in truths if isinstance(c, Crystal)]
+    crystals = [Crystal.from_structure(Structure.from_str(cif, fmt="cif")) for cif in test.cif]
 
     sane = [a for a in attempts if isinstance(a.found, Crystal) and _sane(a.found)]
     formulas = [c.formula for c in crystals]

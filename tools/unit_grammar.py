@@ -1,0 +1,297 @@
+"""The grammar of form B, the asymmetric unit: wishes that hold, symmetry included.
+
+As `crystal_grammar` for form A: every text that passes is one `asymmetric_text.parse` reads, with
+the elements, formula, number of atoms (of the primitive cell) and space group asked for. Atoms are
+counted as they are placed: a number of atoms, or a Wyckoff position, is open only where positions
+are left that make up the rest. A coordinate is open only where the site keeps the symmetry of its
+position. There is no GBNF of it, and no distance mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any
+
+from hullward.models import wyckoff
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.models.language import Constraint
+from hullward.tools import asymmetric_text
+from hullward.tools.crystal_grammar import CrystalGrammar
+from hullward.tools.grammar_words import angles, lengths
+from hullward.tools.unit_sites import (
+    centring,
+    multiplicities,
+    open_coordinates,
+    orbit_code,
+    placeable,
+    stock_left,
+)
+from hullward.tools.word_grammar import Memory, WordGrammar, Words, suffixed
+
+LEAST_TENTHS, SHARPEST = 10, 20  # lengths from 1.0 Å, angles from 20° to 160°
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How far a text is. All counts are of the conventional cell."""
+
+    slot: str = "group"
+    group: int = 0
+    done: tuple[tuple[str, int], ...] = ()  # elements with their numbers
+    left: int = 0  # atoms of the last element still to place
+    taken: tuple[str, ...] = ()  # positions without freedom
+    orbits: tuple[int, ...] = ()  # codes of the others
+    position: str = ""
+    free: tuple[int, ...] = ()  # coordinates of it, hundredths
+    cell: tuple[str, ...] = ()  # parameters so far
+
+
+@dataclass(frozen=True)
+class UnitGrammar(WordGrammar):
+    """Texts of asymmetric units. wishes: what the primitive cell shall hold."""
+
+    wishes: CrystalGrammar
+    space_group: int | None = None
+
+    @property
+    def name(self) -> str:
+        """All that was asked for, in one line."""
+        group = f", space group {self.space_group}" if self.space_group else ""
+        return self.wishes.name.replace("crystal text", "asymmetric unit", 1) + group
+
+    def constraint(self) -> Constraint:
+        """For a request to a model in this process."""
+        return Constraint.grammar(self.name, check=self.flaw, automaton=self)
+
+    def flaw(self, text: str) -> str | None:
+        """What is wrong with a whole text, in one line, or None."""
+        unit = asymmetric_text.parse_unit(text)
+        crystal = asymmetric_text.parse(text)
+        if not isinstance(crystal, Crystal) or not isinstance(unit, asymmetric_text.AsymmetricUnit):
+            return f"{crystal.reason.value}: {crystal.detail}"  # type: ignore[union-attr]
+        if self.space_group not in (None, unit.space_group):
+            return f"space group {unit.space_group}, asked for {self.space_group}"
+        return self.wishes.misfit(crystal)
+
+    def first(self) -> Memory:
+        return Unit()
+
+    def kind(self, memory: Memory) -> str:
+        unit = _unit(memory)
+        return f"{unit.slot} {len(unit.cell)}" + (" may end" if self.ends(unit) else "")
+
+    def words(self, memory: Memory) -> Words:
+        return _words(self, _unit(memory))
+
+    def open_words(self, unit: Unit) -> Words:
+        """As `words`, worked out anew."""
+        if unit.slot == "group":
+            return _groups(self)
+        if unit.slot == "number":
+            return self._numbers(unit)
+        if unit.slot == "position":
+            return self._positions(unit)
+        if unit.slot == "free":
+            return open_coordinates(unit.group, unit.position, unit.free, unit.orbits)
+        if unit.slot == "join":
+            return _MORE if unit.left else _LAST
+        if unit.slot == "line":
+            elements = tuple(f"{el} " for el in self.elements(unit))
+            return _line(elements, self._complete(unit))
+        return _parameter(unit.group, unit.cell)
+
+    def after(self, memory: Memory, word: str) -> Memory:
+        unit, said = _unit(memory), word.strip()
+        if unit.slot == "group":
+            return Unit("line", int(said))
+        if unit.slot == "line" and said in self.wishes.allowed:
+            return replace(unit, slot="number", done=(*unit.done, (said, 0)))
+        if unit.slot == "number":
+            done = (*unit.done[:-1], (unit.done[-1][0], int(said)))
+            return replace(unit, slot="position", done=done, left=int(said))
+        if unit.slot == "position":
+            position = wyckoff.positions(unit.group)[said]
+            left = unit.left - position.multiplicity
+            if position.free:
+                return replace(unit, slot="free", left=left, position=said)
+            taken = tuple(sorted((*unit.taken, said)))
+            return replace(unit, slot="join", left=left, taken=taken)
+        if unit.slot == "free":
+            free = (*unit.free, int(said[2:]))
+            if len(free) < len(wyckoff.positions(unit.group)[unit.position].free):
+                return replace(unit, free=free)
+            orbits = (*unit.orbits, orbit_code(unit.group, unit.position, free))
+            return replace(unit, slot="join", orbits=orbits, position="", free=())
+        if unit.slot == "join":
+            return replace(unit, slot="line" if word == "\n" else "position")
+        return Unit("cell", unit.group, unit.done, cell=(*unit.cell, said))
+
+    def ends(self, memory: Memory) -> bool:
+        unit = _unit(memory)
+        return unit.slot == "cell" and len(unit.cell) == len(_names(unit.group))
+
+    # what may still be placed
+
+    def elements(self, unit: Unit) -> tuple[str, ...]:
+        named = {el for el, _ in unit.done}
+        return tuple(
+            el
+            for el in self.wishes.allowed
+            if el not in named
+            and self._numbers(Unit("number", unit.group, (*unit.done, (el, 0)), 0, unit.taken))
+        )
+
+    def _numbers(self, unit: Unit) -> Words:
+        return _number_words(self, unit.group, unit.done, unit.taken)
+
+    def _positions(self, unit: Unit) -> Words:
+        table = wyckoff.positions(unit.group)
+        rest = self.to_come(unit.done, unit.group)
+        return Words(
+            name
+            for name, position in table.items()
+            if name not in unit.taken
+            and position.multiplicity <= unit.left
+            and self.fits(
+                unit.group,
+                unit.taken if position.free else (*unit.taken, name),
+                (unit.left - position.multiplicity, *rest),
+                len(unit.done),
+                unit.done,
+            )
+        )
+
+    def fits(
+        self,
+        group: int,
+        taken: tuple[str, ...],
+        needs: tuple[int, ...],
+        n_named: int,
+        done: tuple[tuple[str, int], ...],
+    ) -> bool:
+        """Whether positions are left for these numbers, and for required elements after them."""
+        stock = stock_left(group, taken)
+        if self.wishes.formula:
+            return placeable(group, stock, needs)
+        missing = len(set(self.wishes.required) - {el for el, _ in done})
+        if not placeable(group, stock, needs):
+            return False
+        if not missing:
+            return True
+        room = self.wishes.max_atoms * centring(group) - sum(n for _, n in done)
+        general = max(p.multiplicity for p in wyckoff.positions(group).values())
+        return room >= missing * general or any(
+            placeable(group, stock, (*needs, *(m,) * missing))
+            for m in multiplicities(group)
+            if m * missing <= room
+        )
+
+    def to_come(self, done: tuple[tuple[str, int], ...], group: int) -> tuple[int, ...]:
+        """Numbers of the formula's elements that are not named yet."""
+        if not self.wishes.formula:
+            return ()
+        units = dict(self.wishes.formula)
+        first, number = done[0]
+        times = number // units[first]
+        named = {el for el, _ in done}
+        return tuple(times * n for el, n in self.wishes.formula if el not in named)
+
+    def _complete(self, unit: Unit) -> bool:
+        """Whether the sites may end here."""
+        named = {el for el, _ in unit.done}
+        total = sum(n for _, n in unit.done)
+        low = self.wishes.min_atoms * centring(unit.group)
+        return bool(named) and named >= set(self.wishes.required) and total >= low
+
+
+def unit_grammar(wishes: CrystalGrammar, space_group: int | None = None) -> UnitGrammar:
+    """The grammar of form B for the wishes of `crystal_grammar` and, it may be, a space group.
+
+    Raises InputError for a distance mask, a space group that does not exist, or wishes that the
+    space group, or none of them, can fulfil.
+    """
+    if wishes.min_distance_a is not None:
+        raise InputError("the distance mask works on the form that lists every site, not on form B")
+    if space_group is not None and not 1 <= space_group <= 230:
+        raise InputError(f"space group {space_group}: numbers run from 1 to 230")
+    grammar = UnitGrammar(wishes, space_group)
+    if not _groups(grammar):
+        where = f"space group {space_group}" if space_group else "any space group"
+        raise InputError(f"no sites of {where} make up {wishes.name}")
+    return grammar
+
+
+@lru_cache(maxsize=32768)
+def _words(grammar: UnitGrammar, unit: Unit) -> Words:
+    return grammar.open_words(unit)
+
+
+@lru_cache(maxsize=8192)
+def _number_words(
+    grammar: UnitGrammar, group: int, done: tuple[tuple[str, int], ...], taken: tuple[str, ...]
+) -> Words:
+    wishes, element = grammar.wishes, done[-1][0]
+    before = sum(n for _, n in done[:-1])
+    most, cells = wishes.max_atoms * centring(group), centring(group)
+    found = []
+    if wishes.formula:
+        units = dict(wishes.formula)
+        unit = sum(units.values())
+        if len(done) > 1:
+            options = [done[0][1] // units[done[0][0]]]
+        else:
+            options = [
+                t
+                for t in range(1, most // unit + 1)
+                if t * unit % cells == 0 and t * unit // cells >= wishes.min_atoms
+            ]
+        numbers = [t * units[element] for t in options]
+    else:
+        numbers = list(range(1, most - before + 1))
+    for n in numbers:
+        named = (*done[:-1], (element, n))
+        if before + n > most:
+            continue
+        if grammar.fits(group, taken, (n, *grammar.to_come(named, group)), len(named), named):
+            found.append(f"{n} ")
+    return Words(found)
+
+
+@lru_cache(maxsize=64)
+def _groups(grammar: UnitGrammar) -> Words:
+    """Space groups in which the wishes can be fulfilled."""
+    wanted = range(1, 231) if grammar.space_group is None else (grammar.space_group,)
+    return Words(f"{g}\n" for g in wanted if grammar.elements(Unit("line", g)))
+
+
+_MORE, _LAST = Words((" ",)), Words(("\n",))
+
+
+@lru_cache(maxsize=1024)
+def _line(elements: tuple[str, ...], complete: bool) -> Words:
+    return Words((*elements, *(lengths("", LEAST_TENTHS) if complete else ())))
+
+
+@lru_cache(maxsize=1024)
+def _parameter(group: int, cell: tuple[str, ...]) -> Words:
+    names = _names(group)
+    if len(cell) >= len(names):
+        return Words()
+    if len(names[len(cell)]) == 1:
+        return suffixed(lengths("", LEAST_TENTHS), prefix=" ")
+    known = cell[3:] if len(names) == 6 else ("90",)
+    slot = ("alpha", "beta", "gamma")[len(known)] if len(names) == 6 else "beta"
+    open_ = (int(word) for word in angles(slot, known, None, 0.0))
+    return Words(f" {n}" for n in open_ if SHARPEST <= n <= 180 - SHARPEST and not 10 <= n < 20)
+
+
+@cache
+def _names(group: int) -> tuple[str, ...]:
+    return wyckoff.CELL_PARAMETERS[wyckoff.cell_system(group)]
+
+
+def _unit(memory: Any) -> Unit:
+    assert isinstance(memory, Unit)
+    return memory
