@@ -274,17 +274,28 @@ def _line(elements: tuple[str, ...], complete: bool) -> Words:
     return Words((*elements, *(lengths("", LEAST_TENTHS) if complete else ())))
 
 
-@lru_cache(maxsize=1024)
 def _parameter(group: int, cell: tuple[str, ...]) -> Words:
     names = _names(group)
     if len(cell) >= len(names):
-        return Words()
+        return _NOTHING
     if len(names[len(cell)]) == 1:
-        return suffixed(lengths("", LEAST_TENTHS), prefix=" ")
+        return _more_lengths()
     known = cell[3:] if len(names) == 6 else ("90",)
-    slot = ("alpha", "beta", "gamma")[len(known)] if len(names) == 6 else "beta"
+    return _open_angles(("alpha", "beta", "gamma")[len(known)], known)
+
+
+_NOTHING = Words()
+
+
+@cache
+def _more_lengths() -> Words:
+    return suffixed(lengths("", LEAST_TENTHS), prefix=" ")
+
+
+@lru_cache(maxsize=8192)
+def _open_angles(slot: str, known: tuple[str, ...]) -> Words:
     open_ = (int(word) for word in angles(slot, known, None, 0.0))
-    return Words(f" {n}" for n in open_ if SHARPEST <= n <= 180 - SHARPEST and not 10 <= n < 20)
+    return Words(f" {n}" for n in open_ if SHARPEST <= n <= 180 - SHARPEST)
 
 
 @cache
