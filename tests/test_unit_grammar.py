@@ -110,6 +110,7 @@ def test_wishes_that_cannot_be_fulfilled(wish, group, says):
         unit_grammar(crystal_grammar(**wish), group)
 
 
+@pytest.mark.slow
 def test_it_holds_for_nano_s_tokenizer(tmp_path):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
