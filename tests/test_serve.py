@@ -331,12 +331,16 @@ def test_ctrl_c_stops_server_and_command(folder, tmp_path, number):
     command += ["--port", str(port), "--python", str(fake), "--quiet"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        said = process.stdout.readline() + process.stdout.readline()
-        assert f"ready: tiny at http://127.0.0.1:{port}/v1" in said
-        assert f"crystal: {{url: http://127.0.0.1:{port}/v1, model: tiny, format: plain}}" in said
-        pid = int(Path(tmp_path / "pid").read_text())
-        process.send_signal(number)
-        assert process.wait(30) == 0
+        try:
+            said = process.stdout.readline() + process.stdout.readline()
+            assert f"ready: tiny at http://127.0.0.1:{port}/v1" in said
+            wanted = f"crystal: {{url: http://127.0.0.1:{port}/v1, model: tiny, format: plain}}"
+            assert wanted in said
+            pid = int(Path(tmp_path / "pid").read_text())
+            process.send_signal(number)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()  # a failure must not wait for ever
         assert process.stderr.read() == "stopped\n"
         for _ in range(50):
             if not alive(pid):
