@@ -190,7 +190,7 @@ def test_build_takes_over_what_is_embedded_and_names_its_holes(call: Call, home:
     [
         (["Na-Xx"], "'Na-Xx' is no chemical system"),
         (["Na-Cl", "--name", "Two Words"], "'Two Words' cannot be a name"),
-        (["Na-Cl", "--phases", "nowhere"], "nowhere is not a folder of CIF files"),
+        (["Na-Cl", "--phases", "nowhere"], "nowhere does not exist"),
         (["Na-Cl", "--from", "nowhere"], "nowhere"),
         (["Na-Cl", "--potential", "chgnet"], "chgnet"),
     ],

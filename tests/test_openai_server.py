@@ -134,7 +134,6 @@ def test_constraints_travel_as_structured_outputs_and_never_as_guided_json(serve
     assert {"regex": "a+"} in sent
     [schema] = [one for one in sent if "json" in one]
     assert schema["json"]["required"] == ["formula", "reason"]
-    assert schema["disable_any_whitespace"] is True
     assert not any("guided" in json.dumps(body) for _, body in server.asked)
 
 

@@ -61,7 +61,7 @@ class KnownPhases:
 
 
 def read_known(path: Path) -> KnownPhases:
-    """Every row of a file, or every CIF in a folder. of a file, or of every CIF in a folder.
+    """Every row of a file, or every CIF in a folder.
 
     Raises InputError naming the first row that does not parse, or an id that comes twice.
     """
