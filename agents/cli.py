@@ -22,6 +22,7 @@ from hullward.agents.cli_evaluate import evaluate
 from hullward.agents.cli_files import relax
 from hullward.agents.cli_hull import hull
 from hullward.agents.cli_probe import probe
+from hullward.agents.cli_propose import propose
 from hullward.agents.cli_reference import app as reference_app
 from hullward.agents.cli_reference import tell
 from hullward.agents.cli_serve import serve
@@ -287,6 +288,7 @@ def rebuild(directory: Directory, as_json: Json = False) -> None:
 
 app.command()(serve)
 app.command()(probe)
+app.command()(propose)
 app.command()(phonons)
 app.command()(audit)
 evaluate.command()(calibration)

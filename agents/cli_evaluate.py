@@ -100,7 +100,7 @@ def crystals(
                 raise InputError("say where a model's outputs are written with --save FILE.jsonl")
             asked: list[str | None] = [*read_formulas(formulas)] if formulas else [None]
             sample_crystals(
-                _model(source if url else str(path), url, device),
+                open_model(source, url, device),
                 save,
                 formulas=asked,
                 samples=samples,
@@ -152,11 +152,15 @@ def _temperature(given: float | None, source: str) -> float:
     return NANO_SAMPLING.temperature if source in ("nano", NANO) else 1.0
 
 
-def _model(source: str, url: str | None, device: str) -> LanguageModel:
+def open_model(source: str, url: str | None, device: str) -> LanguageModel:
+    """nano, the checkpoint in a folder, or with a URL the model of that name behind it.
+
+    Raises PreflightError where it cannot be used.
+    """
     if url is None:
         from hullward.models.local_model import LocalModel
 
-        return LocalModel(Path(source), device=device)
+        return LocalModel(_checkpoint(source), device=device)
     from hullward.agents.settings import read_machine
     from hullward.models.openai_server import ServedModel
 

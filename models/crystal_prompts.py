@@ -103,11 +103,13 @@ def flat_formula(formula: str) -> str:
 
     Raises ValueError for what pymatgen does not read as a formula.
     """
-    from pymatgen.core import Composition
+    from pymatgen.core import Composition, Element
 
     reduced = Composition(formula).reduced_composition
     if not reduced or any(n != round(n) for n in reduced.values()):
         raise ValueError(f"{formula!r} is no formula of whole numbers")
+    if strange := [str(el) for el in reduced if not isinstance(el, Element)]:
+        raise ValueError(f"{formula!r}: {strange[0]} is no element")
     # noble gases have no electronegativity: they come first
     ordered = sorted(reduced.items(), key=lambda x: (x[0].data.get("X") or 0.0, x[0].symbol))
     return "".join(f"{el.symbol}{round(n) if n != 1 else ''}" for el, n in ordered)

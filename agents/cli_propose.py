@@ -1,0 +1,207 @@
+"""Proposals outside a campaign: what an operator gives for one wish, raw and checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hullward.agents.cli_evaluate import TextForm, open_model
+from hullward.agents.cli_reference import tell
+from hullward.models.errors import InputError
+
+if TYPE_CHECKING:
+    from hullward.models.crystal import Crystal
+    from hullward.tools.records import Flaw
+
+
+class Wish(StrEnum):
+    """The operators that need no parents and no earlier results, by what each of them asks for."""
+
+    DE_NOVO = "de_novo"
+    ELEMENTS = "elements"
+    FORMULA = "formula"
+    SPACE_GROUP = "space_group"
+    E_HULL = "e_hull"
+    SUBSTITUTION = "substitution"
+
+
+_NEEDS = {
+    Wish.DE_NOVO: (),
+    Wish.ELEMENTS: ("elements",),
+    Wish.FORMULA: ("formula",),
+    Wish.SPACE_GROUP: ("formula", "space_group"),
+    Wish.E_HULL: ("formula", "e_hull"),
+    Wish.SUBSTITUTION: ("formula",),
+}
+
+
+def propose(
+    operator: Annotated[Wish, typer.Option(help="how proposals are made")],
+    model: Annotated[
+        str, typer.Option(help="'nano', a checkpoint folder, or with --url a served one")
+    ] = "nano",
+    elements: Annotated[str | None, typer.Option(help="such as Li-Mn-O")] = None,
+    formula: Annotated[str | None, typer.Option(help="such as LiMn2O4")] = None,
+    space_group: Annotated[int | None, typer.Option(min=1, max=230)] = None,
+    e_hull: Annotated[float | None, typer.Option(help="eV/atom; default 0")] = None,
+    number: Annotated[int, typer.Option("-n", min=1, max=10_000, help="proposals")] = 8,
+    form: Annotated[
+        TextForm | None, typer.Option(help="the text asked for; default: what the model knows best")
+    ] = None,
+    grammar: Annotated[bool, typer.Option("--grammar", help="hold the model to the wish")] = False,
+    max_atoms: Annotated[int, typer.Option(min=1, max=200)] = 24,
+    temperature: Annotated[float | None, typer.Option(min=0, help="default: the model's")] = None,
+    seed: int = 0,
+    url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
+    device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+) -> None:
+    """Propose crystals for one wish, each with its text, its structure and the hard checks.
+
+    Operators that breed from parents run in campaigns only. Nothing is relaxed here.
+    """
+    from hullward.models.registry import MPTRJ_ELEMENTS
+    from hullward.tools.records import Flaw
+    from hullward.tools.validate import Limits, check
+
+    wish: dict[str, Any] = {
+        "elements": elements.split("-") if elements else None,
+        "formula": formula,
+        "space_group": space_group,
+        "e_hull": 0.0 if operator is Wish.E_HULL and e_hull is None else e_hull,
+    }
+    wanted = _NEEDS[operator]
+    for name, value in wish.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in wanted and value is None:
+            raise InputError(f"the operator {operator.value} needs {option}")
+        if name not in wanted and value is not None:
+            raise InputError(f"the operator {operator.value} takes no {option}")
+    wish = {name: value for name, value in wish.items() if name in wanted}
+    if operator is Wish.SUBSTITUTION:
+        drawn = _substituted(wish["formula"], number, max_atoms)
+    else:
+        text = form or (TextForm.ASYMMETRIC if model == "nano" and not url else TextForm.CELL)
+        drawn = _written(
+            model, url, device, wish, text, grammar, max_atoms, number, temperature, seed
+        )
+    rows = []
+    for said in drawn:
+        crystal: Crystal | Flaw = said.pop("crystal")
+        found = crystal
+        if not isinstance(crystal, Flaw):
+            said["structure"] = crystal.model_dump(mode="json")
+            said["formula"] = crystal.formula
+            said["as_asked"] = _as_asked(crystal, wish)
+            found = check(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
+        flawed = isinstance(found, Flaw)
+        said["checks"] = found.model_dump(mode="json")
+        said["valid"] = not flawed
+        rows.append(said)
+    document = {
+        "operator": operator.value,
+        "wish": wish,
+        "proposed": len(rows),
+        "valid": sum(row["valid"] for row in rows),
+        "proposals": rows,
+    }
+    tell(document, _lines(document), as_json)
+
+
+def _written(
+    model: str,
+    url: str | None,
+    device: str,
+    wish: dict[str, Any],
+    form: TextForm,
+    grammar: bool,
+    max_atoms: int,
+    number: int,
+    temperature: float | None,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What a language model says, one row a completion; a request that failed is a row too."""
+    from hullward.models.crystal_prompts import crystal_prompt, flat_formula
+    from hullward.models.language import CompletionError, Request, Sampling
+    from hullward.models.nano import NANO_SAMPLING
+    from hullward.tools.crystal_grammar import crystal_grammar
+    from hullward.tools.generator_inputs import parse_text
+    from hullward.tools.records import Flaw, Reason
+    from hullward.tools.unit_grammar import unit_grammar
+
+    formula, elements = wish.get("formula"), wish.get("elements", ())
+    try:
+        prompt = crystal_prompt(
+            formula=flat_formula(formula) if formula else None,
+            elements=elements,
+            e_above_hull_ev_per_atom=wish.get("e_hull"),
+            space_group=wish.get("space_group"),
+            form=form.value,
+        )
+    except (ValueError, KeyError) as error:
+        raise InputError(f"the wish cannot be asked for: {error}") from error
+    constraint = None
+    if grammar:
+        wishes = crystal_grammar(formula=formula, elements=elements, max_atoms=max_atoms)
+        if form is TextForm.ASYMMETRIC:
+            constraint = unit_grammar(wishes, wish.get("space_group")).constraint()
+        else:
+            constraint = wishes.constraint(server=url is not None)
+    sampling = NANO_SAMPLING if model == "nano" else Sampling(max_tokens=1024)
+    sampling = replace(sampling, n=number, seed=seed)
+    if temperature is not None:
+        sampling = replace(sampling, temperature=temperature)
+    writer = open_model(model, url, device)
+    request = Request(request_id="propose", prompt=prompt, sampling=sampling, constraint=constraint)
+    [answer] = writer.complete([request])
+    about = {"model": writer.name, "prompt": prompt, "seed": seed}
+    if isinstance(answer, CompletionError):
+        flaw = Flaw(reason=Reason.EMPTY, detail=f"no answer: {answer}")
+        return [{"raw": "", "crystal": flaw, **about} for _ in range(number)]
+    return [{"raw": one.text, "crystal": parse_text(one.text), **about} for one in answer]
+
+
+def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, Any]]:
+    """Known structure types with this formula's elements in them, the likeliest first."""
+    from itertools import islice
+
+    from hullward.models.crystal_prompts import flat_formula
+    from hullward.tools.substitution import Substitution
+
+    try:
+        flat_formula(formula)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"the wish cannot be asked for: {error}") from error
+    made = Substitution([], max_atoms=max_atoms).propose([formula])
+    return [
+        {"raw": one.crystal.model_dump_json(), "crystal": one.crystal, "note": one.note}
+        for one in islice(made, number)
+    ]
+
+
+def _as_asked(crystal: Crystal, wish: dict[str, Any]) -> bool:
+    """Whether elements and formula are those asked for; space groups are told among the checks."""
+    from pymatgen.core import Composition
+
+    if "formula" in wish:
+        asked = Composition(wish["formula"]).reduced_formula
+        return bool(Composition(crystal.formula).reduced_formula == asked)
+    return "elements" not in wish or set(crystal.species) == set(wish["elements"])
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines = [f"{document['proposed']} proposed, {document['valid']} pass the hard checks"]
+    for row in document["proposals"]:
+        said = row["checks"]
+        if row["valid"]:
+            other = "" if row["as_asked"] else " (not what was asked)"
+            lines.append(
+                f"  {said['formula']}{other}, space group {said['space_group']}, "
+                f"{said['volume_per_atom_a3']:.1f} Å3/atom"
+            )
+        else:
+            lines.append(f"  {said['reason']}: {said['detail']}")
+    return lines
