@@ -15,6 +15,7 @@ from hullward.models.errors import InputError
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.tools.records import Flaw
+    from hullward.tools.validate import Facts
 
 
 class Wish(StrEnum):
@@ -91,7 +92,7 @@ def propose(
     rows = []
     for said in drawn:
         crystal: Crystal | Flaw = said.pop("crystal")
-        found = crystal
+        found: Crystal | Facts | Flaw = crystal
         if not isinstance(crystal, Flaw):
             said["structure"] = crystal.model_dump(mode="json")
             said["formula"] = crystal.formula
