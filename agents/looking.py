@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hullward.agents.settings import read_machine
+from hullward.models.checkpoint import checkpoint_name
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError
 from hullward.models.model_cards import model_card
+from hullward.models.nano import nano_folder
 from hullward.tools.chances import say_chances
 from hullward.tools.explain import explain_all
 from hullward.tools.leaks import audit
@@ -33,6 +35,8 @@ def model_folder(name: str) -> Path | None:
     if Path(name).is_dir():
         return Path(name)
     try:
+        if name == checkpoint_name(nano_folder()):
+            return nano_folder()
         card = model_card(name)
     except HullwardError:
         return None

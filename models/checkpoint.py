@@ -44,7 +44,7 @@ def open_checkpoint(folder: Path, *, device: str = "cpu", dtype: str | None = No
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    files = _files(folder)
+    _files(folder)  # all there
     wanted = dtype or ("float32" if device == "cpu" else "auto")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -89,11 +89,16 @@ def open_checkpoint(folder: Path, *, device: str = "cpu", dtype: str | None = No
     return Checkpoint(
         model=model.eval().requires_grad_(False).to(device),
         tokenizer=tokenizer,
-        name=f"{folder.resolve().name}@{_digest(files)}",
+        name=checkpoint_name(folder),
         context=_context(model, folder),
         vocabulary=known,
         ends=ends,
     )
+
+
+def checkpoint_name(folder: Path) -> str:
+    """Folder and content of a checkpoint, as its completions carry it; raises PreflightError."""
+    return f"{folder.resolve().name}@{_digest(_files(folder))}"
 
 
 def _files(folder: Path) -> list[Path]:

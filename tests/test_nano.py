@@ -6,6 +6,8 @@ import json
 import pandas as pd
 import pytest
 
+from hullward.agents.looking import model_folder
+from hullward.models.checkpoint import checkpoint_name
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
@@ -112,3 +114,9 @@ def parts(formula):
     from pymatgen.core import Composition
 
     return [element.symbol for element in Composition(formula)]
+
+
+def test_what_it_proposed_is_audited_by_its_own_hashes():
+    name = checkpoint_name(nano_folder())
+    assert model_folder(name) == nano_folder()
+    assert model_folder(f"{name}0") is None
