@@ -36,11 +36,6 @@ evaluate = typer.Typer(
 )
 
 
-@evaluate.callback()
-def _group() -> None:
-    """Keep `crystals` a command of its own while it is the only one."""
-
-
 @evaluate.command()
 def crystals(
     source: Annotated[

@@ -291,8 +291,7 @@ def test_the_targets_hold_on_the_real_data(shared_data: Path) -> None:
         assert c.brier_skill >= 0.30
         assert c.log_loss_gain[0] > 0
         assert c.calibration_error <= 0.06
-        # what a perfect forecaster would show on 274 rows is half of it
-        assert max(error for _, _, error, _ in c.by_generator.values()) <= 0.125
+        assert max(error for _, _, error, _ in c.by_generator.values()) <= 0.12
 
 
 def test_the_chance_of_a_t_is_the_cdf_where_parameters_are_certain() -> None:
