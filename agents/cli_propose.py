@@ -55,6 +55,7 @@ def propose(
     grammar: Annotated[bool, typer.Option("--grammar", help="hold the model to the wish")] = False,
     max_atoms: Annotated[int, typer.Option(min=1, max=200)] = 24,
     temperature: Annotated[float | None, typer.Option(min=0, help="default: the model's")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="of one answer")] = None,
     seed: int = 0,
     url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
     device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
@@ -64,6 +65,7 @@ def propose(
 
     Operators that breed from parents run in campaigns only. Nothing is relaxed here.
     """
+    from hullward.models.nano import NANO
     from hullward.models.registry import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
     from hullward.tools.validate import Limits, check
@@ -85,10 +87,11 @@ def propose(
     if operator is Wish.SUBSTITUTION:
         drawn = _substituted(wish["formula"], number, max_atoms)
     else:
-        text = form or (TextForm.ASYMMETRIC if model == "nano" and not url else TextForm.CELL)
+        text = form or (TextForm.ASYMMETRIC if model in ("nano", NANO) else TextForm.CELL)
         drawn = _written(
-            model, url, device, wish, text, grammar, max_atoms, number, temperature, seed
-        )
+            model, url, device, wish, text, grammar, max_atoms, number, seed,
+            {"temperature": temperature, "max_tokens": max_tokens},
+        )  # fmt: skip
     rows = []
     for said in drawn:
         crystal: Crystal | Flaw = said.pop("crystal")
@@ -121,13 +124,13 @@ def _written(
     grammar: bool,
     max_atoms: int,
     number: int,
-    temperature: float | None,
     seed: int,
+    changes: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """What a language model says, one row a completion; a request that failed is a row too."""
     from hullward.models.crystal_prompts import crystal_prompt, flat_formula
     from hullward.models.language import CompletionError, Request, Sampling
-    from hullward.models.nano import NANO_SAMPLING
+    from hullward.models.nano import NANO, NANO_SAMPLING
     from hullward.tools.crystal_grammar import crystal_grammar
     from hullward.tools.generator_inputs import parse_text
     from hullward.tools.records import Flaw, Reason
@@ -151,10 +154,9 @@ def _written(
             constraint = unit_grammar(wishes, wish.get("space_group")).constraint()
         else:
             constraint = wishes.constraint(server=url is not None)
-    sampling = NANO_SAMPLING if model == "nano" else Sampling(max_tokens=1024)
-    sampling = replace(sampling, n=number, seed=seed)
-    if temperature is not None:
-        sampling = replace(sampling, temperature=temperature)
+    sampling = NANO_SAMPLING if model in ("nano", NANO) else Sampling(max_tokens=1024)
+    told = {name: value for name, value in changes.items() if value is not None}
+    sampling = replace(sampling, n=number, seed=seed, **told)
     writer = open_model(model, url, device)
     request = Request(request_id="propose", prompt=prompt, sampling=sampling, constraint=constraint)
     [answer] = writer.complete([request])
