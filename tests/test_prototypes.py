@@ -81,6 +81,26 @@ def test_ions_in_decorations_stand_beside_their_counterparts(types):
         assert matrix[np.ix_(anion, ~anion)].min() <= 1.06 * matrix[np.ix_(anion, anion)].min()
 
 
+@pytest.mark.parametrize(("metal", "formula"), [("Ca", "CaC2"), ("Ce", "CeC2"), ("Li", "LiC")])
+def test_acetylides_may_bond_carbon_to_carbon(types, metal, formula):
+    """Bound to itself, carbon is nobody's nearest neighbour of the other sign."""
+    bonded = [
+        d.prototype_id
+        for d in decorate([metal, "C"], [formula], max_atoms=6)
+        if carbon_pair_a(d.crystal) < 1.8
+    ]
+    assert bonded
+
+
+def carbon_pair_a(crystal):
+    first, second, _, distances = crystal.to_structure().get_neighbor_list(2.5)
+    return min(
+        (d for i, j, d in zip(first, second, distances, strict=True)
+         if crystal.species[i] == crystal.species[j] == "C"),
+        default=np.inf,
+    )  # fmt: skip
+
+
 def test_volumes_are_those_of_solids(types):
     for elements in (["Li", "O"], ["Fe", "O"], ["Li", "Fe"]):
         volumes = [d.crystal.volume_per_atom_a3 for d in decorate(elements, max_atoms=6)]

@@ -317,6 +317,10 @@ def test_coverage_of_a_built_reference(composition, covered):
         ("PCl5", False),  # molecule
         ("LiH2O2", False),
         ("LaOF", False),  # two anions
+        ("Al4C3", True),
+        ("CaC2", False),  # carbon bonded to carbon
+        ("CeC2", False),
+        ("Li2C2", False),
     ],
 )
 def test_served_classes_need_no_reference(formula, served):

@@ -78,6 +78,11 @@ def common_states(symbol: str, allowed: States | None = None) -> tuple[int, ...]
     return _table_states(symbol)
 
 
+def has_bonded_carbon(states: Mapping[str, float]) -> bool:
+    """Whether carbon is an anion below its full charge, so bonded to itself: C2 or C3 units."""
+    return -4 < states.get("C", 0.0) < 0
+
+
 def charge_balanced_formulas(
     elements: Sequence[str], max_coefficient: int, allowed: States | None = None
 ) -> list[dict[str, int]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.chemistry import States, charge_balance
+from hullward.tools.chemistry import States, charge_balance, has_bonded_carbon
 from hullward.tools.radii import is_anion, packing, scale
 from hullward.tools.symmetry import symmetry
 
@@ -245,13 +245,14 @@ def _choices(
 def _claim(
     symbols: tuple[str, ...], counts: tuple[int, ...], allowed: States | None
 ) -> tuple[bool, bool]:
-    """(keep, ionic): ionic where the anion is at its full charge, so not a peroxide."""
+    """(keep, ionic): ionic where the anion is at its full charge, so no peroxide or acetylide."""
     claim = charge_balance(dict(zip(symbols, counts, strict=True)), allowed)
     if claim.balanced is None:
         return True, False
     ionic = claim.balanced and min(claim.states.values()) == round(min(claim.states.values()))
     dioxygen = "peroxide" in claim.note or "superoxide" in claim.note
-    return claim.balanced, ionic and not dioxygen
+    bonded = dioxygen or has_bonded_carbon(claim.states)
+    return claim.balanced, ionic and not bonded
 
 
 def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Prototype) -> bool:

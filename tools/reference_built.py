@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.chemistry import METALLOIDS, charge_balance
+from hullward.tools.chemistry import METALLOIDS, charge_balance, has_bonded_carbon
 from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol, Record
 from hullward.tools.reference import Coverage, Reference
@@ -160,8 +160,9 @@ def served_class(composition: Mapping[str, float]) -> Coverage:
 
     Served: metals and metalloids; salts whose charges balance with common states, mixed valence
     included, of one anion; orthophosphates. Not served, until shown: peroxides, superoxides,
-    metal-rich and high-valent compounds (common states do not balance), molecules, and the complex
-    anions other than PO4 (condensed phosphates and silicates, carbonates, nitrates, sulphates, …).
+    carbides with C2 or C3 units, metal-rich and high-valent compounds (common states do not
+    balance), molecules, and the complex anions other than PO4 (condensed phosphates and silicates,
+    carbonates, nitrates, sulphates, …).
     """
     claim = charge_balance(composition, common_states_of(composition))
     if is_alloy(composition):
@@ -182,6 +183,8 @@ def _badly_served(composition: Mapping[str, float], states: Mapping[str, float])
     anions = [el for el in states if states[el] < 0]
     if len(anions) != 1:
         return f"several anions ({', '.join(sorted(anions))})"
+    if has_bonded_carbon(states):
+        return "carbide with carbon bonded to carbon"
     centres = {el for el in states if states[el] > 0 and not Element(el).is_metal}
     if centres - METALLOIDS - COMPLEX_UNITS.keys():
         return f"complex anion or molecule with {', '.join(sorted(centres - METALLOIDS))}"
