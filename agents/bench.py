@@ -15,6 +15,7 @@ from hullward.models.errors import InputError
 from hullward.tools.records import Proposal, Record
 from hullward.tools.reference import Reference, load_reference
 from hullward.tools.screening import Screen
+from hullward.tools.shortlist import BEFORE_OPINIONS
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.substitution import Substitution
 
@@ -164,13 +165,13 @@ def _nearest_hull(reference: Reference, system: str) -> list[tuple[float, str, C
 
 
 def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]:
-    """The lowest judged structures of an earlier campaign, by candidate id."""
+    """The best judged structures of an earlier campaign, by candidate id."""
     with open_snapshot(directory) as connection:
         rows = connection.execute(
-            """SELECT r.candidate_id, x.crystal FROM results r JOIN relaxations x
-               USING (relaxation_id)
-               WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
-               ORDER BY r.e_above_union_ev_per_atom, r.candidate_id LIMIT ?""",
+            f"""SELECT r.candidate_id, x.crystal FROM results r JOIN
+                (SELECT relaxation_id, crystal FROM relaxations) x USING (relaxation_id)
+                WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
+                ORDER BY {BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
     return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}

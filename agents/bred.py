@@ -1,6 +1,6 @@
 """Mutation and crossover by language model: parents and memories in the prompt, a crystal back.
 
-A model that follows instructions sees one or two of the lowest structures so far and writes another
+A model that follows instructions sees one or two of the best structures so far and writes another
 (as in MatLLMSearch, arXiv:2502.20933), with what succeeded and what failed before it (as in LLEMA,
 arXiv:2510.22503). Where all of it does not fit the model's context, memories go first, failures
 before successes; parents that are too long on their own are counted and passed over.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hullward.tools.records import OperatorOutcome
+from hullward.tools.shortlist import ranking
 from hullward.tools.store import Store
 
 LAG_CYCLES = 2
@@ -43,7 +44,7 @@ class Outcomes:
     up_to_cycle: int  # -1: nothing yet
     operators: tuple[OperatorOutcome, ...] = ()
     formulas: tuple[FormulaOutcome, ...] = ()
-    parents: tuple[ParentOutcome, ...] = ()  # lowest first
+    parents: tuple[ParentOutcome, ...] = ()  # ranked as a short list is
 
 
 def read_outcomes(store: Store, cycle: int, metastable_ev_per_atom: float) -> Outcomes:
@@ -67,10 +68,10 @@ def read_outcomes(store: Store, cycle: int, metastable_ev_per_atom: float) -> Ou
         parameters,
     )
     parents = store.rows(
-        """SELECT candidate_id, formula, e_above_reference_ev_per_atom
-           FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
-             AND duplicate_after IS NULL
-           ORDER BY e_above_reference_ev_per_atom, candidate_id""",
+        f"""SELECT candidate_id, formula, e_above_reference_ev_per_atom
+            FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+              AND duplicate_after IS NULL
+            ORDER BY {ranking("e_above_reference_ev_per_atom")}""",
         parameters,
     )
     return Outcomes(

@@ -5,8 +5,8 @@ posterior with prior mean 1/4, and none falls below a floor, so that every opera
 measured. A reward is a novel candidate within the metastable threshold of a hull that covers it.
 
 Formulas are tried in order of promise: the best height seen so far, or an optimistic guess for a
-formula never tried, plus a charge for every try already spent. Parents are the lowest candidates,
-at most two of a formula.
+formula never tried, plus a charge for every try already spent. Parents are the candidates likeliest
+to survive DFT where a calibrator says so, else the lowest, at most two of a formula.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _formulas(formulas: Sequence[str], outcomes: Outcomes) -> tuple[str, ...]:
 
 
 def _parents(outcomes: Outcomes, spare: Sequence[str]) -> tuple[str, ...]:
-    """The lowest candidates, few of each formula, then the spares."""
+    """The best candidates, few of each formula, then the spares."""
     chosen: list[str] = []
     used: Counter[str] = Counter()
     for parent in outcomes.parents:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from hullward.agents.planner import make_plan
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
+from hullward.tools.shortlist import BEFORE_OPINIONS, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
 
@@ -79,10 +81,24 @@ def test_a_formula_near_the_hull_comes_first() -> None:
     assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[0] == "LiMn2O4"
 
 
-def test_parents_are_the_lowest_and_few_of_a_formula() -> None:
+def test_parents_are_the_first_ranked_and_few_of_a_formula() -> None:
     parents = tuple(
         ParentOutcome(candidate_id=f"c-{i}", formula=f, e_above_reference_ev_per_atom=e)
         for i, (f, e) in enumerate([("A", 0.0), ("A", 0.1), ("A", 0.2), ("B", 0.3)])
     )
     chosen = plan(Outcomes(up_to_cycle=0, parents=parents)).parents
     assert chosen == ("c-0", "c-1", "c-3", "spare-1", "spare-2")
+
+
+def test_what_ranks_higher_is_likelier_then_lower() -> None:
+    rows = [("a", 0.2, 0.00), ("b", 0.9, 0.09), ("c", None, -0.10), ("d", None, 0.05)]
+    with duckdb.connect() as connection:
+        connection.execute(
+            """CREATE TABLE results (candidate_id VARCHAR, p_below_50mev DOUBLE,
+               e_above_reference_ev_per_atom DOUBLE)"""
+        )
+        connection.executemany("INSERT INTO results VALUES (?, ?, ?)", rows)
+        order = ranking("e_above_reference_ev_per_atom")
+        found = connection.execute(f"SELECT candidate_id FROM results ORDER BY {order}").fetchall()
+    assert [i for (i,) in found] == ["b", "a", "c", "d"]
+    assert ranking("e_above_union_ev_per_atom", "e_above_reference_ev_per_atom") == BEFORE_OPINIONS

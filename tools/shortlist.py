@@ -1,4 +1,4 @@
-"""The short-list rule, in one place: report, export and commands all ask here."""
+"""The short-list rule and what ranks higher, in one place: report, export, planner all ask here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ RULE = (
 
 # The same rows that the funnel counts as novel_metastable.
 CONDITION = "novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')"
-# Rounded, so that everything on the hull is level whatever the last digits say.
-BEFORE_OPINIONS = (
-    "round(p_below_50mev, 4) DESC NULLS LAST, "
-    "round(e_above_union_ev_per_atom, 6) NULLS LAST, "
-    "round(e_above_reference_ev_per_atom, 6) NULLS LAST, candidate_id"
-)
+
+
+def ranking(*heights: str) -> str:
+    """The order of what is worth more, for SQL over `results`: likeliest first, then lowest.
+
+    heights: columns, eV/atom, the first one counting most. Rounded, so that everything on the hull
+    is level whatever the last digits say; equals by id.
+    """
+    rounded = [f"round({column}, 6) NULLS LAST" for column in heights]
+    return ", ".join(["round(p_below_50mev, 4) DESC NULLS LAST", *rounded, "candidate_id"])
+
+
+BEFORE_OPINIONS = ranking("e_above_union_ev_per_atom", "e_above_reference_ev_per_atom")
 ORDER = f"coalesce(disputed, false), {BEFORE_OPINIONS}"
 
 
