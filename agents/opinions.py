@@ -12,12 +12,14 @@ from hullward.agents.settings import SecondOpinion
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.registry import potential_card
 from hullward.tools.records import Candidate, Relaxation
+from hullward.tools.records_identity import Doubt
 from hullward.tools.records_trust import Opinion
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.second_opinion import Adviser, advise
 from hullward.tools.shortlist import CONDITION, ORDER
 from hullward.tools.store import Store
+from hullward.tools.suspects import RATTLE_A
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Advice:
     potential: str
     asked: int
     asked_suspects: int
+    asked_unconverged: int  # of these, the campaign's own potential never converged
     disputed: int
     no_answer: int
     force_calls: int
@@ -44,7 +47,8 @@ class Advice:
             return [f"{self.potential} was asked nothing: short list and suspects are empty"]
         told = [
             f"{self.potential} was asked about {self.asked} of the short list and "
-            f"{self.asked_suspects} suspects, {self.force_calls:,} force calls",
+            f"{self.asked_suspects} suspects ({self.asked_unconverged} of which never converged), "
+            f"{self.force_calls:,} force calls",
             f"disputed: {self.disputed}; no answer: {self.no_answer}; suspects confirmed: "
             f"{self.confirmed}",
         ]
@@ -107,24 +111,26 @@ def take_opinions(
     )
     pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
     listed = advise(adviser, [pairs[i] for i in before if i in pairs], wanted.top)
-    odd = adviser.ask([pairs[i] for i in suspects[: wanted.top] if i in pairs])
-    screen.store.add([*listed, *odd])
+    odd = adviser.ask([pairs[i] for i in suspects if i in pairs])
+    unsettled = [adviser.ask_unsettled(*one) for one in _unsettled(screen)]
+    screen.store.add([*listed, *odd, *unsettled])
     confirmed = _confirm(screen, card.name, [pairs[i] for i in suspects if i in pairs], odd)
     after = _ids(screen, CONDITION)
     behind = {i for i in before if i in after and after.index(i) > before.index(i)}
-    said = [*listed, *odd]
+    said = [*listed, *odd, *unsettled]
     disputed = {o.relaxation_id for o in listed if o.disputed}
     advice = Advice(
         potential=card.name,
         asked=len(listed),
-        asked_suspects=len(odd),
+        asked_suspects=len(odd) + len(unsettled),
+        asked_unconverged=len(unsettled),
         disputed=sum(bool(o.disputed) for o in said),
         no_answer=sum(o.disputed is None for o in said),
         force_calls=adviser.spent,
         confirmed=confirmed,
         moved=tuple(i for i in before if i in behind and pairs[i][1].relaxation_id in disputed),
         exhausted=adviser.exhausted,
-        empty=not before and not suspects,
+        empty=not said and not before and not suspects,
     )
     for line in advice.lines():
         notes(line)
@@ -134,6 +140,26 @@ def take_opinions(
 def _ids(screen: Screen, condition: str) -> list[str]:
     query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {ORDER}"
     return [str(row["candidate_id"]) for row in screen.store.rows(query)]
+
+
+def _unsettled(screen: Screen) -> list[tuple[Candidate, Relaxation, Relaxation | None]]:
+    """Suspects that never converged, each with its relaxation and the second try from a rattle."""
+    reference = screen.reference
+    doubts = {
+        d.relaxation_id
+        for d in screen.store.load(Doubt)
+        if (d.reference_id, d.reference_version) == (reference.reference_id, reference.version)
+    }
+    every = screen.store.load(Relaxation)
+    rattled = screen.basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
+    again = {
+        r.candidate_id: r
+        for r in every
+        if r.protocol == rattled and r.potential_sha256 == screen.basis.potential_sha256
+    }
+    first = [r for r in every if r.relaxation_id in doubts and not r.converged]
+    candidates = {c.candidate_id: c for c in screen.store.load(Candidate)} if first else {}
+    return [(candidates[r.candidate_id], r, again.get(r.candidate_id)) for r in first]
 
 
 def _confirm(

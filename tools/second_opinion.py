@@ -3,6 +3,9 @@
 Each potential is compared with itself alone. The candidate and the phases it would decompose into
 are relaxed by the second potential under the same protocol; the difference of the two potentials'
 decomposition energies is what they disagree about.
+
+A suspect that never converged is asked about too: the second potential relaxes it on its own, from
+the structure that was proposed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from hullward.tools.records import Candidate, Protocol, Relaxation
 from hullward.tools.records_trust import Opinion
 from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
+from hullward.tools.suspects import GOING_ON
 
 
 @dataclass(kw_only=True)
@@ -46,28 +50,44 @@ class Adviser:
         return self.spent >= self.max_force_calls or self.stopping()
 
     def ask(self, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[Opinion]:
-        """One opinion a candidate, in order; each relaxation is the first potential's."""
+        """One opinion a candidate, in order; each relaxation is the first potential's, converged.
+
+        The second potential goes on from where the first one ended.
+        """
         found = []
         for _, relaxation in pairs:
-            before = self.spent
-            crystal = relaxation.crystal
-            assert crystal is not None  # a converged relaxation has both
-            assert relaxation.energy_ev_per_atom is not None
-            amounts = {el: float(crystal.species.count(el)) for el in sorted(set(crystal.species))}
-            distance, phases, why = self._competitors(crystal, amounts, relaxation)
-            self._relax([crystal, *phases.values()])
-            found.append(self._opinion(relaxation, distance, phases, why, self.spent - before))
+            assert relaxation.crystal is not None  # a converged relaxation has one
+            found.append(self._ask(relaxation.crystal, relaxation, relaxation))
         return found
 
+    def ask_unsettled(
+        self, candidate: Candidate, relaxation: Relaxation, again: Relaxation | None
+    ) -> Opinion:
+        """An opinion on what the first potential could not converge, from the same start.
+
+        again: the first one's second try, from a rattle; what it converged to is compared with.
+        """
+        settled = again if again is not None and again.converged else None
+        return self._ask(candidate.crystal, relaxation, settled)
+
+    def _ask(self, start: Crystal, named: Relaxation, settled: Relaxation | None) -> Opinion:
+        before = self.spent
+        amounts = {el: float(start.species.count(el)) for el in sorted(set(start.species))}
+        distance, phases, why = self._competitors(start, amounts, settled)
+        self._relax([start, *phases.values()])
+        return self._opinion(start, named, settled, distance, phases, why, self.spent - before)
+
     def _competitors(
-        self, crystal: Crystal, amounts: dict[str, float], relaxation: Relaxation
+        self, crystal: Crystal, amounts: dict[str, float], settled: Relaxation | None
     ) -> tuple[HullDistance | None, dict[str, Crystal], str]:
         """What the candidate would decompose into, and the structures of that; or why not."""
         if self.reference.lacking(frozenset(amounts)):
             return None, {}, "the reference has no hull for it"
-        assert relaxation.energy_ev_per_atom is not None
+        energy = 0.0 if settled is None else settled.energy_ev_per_atom
+        assert energy is not None  # a converged relaxation has one
+        # What it decomposes into depends on the composition alone.
         hull = self.reference.hull(crystal.chemsys)
-        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+        distance = hull.distance(amounts, energy)
         known = {p.phase_id: p.crystal for p in self.reference.phases(crystal.chemsys)}
         structures = {p.phase_id: known.get(p.phase_id) for p in distance.decomposition}
         phases = {i: c for i, c in structures.items() if c is not None}
@@ -89,19 +109,22 @@ class Adviser:
 
     def _opinion(
         self,
-        first: Relaxation,
+        start: Crystal,
+        named: Relaxation,
+        settled: Relaxation | None,
         distance: HullDistance | None,
         phases: dict[str, Crystal],
         why: str,
         force_calls: int,
     ) -> Opinion:
-        assert first.crystal is not None
-        second = self._done.get(first.crystal.content_id)
-        problem = _problem("the candidate", second)
+        name = self.card.name
+        second = self._done.get(start.content_id)
+        problem = _problem("the candidate", second, name)
         volume = same = rms = here = there = None
-        if not problem and second is not None and second.crystal is not None:
-            volume = second.crystal.volume_a3 / first.crystal.volume_a3
-            match = novelty.Library([("first", first.crystal)]).match(second.crystal)
+        first = None if settled is None else settled.crystal
+        if not problem and second is not None and second.crystal is not None and first is not None:
+            volume = second.crystal.volume_a3 / first.volume_a3
+            match = novelty.Library([("first", first)]).match(second.crystal)
             same, rms = match is not None, match.rms_a if match else None
         if distance is not None and phases and not problem:
             assert second is not None
@@ -109,20 +132,23 @@ class Adviser:
             assert there is not None
             for product in distance.decomposition:
                 phase = self._done.get(phases[product.phase_id].content_id)
-                problem = _problem(f"{product.formula} ({product.phase_id})", phase)
+                problem = _problem(f"{product.formula} ({product.phase_id})", phase, name)
                 if problem:
                     there = None
                     break
                 assert phase is not None
                 assert phase.energy_ev_per_atom is not None
                 there -= product.fraction * phase.energy_ev_per_atom
-            here = distance.e_above_hull_ev_per_atom
+            here = None if settled is None else distance.e_above_hull_ev_per_atom
+        if settled is None:
+            unsettled = f"{named.potential} did not converge: nothing to compare with"
+            problem = f"{unsettled}; {problem}" if problem else unsettled
         gap = None if here is None or there is None else there - here
         return Opinion(
-            relaxation_id=first.relaxation_id,
+            relaxation_id=named.relaxation_id,
             reference_id=self.reference.reference_id,
             reference_version=self.reference.version,
-            potential=self.card.name,
+            potential=name,
             potential_sha256=self.card.weights_sha256,
             kind="decomposition" if phases else "geometry",
             first_ev_per_atom=here,
@@ -133,20 +159,21 @@ class Adviser:
             volume_ratio=volume,
             same_structure=same,
             rms_a=rms,
-            failure=problem or why,
+            failure="; ".join(text for text in (problem, why) if text),
             force_calls=force_calls,
         )
 
 
-def _problem(what: str, done: Relaxation | None) -> str:
+def _problem(what: str, done: Relaxation | None, potential: str) -> str:
     """Why a relaxation by the second potential says nothing; '' where it does."""
     if done is None:
         return f"the budget of force calls ended, or the run was stopped, before {what}"
-    if done.failure is not None:
-        return f"{what}: {done.failure.value}: {done.detail}"
-    if not done.converged:
-        return f"{what} did not converge"
-    return ""
+    if done.converged:
+        return ""
+    if done.failure in GOING_ON:
+        return f"{what} did not converge with {potential}"
+    assert done.failure is not None
+    return f"{what}: {done.failure.value}: {done.detail}"
 
 
 def _disputed(
