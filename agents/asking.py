@@ -30,18 +30,24 @@ from hullward.tools.store import Store
 Role = Literal["chat", "crystal"]
 SEEDS = 2**31  # servers take no larger ones
 
-# (elements, formula, most atoms, only) to the constraint that says so, and the same in words.
-# Each of the elements occurs; with `only` none has to. None other does.
-Constrain = Callable[[Sequence[str], str | None, int, bool], tuple[Constraint | None, str]]
+# (elements, formula, most atoms, only, space group) to the constraint that says so, and the same in
+# words. Each of the elements occurs; with `only` none has to. None other does.
+Constrain = Callable[
+    [Sequence[str], str | None, int, bool, int | None], tuple[Constraint | None, str]
+]
 
 Reread = Callable[[Request, ModelResponse], Answer]
 
 
 def unconstrained(
-    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool
+    elements: Sequence[str],
+    formula: str | None,
+    max_atoms: int,
+    only: bool,
+    space_group: int | None,
 ) -> tuple[Constraint | None, str]:
     """No constraint: for models that are held to none."""
-    del elements, formula, max_atoms, only
+    del elements, formula, max_atoms, only, space_group
     return None, ""
 
 

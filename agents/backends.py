@@ -30,9 +30,10 @@ from hullward.models.language import (
 from hullward.models.model_cards import ModelCard, model_card, model_names
 from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import PromptForm
-from hullward.tools.crystal_grammar import crystal_grammar
+from hullward.tools.crystal_grammar import CrystalGrammar, crystal_grammar
 from hullward.tools.records_requests import ModelRequest, ModelResponse
 from hullward.tools.store import Store
+from hullward.tools.unit_grammar import unit_grammar
 
 # LLaMat's authors drew crystals at 0.9 and 0.9 (doi:10.1038/s42256-026-01199-8)
 SAMPLING: dict[Role, Sampling] = {
@@ -80,8 +81,9 @@ def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
             text_form=form,
             flat_formulas=nano or asked.kind == "local",
         )
-        if form == "asymmetric":  # the grammar is of the other form
-            crystal = replace(crystal, constrain=unconstrained)
+        if form == "asymmetric":  # symmetry fits into no grammar that a server takes
+            server = asked.kind == "server"
+            crystal = replace(crystal, constrain=unconstrained if server else constrain_unit)
     if not campaign.chat.absent:
         chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
     return Voices.of(crystal, chat)
@@ -119,17 +121,48 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voic
 
 
 def constrain(
-    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool, *, server: bool
+    elements: Sequence[str],
+    formula: str | None,
+    max_atoms: int,
+    only: bool,
+    space_group: int | None,
+    *,
+    server: bool,
 ) -> tuple[Constraint | None, str]:
-    """The grammar of crystal text for what is asked; none where no text can fulfil it."""
-    wanted = () if formula is not None else tuple(elements)
+    """The grammar of crystal text for what is asked; none where no text can fulfil it.
+
+    A space group cannot be seen in a text that lists every site.
+    """
+    del space_group
     try:
-        grammar = crystal_grammar(
-            formula=formula, elements=wanted, only=only and formula is None, max_atoms=max_atoms
-        )
+        grammar = _wishes(elements, formula, max_atoms, only)
     except InputError:  # no multiple of the formula fits the cell
         return None, ""
     return grammar.constraint(server=server), grammar.name
+
+
+def constrain_unit(
+    elements: Sequence[str],
+    formula: str | None,
+    max_atoms: int,
+    only: bool,
+    space_group: int | None,
+) -> tuple[Constraint | None, str]:
+    """The grammar of asymmetric units for what is asked; none where no text can fulfil it."""
+    try:
+        grammar = unit_grammar(_wishes(elements, formula, max_atoms, only), space_group)
+    except InputError:
+        return None, ""
+    return grammar.constraint(), grammar.name
+
+
+def _wishes(
+    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool
+) -> CrystalGrammar:
+    wanted = () if formula is not None else tuple(elements)
+    return crystal_grammar(
+        formula=formula, elements=wanted, only=only and formula is None, max_atoms=max_atoms
+    )
 
 
 def _served(

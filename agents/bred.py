@@ -95,7 +95,7 @@ def _question(
     memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
     campaign = bench.campaign
     elements = sorted({e for palette in campaign.palettes for e in palette})
-    constraint, words = voice.constrain(elements, None, campaign.max_atoms, True)
+    constraint, words = voice.constrain(elements, None, campaign.max_atoms, True, None)
     ask = Ask(
         prompt="",
         role=voice.role,

@@ -6,9 +6,10 @@ of earlier cycles, so a cycle carried out twice asks the same twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count, cycle
+from itertools import cycle
 
 from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
@@ -16,6 +17,7 @@ from hullward.models.crystal_prompts import crystal_prompt, flat_formula, infill
 from hullward.models.language import Constraint
 from hullward.tools import crystal_text
 from hullward.tools.records import Plan
+from hullward.tools.unit_grammar import can_hold
 
 ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
 # Where a plan names no space groups: those of its parents, then the commonest among the oxides,
@@ -50,15 +52,18 @@ def ask_e_hull(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
 
 
 def ask_space_group(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
-    """A crystal of a formula in a space group: each turn the next group with the next formula."""
+    """A crystal of a formula in a space group: each turn the next group with the next formula.
+
+    A group whose positions cannot hold the formula is passed over.
+    """
     groups = _space_groups(bench, plan)
     formulas = plan.formulas
-    for turn in count():
-        if not formulas:
-            return
-        group = groups[turn % len(groups)]
-        formula = formulas[turn % len(formulas)]
-        yield _ask(bench, voice, {"formula": formula, "space_group": group}, formula=formula)
+    pairs = math.lcm(len(groups), len(formulas)) if formulas else 0
+    turns = [(groups[i % len(groups)], formulas[i % len(formulas)]) for i in range(pairs)]
+    possible = [(g, f) for g, f in turns if can_hold(g, f, bench.campaign.max_atoms)]
+    for group, formula in cycle(possible):
+        wish = {"formula": formula, "space_group": group}
+        yield _ask(bench, voice, wish, formula=formula, space_group=group)
 
 
 def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
@@ -96,6 +101,7 @@ def _ask(
     *,
     elements: Sequence[str] = (),
     formula: str | None = None,
+    space_group: int | None = None,
     only: bool = False,
 ) -> Ask:
     """A question in the training's words, with the constraint that says the same."""
@@ -103,7 +109,8 @@ def _ask(
     if formula is not None and voice.flat_formulas:
         said["formula"] = flat_formula(formula)
     prompt = crystal_prompt(form=voice.text_form, **said)  # type: ignore[arg-type]
-    constraint, words = voice.constrain(elements, formula, bench.campaign.max_atoms, only)
+    most = bench.campaign.max_atoms
+    constraint, words = voice.constrain(elements, formula, most, only, space_group)
     return _fitted(
         voice,
         Ask(

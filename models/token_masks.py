@@ -84,6 +84,8 @@ class TokenMasks:
         """Tokens that fit, with the state behind them."""
         if tokens := node.get(""):
             yield tokens, state
+            if len(node) == 1:  # no token goes on from here: what may follow is not asked
+                return
         for character, behind in self.automaton.options(state).items():
             if (child := node.get(character)) is not None:
                 yield from self._ends(child, behind)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 import numpy as np
@@ -60,7 +60,7 @@ class Position:
         """As written, e.g. '4c'."""
         return f"{self.multiplicity}{self.letter}"
 
-    @property
+    @cached_property
     def free(self) -> tuple[int, ...]:
         """Which of x, y, z are free."""
         return tuple(int(i) for i in np.flatnonzero(np.any(self.linear != 0, axis=0)))

@@ -1,7 +1,9 @@
 """Fixtures for all tests; real data is looked for beside the project."""
 
 import json
-from collections.abc import Iterator
+import socket
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,46 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data not found at {SHARED.parent.name}/{SHARED.name} beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A function that plans a vLLM server of a small Llama and an adapter, at a port of its own.
+
+    Without vLLM its tests are skipped and say why.
+    """
+    from hullward.agents.settings import read_machine
+    from hullward.models.errors import PreflightError
+    from hullward.models.tiny_llama import CONTEXT, write_tiny_adapter, write_tiny_llama
+    from hullward.models.vllm_server import ServePlan, find_vllm
+
+    python = read_machine().vllm_python or sys.executable
+    try:
+        find_vllm(python)
+    except PreflightError as error:
+        pytest.skip(str(error))
+    home = tmp_path_factory.mktemp("served")
+    base = write_tiny_llama(home / "tiny")
+    adapter = write_tiny_adapter(home / "adapter", base)
+
+    def plan(context_tokens: int = CONTEXT) -> ServePlan:
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", 0))
+            port = trial.getsockname()[1]
+        return ServePlan(
+            python=python,
+            model=str(base),
+            name="tiny",
+            context_tokens=context_tokens,
+            dtype="float32",
+            port=port,
+            adapters={"tuned": adapter},
+            rank=4,
+            cpu_cache_gb=1,
+            more=("--enforce-eager",),  # nothing here is worth compiling
+        )
+
+    return plan
 
 
 @pytest.fixture(scope="session")

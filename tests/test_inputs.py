@@ -75,6 +75,23 @@ def test_crystal_text_is_kept_verbatim(tmp_path: Path, field: str) -> None:
     assert third == RawInput("\\ud800", "crystal_text", "a.jsonl#2", "KCl")
 
 
+def test_the_form_of_the_asymmetric_unit_is_known_by_its_first_line(tmp_path: Path) -> None:
+    said = ["221\nCa 1 1a\nTi 1 1b\nO 3 3c\n3.9", "221\nCa 1 1a\nTi 1 1a\n3.9", TEXT]
+    rows = [{"text": text, "target_formula": "CaTiO3"} for text in said]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = list(read_inputs(path))
+    assert [one.format for one in found] == ["asymmetric_text", "asymmetric_text", "crystal_text"]
+    assert {one.target_formula for one in found} == {"CaTiO3"}
+    assert [one.raw for one in found] == said
+    crystal, flaw, other = (parse_raw(one.raw, one.format) for one in found)
+    assert isinstance(crystal, Crystal)
+    assert crystal.formula == "CaTiO3"
+    assert isinstance(flaw, Flaw)
+    assert flaw.reason == Reason.BAD_ELEMENT_LINE
+    assert isinstance(other, Crystal)
+
+
 def test_tables_of_every_kind_give_the_same_inputs(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([PACKED]), tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "lists.parquet")

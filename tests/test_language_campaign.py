@@ -23,6 +23,7 @@ from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequ
 from hullward.tools.report_data import rows
 from hullward.tools.report_models import count_requests, requests_line
 from hullward.tools.store import Store, open_snapshot, rebuild
+from hullward.tools.unit_grammar import can_hold
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, reason,
                   duplicate_before, known_before, rediscovered, duplicate_after,
@@ -116,6 +117,17 @@ def finished(toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFact
     directory = tmp_path_factory.mktemp("written") / "c"
     run(directory, campaign(toy_settings), voices=Voices.of(voice(Answering())))
     return directory
+
+
+def test_no_space_group_is_asked_for_that_cannot_hold_the_formula(
+    toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    budget = {"cycles": 1, "proposals_per_cycle": 12}
+    asked = campaign(toy_settings, operators=["space_group"], budget=budget, max_atoms=8)
+    run(tmp_path / "c", asked, voices=Voices.of(voice(Answering())))
+    wishes = [request.wish for request in stored(tmp_path / "c", ModelRequest)]
+    assert wishes
+    assert all(can_hold(w["space_group"], w["formula"], 8) for w in wishes)
 
 
 def test_every_operator_asks_in_its_own_words(toy_settings: dict[str, Any], tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
 from hullward.models.tiny_llama import write_tiny_llama
-from hullward.tools import funnel
-from hullward.tools.crystal_text import parse
+from hullward.tools import asymmetric_text, crystal_text, funnel
 from hullward.tools.records import Flaw, Proposal
 from hullward.tools.records_requests import ModelAnswer, ModelRequest
 from hullward.tools.store import Store, open_snapshot
@@ -21,12 +20,17 @@ from hullward.tools.store import Store, open_snapshot
 SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}
 
 
+OPERATORS = ["de_novo", "elements", "formula", "space_group"]
 NANO = {"word": "nano", "text_form": "cell"}
+FORMS = {
+    "cell": ("crystal text, ", crystal_text.parse),
+    "asymmetric": ("asymmetric unit, ", asymmetric_text.parse),
+}
 
 
 def campaign(settings: dict[str, Any], crystal: dict[str, Any]) -> Campaign:
     asked = {
-        "operators": ["de_novo", "formula"],
+        "operators": OPERATORS,
         "crystal": {**SAMPLING, **crystal},
         "max_atoms": 6,
         "budget": {"cycles": 1, "proposals_per_cycle": 8},
@@ -40,17 +44,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny", chat=False)
 
 
-@pytest.mark.parametrize("kind", ["local", "nano"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("local", "cell"), ("nano", "cell"), ("local", "asymmetric"), ("nano", "asymmetric")],
+)
 def test_a_grammar_holds_by_construction_whatever_the_weights(
     kind: str,
+    form: str,
     tiny: Path,
     toy_settings: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """These weights are random: every text parses and obeys formula, elements and size."""
+    """These weights are random: every text parses and obeys formula, elements, size and group."""
     monkeypatch.setattr(backends, "nano_folder", lambda: tiny)
-    asked = campaign(toy_settings, {"path": str(tiny)} if kind == "local" else NANO)
+    model = {"path": str(tiny), "text_form": form} if kind == "local" else NANO
+    if (kind, form) == ("nano", "asymmetric"):  # what nano is asked in by itself
+        model = {"word": "nano"}
+    asked = campaign(toy_settings, model)
+    name, parse = FORMS[form]
     run(tmp_path / "c", asked)
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
@@ -60,10 +72,12 @@ def test_a_grammar_holds_by_construction_whatever_the_weights(
         proposals, requests = store.load(Proposal), store.load(ModelRequest)
         assert len(store.load(ModelAnswer)) == 8
     for request in requests:
-        assert request.constraint.startswith("crystal text, ")
-        assert request.constraint.endswith(" 1 to 6 atoms")
+        assert request.constraint.startswith(name)
+        assert " 1 to 6 atoms" in request.constraint
         if request.target_formula:
             assert f"formula is {flat_formula(request.target_formula)}. " in request.prompt
+    assert {request.purpose for request in requests} == set(OPERATORS)
+    groups = {r.request_id: r.wish.get("space_group") for r in requests}
     for proposal in proposals:
         crystal = parse(proposal.raw)
         assert not isinstance(crystal, Flaw)
@@ -71,6 +85,9 @@ def test_a_grammar_holds_by_construction_whatever_the_weights(
         assert set(crystal.species) <= {"Li", "Mn", "O"}
         if proposal.target_formula:
             assert crystal.formula == proposal.target_formula
+        group = groups[proposal.request_id]
+        if group is not None and form == "asymmetric":
+            assert proposal.raw.startswith(f"{group}\n")
 
 
 def test_a_checkpoint_that_is_none_is_refused_at_the_start(

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.errors import InputError
@@ -12,7 +13,7 @@ from hullward.models.local_model import LocalModel
 from hullward.tools import asymmetric_text
 from hullward.tools.crystal_grammar import crystal_grammar
 from hullward.tools.symmetry import space_group
-from hullward.tools.unit_grammar import unit_grammar
+from hullward.tools.unit_grammar import can_hold, unit_grammar
 from hullward.tools.unit_sites import centring, placeable
 
 WISHES = [
@@ -88,6 +89,51 @@ def test_known_crystals_are_in_the_grammar(text):
 )
 def test_what_the_reader_refuses_is_not_in_the_grammar(spoilt):
     assert not accepts(unit_grammar(crystal_grammar(max_atoms=28)), spoilt)
+
+
+def test_elements_make_up_the_number_of_atoms_asked_for():
+    """An element too few is not noticed at the end, when nothing can be mended."""
+    for wish in ({"elements": ("Li", "O"), "n_atoms": 7}, {"elements": ("Cu",), "n_atoms": 5}):
+        grammar, rng = unit_grammar(crystal_grammar(**wish)), random.Random(2)
+        for _ in range(30):
+            assert grammar.flaw(walk(grammar, rng)) is None
+
+
+def found_by_trying(free, stock, needs):
+    """The same by every placement there is."""
+    if not any(needs):
+        return True
+    first, rest = next((n, [*needs[:i], *needs[i + 1 :]]) for i, n in enumerate(needs) if n)
+    if any(m <= first and found_by_trying(free, stock, [first - m, *rest]) for m in free):
+        return True
+    return any(
+        found_by_trying(free, [*stock[:i], *stock[i + 1 :]], [first - m, *rest])
+        for i, m in enumerate(stock)
+        if m <= first
+    )
+
+
+@pytest.mark.parametrize("group", [2, 12, 47, 99, 123, 166, 194, 221, 225, 227, 230])
+def test_what_can_be_placed_is_what_trying_finds(group):
+    table, rng = wyckoff.positions(group).values(), random.Random(group)
+    free = sorted({p.multiplicity for p in table if p.free})
+    fixed = [p.multiplicity for p in table if not p.free]
+    answers = set()
+    for _ in range(40):
+        stock = rng.sample(fixed, min(len(fixed), 4))
+        counted = tuple(sorted((m, stock.count(m)) for m in set(stock)))
+        step = min(free + fixed)
+        needs = tuple(step * rng.randint(1, 6) for _ in range(rng.randint(1, 3)))
+        answers.add(placeable(group, counted, needs))
+        assert placeable(group, counted, needs) == found_by_trying(free, stock, needs), needs
+    assert answers in ({True, False}, {True})
+
+
+def test_a_group_that_cannot_hold_a_formula_is_known():
+    assert can_hold(225, "NaCl", 2)
+    assert not can_hold(225, "NaCl", 1)
+    assert not can_hold(225, "Al2O3", 5)  # 8 and 12 atoms of a position each: 20 of a cell of 4
+    assert can_hold(167, "Al2O3", 10)
 
 
 def test_positions_without_freedom_hold_once():

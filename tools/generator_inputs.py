@@ -19,15 +19,13 @@ from typing import Any
 
 from hullward.models import crystal_prompts as words
 from hullward.models.crystal import Crystal
-from hullward.tools import asymmetric_text
 from hullward.tools.cif import CifReader
-from hullward.tools.inputs import RawInput, parse_raw, read_inputs
+from hullward.tools.inputs import RawInput, parse_raw, read_inputs, text_format
 from hullward.tools.records import Flaw
 
 _SPACE_GROUP = re.compile(re.escape(words.SPACE_GROUP) + r"(\d{1,3})\b")
 _E_HULL = re.compile(re.escape(words.E_HULL) + r"(-?\d+(?:\.\d+)?)")
 _ELEMENTS = re.compile(re.escape(words.ELEMENTS) + r"([A-Z][A-Za-z, ]*?)\.")
-_NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,10 @@ def read_attempts(path: Path) -> list[Attempt]:
 
 def parse_text(text: str) -> Crystal | Flaw:
     """A crystal text of either form."""
-    if _NUMBER_ALONE.match(text):
-        return asymmetric_text.parse(text)
-    return parse_raw(text, "crystal_text")
+    return parse_raw(text, text_format(text))
 
 
 def _crystal(raw: RawInput, reader: CifReader) -> Crystal | Flaw:
-    if raw.format == "crystal_text":
-        return parse_text(raw.raw)
     return parse_raw(raw.raw, raw.format, reader)
 
 

@@ -1,7 +1,7 @@
 """Proposals from files: whatever another generator wrote, one row in, one `RawInput` out.
 
-    .jsonl .json   rows with one of: `text` or `raw` (crystal text), `structure` (pymatgen dict),
-                   `cif`, or `lengths`, `angles`, `species` and `coords`
+    .jsonl .json   rows with one of: `text` or `raw` (crystal text of either form), `cif`,
+                   `structure` (pymatgen dict), or `lengths`, `angles`, `species` and `coords`
     .parquet .csv  the same as columns; the last four hold JSON, or lists in Parquet
     .cif, folder   CIFs in the order of their names; each data block with atoms is one input
     .extxyz .xyz   frames with a lattice, periodic in three directions
@@ -57,6 +57,7 @@ COLUMNS = sorted(
 )
 NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
+_NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group, where lengths would be
 MAX_CELL_CHARS = 10_000_000
 
 
@@ -122,6 +123,11 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
     if not isinstance(value, dict):
         return malformed(f"expected an object, found {quoted(raw)}")
     return parse_table_row(value) if format == "table_row" else parse_crystal_json(value)
+
+
+def text_format(text: str) -> Format:
+    """Which of the two forms a crystal text is meant to be, by its first line."""
+    return "asymmetric_text" if _NUMBER_ALONE.match(text) else "crystal_text"
 
 
 def _parquet(path: Path) -> Iterator[RawInput]:
@@ -213,6 +219,8 @@ def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> Ra
     else:
         value = row.get(columns[0])
         raw = "" if absent(value) else value if isinstance(value, str) else _compact(value)
+    if format == "crystal_text":
+        format = text_format(raw)
     return RawInput(_clean(raw), format, source, target)
 
 

@@ -18,15 +18,16 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
 from hullward.tools import asymmetric_text
-from hullward.tools.crystal_grammar import CrystalGrammar
+from hullward.tools.crystal_grammar import CrystalGrammar, crystal_grammar
 from hullward.tools.grammar_words import angles, lengths
 from hullward.tools.unit_sites import (
+    Need,
+    Placed,
     centring,
-    multiplicities,
+    numbers_of_element,
+    numbers_of_formula,
     open_coordinates,
-    orbit_code,
-    placeable,
-    stock_left,
+    open_positions,
 )
 from hullward.tools.word_grammar import Memory, WordGrammar, Words, suffixed
 
@@ -42,7 +43,7 @@ class Unit:
     done: tuple[tuple[str, int], ...] = ()  # elements with their numbers
     left: int = 0  # atoms of the last element still to place
     taken: tuple[str, ...] = ()  # positions without freedom
-    orbits: tuple[int, ...] = ()  # codes of the others
+    orbits: tuple[Placed, ...] = ()  # the others
     position: str = ""
     free: tuple[int, ...] = ()  # coordinates of it, hundredths
     cell: tuple[str, ...] = ()  # parameters so far
@@ -83,10 +84,7 @@ class UnitGrammar(WordGrammar):
         return f"{unit.slot} {len(unit.cell)}" + (" may end" if self.ends(unit) else "")
 
     def words(self, memory: Memory) -> Words:
-        return _words(self, _unit(memory))
-
-    def open_words(self, unit: Unit) -> Words:
-        """As `words`, worked out anew."""
+        unit = _unit(memory)
         if unit.slot == "group":
             return _groups(self)
         if unit.slot == "number":
@@ -122,7 +120,7 @@ class UnitGrammar(WordGrammar):
             free = (*unit.free, int(said[2:]))
             if len(free) < len(wyckoff.positions(unit.group)[unit.position].free):
                 return replace(unit, free=free)
-            orbits = (*unit.orbits, orbit_code(unit.group, unit.position, free))
+            orbits = (*unit.orbits, (unit.position, free))
             return replace(unit, slot="join", orbits=orbits, position="", free=())
         if unit.slot == "join":
             return replace(unit, slot="line" if word == "\n" else "position")
@@ -135,63 +133,52 @@ class UnitGrammar(WordGrammar):
     # what may still be placed
 
     def elements(self, unit: Unit) -> tuple[str, ...]:
+        """Those that may be named next, with at least one number."""
         named = {el for el, _ in unit.done}
-        return tuple(
-            el
-            for el in self.wishes.allowed
-            if el not in named
-            and self._numbers(Unit("number", unit.group, (*unit.done, (el, 0)), 0, unit.taken))
-        )
+        units = dict(self.wishes.formula)
+        numbers: dict[int, bool] = {}  # without a formula all elements are alike
+        found = []
+        for el in self.wishes.allowed:
+            if el not in named:
+                kind = units.get(el, 0)
+                if kind not in numbers:
+                    numbers[kind] = bool(self._numbers(_naming(unit, el)))
+                if numbers[kind]:
+                    found.append(el)
+        return tuple(found)
 
     def _numbers(self, unit: Unit) -> Words:
-        return _number_words(self, unit.group, unit.done, unit.taken)
+        """How many atoms of the element named last there may be."""
+        cells, wishes = centring(unit.group), self.wishes
+        low, most = wishes.min_atoms * cells, wishes.max_atoms * cells
+        if wishes.formula:
+            units = dict(wishes.formula)
+            named = {el for el, _ in unit.done}
+            rest = tuple(sorted(n for el, n in wishes.formula if el not in named))
+            first, number = unit.done[0]
+            times = number // units[first]  # 0 for the first element
+            own = units[unit.done[-1][0]]
+            return numbers_of_formula(unit.group, unit.taken, times, own, rest, low, most)
+        return numbers_of_element(unit.group, unit.taken, self._need(unit))
 
     def _positions(self, unit: Unit) -> Words:
-        table = wyckoff.positions(unit.group)
-        rest = self.to_come(unit.done, unit.group)
-        return Words(
-            name
-            for name, position in table.items()
-            if name not in unit.taken
-            and position.multiplicity <= unit.left
-            and self.fits(
-                unit.group,
-                unit.taken if position.free else (*unit.taken, name),
-                (unit.left - position.multiplicity, *rest),
-                len(unit.done),
-                unit.done,
-            )
+        """Where atoms of the element may be put, so that all others still find room."""
+        formula = self.wishes.formula
+        need = Need(self.to_come(unit.done)) if formula else self._need(unit)
+        return open_positions(unit.group, unit.taken, unit.left, need)
+
+    def _need(self, unit: Unit) -> Need:
+        """What must come after the elements named so far, without a formula."""
+        cells, total = centring(unit.group), sum(n for _, n in unit.done)
+        return Need(
+            missing=len(set(self.wishes.required) - {el for el, _ in unit.done}),
+            spare=len(self.wishes.allowed) - len(unit.done),
+            low=self.wishes.min_atoms * cells - total,
+            most=self.wishes.max_atoms * cells - total,
         )
 
-    def fits(
-        self,
-        group: int,
-        taken: tuple[str, ...],
-        needs: tuple[int, ...],
-        n_named: int,
-        done: tuple[tuple[str, int], ...],
-    ) -> bool:
-        """Whether positions are left for these numbers, and for required elements after them."""
-        stock = stock_left(group, taken)
-        if self.wishes.formula:
-            return placeable(group, stock, needs)
-        missing = len(set(self.wishes.required) - {el for el, _ in done})
-        if not placeable(group, stock, needs):
-            return False
-        if not missing:
-            return True
-        room = self.wishes.max_atoms * centring(group) - sum(n for _, n in done)
-        general = max(p.multiplicity for p in wyckoff.positions(group).values())
-        return room >= missing * general or any(
-            placeable(group, stock, (*needs, *(m,) * missing))
-            for m in multiplicities(group)
-            if m * missing <= room
-        )
-
-    def to_come(self, done: tuple[tuple[str, int], ...], group: int) -> tuple[int, ...]:
+    def to_come(self, done: tuple[tuple[str, int], ...]) -> tuple[int, ...]:
         """Numbers of the formula's elements that are not named yet."""
-        if not self.wishes.formula:
-            return ()
         units = dict(self.wishes.formula)
         first, number = done[0]
         times = number // units[first]
@@ -223,47 +210,34 @@ def unit_grammar(wishes: CrystalGrammar, space_group: int | None = None) -> Unit
     return grammar
 
 
-@lru_cache(maxsize=32768)
-def _words(grammar: UnitGrammar, unit: Unit) -> Words:
-    return grammar.open_words(unit)
+@lru_cache(maxsize=4096)
+def can_hold(space_group: int, formula: str, max_atoms: int) -> bool:
+    """Whether sites of a space group make up the formula with so many atoms in a primitive cell.
+
+    >>> can_hold(225, "NaCl", 2), can_hold(225, "Al2O3", 5)
+    (True, False)
+    """
+    try:
+        unit_grammar(crystal_grammar(formula=formula, max_atoms=max_atoms), space_group)
+    except InputError:
+        return False
+    return True
 
 
-@lru_cache(maxsize=8192)
-def _number_words(
-    grammar: UnitGrammar, group: int, done: tuple[tuple[str, int], ...], taken: tuple[str, ...]
-) -> Words:
-    wishes, element = grammar.wishes, done[-1][0]
-    before = sum(n for _, n in done[:-1])
-    most, cells = wishes.max_atoms * centring(group), centring(group)
-    found = []
-    if wishes.formula:
-        units = dict(wishes.formula)
-        unit = sum(units.values())
-        if len(done) > 1:
-            options = [done[0][1] // units[done[0][0]]]
-        else:
-            options = [
-                t
-                for t in range(1, most // unit + 1)
-                if t * unit % cells == 0 and t * unit // cells >= wishes.min_atoms
-            ]
-        numbers = [t * units[element] for t in options]
-    else:
-        numbers = list(range(1, most - before + 1))
-    for n in numbers:
-        named = (*done[:-1], (element, n))
-        if before + n > most:
-            continue
-        if grammar.fits(group, taken, (n, *grammar.to_come(named, group)), len(named), named):
-            found.append(f"{n} ")
-    return Words(found)
+def _naming(unit: Unit, element: str) -> Unit:
+    return replace(unit, slot="number", done=(*unit.done, (element, 0)), left=0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _groups(grammar: UnitGrammar) -> Words:
     """Space groups in which the wishes can be fulfilled."""
     wanted = range(1, 231) if grammar.space_group is None else (grammar.space_group,)
-    return Words(f"{g}\n" for g in wanted if grammar.elements(Unit("line", g)))
+    return _group_words(tuple(g for g in wanted if grammar.elements(Unit("line", g))))
+
+
+@lru_cache(maxsize=1024)
+def _group_words(groups: tuple[int, ...]) -> Words:
+    return Words(f"{g}\n" for g in groups)
 
 
 _MORE, _LAST = Words((" ",)), Words(("\n",))

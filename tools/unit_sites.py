@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 
 from hullward.models import wyckoff
 from hullward.tools.asymmetric_text import PARTS
+from hullward.tools.vetting import MAX_SITES
 from hullward.tools.word_grammar import Words
 
+MOST = 4 * MAX_SITES  # atoms in a conventional cell
 GENERIC = ((13, 29), (37, 71), (7, 43), (61, 19))  # hundredths that no symmetry element passes
 
 
@@ -36,22 +40,128 @@ def stock_left(group: int, taken: tuple[str, ...]) -> Stock:
     return tuple(sorted(left.items()))
 
 
-@lru_cache(maxsize=65536)
 def placeable(group: int, stock: Stock, needs: tuple[int, ...]) -> bool:
     """Whether positions can be found that hold exactly `needs` atoms of each element."""
-    needs = tuple(sorted((n for n in needs if n), reverse=True))
-    if not needs:
+    return _placeable(_free_multiplicities(group), stock, tuple(sorted(needs)))
+
+
+@lru_cache(maxsize=1 << 17)
+def _placeable(free: tuple[int, ...], stock: Stock, needs: tuple[int, ...]) -> bool:
+    # What positions with freedom can hold by themselves takes nothing from the others.
+    sums = _sums(free)
+    hard = tuple(n for n in needs if not sums >> n & 1)
+    if not hard:
         return True
-    first, rest = needs[0], needs[1:]
-    for m in _free_multiplicities(group):
-        if m <= first and placeable(group, stock, (first - m, *rest)):
-            return True
+    first, rest = hard[-1], hard[:-1]
     for i, (m, left) in enumerate(stock):
         if m <= first:
             fewer = ((m, left - 1),) if left > 1 else ()
-            if placeable(group, (*stock[:i], *fewer, *stock[i + 1 :]), (first - m, *rest)):
+            less = tuple(sorted((*rest, first - m)))
+            if _placeable(free, (*stock[:i], *fewer, *stock[i + 1 :]), less):
                 return True
     return False
+
+
+@cache
+def _sums(terms: tuple[int, ...]) -> int:
+    """Bit n tells whether n is a sum of these, each as often as one likes; 0 is."""
+    bits = 1
+    for term in terms:
+        shift = term
+        while shift <= MOST:
+            bits |= bits << shift
+            shift *= 2
+    return bits
+
+
+@dataclass(frozen=True)
+class Need:
+    """What must find room beside the element being placed."""
+
+    numbers: tuple[int, ...] = ()  # of elements to come, where they are known
+    missing: int = 0  # elements that must come, in whatever numbers
+    spare: int = 0  # elements that may come
+    low: int = 0  # atoms that all of those must have together
+    most: int = 0  # and may have
+
+    def fits(self, group: int, taken: tuple[str, ...], left: int) -> bool:
+        """Whether positions are left for this, and for `left` atoms of the element."""
+        stock, own = stock_left(group, taken), (left, *self.numbers)
+        if not placeable(group, stock, own):
+            return False
+        if not self.missing and self.low <= 0:
+            return True
+        others = max(self.missing, 1)
+        general = max(multiplicities(group))  # has freedom: there is always more of it
+        if others > self.spare:
+            return False
+        if self.low <= 0 and others * general <= self.most:
+            return True
+        return any(
+            placeable(group, stock, (*own, *(m,) * (others - 1), last))
+            for m in multiplicities(group)
+            for last in range(max(1, self.low - m * (others - 1)), self.most - m * (others - 1) + 1)
+        )
+
+
+@lru_cache(maxsize=16384)
+def open_positions(group: int, taken: tuple[str, ...], left: int, need: Need) -> Words:
+    """Names of positions that an element with `left` atoms to place may take next."""
+    return Words(
+        name
+        for name, position in wyckoff.positions(group).items()
+        if name not in taken
+        and position.multiplicity <= left
+        and need.fits(
+            group,
+            taken if position.free else (*taken, name),
+            left - position.multiplicity,
+        )
+    )
+
+
+@lru_cache(maxsize=16384)
+def numbers_of_formula(
+    group: int,
+    taken: tuple[str, ...],
+    times: int,
+    own: int,
+    rest: tuple[int, ...],
+    low: int,
+    most: int,
+) -> Words:
+    """How many atoms of an element with `own` in a formula unit, `rest` those of the others to
+    come. times: formula units in the cell, 0 where that is open between `low` and `most` atoms.
+    """
+    if times:
+        options: Iterable[int] = (times,)
+    else:
+        unit, cells = own + sum(rest), centring(group)
+        options = (
+            t for t in range(1, most // unit + 1) if t * unit >= low and t * unit % cells == 0
+        )
+    return number_words(
+        tuple(
+            t * own for t in options if Need(tuple(t * n for n in rest)).fits(group, taken, t * own)
+        )
+    )
+
+
+@lru_cache(maxsize=16384)
+def numbers_of_element(group: int, taken: tuple[str, ...], need: Need) -> Words:
+    """How many atoms of an element there may be; need: its own atoms counted in low and most."""
+    return number_words(
+        tuple(
+            n
+            for n in range(1, need.most + 1)
+            if replace(need, low=need.low - n, most=need.most - n).fits(group, taken, n)
+        )
+    )
+
+
+@lru_cache(maxsize=4096)
+def number_words(numbers: tuple[int, ...]) -> Words:
+    return Words(f"{n} " for n in numbers)
 
 
 @cache
@@ -60,12 +170,16 @@ def _free_multiplicities(group: int) -> tuple[int, ...]:
     return tuple(sorted({p.multiplicity for p in table if p.free}))
 
 
+Placed = tuple[str, tuple[int, ...]]  # a position and its free coordinates, hundredths
+
+
 @lru_cache(maxsize=16384)
 def open_coordinates(
-    group: int, name: str, said: tuple[int, ...], orbits: tuple[int, ...]
+    group: int, name: str, said: tuple[int, ...], orbits: tuple[Placed, ...]
 ) -> Words:
     """The next free coordinate: what leaves a position its own symmetry, and no point twice."""
     position = wyckoff.positions(group)[name]
+    taken = [orbit_code(group, *placed) for placed in orbits]
     more = len(position.free) - len(said) - 1
     open_ = np.zeros(100, dtype=bool)
     for rest in GENERIC if more else ((),):
@@ -74,7 +188,14 @@ def open_coordinates(
         values[:, position.free[len(said)]] = np.arange(100)
         values[:, list(position.free[len(said) + 1 :])] = rest[:more]
         codes = _codes(group, position, values)
-        open_ |= (codes >= 0) & ~np.isin(codes, orbits)
+        open_ |= (codes >= 0) & ~np.isin(codes, taken)
+    return _fractions(np.packbits(open_).tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _fractions(bits: bytes) -> Words:
+    """One list for all places where the same coordinates are open."""
+    open_ = np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
     return Words(f" 0.{n:02d}" for n in np.flatnonzero(open_))
 
 
@@ -92,6 +213,7 @@ def _codes(group: int, position: wyckoff.Position, values: np.ndarray) -> np.nda
     return np.where(distinct == position.multiplicity, codes[:, 0], -1)
 
 
+@lru_cache(maxsize=16384)
 def orbit_code(group: int, name: str, free: tuple[int, ...]) -> int:
     position = wyckoff.positions(group)[name]
     values = np.zeros((1, 3), dtype=int)

@@ -1,27 +1,34 @@
-"""How fast a small model proposes in this process: free, and held to both grammars.
+"""How fast a small model proposes in this process: free, and held to the grammars.
 
-    python tests/benchmarks/local_speed.py FOLDER [--samples 256] [--threads 2]
+    python tests/benchmarks/local_speed.py FOLDER --formulas FILE [--samples 1000] [--threads 2]
 
-FOLDER is a checkpoint such as hullward-nano-cif. Prompts ask for formulas; a proposal counts as
-valid when it parses, has the formula and no pair of atoms under 0.5 Å. Times are wall and CPU.
+FOLDER is a checkpoint such as hullward-nano-cif. FILE has a formula a line and, it may be, a space
+group behind it; each sample asks for the next one. A proposal counts as valid when it parses, has
+the formula, the space group where that was asked for, and no pair of atoms under 0.5 Å. Times are
+wall and CPU and hold making the grammars and their masks, nothing is warm.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-from hullward.models.language import CompletionError, Request, Sampling
+from hullward.models.errors import InputError
+from hullward.models.language import CompletionError, Request
 from hullward.models.local_model import LocalModel
+from hullward.models.nano import NANO_SAMPLING
 from hullward.tools.crystal_grammar import crystal_grammar
 from hullward.tools.generator_inputs import parse_text
 from hullward.tools.generator_metrics import closest_a
 from hullward.tools.unit_grammar import unit_grammar
 
-FORMULAS = ("SrTiO3", "NaCl", "MgAl2O4", "LiFePO4", "Fe2O3", "CaF2", "K2PtCl6", "GaAs")
+MAX_ATOMS = 20
+FREE, HELD, GROUP, MASK = "free", "grammar", "grammar and space group", "grammar and distance mask"
+WAYS = {"asymmetric": (FREE, HELD, GROUP), "cell": (FREE, HELD, MASK)}
 
 
 def main() -> None:
@@ -29,46 +36,78 @@ def main() -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--formulas", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--form", choices=WAYS, action="append")
+    parser.add_argument("--held", choices=[FREE, HELD, GROUP, MASK], action="append")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    model = LocalModel(given.folder)
-    for form in ("asymmetric", "cell"):
-        for held in ("free", "grammar", "grammar and distance mask"):
-            if held == "grammar and distance mask" and form == "asymmetric":
-                continue
-            requests = [_request(i, form, held) for i in range(given.samples)]
-            wall, cpu = time.monotonic(), time.process_time()
-            answers = model.complete(requests)
-            wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-            texts = [c for a in answers if not isinstance(a, CompletionError) for c in a]
-            pairs = [(FORMULAS[i % len(FORMULAS)], parse_text(c.text)) for i, c in enumerate(texts)]
-            parsed = [(f, c) for f, c in pairs if isinstance(c, Crystal)]
-            right = [c for f, c in parsed if flat_formula(c.formula) == flat_formula(f)]
-            valid = sum(closest_a(c) >= 0.5 for c in right)
-            tokens = sum(c.completion_tokens or 0 for c in texts) / len(texts)
-            print(
-                f"{form}, {held}: parsed {len(parsed)}, formula {len(right)}, valid {valid} of "
-                f"{given.samples}; {tokens:.0f} tokens each; {wall:.1f} s wall, {cpu:.1f} s CPU: "
-                f"{valid / wall:.1f} valid/s wall, {valid / cpu:.1f} valid/s CPU"
-            )
+    lines = [line.split() for line in given.formulas.read_text().splitlines() if line.strip()]
+    wanted = [(line[0], int(line[1]) if len(line) > 1 else None) for line in lines]
+    wanted = [wanted[i % len(wanted)] for i in range(given.samples)]
+    for form, ways in WAYS.items():
+        for held in ways:
+            if form in (given.form or WAYS) and held in (given.held or ways):
+                measure(LocalModel(given.folder), wanted, form, held)
 
 
-def _request(number: int, form: str, held: str) -> Request:
-    formula = FORMULAS[number % len(FORMULAS)]
+def measure(model: LocalModel, wanted: list[tuple[str, int | None]], form: str, held: str) -> None:
+    """Sample one way and print its line."""
+    wall, cpu = time.monotonic(), time.process_time()
+    requests = [r for i, w in enumerate(wanted) if (r := _request(i, w, form, held))]
+    made_s = time.monotonic() - wall
+    answers = model.complete(requests)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    parsed = right = grouped = valid = tokens = 0
+    for request, answer in zip(requests, answers, strict=True):
+        assert not isinstance(answer, CompletionError), answer
+        formula, group = wanted[int(request.request_id)]
+        crystal = parse_text(answer[0].text)
+        tokens += answer[0].completion_tokens or 0
+        if not isinstance(crystal, Crystal):
+            continue
+        parsed += 1
+        if flat_formula(crystal.formula) != flat_formula(formula):
+            continue
+        right += 1
+        if held == GROUP and group and not answer[0].text.startswith(f"{group}\n"):
+            continue
+        grouped += 1
+        valid += closest_a(crystal) >= 0.5
+    told = f", space group {grouped}" if held == GROUP else ""
+    print(
+        f"{form}, {held}: of {len(wanted)} samples {len(requests)} could be asked, "
+        f"parsed {parsed}, "
+        f"formula {right}{told}, valid {valid}; {tokens / len(requests):.0f} tokens each; "
+        f"{wall:.1f} s wall ({made_s:.1f} for the grammars), {cpu:.1f} s CPU: "
+        f"{valid / wall:.1f} valid/s wall, {valid / cpu:.1f} valid/s CPU",
+        flush=True,
+    )
+
+
+def _request(number: int, wanted: tuple[str, int | None], form: str, held: str) -> Request | None:
+    """None where no crystal of so few atoms is what is wanted."""
+    formula, group = wanted
     constraint = None
-    if held != "free":
-        mask = 1.0 if "mask" in held else None
-        wishes = crystal_grammar(formula=formula, max_atoms=28, min_distance_a=mask)
-        if form == "asymmetric":
-            constraint = unit_grammar(wishes).constraint()
-        else:
+    try:
+        wishes = crystal_grammar(
+            formula=formula, max_atoms=MAX_ATOMS, min_distance_a=1.0 if held == MASK else None
+        )
+        if held != FREE and form == "asymmetric":
+            constraint = unit_grammar(wishes, group if held == GROUP else None).constraint()
+        elif held != FREE:
             constraint = wishes.constraint(server=False)
+    except InputError:
+        return None
     return Request(
-        request_id=f"{form}-{held}-{number}",
-        prompt=crystal_prompt(formula=flat_formula(formula), form=form),
-        sampling=Sampling(temperature=0.7, max_tokens=300, seed=number),
+        request_id=str(number),
+        prompt=crystal_prompt(
+            formula=flat_formula(formula),
+            space_group=group if held == GROUP else None,
+            form=form,
+        ),
+        sampling=replace(NANO_SAMPLING, seed=number),
         constraint=constraint,
     )
 
