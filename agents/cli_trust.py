@@ -34,6 +34,8 @@ def calibration(
 ) -> None:
     """Probabilities against DFT, leaving out one generator at a time.
 
+    The fit and the widths of its prior come from the other generators alone. Intervals are 95 %.
+
     DATA is Parquet or CSV with structures as `hullward screen` takes them, a column
     `dft_e_above_hull_ev_per_atom` and a column `generator`. Its structures are relaxed by the
     default protocol (kept in the home folder) and judged by the reference.
@@ -92,7 +94,7 @@ def _measured(
             f"{data.name}: {len(found)} of {len(rows)} rows came to a covered verdict ({told}), of "
             f"{len({o.generator for o in found})} generators; a fit needs 50 rows of two generators"
         )
-    checks = evaluate_fit(found, potential, protocol)
+    checks = evaluate_fit(found)
     if write is not None:
         statement = (
             f"Fitted to {len(found):,} structures of {len({o.generator for o in found})} "
@@ -134,16 +136,41 @@ def _table(checks: Any) -> list[str]:
             f"  top tenth right    {100 * c.precision_top_tenth:.0f} %; by E_hull "
             f"{100 * c.precision_top_tenth_by_height:.0f} %",
         ]
-        lines += [
-            f"    without {generator:<14} {n:>5} rows, base rate {100 * base:>4.1f} %, "
-            f"calibration error {error:.3f} (perfect {floor:.3f})"
-            for generator, (n, base, error, floor) in c.by_generator.items()
-        ]
+        for generator, part in c.by_generator.items():
+            lines.append(
+                f"    without {generator:<14} {part.rows:>5} rows, base rate "
+                f"{100 * part.base_rate:>4.1f} %, calibration error {_error(part)}"
+            )
+        if c.worst.shifted is not None:
+            median, p70, p90, p95 = c.worst.shifted
+            lines.append(
+                f"    worst {c.worst.calibration_error:.3f} ({c.worst.generator}); were chances "
+                f"right but for unseen shifts, the worst would be {median:.3f} in the median, "
+                f"{p70:.3f}, {p90:.3f} and {p95:.3f} at 70, 90 and 95 %, and as bad as found in "
+                f"{100 * c.worst.shifted_as_bad:.0f} % of such worlds"
+            )
         lines.append("    said → found:  " + "  ".join(
             f"{100 * s:.0f}→{100 * f:.0f}"
             for s, f in zip(c.curve.said, c.curve.found, strict=True)
         ))  # fmt: skip
     return lines
+
+
+def _error(part: Any) -> str:
+    """A left-out generator's calibration error, its interval and its floors."""
+    told = f"{part.calibration_error:.3f}"
+    if part.calibration_error_interval is not None:
+        low, high = part.calibration_error_interval
+        told += f" ({low:.3f} … {high:.3f})"
+    told += f"; perfect {part.floor:.3f}"
+    if part.floor_95 is not None:
+        told += f", 95 % below {part.floor_95:.3f}"
+    if part.shifted_floor is not None:
+        told += (
+            f"; off by an unseen {1000 * part.shift_sd_ev_per_atom:.0f} meV/atom "
+            f"{part.shifted_floor:.3f}, 95 % below {part.shifted_floor_95:.3f}"
+        )
+    return told
 
 
 def calibrate(

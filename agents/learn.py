@@ -76,7 +76,7 @@ def learn(source: Path, directory: Path) -> Learnt:
             told = "; ".join(f"{i}: {w}" for i, w in list(left_out.items())[:3])
             raise InputError(f"{source.name}: no result can be used ({told or 'it has no rows'})")
         after = updated(fitting, list(cases.values()), np.array(found))
-        after = after.model_copy(update={"seen": (*fitting.seen, *cases), **_named(fitting)})
+        after = after.changed(seen=(*fitting.seen, *cases), **_named(fitting))
         path = calibrators_folder(home) / f"{after.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, after.model_dump_json().encode())

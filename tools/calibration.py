@@ -52,6 +52,8 @@ class Calibrator(Record):
     elements: tuple[str, ...]
     mean: tuple[float, ...]
     precision: tuple[tuple[float, ...], ...]  # lower triangle, a row each
+    freedom: float = model.FREEDOM  # of the t
+    prior_widths: tuple[float, ...] = ()  # it began with: state, elements, log width
     shift_sd_ev_per_atom: float  # between generators
     checks: tuple[Check, ...] = ()
 
@@ -66,11 +68,17 @@ class Calibrator(Record):
         lower = np.zeros((size, size))
         for k, row in enumerate(self.precision):
             lower[k, : k + 1] = row
-        return model.Posterior(np.array(self.mean), lower + np.tril(lower, -1).T)
+        whole = lower + np.tril(lower, -1).T
+        return model.Posterior(np.array(self.mean), whole, self.freedom)
 
     @cached_property
     def covariance(self) -> np.ndarray:
         return self.posterior.covariance
+
+    def changed(self, **changes: Any) -> Calibrator:
+        """Another one with these fields changed; a plain copy would keep what is cached here."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, **changes})
 
     def unfit(self, basis: Basis) -> str:
         """Why this one says nothing about verdicts of that basis; '' where it does."""
@@ -99,7 +107,7 @@ class Calibrator(Record):
         centre, width = self.design(cases)
         heights = np.array([c.height_ev_per_atom for c in cases])
         return model.chances(
-            np.array(self.mean),
+            self.posterior,
             self.covariance,
             centre,
             width,
@@ -141,7 +149,7 @@ def updated(
     centre, width = calibrator.design(cases)
     gap = dft_heights_ev_per_atom - np.array([c.height_ev_per_atom for c in cases])
     after = model.update(calibrator.posterior, centre, width, gap)
-    return calibrator.model_copy(update={"rows": calibrator.rows + len(cases), **parameters(after)})
+    return calibrator.changed(rows=calibrator.rows + len(cases), **parameters(after))
 
 
 def parameters(posterior: model.Posterior) -> dict[str, Any]:

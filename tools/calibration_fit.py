@@ -1,28 +1,28 @@
-"""Fitting a calibrator to DFT heights, and asking it about generators it has not seen.
-
-Folds leave out one generator at a time, and every formula of it: what the fit saw is neither the
-same source nor the same compound.
-"""
+"""Fitting a calibrator to DFT heights, and scoring such fits on generators they have not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
 
 import numpy as np
 
 from hullward.models.registry import MPTRJ_ELEMENTS, potential_card
-from hullward.tools import calibration_model as model
-from hullward.tools.calibration import (
-    THRESHOLDS_EV_PER_ATOM,
-    Calibrator,
-    Case,
-    parameters,
+from hullward.tools.calibration import THRESHOLDS_EV_PER_ATOM, Calibrator, Case, parameters
+from hullward.tools.calibration_features import STATE, share_roots
+from hullward.tools.calibration_folds import (
+    CHOICES,
+    Fold,
+    Rows,
+    choose_widths,
+    fit_rows,
+    left_out_folds,
 )
-from hullward.tools.calibration_features import STATE
-from hullward.tools.calibration_scores import check
+from hullward.tools.calibration_model import Widths
+from hullward.tools.calibration_scores import check, left_out, worst_of
 from hullward.tools.records import Protocol
-from hullward.tools.records_trust import Check
+from hullward.tools.records_trust import Check, LeftOut
 
 KINDS = ("file", "materials_project")  # hulls of DFT energies
 OWN_KINDS = ("embedded", "built")  # hulls of the potential's own energies
@@ -48,19 +48,21 @@ def fit(
     kinds: Sequence[str] = KINDS,
     statement: str = "",
     checks: Sequence[Check] = (),
+    widths: Widths | None = None,
     shift_sd_ev_per_atom: float | None = None,
 ) -> Calibrator:
     """A calibrator for what these outcomes are like.
 
+    widths: of the prior; None: those that do best on these generators, left out in turn.
     shift_sd_ev_per_atom: how far a whole generator may lie off; None: as these generators say.
     """
     card = potential_card(potential)
-    cases = [o.case for o in outcomes]
-    state = np.array([[c.state[n] for n in STATE] for c in cases])
-    if shift_sd_ev_per_atom is None:
-        shift_sd_ev_per_atom = between_generators(outcomes, potential, protocol)
-    scales = state.std(axis=0)
-    blank = Calibrator(
+    rows = rows_of(outcomes)
+    every = np.arange(len(outcomes))
+    if widths is None:
+        widths = choose_widths(rows, every, THRESHOLDS_EV_PER_ATOM)
+    fitted = fit_rows(rows, every, widths, shift_sd_ev_per_atom)
+    return Calibrator(
         name=name,
         potential=card.name,
         potential_sha256=card.weights_sha256,
@@ -69,19 +71,27 @@ def fit(
         reference_kinds=tuple(kinds),
         statement=statement,
         rows=len(outcomes),
-        centres=tuple(float(f"{x:.7g}") for x in state.mean(axis=0)),
-        scales=tuple(float(f"{x:.7g}") for x in np.where(scales > 1e-6, scales, 1.0)),
+        centres=tuple(float(f"{x:.7g}") for x in fitted.centres),
+        scales=tuple(float(f"{x:.7g}") for x in fitted.scales),
         elements=ELEMENTS,
-        mean=(),
-        precision=(),
-        shift_sd_ev_per_atom=shift_sd_ev_per_atom,
+        freedom=widths.freedom,
+        prior_widths=astuple(widths)[:3],
+        shift_sd_ev_per_atom=float(f"{fitted.shift_sd:.7g}"),
         checks=tuple(checks),
+        **parameters(fitted.posterior),
     )
-    centre, width = blank.design(cases)
-    heights = np.array([c.height_ev_per_atom for c in cases])
-    gap = np.array([o.dft_ev_per_atom for o in outcomes]) - heights
-    after = model.update(model.prior(len(STATE), len(ELEMENTS)), centre, width, gap)
-    return blank.model_copy(update=parameters(after))
+
+
+def rows_of(outcomes: Sequence[Outcome]) -> Rows:
+    """Outcomes as arrays, in their order."""
+    return Rows(
+        state=np.array([[o.case.state[name] for name in STATE] for o in outcomes]),
+        roots=np.array([share_roots(o.case.amounts, ELEMENTS) for o in outcomes]),
+        heights=np.array([o.case.height_ev_per_atom for o in outcomes]),
+        dft=np.array([o.dft_ev_per_atom for o in outcomes]),
+        generators=np.array([o.generator for o in outcomes]),
+        formulas=np.array([o.formula for o in outcomes]),
+    )
 
 
 def kinds_like(kind: str) -> tuple[str, ...]:
@@ -89,68 +99,39 @@ def kinds_like(kind: str) -> tuple[str, ...]:
     return OWN_KINDS if kind in OWN_KINDS else KINDS
 
 
-def between_generators(outcomes: Sequence[Outcome], potential: str, protocol: Protocol) -> float:
-    """Standard deviation, eV/atom, of the shift a left-out generator shows, beyond its noise."""
-    shifts, noise = [], []
-    for training, left_out in folds(outcomes):
-        rest = [outcomes[i] for i in training]
-        there = [outcomes[i] for i in left_out]
-        if len(there) < 2 or not rest:
-            continue
-        fitted = fit(
-            rest, name="fold", potential=potential, protocol=protocol, shift_sd_ev_per_atom=0.0
+def evaluate(
+    outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
+) -> list[Check]:
+    """The checks on left-out generators, one a threshold.
+
+    choices: the widths of the prior that each fold's training generators choose from.
+    """
+    rows = rows_of(outcomes)
+    folds = left_out_folds(rows, THRESHOLDS_EV_PER_ATOM, choices)
+    return [_check(rows, folds, threshold) for threshold in THRESHOLDS_EV_PER_ATOM]
+
+
+def _check(rows: Rows, folds: Sequence[Fold], threshold: float) -> Check:
+    """One threshold's scores; a generator that left nothing to train on is not among its rows."""
+    said = np.full(len(rows.dft), np.nan)
+    found = rows.dft <= threshold
+    parts: dict[str, LeftOut] = {}
+    shifted = []
+    for number, fold in enumerate(folds):
+        out = fold.left_out
+        said[out] = fold.fitted.chances(rows, out, threshold)
+        moved = partial(fold.fitted.moved, rows, out, threshold)
+        part, errors = left_out(
+            said[out], found[out], moved, fold.fitted.shift_sd, fold.fitted.widths, 2 * number
         )
-        centre, width = fitted.design([o.case for o in there])
-        mean, k = np.array(fitted.mean), centre.shape[1]
-        sigma = np.exp(width @ mean[k:])
-        gap = np.array([o.dft_ev_per_atom - o.case.height_ev_per_atom for o in there])
-        off = gap - centre @ mean[:k]
-        shift = float(np.median(off))
-        for _ in range(50):  # the likeliest common shift of t-distributed residuals
-            weight = (model.FREEDOM + 1) / (model.FREEDOM * sigma**2 + (off - shift) ** 2)
-            shift = float((weight * off).sum() / weight.sum())
-        shifts.append(shift)
-        noise.append((model.FREEDOM + 3) / (model.FREEDOM + 1) / float((sigma**-2).sum()))
-    if len(shifts) < 2:
-        return 0.0
-    excess = float(np.mean(np.square(shifts))) - float(np.mean(noise))
-    return float(max(excess, 0.0) ** 0.5)
-
-
-def folds(outcomes: Sequence[Outcome]) -> list[tuple[list[int], list[int]]]:
-    """(training rows, left-out rows) for each generator; no formula is on both sides."""
-    found = []
-    for generator in sorted({o.generator for o in outcomes}):
-        left_out = [i for i, o in enumerate(outcomes) if o.generator == generator]
-        formulas = {outcomes[i].formula for i in left_out}
-        training = [
-            i
-            for i, o in enumerate(outcomes)
-            if o.generator != generator and o.formula not in formulas
-        ]
-        found.append((training, left_out))
-    return found
-
-
-def left_out_chances(
-    outcomes: Sequence[Outcome], potential: str, protocol: Protocol
-) -> dict[float, np.ndarray]:
-    """For each threshold (n,): what a fit without the row's generator says of it."""
-    said = {t: np.full(len(outcomes), np.nan) for t in THRESHOLDS_EV_PER_ATOM}
-    for training, left_out in folds(outcomes):
-        fitted = fit(
-            [outcomes[i] for i in training], name="fold", potential=potential, protocol=protocol
-        )
-        for threshold, column in said.items():
-            cases = [outcomes[i].case for i in left_out]
-            column[left_out] = fitted.chances(cases, threshold)[0]
-    return said
-
-
-def evaluate(outcomes: Sequence[Outcome], potential: str, protocol: Protocol) -> list[Check]:
-    """The checks on left-out generators, one a threshold."""
-    said = left_out_chances(outcomes, potential, protocol)
-    heights = np.array([o.case.height_ev_per_atom for o in outcomes])
-    dft = np.array([o.dft_ev_per_atom for o in outcomes])
-    generators = [o.generator for o in outcomes]
-    return [check(t, p, dft <= t, heights, generators, folds(outcomes)) for t, p in said.items()]
+        parts[str(rows.generators[out[0]])] = part
+        shifted.append(errors)
+    return check(
+        threshold,
+        said,
+        found,
+        rows.heights,
+        parts,
+        worst_of(parts, shifted),
+        [(f.training, f.left_out) for f in folds],
+    )

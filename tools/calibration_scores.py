@@ -6,11 +6,13 @@ Nguyen & O'Connor, 10.18653/v1/D15-1182. Intervals are percentile bootstraps ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
-from hullward.tools.records_trust import Check, Curve
+from hullward.tools.calibration_model import Widths
+from hullward.tools.records_trust import Check, Curve, LeftOut, Worst
 
 BINS = 10
 RESAMPLES = 1000
@@ -29,11 +31,72 @@ def calibration_error(said: np.ndarray, found: np.ndarray) -> float:
     return float(sum(gaps) / len(said))
 
 
-def calibration_floor(said: np.ndarray) -> float:
-    """The mean calibration error if every probability were exactly right: noise of so few rows."""
+def calibration_floor(
+    said: np.ndarray, true: np.ndarray | None = None, seed: int = SEED
+) -> np.ndarray:
+    """(RESAMPLES,) calibration errors on outcomes drawn anew: the noise of so few rows.
+
+    said: (n,).  true: (RESAMPLES, n) the chances that outcomes are drawn by; None: those said.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.random((RESAMPLES, len(said))) < (said if true is None else true)
+    return np.array([calibration_error(said, d) for d in draws])
+
+
+def calibration_error_interval(said: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """95 % of the calibration error, by bootstrap over rows."""
     rng = np.random.default_rng(SEED)
-    draws = rng.random((RESAMPLES, len(said))) < said
-    return float(np.mean([calibration_error(said, d) for d in draws]))
+    picks = rng.integers(0, len(said), (RESAMPLES, len(said)))
+    return _ends([calibration_error(said[rows], found[rows]) for rows in picks])
+
+
+def left_out(
+    said: np.ndarray,
+    found: np.ndarray,
+    moved: Callable[[np.ndarray], np.ndarray],
+    shift_sd: float,
+    widths: Widths,
+    seed: int,
+) -> tuple[LeftOut, np.ndarray]:
+    """How well one left-out generator was foretold, and what could have been hoped for.
+
+    moved: gives (m, n) chances if the generator were known to lie off by each of (m,) shifts,
+    eV/atom.  shift_sd: eV/atom, how far the training generators do.  The array: (RESAMPLES,)
+    calibration errors in worlds where it lies off by a shift that nobody has seen.
+    """
+    shifts = np.random.default_rng(seed).normal(0.0, shift_sd, RESAMPLES)
+    floor = calibration_floor(said)
+    shifted = calibration_floor(said, moved(shifts), seed + 1)
+    part = LeftOut(
+        rows=len(said),
+        base_rate=_short(found.mean()),
+        calibration_error=_short(calibration_error(said, found)),
+        calibration_error_interval=calibration_error_interval(said, found),
+        floor=_short(floor.mean()),
+        floor_95=_short(np.percentile(floor, 95)),
+        shifted_floor=_short(shifted.mean()),
+        shifted_floor_95=_short(np.percentile(shifted, 95)),
+        shift_sd_ev_per_atom=_short(shift_sd),
+        widths=astuple(widths),
+    )
+    return part, shifted
+
+
+def worst_of(parts: dict[str, LeftOut], shifted: Sequence[np.ndarray]) -> Worst:
+    """The worst generator beside what the worst would be where each is off by an unseen shift.
+
+    shifted: (RESAMPLES,) calibration errors of each generator in such worlds.
+    """
+    name = max(parts, key=lambda n: parts[n].calibration_error)
+    error = parts[name].calibration_error
+    worlds = np.max(shifted, axis=0)
+    median, p70, p90, p95 = np.percentile(worlds, [50, 70, 90, 95])
+    return Worst(
+        generator=name,
+        calibration_error=error,
+        shifted=(_short(median), _short(p70), _short(p90), _short(p95)),
+        shifted_as_bad=_short((worlds >= error).mean()),
+    )
 
 
 def log_losses(said: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -63,26 +126,25 @@ def check(
     said: np.ndarray,
     found: np.ndarray,
     heights: np.ndarray,
-    generators: Sequence[str],
-    folds: Sequence[tuple[list[int], list[int]]],
+    by_generator: dict[str, LeftOut],
+    worst: Worst,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> Check:
-    """All scores of one threshold. The rival, isotonic regression, sees the same folds."""
+    """All scores of one threshold over the rows that a fold left out.
+
+    said: (n,), NaN where no fold did.  folds: (training, left-out) rows; the rival, isotonic
+    regression, sees the same ones.
+    """
     rival = np.full(len(said), np.nan)
-    for training, left_out in folds:
-        rival[left_out] = np.interp(
-            heights[left_out], *isotonic(heights[training], found[training])
-        )
+    for training, out in folds:
+        rival[out] = np.interp(heights[out], *isotonic(heights[training], found[training]))
+    there = ~np.isnan(said)
+    said, found, heights, rival = said[there], found[there], heights[there], rival[there]
     base = float(found.mean())
     ours, theirs = log_losses(said, found), log_losses(rival, found)
     rng = np.random.default_rng(SEED)
-    gains, errors = [], []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(said), len(said))
-        gains.append((theirs[rows] - ours[rows]).mean())
-        errors.append(calibration_error(said[rows], found[rows]))
+    picks = rng.integers(0, len(said), (RESAMPLES, len(said)))
     top = max(1, round(len(said) / 10))
-    names = np.array(generators)
-    parts = {name: names == name for name in sorted(set(generators))}
     return Check(
         threshold_ev_per_atom=threshold,
         rows=len(said),
@@ -90,19 +152,12 @@ def check(
         brier_skill=_short(1 - ((said - found) ** 2).mean() / (base * (1 - base))),
         log_loss=_short(ours.mean()),
         log_loss_isotonic=_short(theirs.mean()),
-        log_loss_gain=_ends(gains),
+        log_loss_gain=_ends([(theirs[rows] - ours[rows]).mean() for rows in picks]),
         calibration_error=_short(calibration_error(said, found)),
-        calibration_error_interval=_ends(errors),
-        calibration_error_floor=_short(calibration_floor(said)),
-        by_generator={
-            name: (
-                int(rows.sum()),
-                _short(found[rows].mean()),
-                _short(calibration_error(said[rows], found[rows])),
-                _short(calibration_floor(said[rows])),
-            )
-            for name, rows in parts.items()
-        },
+        calibration_error_interval=calibration_error_interval(said, found),
+        calibration_error_floor=_short(calibration_floor(said).mean()),
+        by_generator=by_generator,
+        worst=worst,
         precision_top_tenth=_short(found[np.argsort(-said, kind="stable")[:top]].mean()),
         precision_top_tenth_by_height=_short(
             found[np.argsort(heights, kind="stable")[:top]].mean()

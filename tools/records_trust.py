@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hullward.tools.records import Record
 
@@ -38,6 +38,35 @@ class Curve(Record):
     rows: tuple[int, ...]
 
 
+class LeftOut(Record):
+    """One generator, seen by neither the fit nor the choice of its prior. None: not measured."""
+
+    rows: int
+    base_rate: float
+    calibration_error: float
+    calibration_error_interval: tuple[float, float] | None = None  # 95 %
+    # What a forecaster whose chances are exactly right shows on so many rows: mean, 95 % quantile.
+    floor: float
+    floor_95: float | None = None
+    # The same if the whole generator lies off by an unseen shift of the size found between the
+    # others, which a forecaster who has not seen it cannot know.
+    shifted_floor: float | None = None
+    shifted_floor_95: float | None = None
+    shift_sd_ev_per_atom: float | None = None
+    widths: tuple[float, ...] = ()  # chosen by the others: state, elements, log width, freedom
+
+
+class Worst(Record):
+    """The left-out generator with the largest calibration error, and how bad the worst may be."""
+
+    generator: str
+    calibration_error: float
+    # The worst of all generators where every chance is right but for unseen shifts: median, 70 %,
+    # 90 % and 95 % quantiles, and the share of such worlds whose worst is at least as bad.
+    shifted: tuple[float, float, float, float] | None = None
+    shifted_as_bad: float | None = None
+
+
 class Check(Record):
     """How well the fit did on generators it had not seen, for one threshold."""
 
@@ -51,10 +80,27 @@ class Check(Record):
     calibration_error: float
     calibration_error_interval: tuple[float, float]
     calibration_error_floor: float  # what a perfect forecaster of these chances would show, mean
-    by_generator: dict[str, tuple[int, float, float, float]]  # rows, base rate, error, its floor
+    by_generator: dict[str, LeftOut]
+    worst: Worst
     precision_top_tenth: float
     precision_top_tenth_by_height: float
     curve: Curve
+
+    @model_validator(mode="before")
+    @classmethod
+    def _four_numbers(cls, value: Any) -> Any:
+        """Checks written before 2026-11-25 name rows, base rate, error and floor alone."""
+        if not isinstance(value, dict) or "worst" in value:
+            return value
+        names = ("rows", "base_rate", "calibration_error", "floor")
+        parts = {
+            name: dict(zip(names, part, strict=True))
+            for name, part in value.get("by_generator", {}).items()
+        }
+        name = max(parts, key=lambda n: parts[n]["calibration_error"], default="")
+        error = parts[name]["calibration_error"] if parts else 0.0
+        worst = {"generator": name, "calibration_error": error}
+        return {**value, "by_generator": parts, "worst": worst}
 
 
 class Calibration(Record):
