@@ -18,6 +18,7 @@ from hullward.tools.screening import Screen
 from hullward.tools.shortlist import BEFORE_OPINIONS
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.substitution import Substitution
+from hullward.tools.templates import low_structures
 
 MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
@@ -104,12 +105,25 @@ class Bench:
 
     @cached_property
     def substitution(self) -> Substitution:
-        """The substitution operator, with embedded phases and seeds as templates."""
+        """The substitution operator: embedded phases, seeds, and what was fetched as templates.
+
+        Fetched structures serve where the Materials Project is one of the campaign's references.
+        """
         embedded = load_reference("embedded")
         everything = "-".join(sorted(embedded.elements))
+        most = self.campaign.max_atoms
+        fetched = [
+            pair
+            for reference in (
+                self.screen.reference,
+                self.screen.second and self.screen.second.reference,
+            )
+            if reference is not None and reference.kind == "materials_project"
+            for pair in low_structures(reference, most)
+        ]
         return Substitution(
-            [*embedded.library_entries(everything), *self.seeds.items()],
-            max_atoms=self.campaign.max_atoms,
+            [*embedded.library_entries(everything), *fetched, *self.seeds.items()],
+            max_atoms=most,
             oxidation_states=self.campaign.oxidation_states or None,
         )
 

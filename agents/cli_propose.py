@@ -168,19 +168,31 @@ def _written(
 
 
 def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, Any]]:
-    """Known structure types with this formula's elements in them, the likeliest first."""
+    """Known structure types with this formula's elements in them, the likeliest first.
+
+    Besides those of the package, structures that were fetched from the Materials Project.
+    """
     from itertools import islice
 
+    from hullward.agents.settings import read_machine
     from hullward.models.crystal_prompts import flat_formula
+    from hullward.tools.reference_mp import read_fetched
     from hullward.tools.substitution import Substitution
+    from hullward.tools.templates import low_structures
 
     try:
         flat_formula(formula)
     except (ValueError, KeyError) as error:
         raise InputError(f"the wish cannot be asked for: {error}") from error
-    made = Substitution([], max_atoms=max_atoms).propose([formula])
+    fetched = low_structures(read_fetched(read_machine().home_folder), max_atoms)
+    made = Substitution(fetched, max_atoms=max_atoms).propose([formula])
     return [
-        {"raw": one.crystal.model_dump_json(), "crystal": one.crystal, "note": one.note}
+        {
+            "raw": one.crystal.model_dump_json(),
+            "crystal": one.crystal,
+            "parents": list(one.parents),
+            "note": one.note,
+        }
         for one in islice(made, number)
     ]
 

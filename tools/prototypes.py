@@ -3,7 +3,8 @@
 AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
 `data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not
 by the original species, so the orbits of a binary type also serve ternaries, and those of a
-ternary may share an element.
+ternary may share an element. Types that nano wrote (`hullward.tools.nano_types`) keep each species
+together.
 """
 
 from __future__ import annotations
@@ -205,6 +206,14 @@ def make_prototype(name: str, crystal: Crystal) -> Prototype:
     )
 
 
+def anonymous_formula(formula: str) -> tuple[int, ...]:
+    """Smallest whole amounts without their elements, ascending: (1, 1, 2) of NaFeO2.
+
+    Raises InputError for what is no formula of whole numbers.
+    """
+    return tuple(sorted(n for _, n in _reduced(formula)))
+
+
 def _reduced(formula: str) -> frozenset[tuple[str, int]]:
     """Smallest whole amounts; not pymatgen's reduced formula, which keeps Li2O2 as it is."""
     from pymatgen.core import Composition
@@ -222,7 +231,8 @@ def _reduced(formula: str) -> frozenset[tuple[str, int]]:
 
 def _movable(prototype: Prototype) -> np.ndarray:
     """(orbits,) number of the group each orbit is filled with: its own, or its species'."""
-    if len(prototype.labels) <= MAX_ORBITS or not prototype.prototype_id.startswith("own:"):
+    own = prototype.prototype_id.startswith("own:") and len(prototype.labels) > MAX_ORBITS
+    if not own and not prototype.prototype_id.startswith("nano:"):
         return np.arange(len(prototype.labels))
     kinds = [label.split("-")[0] for label in prototype.labels]
     order = list(dict.fromkeys(kinds))

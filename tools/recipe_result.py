@@ -15,6 +15,7 @@ from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.hull import Hull, Phase
+from hullward.tools.nano_types import table
 from hullward.tools.prototypes import library
 from hullward.tools.recipe import FINAL_PROTOCOL, RECIPE, Bench, as_phase, low_phases
 from hullward.tools.recipe_trials import Trial, expected_formulas, given, trials
@@ -103,6 +104,7 @@ def _made_by(
     potential: str, formulas: Sequence[str], structures: Sequence[tuple[str, Crystal]]
 ) -> str:
     types = [p.prototype_id for p in (*library(), *encyclopedia())]
+    types += table().by_id
     said = [RECIPE, potential, types, sorted(formulas), [c.content_id for _, c in structures]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 

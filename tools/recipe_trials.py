@@ -1,5 +1,7 @@
 """What a reference tries in one chemical system: formulas first, then structures of each.
 
+Structures are known types, types that nano wrote, and orderings of two parents.
+
 Formulas come from oxidation states and from the common types of intermetallics, so that coverage
 can be stated without any database of computed materials; a caller may name more of them.
 """
@@ -17,6 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.chemistry import charge_balance
 from hullward.tools.encyclopedia import encyclopedia
+from hullward.tools.nano_types import types_for
 from hullward.tools.orderings import PARENTS, orderings
 from hullward.tools.prototypes import Decorated, Prototype, decorate, element_structures, library
 from hullward.tools.radii import bond_length
@@ -31,6 +34,7 @@ LARGEST_ORDERED_CELL = 24
 KEPT_ATOMS, SPLIT_ATOMS, OWN_ATOMS = 24, 10, 80
 KEPT_ATOMS_ALLOY, SPLIT_ATOMS_ALLOY = 16, 4
 MOST_TRIALS = 50  # of one formula: own types, then whole types, then shared ones, small ones first
+MOST_WRITTEN = 30  # of one formula, types that nano wrote: besides the others, displacing none
 # Amounts of the common intermetallic types, in any order of the elements.
 ALLOY_TYPES = {2: ((1, 1), (1, 2), (1, 3), (1, 5), (3, 5)), 3: ((1, 1, 1), (2, 1, 1), (2, 2, 1))}
 
@@ -116,7 +120,28 @@ def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[T
     for formula in sorted(groups):
         ranked = sorted(groups[formula], key=lambda pair: pair[0])
         found += [trial for _, trial in ranked[:MOST_TRIALS]]
+    found += _written(elements, formulas, kept_atoms)
     return found if alloy else [*found, *_ordered(elements, formulas)]
+
+
+def _written(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) -> list[Trial]:
+    """Types that nano wrote, for formulas with their amounts; in each formula small ones first."""
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for d in decorate(
+        elements,
+        formulas,
+        most_atoms,
+        charge_balanced=not is_alloy(elements),
+        keep_unbalanced=True,
+        allowed=common_states_of(elements),
+        prototypes=types_for(formulas),
+    ):
+        groups[d.crystal.formula].append(Trial(d.prototype_id, d.crystal))
+    return [
+        trial
+        for formula in sorted(groups)
+        for trial in sorted(groups[formula], key=lambda t: t.crystal.n_atoms)[:MOST_WRITTEN]
+    ]
 
 
 def _every_type() -> list[Prototype]:

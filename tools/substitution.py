@@ -19,6 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.chemistry import States, charge_balance
 from hullward.tools.mutation import Constructed
+from hullward.tools.nano_types import PREFIX, nano_prototype, types_for
 from hullward.tools.prototypes import decorate, library
 
 PER_TURN = 2  # structures of a formula before the next formula has its turn
@@ -27,8 +28,8 @@ PER_TURN = 2  # structures of a formula before the next formula has its turn
 class Substitution:
     """Structures of given formulas, made once each and kept.
 
-    templates: known structures as (id, crystal), used beside the prototype library, or with
-    prototypes=False instead of it.
+    templates: known structures as (id, crystal), used beside the prototype library and the types
+    that nano wrote, or with prototypes=False instead of them.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ def _from_prototypes(
 
     amounts = Composition(formula).get_el_amt_dict()
     charges = _charges(amounts, allowed)
-    for made in decorate(list(amounts), [formula], max_atoms, allowed=allowed):
+    types = [*library(), *types_for([formula])]
+    for made in decorate(list(amounts), [formula], max_atoms, allowed=allowed, prototypes=types):
         old = _prototype_charges(made.prototype_id)
         pairs = [(label.rsplit("-", 1)[0], new) for label, new in made.assignment]
         score = _likelihood([((a, old.get(a)), (b, charges.get(b))) for a, b in pairs])
@@ -165,6 +167,8 @@ def _charges(amounts: Mapping[str, float], allowed: States | None) -> Mapping[st
 
 @cache
 def _prototype_charges(prototype_id: str) -> Mapping[str, float]:
+    if prototype_id.startswith(PREFIX):
+        return _charges(Counter(nano_prototype(prototype_id).species), None)
     species = {p.prototype_id: p.species for p in library()}[prototype_id]
     return _charges(Counter(species), None)
 

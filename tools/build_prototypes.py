@@ -1,0 +1,208 @@
+"""Make a table of structure types from what nano writes.
+
+    python -m hullward.tools.build_prototypes --out data/prototypes_nano.parquet --work FOLDER
+
+Asks for crystals of no particular kind at several temperatures and by formula, in the asymmetric
+form; relaxes those whose type is not known with the campaigns' protocol; drops what did not
+converge, suspects, and what lies high; finds the symmetry again and keeps the best example of each
+distinct type that neither AFLOW's lists nor our own files hold. Everything is remembered in the
+folder: the same command goes on after a stop, more questions only add to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.models.language import LanguageModel
+from hullward.models.nano import NANO_SAMPLING, nano_folder
+from hullward.models.registry import potential_card
+from hullward.tools.best_first import height_over
+from hullward.tools.encyclopedia import encyclopedia
+from hullward.tools.kinship import Anonymous, anonymous
+from hullward.tools.prototype_questions import (
+    Question,
+    formula_questions,
+    free_questions,
+    suggested_formulas,
+    wide_systems,
+)
+from hullward.tools.prototype_search import (
+    ask,
+    in_turns,
+    known_types,
+    new_types,
+    relax,
+)
+from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table, write_table
+from hullward.tools.prototypes import Prototype, library
+from hullward.tools.quarantine import in_quarantine
+from hullward.tools.records import Protocol
+from hullward.tools.reference import Reference, load_reference
+from hullward.tools.validate import Limits
+
+log = logging.getLogger(__name__)
+
+POTENTIAL = "chgnet-0.3.0"
+PROTOCOL = Protocol()  # a campaign's
+MAX_ATOMS = 24  # of the primitive cell: what a reference build tries whole
+
+
+def every_known() -> list[Prototype]:
+    """AFLOW's list, our own files, and the encyclopedia."""
+    return [*library(), *encyclopedia()]
+
+
+def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[Question]:
+    """All that is to be asked: freely, by given formulas, by those of worst served kinds.
+
+    None of the formulas is quarantined.
+    """
+    from pymatgen.core import Composition
+
+    from hullward.tools.generator_sampling import read_formulas
+    from hullward.tools.reference_built import BuiltPhases
+
+    embedded = load_reference("embedded").source
+    assert isinstance(embedded, BuiltPhases)
+    elements = potential_card(POTENTIAL).elements
+    systems = [
+        *embedded.manifest.systems,
+        *wide_systems(arguments.wide, elements, arguments.seed),
+    ]
+    formulas = []
+    if arguments.formulas_from:
+        given = (Composition(f) for f in read_formulas(arguments.formulas_from))
+        formulas = [
+            c.reduced_formula
+            for c in given
+            if not in_quarantine(c.reduced_formula, c.chemical_system)
+        ]
+    formulas += suggested_formulas(systems, served, arguments.most_types)
+    sampling = NANO_SAMPLING
+    return [
+        *free_questions(arguments.free, sampling, arguments.temperatures),
+        *formula_questions(
+            dict.fromkeys(formulas), arguments.number, sampling, arguments.formula_temperature
+        ),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the table, .parquet")
+    parser.add_argument("--work", type=Path, required=True, help="folder of what was done so far")
+    parser.add_argument(
+        "--free", type=int, default=2000, help="crystals asked for freely, a temperature"
+    )
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.5, 0.7, 0.9])
+    parser.add_argument(
+        "-n", dest="number", type=int, default=4, help="crystals asked for of a formula"
+    )
+    parser.add_argument("--formula-temperature", type=float, default=0.7)
+    parser.add_argument(
+        "--wide", type=int, default=400, help="systems drawn at random, besides the reference's"
+    )
+    parser.add_argument(
+        "--most-types", type=int, default=40, help="known types a formula's kind may have"
+    )
+    parser.add_argument("--formulas-from", type=Path, help="more formulas, one a line")
+    parser.add_argument("--per-type", type=int, default=2, help="examples of a type to relax")
+    parser.add_argument("--relaxations", type=int, help="at most so many in all")
+    parser.add_argument("--reference", default="embedded", help="whose hull heights are over")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from hullward.models.local_model import LocalModel
+
+    known = every_known()
+    folder = nano_folder()
+    rows, about = make(
+        LocalModel(folder),
+        questions(arguments, Counter(anonymous_of(p) for p in known)),
+        arguments.work,
+        potential=POTENTIAL,
+        reference=load_reference(arguments.reference),
+        known_prototypes=known,
+        model_folder=folder,
+        per_type=arguments.per_type,
+        relaxations=arguments.relaxations,
+    )
+    write_table(rows, about, arguments.out)
+    print(json.dumps(about["counts"], indent=1))
+
+
+def make(
+    model: LanguageModel,
+    asked: Sequence[Question],
+    work: Path,
+    *,
+    potential: str,
+    reference: Reference,
+    known_prototypes: Sequence[Prototype],
+    model_folder: Path,
+    per_type: int = 2,
+    relaxations: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Ask, relax and reduce; (rows, provenance).
+
+    Raises InputError where potential and reference are on different energy schemes.
+    """
+    card, limits = potential_card(potential), Limits(max_atoms=MAX_ATOMS)
+    if reference.energy_scheme != card.energy_scheme:
+        raise InputError(
+            f"heights over {reference.reference_id!r} cannot be told: {potential} predicts "
+            f"{card.energy_scheme!r} energies and it holds {reference.energy_scheme!r} ones"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    ask(model, asked, work, limits, card.elements, _progress)
+    known = known_types(known_prototypes, limits.max_atoms)
+    groups, fates = new_types(work, known)
+    log.info("%d new types of %s", len(groups), dict(fates))
+    served = Counter(anonymous_of(p) for p in known_prototypes)
+    turns = in_turns(groups, served, per_type)
+    relaxed, given_up = relax(
+        turns, work, potential, PROTOCOL, height_over(reference), relaxations, _progress
+    )
+    rows, counts = reduce_to_table(groups, relaxed, known, reference, model_folder, limits)
+    learnt = sum(row["formula_learnt"] for row in rows)
+    about = {
+        "model": model.name,
+        "top_p": sorted({q.request.sampling.top_p for q in asked}),
+        "temperatures": sorted({q.request.sampling.temperature for q in asked}),
+        "asked_freely": sum(q.request.sampling.n for q in asked if q.formula is None),
+        "asked_by_formula": sum(q.request.sampling.n for q in asked if q.formula is not None),
+        "potential": card.name,
+        "potential_sha256": card.weights_sha256,
+        "protocol": PROTOCOL.model_dump(mode="json"),
+        "heights_over": f"{reference.reference_id}, version {reference.version}",
+        "highest_ev_per_atom": HIGHEST_EV_PER_ATOM,
+        "counts": {**fates, "given up": given_up, **counts, "formula learnt": learnt},
+    }
+    return rows, about
+
+
+def anonymous_of(prototype: Prototype) -> Anonymous:
+    """The anonymous formula of a type's first compound."""
+    crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
+    return anonymous(crystal)
+
+
+def _progress(step: str, done: int, total: int) -> None:
+    if step == "ask" or done % 16 == 0 or done == total:
+        log.info("%s: %d of %d", step, done, total)
+
+
+if __name__ == "__main__":
+    main()

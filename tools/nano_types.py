@@ -1,0 +1,96 @@
+"""The structure types that `hullward-nano-cif` wrote: `data/prototypes_nano.parquet`, read lazily.
+
+`hullward.tools.build_prototypes` makes the table. A type is kept as the text of its best example's
+asymmetric unit. Only types that fit a formula are built, each once; the file is read on first use.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hullward.models.errors import PreflightError
+from hullward.tools.asymmetric_text import parse
+from hullward.tools.kinship import Anonymous
+from hullward.tools.prototypes import Prototype, anonymous_formula, make_prototype
+from hullward.tools.records import Flaw
+
+__all__ = ["NANO_TYPES", "about", "nano_prototype", "nano_types", "table", "types_for"]
+
+NANO_TYPES = "prototypes_nano.parquet"
+PREFIX = "nano:"
+ABOUT = b"hullward"  # the key of the provenance in the file's metadata
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by their number, and numbers by anonymous formula."""
+
+    rows: Sequence[Mapping[str, Any]]
+    about: Mapping[str, Any]
+    by_anonymous: Mapping[Anonymous, tuple[int, ...]]
+    by_id: Mapping[str, int]
+
+
+@cache
+def table() -> Table:
+    """The whole table. Raises PreflightError where the installation lacks it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = (files("hullward.data") / NANO_TYPES).read_bytes()
+        read = pq.read_table(io.BytesIO(content))
+        said = json.loads((read.schema.metadata or {})[ABOUT])
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise PreflightError(
+            f"the structure types in data/{NANO_TYPES} cannot be read ({error}); install Hullward "
+            "again"
+        ) from None
+    rows = read.to_pylist()
+    numbers: dict[Anonymous, list[int]] = {}
+    for number, row in enumerate(rows):
+        amounts = tuple(int(n) for n in row["anonymous"].split("-"))
+        numbers.setdefault(amounts, []).append(number)
+    return Table(
+        rows=rows,
+        about=said,
+        by_anonymous={amounts: tuple(found) for amounts, found in numbers.items()},
+        by_id={row["prototype_id"]: number for number, row in enumerate(rows)},
+    )
+
+
+def about() -> Mapping[str, Any]:
+    """How the table was made: model, questions, protocol, reference, and what became of it all."""
+    return table().about
+
+
+def types_for(formulas: Iterable[str]) -> list[Prototype]:
+    """Every type whose anonymous formula is that of one of these formulas, in the table's order."""
+    wanted = dict.fromkeys(anonymous_formula(formula) for formula in formulas)
+    numbers = sorted({n for amounts in wanted for n in table().by_anonymous.get(amounts, ())})
+    return [_built(number) for number in numbers]
+
+
+def nano_types() -> list[Prototype]:
+    """Every type; takes seconds, as each is built."""
+    return [_built(number) for number in range(len(table().rows))]
+
+
+def nano_prototype(prototype_id: str) -> Prototype:
+    """One type by its id. Raises KeyError for an id that is not in the table."""
+    return _built(table().by_id[prototype_id])
+
+
+@cache
+def _built(number: int) -> Prototype:
+    row = table().rows[number]
+    crystal = parse(row["text"])
+    if isinstance(crystal, Flaw):  # the tests read every row, so only a damaged file gets here
+        raise PreflightError(f"data/{NANO_TYPES}, {row['prototype_id']}: {crystal.detail}")
+    return make_prototype(row["prototype_id"], crystal)

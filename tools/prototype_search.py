@@ -1,0 +1,267 @@
+"""Asking nano for crystals and relaxing those that may be new structure types, with a memory.
+
+Everything said and every relaxation is appended to a file in a folder as it comes; whatever was
+done is not done again, so a stop costs the batch at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from hullward.models.crystal import Crystal
+from hullward.models.language import CompletionError, LanguageModel
+from hullward.tools import asymmetric_text
+from hullward.tools.asymmetric_unit import asymmetric_unit
+from hullward.tools.best_first import Height
+from hullward.tools.kinship import Anonymous, anonymous
+from hullward.tools.pool import relax_many_in_turns
+from hullward.tools.prototype_questions import Question
+from hullward.tools.prototypes import Prototype
+from hullward.tools.quarantine import is_quarantined
+from hullward.tools.records import Flaw, Protocol, Relaxation
+from hullward.tools.relax import Job, Traveller
+from hullward.tools.structure_types import Typed, Types, type_class, typed
+from hullward.tools.validate import Limits, check
+
+AT_ONCE = 256  # answers between two writes
+SAID, RELAXED = "said.jsonl", "relaxed.jsonl"
+GIVEN_UP_EV_PER_ATOM = 0.3  # above the hull after the first steps: twice the table's limit
+LEAST_SPACE_GROUP = 2  # what has no symmetry at all is no type
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One answer that may show a new type."""
+
+    typed: Typed
+    row: Mapping[str, Any]  # what was asked and how it was drawn
+
+
+def ask(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    folder: Path,
+    limits: Limits,
+    supported: frozenset[str],
+    progress: Progress,
+) -> None:
+    """Put every question that `folder` holds no answer to; each answer is vetted as it is kept."""
+    answered = Counter(row["request"] for row in said(folder))
+    left = [q for q in questions if answered[q.request.request_id] < q.request.sampling.n]
+    with _appending(folder / SAID) as file:
+        while left:
+            batch = [left.pop(0)]
+            while left and sum(q.request.sampling.n for q in batch) < AT_ONCE:
+                batch.append(left.pop(0))
+            answers = model.complete([q.request for q in batch])
+            for question, answer in zip(batch, answers, strict=True):
+                request = question.request
+                texts = (
+                    [""] * request.sampling.n
+                    if isinstance(answer, CompletionError)
+                    else [completion.text for completion in answer]
+                )
+                for index, text in enumerate(texts):
+                    row = {
+                        "request": request.request_id,
+                        "index": index,
+                        "formula": question.formula,
+                        "temperature": request.sampling.temperature,
+                        "top_p": request.sampling.top_p,
+                        "seed": request.sampling.seed,
+                        "text": text,
+                        **vet(text, limits, supported),
+                    }
+                    file.write(json.dumps(row) + "\n")
+            file.flush()
+            progress("ask", len(questions) - len(left), len(questions))
+
+
+def vet(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, str]:
+    """The fate of an answer, and the canonical text of one that has a type."""
+    crystal = asymmetric_text.parse(text)
+    if isinstance(crystal, Flaw):
+        return {"fate": "parse"}
+    if isinstance(check(crystal, limits, supported), Flaw):
+        return {"fate": "check"}
+    if is_quarantined(crystal):
+        return {"fate": "quarantined"}
+    if len(set(crystal.species)) < 2:
+        return {"fate": "element"}
+    found = typed(crystal)
+    if (
+        found is None
+        or found.of_class.space_group < LEAST_SPACE_GROUP
+        or found.crystal.n_atoms > limits.max_atoms
+    ):
+        return {"fate": "no symmetry"}
+    return {"fate": "typed", "typed": found.text}
+
+
+def _appending(path: Path) -> TextIO:
+    """The file to be added to, the line that a kill left unfinished ended."""
+    file = path.open("a", encoding="utf-8")
+    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        file.write("\n")
+    return file
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file, none where there is no file."""
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:  # the line a kill left unfinished
+                    continue
+
+
+def said(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every answer once: a request that a stop cut short was put again."""
+    seen = set()
+    for row in rows_of(folder / SAID):
+        place = (row["request"], row["index"])
+        if place not in seen:
+            seen.add(place)
+            yield row
+
+
+def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
+    """The compounds' types that are there already, of cells up to `max_atoms`.
+
+    One whose symmetry is not found is in no class.
+    """
+    types = Types()
+    for prototype in prototypes:
+        if prototype.n_atoms > max_atoms or len(set(prototype.species)) < 2:
+            continue
+        crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
+        try:
+            of_class = type_class(asymmetric_unit(crystal))
+        except ValueError:
+            continue
+        types.add(prototype.prototype_id, crystal, of_class)
+    return types
+
+
+def read_typed(text: str) -> Typed:
+    """What `vet` kept. Raises ValueError for a text that it did not write."""
+    unit = asymmetric_text.parse_unit(text)
+    if isinstance(unit, Flaw):
+        raise ValueError(unit.detail)
+    return Typed(text, unit.to_crystal(), type_class(unit))
+
+
+def new_types(folder: Path, known: Types) -> tuple[list[list[Example]], Counter[str]]:
+    """Examples of each type that is not known, one a formula, and the fate of every answer."""
+    fates: Counter[str] = Counter()
+    groups: dict[str, list[Example]] = {}
+    seen = Types()
+    fate_of: dict[str, str] = {}  # by text: nano repeats itself
+    for row in said(folder):
+        fates[row["fate"]] += 1
+        if row["fate"] != "typed":
+            continue
+        text = row["typed"]
+        if text not in fate_of:
+            example = Example(read_typed(text), row)
+            crystal, of_class = example.typed.crystal, example.typed.of_class
+            if known.find(crystal, of_class) is not None:
+                fate_of[text] = "known"
+            else:
+                name = seen.find(crystal, of_class)
+                if name is None:
+                    name = f"t{len(groups)}"
+                    seen.add(name, crystal, of_class)
+                    groups[name] = []
+                if all(e.typed.crystal.formula != crystal.formula for e in groups[name]):
+                    groups[name].append(example)
+                fate_of[text] = "new"
+        fates[f"typed, {fate_of[text]}"] += 1
+    return list(groups.values()), fates
+
+
+def in_turns(
+    groups: Sequence[Sequence[Example]], served: Mapping[Anonymous, int], per_type: int
+) -> list[Example]:
+    """What to relax, in order: the first example of each type, then the second, …
+
+    Of types those with most formulas come first, then what was said at the lowest temperature, then
+    those of worst served anonymous formulas, then small ones.
+    """
+
+    def rank(group: Sequence[Example]) -> tuple[float, ...]:
+        crystal, coolest = group[0].typed.crystal, min(e.row["temperature"] for e in group)
+        return (-len(group), coolest, served.get(anonymous(crystal), 0), crystal.n_atoms)
+
+    ranked = sorted(groups, key=rank)
+    return [group[turn] for turn in range(per_type) for group in ranked if len(group) > turn]
+
+
+def relax(
+    examples: Sequence[Example],
+    folder: Path,
+    potential: str,
+    protocol: Protocol,
+    height: Height,
+    most: int | None,
+    progress: Progress,
+) -> tuple[dict[str, Relaxation], int]:
+    """(relaxations by content id, examples given up), those that the folder holds included.
+
+    What lies over GIVEN_UP_EV_PER_ATOM after the first steps goes no further. At most `most`
+    examples are begun in all.
+    """
+    path = folder / RELAXED
+    done: dict[str, Relaxation] = {}
+    given_up: set[str] = set()
+    for row in rows_of(path):
+        if "given_up" in row:
+            given_up.add(row["given_up"])
+            continue
+        known = Relaxation.model_validate(row)
+        if known.protocol == protocol and known.potential == potential:
+            done[known.candidate_id] = known
+    wanted = {e.typed.crystal.content_id: e.typed.crystal for e in examples}
+    todo = [(i, c) for i, c in wanted.items() if i not in done and i not in given_up]
+    if most is not None:
+        todo = todo[: max(0, most - len(done) - len(given_up))]
+    if not todo:
+        return done, len(given_up)
+    going_on: deque[Traveller] = deque()
+    under_way = {i for i, _ in todo}
+
+    def turns() -> Iterator[Job | None]:
+        waiting = deque(todo)
+        while under_way:
+            if going_on:
+                yield going_on.popleft()
+            else:
+                yield waiting.popleft() if waiting else None
+
+    with _appending(path) as file:
+        for found in relax_many_in_turns(turns(), potential, protocol, workers=0):
+            name, energy = found.candidate_id, found.early_energy_ev_per_atom
+            if isinstance(found, Traveller):
+                gap = 0.0 if energy is None else height(wanted[name], energy)
+                if gap <= GIVEN_UP_EV_PER_ATOM or math.isinf(gap):  # infinite: no hull there
+                    going_on.append(found)
+                    continue
+                given_up.add(name)
+                file.write(json.dumps({"given_up": name}) + "\n")
+            else:
+                done[name] = found
+                file.write(found.model_dump_json() + "\n")
+            file.flush()
+            under_way.discard(name)
+            progress("relax", len(done) + len(given_up), len(done) + len(given_up) + len(under_way))
+    return done, len(given_up)
