@@ -10,6 +10,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools import build_reference, encyclopedia, recipe
+from hullward.tools.asymmetric_text import parse
+from hullward.tools.prototypes import make_prototype
+from hullward.tools.recipe_added import lowest
 from hullward.tools.recipe_result import SystemResult, taken_over
 from hullward.tools.recipe_trials import expected_formulas, trials
 from hullward.tools.records import Protocol
@@ -177,6 +180,47 @@ def test_structures_of_other_systems_cost_an_extension_nothing(built, tmp_path, 
     out = tmp_path / "kept"
     build_reference.build(["Na"], out, "toy", 0, structures=[("mine", salt)], extend=built)
     assert read_built(out.parent, out.name).phases("Na-Cl")
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Nano's types: one of a salt, and one that is worse for any."""
+    types = [
+        make_prototype("nano:a", parse("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
+        make_prototype("nano:b", parse("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
+    ]
+    monkeypatch.setattr("hullward.tools.recipe_trials.types_for", lambda formulas: types)
+
+
+def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_path, monkeypatch):
+    out = tmp_path / "added"
+    build_reference.build([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
+    before, after = (taken_over(stem, CARD)[("Cl", "Na")] for stem in (built, out))
+    assert after.tried == {"NaCl": before.tried["NaCl"] + 3}  # the first type both ways round
+    assert after.expected == before.expected
+    assert before.force_calls < after.force_calls < 2 * before.force_calls
+    lows = [min(f.phase.energy_ev_per_atom for f in r.phases) for r in (before, after)]
+    assert lows[1] <= lows[0] + 1e-9
+    if lows[1] < lows[0] - 1e-6:
+        assert any(f.phase.source.startswith("nano:") for f in after.phases)
+
+    monkeypatch.setattr(recipe, "load_potential", forbid)
+    build_reference.build([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
+    assert taken_over(out, CARD)[("Cl", "Na")] == after
+
+
+def test_only_what_was_built_can_be_added_to(built, tmp_path):
+    with pytest.raises(InputError, match=r"Cl-K not in"):
+        build_reference.build([], tmp_path / "x", "toy", workers=0, extend=built, add=["K-Cl"])
+
+
+def test_added_phases_keep_the_lowest_of_each_formula(built):
+    found = list(taken_over(built, CARD)[("Cl", "Na")].phases)
+    up = [
+        f.model_copy(update={"phase": f.phase.model_copy(update={"energy_ev_per_atom": e})})
+        for f, e in zip([found[0]] * 4, (-3.0, -2.9998, -2.5, -2.0), strict=True)
+    ]
+    assert [f.phase.energy_ev_per_atom for f in lowest(up)] == [-3.0, -2.5]
 
 
 def killed(*job: object) -> None:

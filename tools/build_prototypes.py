@@ -41,6 +41,7 @@ from hullward.tools.prototype_search import (
     known_types,
     new_types,
     relax,
+    said,
 )
 from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table, write_table
 from hullward.tools.prototypes import Prototype, library
@@ -177,12 +178,13 @@ def make(
     )
     rows, counts = reduce_to_table(groups, relaxed, known, reference, model_folder, limits)
     learnt = sum(row["formula_learnt"] for row in rows)
+    answers = Counter(row["formula"] is not None for row in said(work))
     about = {
         "model": model.name,
         "top_p": sorted({q.request.sampling.top_p for q in asked}),
-        "temperatures": sorted({q.request.sampling.temperature for q in asked}),
-        "asked_freely": sum(q.request.sampling.n for q in asked if q.formula is None),
-        "asked_by_formula": sum(q.request.sampling.n for q in asked if q.formula is not None),
+        "temperatures": sorted({row["temperature"] for row in said(work)}),
+        "asked_freely": answers[False],
+        "asked_by_formula": answers[True],
         "potential": card.name,
         "potential_sha256": card.weights_sha256,
         "protocol": PROTOCOL.model_dump(mode="json"),

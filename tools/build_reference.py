@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
@@ -24,6 +24,7 @@ from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import require_encyclopedia
 from hullward.tools.pool import one_thread_each
+from hullward.tools.recipe_added import add_types
 from hullward.tools.recipe_result import (
     SystemResult,
     assemble,
@@ -37,6 +38,7 @@ from hullward.tools.reference_built import Manifest, is_alloy, read_manifest
 log = logging.getLogger(__name__)
 
 Parts = list[tuple[str, ...]]
+Job = tuple[Callable[..., SystemResult], tuple[Any, ...]]  # what is done to one system
 
 
 def build(
@@ -48,20 +50,22 @@ def build(
     structures: Sequence[tuple[str, Crystal]] = (),
     extend: Path | None = None,
     redo: Sequence[str] = (),
+    add: Sequence[str] = (),
 ) -> Manifest:
     """Relax the systems with all their subsystems and write OUT.parquet and OUT.json.
 
     workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
     systems are kept as they are, unless `structures` holds something new for them or `redo` names
-    them, as it may where structure types were added since.
+    them, as it may where structure types were added since.  add: systems of that build to which
+    only the types that nano wrote are added; what it found there stays.
     Raises InputError for an element the potential does not support or a formula that is none,
     PreflightError where the structure types or the potential are missing, and RunInterruptedError
     where a worker was killed.
     """
     types = require_encyclopedia()
     card = potential_card(potential)
-    parts = _with_subsystems([*systems, *redo])
+    parts = _with_subsystems([*systems, *redo, *add])
     if unknown := {el for part in parts for el in part} - card.elements:
         raise InputError(f"{potential} does not support {', '.join(sorted(unknown))}")
     by_system = _by_system(formulas)
@@ -72,19 +76,21 @@ def build(
     given = {tuple(sorted(set(crystal.species))) for _, crystal in structures}
     anew = given.intersection(parts) | {tuple(sorted(split_chemsys(system))) for system in redo}
     results = {part: r for part, r in results.items() if part not in anew}
+    adding = {tuple(sorted(split_chemsys(system))) for system in add}
+    if strange := sorted("-".join(part) for part in adding - results.keys()):
+        raise InputError(f"nothing to add to: {', '.join(strange)} not in {extend}")
+    earlier = {part: results.pop(part) for part in adding}
     for size in range(1, 1 + max(map(len, parts))):
         todo = [part for part in parts if len(part) == size and part not in results]
-        jobs = [
-            (
-                potential,
-                work,
-                part,
-                by_system.get(frozenset(part), ()),
-                [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)],
-                {sub: r for sub, r in results.items() if set(sub) < set(part)},
-            )
-            for part in todo
-        ]
+        jobs: list[Job] = []
+        for part in todo:
+            named = by_system.get(frozenset(part), ())
+            below = {sub: r for sub, r in results.items() if set(sub) < set(part)}
+            if part in earlier:
+                jobs.append((add_types, (potential, work, part, named, below, earlier[part])))
+                continue
+            own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
+            jobs.append((build_system, (potential, work, part, named, own, below)))
         for done, result in enumerate(_each(jobs, workers), start=1):
             results[result.elements] = result
             log.info(
@@ -97,8 +103,8 @@ def build(
                 done,
                 len(todo),
             )
-    named = {formula for found in by_system.values() for formula in found}
-    return assemble(results, out, card, types, named | reviewed)
+    expected = {formula for found in by_system.values() for formula in found}
+    return assemble(results, out, card, types, expected | reviewed)
 
 
 def build_stored(
@@ -153,16 +159,16 @@ def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
     return found
 
 
-def _each(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SystemResult]:
+def _each(jobs: Sequence[Job], workers: int) -> Iterator[SystemResult]:
     if workers == 0:
-        for job in jobs:
-            yield build_system(*job)
+        for run, job in jobs:
+            yield run(*job)
         return
     with (
         one_thread_each(),
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
-        for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
+        for future in as_completed([pool.submit(run, *job) for run, job in jobs]):
             try:
                 yield future.result()
             except BrokenProcessPool:
@@ -190,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
     parser.add_argument("--redo-from", type=Path, help="systems of --extend to compute again")
+    parser.add_argument("--add-from", type=Path, help="systems of --extend to try nano's types in")
     parser.add_argument("--again", type=Path, help="systems and formulas of an earlier build")
     parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
     arguments = parser.parse_args(argv)
@@ -206,7 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         systems += earlier.systems
         formulas += [f for facts in earlier.systems.values() for f in facts.tried_formulas]
     redo = _lines(arguments.redo_from)
-    if not systems and not redo:
+    add = _lines(arguments.add_from)
+    if not systems and not redo and not add:
         parser.error("name at least one system")
     manifest = build(
         systems,
@@ -216,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formulas=formulas,
         extend=arguments.extend,
         redo=redo,
+        add=add,
     )
     print(manifest.statement)
 

@@ -72,7 +72,7 @@ def build_system(
     """Run the recipe on one system, or read what it found there before."""
     system = "-".join(elements)
     path = work / f"{system}.result.json"
-    made_by = _made_by(potential, more_formulas, structures)
+    made_by = result_key(potential, more_formulas, structures)
     stored = stored_result(path)
     if stored is not None and stored.made_by == made_by:
         return stored
@@ -84,7 +84,7 @@ def build_system(
         made_by=made_by,
         expected=tuple(expected_formulas(elements)) if len(elements) > 1 else elements,
         tried=dict(sorted(Counter(t.crystal.formula for t in every).items())),
-        phases=tuple(map(_found, found)),
+        phases=tuple(map(found_of, found)),
         force_calls=bench.force_calls,
         cpu_s=round(bench.cpu_s, 2),
     )
@@ -100,16 +100,18 @@ def stored_result(path: Path) -> SystemResult | None:
         return None
 
 
-def _made_by(
+def result_key(
     potential: str, formulas: Sequence[str], structures: Sequence[tuple[str, Crystal]]
 ) -> str:
+    """A word for everything that decides what a system's result is."""
     types = [p.prototype_id for p in (*library(), *encyclopedia())]
     types += table().by_id
     said = [RECIPE, potential, types, sorted(formulas), [c.content_id for _, c in structures]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _found(trial: Trial) -> Found:
+def found_of(trial: Trial) -> Found:
+    """A converged trial as a phase, with how it was come by."""
     relaxation = trial.relaxation
     assert relaxation is not None
     return Found(

@@ -1,0 +1,63 @@
+"""More structure types for a system that was built before: what they give is added to it.
+
+A rebuild would compute everything again. Here only the types that nano wrote are tried, against the
+hull of what the system holds, and by the same recipe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hullward.tools.nano_types import PREFIX
+from hullward.tools.recipe import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
+from hullward.tools.recipe_result import Found, SystemResult, found_of, result_key, stored_result
+from hullward.tools.recipe_trials import trials
+from hullward.tools.whole_files import write_whole
+
+
+def add_types(
+    potential: str,
+    work: Path,
+    elements: tuple[str, ...],
+    more_formulas: Sequence[str],
+    below: Mapping[tuple[str, ...], SystemResult],
+    earlier: SystemResult,
+) -> SystemResult:
+    """An earlier result with nano's types tried as well, or what was added to it before.
+
+    below: the results of its subsystems.
+    """
+    path = work / f"{earlier.system}.result.json"
+    made_by = f"{result_key(potential, more_formulas, ())}+{PREFIX}"
+    stored = stored_result(path)
+    if stored is not None and stored.made_by == made_by:
+        return stored
+    bench = Bench(potential, work / f"{earlier.system}.jsonl")
+    tried = [t for t in trials(elements, more_formulas) if t.prototype.startswith(PREFIX)]
+    phases = [f.phase for r in (*below.values(), earlier) for f in r.phases]
+    found = map(found_of, low_phases(bench, tried, phases))
+    structures = Counter(earlier.tried) + Counter(t.crystal.formula for t in tried)
+    result = earlier.model_copy(
+        update={
+            "made_by": made_by,
+            "tried": dict(sorted(structures.items())),
+            "phases": tuple(lowest([*earlier.phases, *found])),
+            "force_calls": earlier.force_calls + bench.force_calls,
+            "cpu_s": round(earlier.cpu_s + bench.cpu_s, 2),
+        }
+    )
+    write_whole(path, result.model_dump_json().encode())
+    return result
+
+
+def lowest(found: Iterable[Found]) -> list[Found]:
+    """The lowest phases of each formula, without repeats of one energy."""
+    groups: dict[str, list[Found]] = defaultdict(list)
+    for one in sorted(found, key=lambda f: (f.phase.formula, f.phase.energy_ev_per_atom)):
+        kept = groups[one.phase.formula]
+        last = kept[-1].phase.energy_ev_per_atom if kept else float("-inf")
+        if len(kept) < KEPT and one.phase.energy_ev_per_atom - last > SAME_EV_PER_ATOM:
+            kept.append(one)
+    return [one for kept in groups.values() for one in kept]
