@@ -71,10 +71,11 @@ def made_by(reference, second=None):
 
 def test_a_campaign_on_the_materials_project_starts_from_what_was_fetched(home):
     fetched, embedded = load_reference("mp", home), load_reference("embedded")
-    [made] = made_by(fetched)
-    assert made.crystal.formula == "NaCl"
-    assert made.note == "Li to Na, O to Cl"
-    assert len(made_by(embedded, SimpleNamespace(reference=fetched))) == 1
+    made = made_by(fetched)
+    assert {m.crystal.formula for m in made} == {"NaCl"}
+    assert made[0].note == "Li to Na, O to Cl"  # the other way round is less likely
+    beside = made_by(embedded, SimpleNamespace(reference=fetched))
+    assert [m.note for m in beside] == [m.note for m in made]
     assert made_by(embedded) == []
 
 

@@ -25,7 +25,6 @@ from hullward.models.errors import InputError
 from hullward.models.language import LanguageModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.models.registry import potential_card
-from hullward.tools.best_first import height_over
 from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.kinship import Anonymous, anonymous
 from hullward.tools.prototype_questions import (
@@ -121,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--formulas-from", type=Path, help="more formulas, one a line")
     parser.add_argument("--per-type", type=int, default=2, help="examples of a type to relax")
     parser.add_argument("--relaxations", type=int, help="at most so many in all")
+    parser.add_argument("--workers", type=int, help="processes that relax; default one a core")
     parser.add_argument("--reference", default="embedded", help="whose hull heights are over")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model_folder=folder,
         per_type=arguments.per_type,
         relaxations=arguments.relaxations,
+        workers=arguments.workers,
     )
     write_table(rows, about, arguments.out)
     print(json.dumps(about["counts"], indent=1))
@@ -155,9 +156,11 @@ def make(
     model_folder: Path,
     per_type: int = 2,
     relaxations: int | None = None,
+    workers: int | None = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Ask, relax and reduce; (rows, provenance).
 
+    workers: processes that relax; None one a core, 0 this one.
     Raises InputError where potential and reference are on different energy schemes.
     """
     card, limits = potential_card(potential), Limits(max_atoms=MAX_ATOMS)
@@ -173,9 +176,7 @@ def make(
     log.info("%d new types of %s", len(groups), dict(fates))
     served = Counter(anonymous_of(p) for p in known_prototypes)
     turns = in_turns(groups, served, per_type)
-    relaxed, given_up = relax(
-        turns, work, potential, PROTOCOL, height_over(reference), relaxations, _progress
-    )
+    relaxed = relax(turns, work, potential, PROTOCOL, relaxations, workers, _progress)
     rows, counts = reduce_to_table(groups, relaxed, known, reference, model_folder, limits)
     learnt = sum(row["formula_learnt"] for row in rows)
     answers = Counter(row["formula"] is not None for row in said(work))
@@ -190,7 +191,7 @@ def make(
         "protocol": PROTOCOL.model_dump(mode="json"),
         "heights_over": f"{reference.reference_id}, version {reference.version}",
         "highest_ev_per_atom": HIGHEST_EV_PER_ATOM,
-        "counts": {**fates, "given up": given_up, **counts, "formula learnt": learnt},
+        "counts": {**fates, **counts, "formula learnt": learnt},
     }
     return rows, about
 

@@ -7,8 +7,7 @@ done is not done again, so a stop costs the batch at hand.
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +17,17 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
 from hullward.tools import asymmetric_text
 from hullward.tools.asymmetric_unit import asymmetric_unit
-from hullward.tools.best_first import Height
 from hullward.tools.kinship import Anonymous, anonymous
-from hullward.tools.pool import relax_many_in_turns
+from hullward.tools.pool import relax_many
 from hullward.tools.prototype_questions import Question
 from hullward.tools.prototypes import Prototype
 from hullward.tools.quarantine import is_quarantined
 from hullward.tools.records import Flaw, Protocol, Relaxation
-from hullward.tools.relax import Job, Traveller
 from hullward.tools.structure_types import Typed, Types, type_class, typed
 from hullward.tools.validate import Limits, check
 
 AT_ONCE = 256  # answers between two writes
 SAID, RELAXED = "said.jsonl", "relaxed.jsonl"
-GIVEN_UP_EV_PER_ATOM = 0.3  # above the hull after the first steps: twice the table's limit
 LEAST_SPACE_GROUP = 2  # what has no symmetry at all is no type
 
 Progress = Callable[[str, int, int], None]
@@ -212,56 +208,30 @@ def relax(
     folder: Path,
     potential: str,
     protocol: Protocol,
-    height: Height,
     most: int | None,
+    workers: int | None,
     progress: Progress,
-) -> tuple[dict[str, Relaxation], int]:
-    """(relaxations by content id, examples given up), those that the folder holds included.
+) -> dict[str, Relaxation]:
+    """Relaxations by content id, those that the folder holds included; at most `most` in all.
 
-    What lies over GIVEN_UP_EV_PER_ATOM after the first steps goes no further. At most `most`
-    examples are begun in all.
+    All go to their end: after a few steps those that will lie low cannot be told from others.
     """
     path = folder / RELAXED
     done: dict[str, Relaxation] = {}
-    given_up: set[str] = set()
     for row in rows_of(path):
-        if "given_up" in row:
-            given_up.add(row["given_up"])
-            continue
         known = Relaxation.model_validate(row)
         if known.protocol == protocol and known.potential == potential:
             done[known.candidate_id] = known
     wanted = {e.typed.crystal.content_id: e.typed.crystal for e in examples}
-    todo = [(i, c) for i, c in wanted.items() if i not in done and i not in given_up]
+    todo = [(name, crystal) for name, crystal in wanted.items() if name not in done]
     if most is not None:
-        todo = todo[: max(0, most - len(done) - len(given_up))]
-    if not todo:
-        return done, len(given_up)
-    going_on: deque[Traveller] = deque()
-    under_way = {i for i, _ in todo}
-
-    def turns() -> Iterator[Job | None]:
-        waiting = deque(todo)
-        while under_way:
-            if going_on:
-                yield going_on.popleft()
-            else:
-                yield waiting.popleft() if waiting else None
-
-    with _appending(path) as file:
-        for found in relax_many_in_turns(turns(), potential, protocol, workers=0):
-            name, energy = found.candidate_id, found.early_energy_ev_per_atom
-            if isinstance(found, Traveller):
-                gap = 0.0 if energy is None else height(wanted[name], energy)
-                if gap <= GIVEN_UP_EV_PER_ATOM or math.isinf(gap):  # infinite: no hull there
-                    going_on.append(found)
-                    continue
-                given_up.add(name)
-                file.write(json.dumps({"given_up": name}) + "\n")
-            else:
-                done[name] = found
+        todo = todo[: max(0, most - len(done))]
+    if todo:
+        total = len(done) + len(todo)
+        with _appending(path) as file:
+            for found in relax_many(todo, potential, protocol, workers):
                 file.write(found.model_dump_json() + "\n")
-            file.flush()
-            under_way.discard(name)
-            progress("relax", len(done) + len(given_up), len(done) + len(given_up) + len(under_way))
-    return done, len(given_up)
+                file.flush()
+                done[found.candidate_id] = found
+                progress("relax", len(done), total)
+    return done
