@@ -116,7 +116,7 @@ class Bench:
             pair
             for reference in (
                 self.screen.reference,
-                self.screen.second and self.screen.second.reference,
+                self.screen.second.reference if self.screen.second is not None else None,
             )
             if reference is not None and reference.kind == "materials_project"
             for pair in low_structures(reference, most)
