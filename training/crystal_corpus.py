@@ -15,8 +15,9 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ from hullward.tools import asymmetric_text, crystal_text
 from hullward.tools.asymmetric_unit import asymmetric_unit
 from hullward.tools.quarantine import in_quarantine
 
-__all__ = ["CrystalRow", "build_corpus", "read_corpus"]
+__all__ = [
+    "CrystalRow",
+    "build_corpus",
+    "corpus_row",
+    "may_be_learnt",
+    "read_corpus",
+    "write_corpus",
+]
 
 MAX_SITES = 60  # of a primitive cell
 VALIDATION_ONE_IN = 50
@@ -60,12 +68,20 @@ def build_corpus(table: Path, out: Path) -> dict[str, Any]:
     kept: dict[str, list[CrystalRow]] = {"train": [], "validation": []}
     for row, reduced in _crystal_rows(rows, left_out):
         kept["validation" if _validates(reduced) else "train"].append(row)
-    out.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {
+    source = {
         "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
         "rows_read": len(rows),
         "left_out": dict(sorted(left_out.items())),
     }
+    return write_corpus(out, kept, source)
+
+
+def write_corpus(
+    out: Path, kept: Mapping[str, Sequence[CrystalRow]], source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the parts 'train' and 'validation', and what is known of their source; that."""
+    out.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = dict(source)
     for part, members in kept.items():
         path = out / f"{part}.parquet"
         pd.DataFrame([asdict(row) for row in members]).to_parquet(path, compression="zstd")
@@ -120,7 +136,7 @@ def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[
             left_out["quarantine"] += 1
             continue
         try:
-            row = _row(material_id, crystal, None if pd.isna(height) else float(height))
+            row = corpus_row(material_id, crystal, None if pd.isna(height) else float(height))
         except ValueError as error:
             left_out["form B: " + str(error).split(":")[0][:40]] += 1
             continue
@@ -130,7 +146,8 @@ def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[
         yield row, reduced
 
 
-def _row(material_id: str, crystal: Crystal, height: float | None) -> CrystalRow:
+def corpus_row(material_id: str, crystal: Crystal, height: float | None) -> CrystalRow:
+    """Both texts of a crystal; height in eV/atom. Raises ValueError for what form B cannot hold."""
     unit = asymmetric_unit(crystal)
     text = asymmetric_text.write(unit)
     cell = asymmetric_text.parse_unit(text)
@@ -147,6 +164,16 @@ def _row(material_id: str, crystal: Crystal, height: float | None) -> CrystalRow
         unit_text=text,
         cell_text=crystal_text.write(primitive),
     )
+
+
+@cache
+def may_be_learnt(formula: str) -> bool:
+    """Whether a formula is neither in quarantine, nor its system, nor kept for validation."""
+    from pymatgen.core import Composition
+
+    composition = Composition(formula)
+    reduced = composition.reduced_formula
+    return not in_quarantine(reduced, composition.chemical_system) and not _validates(reduced)
 
 
 def _validates(reduced: str) -> bool:

@@ -21,6 +21,11 @@ from hullward.training.crystal_corpus import CrystalRow
 
 __all__ = ["Example", "Mixture", "example"]
 
+SHARES = (
+    "asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull", "nothing",
+    "substituted",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Example:
@@ -45,13 +50,15 @@ class Mixture:
     space_group: float = 0.4
     e_above_hull: float = 0.15  # where known
     max_cell_sites: int = 500  # larger cells are asked in form B, where that is asked at all
+    nothing: float = 0.0  # any crystal is asked for, in form A where the cell is small enough
+    substituted: float = 0.0  # crystals whose elements are exchanged for like ones first
     cell: Literal["standard", "niggli"] = "standard"
     random_translation: bool = False
     sort_sites: bool = True  # by element, as formulas are; else as the cell has them, shuffled
     learn_prompt: bool = False  # the loss of Gruver et al. covers the whole text
 
     def __post_init__(self) -> None:
-        for name in ("asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull"):
+        for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"mixture: {name} is a share of 0 to 1, got {getattr(self, name)}")
 
@@ -60,15 +67,20 @@ def example(row: CrystalRow, mixture: Mixture, seed: int, epoch: int, index: int
     """The example that row `index` gives in an epoch."""
     rng = random.Random(f"{seed}:{epoch}:{index}")
     form: Form = "asymmetric" if rng.random() < mixture.asymmetric else "cell"
+    nothing = mixture.nothing > 0 and rng.random() < mixture.nothing
+    if nothing:
+        form = "cell"
     if mixture.asymmetric and row.n_sites > mixture.max_cell_sites:
         form = "asymmetric"
     if form == "cell":
         text = _cell_text(row, mixture, rng)
-        if rng.random() < mixture.infill:
+        if not nothing and rng.random() < mixture.infill:
             element = rng.choice(sorted(set(text.split("\n")[2::2])))
             return Example(infill_prompt(text, element), element, mixture.learn_prompt)
     else:
         text = row.unit_text
+    if nothing:
+        return Example(crystal_prompt(form=form), text, mixture.learn_prompt)
     names_formula = rng.random() < mixture.formula
     names_elements = not names_formula and rng.random() < mixture.elements
     names_group = rng.random() < mixture.space_group

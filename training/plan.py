@@ -19,7 +19,7 @@ from hullward.training import checkpoints
 from hullward.training.batches import batch_tensors
 from hullward.training.crystal_corpus import CrystalRow
 from hullward.training.crystal_recipe import Recipe
-from hullward.training.trainer import batches_of, encoded_rows, readable
+from hullward.training.trainer import batches_of, encoded_rows, exchange_of, readable
 
 __all__ = ["Plan", "plan"]
 
@@ -68,7 +68,7 @@ def plan(recipe: Recipe, rows: Sequence[CrystalRow], operations_per_s: float | N
     """
     model, tokenizer = checkpoints.start(recipe, None)
     rows = readable(rows, tokenizer, lambda line: None)
-    encoded = encoded_rows(recipe, rows, tokenizer, 0)
+    encoded = encoded_rows(recipe, rows, tokenizer, 0, exchange_of(recipe, rows))
     batches = batches_of(recipe, encoded, 0)
     shapes = [
         (len(batch), max(sum(len(encoded[i].ids) for i in row) for row in batch))

@@ -9,6 +9,7 @@ would have had.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +23,17 @@ from hullward.training.crystal_corpus import CrystalRow
 from hullward.training.crystal_examples import example
 from hullward.training.crystal_recipe import Recipe
 from hullward.training.errors import TrainingError
+from hullward.training.substituted import Exchange
 
-__all__ = ["Progress", "batches_of", "encoded_rows", "learning_rate", "readable", "train"]
+__all__ = [
+    "Progress",
+    "batches_of",
+    "encoded_rows",
+    "exchange_of",
+    "learning_rate",
+    "readable",
+    "train",
+]
 
 
 @dataclass
@@ -86,7 +96,8 @@ def train(
     optimizer = accelerator.prepare_optimizer(optimizer)
     rows = readable(rows, tokenizer, log)
     validation = readable(validation, tokenizer, log)
-    steps = recipe.epochs * _steps_an_epoch(recipe, rows, tokenizer)
+    exchange = exchange_of(recipe, rows)
+    steps = recipe.epochs * _steps_an_epoch(recipe, rows, tokenizer, exchange)
     saved = began = time.monotonic()
     before = progress.seconds
 
@@ -99,7 +110,7 @@ def train(
 
     recent: list[float] = []
     while progress.epoch < recipe.epochs:
-        encoded = encoded_rows(recipe, rows, tokenizer, progress.epoch)
+        encoded = encoded_rows(recipe, rows, tokenizer, progress.epoch, exchange)
         batches = batches_of(recipe, encoded, progress.epoch)
         groups = [
             batches[i : i + recipe.accumulate] for i in range(0, len(batches), recipe.accumulate)
@@ -218,14 +229,36 @@ def _loss_sum(accelerator: Any, model: Any, tensors: dict[str, Any]) -> Any:
     return torch.nn.functional.cross_entropy(hidden[keep].float(), wanted[keep], reduction="sum")
 
 
+def exchange_of(recipe: Recipe, rows: Sequence[CrystalRow]) -> Exchange | None:
+    """What exchanges elements, where the recipe asks for that."""
+    return Exchange(rows) if recipe.asked().substituted else None
+
+
 def encoded_rows(
-    recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any, epoch: int
+    recipe: Recipe,
+    rows: Sequence[CrystalRow],
+    tokenizer: Any,
+    epoch: int,
+    exchange: Exchange | None = None,
 ) -> list[Encoded]:
+    """The examples of an epoch in tokens; with an exchange, some of other elements."""
     mixture = recipe.asked()
-    return [
-        encode(example(row, mixture, recipe.seed, epoch, i), tokenizer)
-        for i, row in enumerate(rows)
-    ]
+    found = []
+    for i, row in enumerate(rows):
+        shown = row
+        if exchange is not None:
+            rng = random.Random(f"{recipe.seed}:{epoch}:{i}:exchange")
+            if rng.random() < mixture.substituted:
+                shown = exchange.like(row, rng)
+        try:
+            one = encode(example(shown, mixture, recipe.seed, epoch, i), tokenizer)
+        except ValueError:
+            if shown is row:
+                raise
+            # the exchange made a length that has no token
+            one = encode(example(row, mixture, recipe.seed, epoch, i), tokenizer)
+        found.append(one)
+    return found
 
 
 def batches_of(recipe: Recipe, encoded: Sequence[Encoded], epoch: int) -> list[list[list[int]]]:
@@ -239,11 +272,12 @@ def batches_of(recipe: Recipe, encoded: Sequence[Encoded], epoch: int) -> list[l
     )
 
 
-def _steps_an_epoch(recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any) -> int:
+def _steps_an_epoch(
+    recipe: Recipe, rows: Sequence[CrystalRow], tokenizer: Any, exchange: Exchange | None
+) -> int:
     """Of the first epoch; the others differ by a few steps."""
-    return math.ceil(
-        len(batches_of(recipe, encoded_rows(recipe, rows, tokenizer, 0), 0)) / recipe.accumulate
-    )
+    encoded = encoded_rows(recipe, rows, tokenizer, 0, exchange)
+    return math.ceil(len(batches_of(recipe, encoded, 0)) / recipe.accumulate)
 
 
 def _optimizer(recipe: Recipe, model: Any) -> Any:

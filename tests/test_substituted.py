@@ -1,0 +1,142 @@
+"""Exchanged elements: the same structure type, room for the new atoms, nothing held back learnt."""
+
+import random
+
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.models.crystal_prompts import flat_formula
+from hullward.tools import asymmetric_text, crystal_text
+from hullward.training import substituted, trainer
+from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
+from hullward.training.crystal_examples import Mixture, example
+from hullward.training.crystal_recipe import Recipe
+from hullward.training.nano_tokenizer import nano_tokenizer
+from hullward.training.substituted import Exchange
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def rock_salt(metal, anion, a):
+    text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
+    return CrystalRow(
+        material_id=f"{metal}{anion}",
+        formula=f"{metal}{anion}",
+        space_group=225,
+        e_above_hull_ev_per_atom=0.01,
+        n_sites=2,
+        unit_text=text,
+        cell_text=crystal_text.write(asymmetric_text.parse(text)),
+    )
+
+
+ROWS = [
+    rock_salt(metal, anion, a + b)
+    for metal, a in (("Li", 2.6), ("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
+    for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9))
+]
+
+
+@pytest.fixture(scope="module")
+def exchange():
+    return Exchange(ROWS)
+
+
+@pytest.fixture(scope="module")
+def exchanged(exchange):
+    """(row, what became of it) for many draws, as far as something was exchanged."""
+    pairs = [
+        (row, exchange.like(row, random.Random(f"{i}:{n}")))
+        for i, row in enumerate(ROWS)
+        for n in range(40)
+    ]
+    changed = [(old, new) for old, new in pairs if new is not old]
+    assert len(changed) > 100
+    return changed
+
+
+def test_both_texts_hold_the_new_formula(exchanged):
+    for _, new in exchanged:
+        for form, text in ((asymmetric_text, new.unit_text), (crystal_text, new.cell_text)):
+            found = form.parse(text)
+            assert isinstance(found, Crystal)
+            assert flat_formula(found.formula) == new.formula
+
+
+def test_the_type_stays_and_the_height_is_not_told(exchanged):
+    for old, new in exchanged:
+        assert new.space_group == old.space_group
+        assert [line.split()[1:] for line in new.unit_text.split("\n")[1:-1]] == [
+            line.split()[1:] for line in old.unit_text.split("\n")[1:-1]
+        ]
+        assert new.e_above_hull_ev_per_atom is None
+
+
+def test_larger_ions_take_more_room(exchanged):
+    sizes = ["Li", "Na", "K", "Rb"]
+    compared = 0
+    for old, new in exchanged:
+        (metal, anion), (other, same) = (
+            [line.split()[0] for line in row.unit_text.split("\n")[1:-1]] for row in (old, new)
+        )
+        if anion == same:
+            a, b = (float(row.unit_text.split("\n")[-1]) for row in (old, new))
+            assert (sizes.index(other) > sizes.index(metal)) == (b > a)
+            compared += 1
+    assert compared > 20
+
+
+def test_nothing_held_back_is_made(exchange, monkeypatch):
+    made = {exchange.like(row, random.Random(n)).formula for row in ROWS for n in range(40)}
+    assert all(may_be_learnt(formula) for formula in made - {row.formula for row in ROWS})
+    monkeypatch.setattr(substituted, "may_be_learnt", lambda formula: False)
+    assert all(exchange.like(row, random.Random(n)) is row for row in ROWS for n in range(10))
+
+
+def test_an_exchange_that_would_move_the_sites_is_not_made():
+    rows = [rock_salt("Na", "Cl", 5.6), rock_salt("Cl", "Na", 5.6)]
+    exchange = Exchange(rows)
+    assert all(exchange.like(rows[0], random.Random(n)) is rows[0] for n in range(20))
+
+
+def test_an_epoch_draws_the_same_exchanges_again():
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
+            "mixture": {"asymmetric": 0.5, "substituted": 0.7},
+            "max_tokens": 128,
+        }
+    )
+    exchange, tokenizer = trainer.exchange_of(recipe, ROWS), nano_tokenizer()
+    first, again, other, plain = (
+        trainer.encoded_rows(recipe, ROWS, tokenizer, epoch, given)
+        for epoch, given in ((3, exchange), (3, exchange), (4, exchange), (3, None))
+    )
+    assert first == again
+    assert first != other
+    assert first != plain
+
+
+def test_a_length_without_a_token_leaves_the_crystal_as_it_was():
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
+            "mixture": {"asymmetric": 1.0, "substituted": 1.0},
+            "max_tokens": 128,
+        }
+    )
+    long = [rock_salt(metal, "F", 59.0) for metal in ("Li", "Na", "K", "Rb", "Cs")]
+    exchange = Exchange([rock_salt("Cs", "F", 6.0), *ROWS])
+    assert len(trainer.encoded_rows(recipe, long, nano_tokenizer(), 0, exchange)) == len(long)
+
+
+def test_nothing_asked_is_asked_in_the_cell_form():
+    mixture = Mixture(asymmetric=1.0, nothing=1.0, max_cell_sites=10)
+    shown = example(ROWS[0], mixture, seed=1, epoch=0, index=0)
+    assert shown.answer == ROWS[0].cell_text
+    assert "formula" not in shown.prompt

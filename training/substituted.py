@@ -1,0 +1,131 @@
+"""Known crystals with like elements exchanged: what a small corpus lacks in chemistry.
+
+A structure type serves many chemistries. Exchanging elements for their neighbours in the periodic
+table, and scaling the cell by the room that each element takes, shows a model the type apart from
+the elements it happened to be seen with. Nobody computed these crystals; their height above the
+hull is not known and not told.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from hullward.models.crystal import lattice_matrix
+from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
+from hullward.training.nano_tokenizer import element_features
+
+__all__ = ["Exchange"]
+
+SHARE = 0.5  # of a crystal's elements, each drawn apart
+NEIGHBOURS = 8  # elements that may stand for one
+DRAWS = 4  # before a crystal is left as it is
+LEAST_VOLUME_A3 = 2.0  # an element takes
+
+_COUNTED = re.compile(r"([A-Z][a-z]?)([0-9]*)")
+_LENGTH = re.compile(r"[0-9]+\.[0-9]+")
+
+
+class Exchange:
+    """Exchanges between the elements of a corpus.
+
+    The room an element takes (Å³) is the least-squares solution of the corpus's cell volumes.
+    """
+
+    def __init__(self, rows: Sequence[CrystalRow]) -> None:
+        counts = [_counts(row.formula) for row in rows]
+        self._elements = sorted({symbol for found in counts for symbol in found})
+        at = {symbol: i for i, symbol in enumerate(self._elements)}
+        shares = np.zeros((len(rows), len(at)))
+        for i, (row, found) in enumerate(zip(rows, counts, strict=True)):
+            per_site = _volume_a3(row.cell_text) / row.n_sites
+            for symbol, n in found.items():
+                # relative errors: large cells shall not outweigh small ones
+                shares[i, at[symbol]] = n / sum(found.values()) / per_site
+        room = np.linalg.lstsq(shares, np.ones(len(rows)), rcond=None)[0]
+        self._room_a3 = dict(zip(self._elements, np.maximum(room, LEAST_VOLUME_A3), strict=True))
+        described = np.array([element_features(symbol) for symbol in self._elements])
+        self._like = {symbol: self._neighbours(described, i) for symbol, i in at.items()}
+
+    def like(self, row: CrystalRow, rng: random.Random) -> CrystalRow:
+        """The row with some elements exchanged; the row itself where no draw will do.
+
+        A draw will not do where it changes the order in which elements are written, which the
+        frame of the crystal depends on, or where it makes what may not be learnt.
+        """
+        old = _counts(row.formula)
+        for _ in range(DRAWS):
+            new = [self._drawn(symbol, rng) for symbol in old]
+            if len(set(new)) < len(new) or new == list(old) or new != _in_order(new):
+                continue
+            counts = dict(zip(new, old.values(), strict=True))
+            formula = "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items())
+            if not may_be_learnt(formula):
+                continue
+            return self._exchanged(row, dict(zip(old, new, strict=True)), formula)
+        return row
+
+    def _exchanged(self, row: CrystalRow, exchange: dict[str, str], formula: str) -> CrystalRow:
+        before, after = _counts(row.formula), _counts(formula)
+        ratio = sum(n * self._room_a3[s] for s, n in after.items()) / sum(
+            n * self._room_a3[s] for s, n in before.items()
+        )
+        stretch = float(np.cbrt(ratio))
+        unit = row.unit_text.split("\n")
+        for i in range(1, len(unit) - 1):
+            symbol, rest = unit[i].split(" ", 1)
+            unit[i] = f"{exchange[symbol]} {rest}"
+        unit[-1] = _stretched(unit[-1], stretch)
+        cell = row.cell_text.split("\n")
+        cell[0] = _stretched(cell[0], stretch)
+        cell[2::2] = [exchange[symbol] for symbol in cell[2::2]]
+        return replace(
+            row,
+            formula=formula,
+            e_above_hull_ev_per_atom=None,
+            unit_text="\n".join(unit),
+            cell_text="\n".join(cell),
+        )
+
+    def _drawn(self, symbol: str, rng: random.Random) -> str:
+        if rng.random() >= SHARE:
+            return symbol
+        found, weights = self._like[symbol]
+        return rng.choices(found, weights)[0] if found else symbol
+
+    def _neighbours(self, described: np.ndarray, i: int) -> tuple[list[str], list[float]]:
+        squared = ((described - described[i]) ** 2).sum(axis=1)
+        near = [int(j) for j in np.argsort(squared) if j != i][:NEIGHBOURS]
+        return [self._elements[j] for j in near], [math.exp(-squared[j] / 2) + 1e-9 for j in near]
+
+
+def _counts(flat: str) -> dict[str, int]:
+    return {symbol: int(n or 1) for symbol, n in _COUNTED.findall(flat)}
+
+
+def _in_order(symbols: Sequence[str]) -> list[str]:
+    """As `flat_formula` writes them."""
+    return sorted(symbols, key=_rank)
+
+
+@cache
+def _rank(symbol: str) -> tuple[float, str]:
+    from pymatgen.core import Element
+
+    return (Element(symbol).data.get("X") or 0.0, symbol)
+
+
+def _volume_a3(cell_text: str) -> float:
+    lengths, angles = (list(map(float, line.split())) for line in cell_text.split("\n", 2)[:2])
+    return float(abs(np.linalg.det(lattice_matrix(lengths, angles))))
+
+
+def _stretched(line: str, stretch: float) -> str:
+    """Lengths carry a decimal, angles do not."""
+    return _LENGTH.sub(lambda found: f"{float(found[0]) * stretch:.1f}", line)
