@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -53,6 +54,15 @@ class Exchange:
         described = np.array([element_features(symbol) for symbol in self._elements])
         self._like = {symbol: self._neighbours(described, i) for symbol, i in at.items()}
 
+    @property
+    def elements(self) -> frozenset[str]:
+        """Those of the corpus."""
+        return frozenset(self._elements)
+
+    def room_a3(self, species: Iterable[str]) -> float:
+        """Å³ that these atoms take together. Raises KeyError for an element not in the corpus."""
+        return float(sum(self._room_a3[symbol] for symbol in species))
+
     def like(self, row: CrystalRow, rng: random.Random) -> CrystalRow:
         """The row with some elements exchanged; the row itself where no draw will do.
 
@@ -72,11 +82,10 @@ class Exchange:
         return row
 
     def _exchanged(self, row: CrystalRow, exchange: dict[str, str], formula: str) -> CrystalRow:
-        before, after = _counts(row.formula), _counts(formula)
-        ratio = sum(n * self._room_a3[s] for s, n in after.items()) / sum(
-            n * self._room_a3[s] for s, n in before.items()
+        atoms = list(Counter(_counts(row.formula)).elements())
+        stretch = float(
+            np.cbrt(self.room_a3(exchange[atom] for atom in atoms) / self.room_a3(atoms))
         )
-        stretch = float(np.cbrt(ratio))
         unit = row.unit_text.split("\n")
         for i in range(1, len(unit) - 1):
             symbol, rest = unit[i].split(" ", 1)
