@@ -251,19 +251,26 @@ def matches(found: Crystal | None, truth: Crystal) -> bool:
     return bool(StructureMatcher().fit(found.to_structure(), truth.to_structure()))
 
 
+Kind = tuple[str, tuple[str, ...]]  # prototype, and which element sits on which orbits
+
+
+def template_pool(corpus: Path) -> Any:
+    """(training structures by their numbers of atoms, the prototypes seen)."""
+    pool: dict[tuple[int, ...], list[tuple[CrystalRow, dict[str, int], str]]] = defaultdict(list)
+    seen = set()
+    for row in read_corpus(corpus, "train"):
+        unit = asymmetric_text.parse_unit(row.unit_text)
+        assert isinstance(unit, asymmetric_text.AsymmetricUnit)
+        counts = _counts(row.formula)
+        seen.add(prototype(unit))
+        pool[tuple(sorted(counts.values()))].append((row, counts, prototype(unit)))
+    return pool, seen
+
+
 def templates(work: Path, corpus: Path) -> None:
     """Write WORK/hits-templates-*.npy: which of the first tries match, without and with group."""
     held = pd.read_parquet(work / "held_out.parquet").head(N_MATCHED)
-    rows = read_corpus(corpus, "train")
-    seen = set()
-    pool: dict[tuple[int, ...], list[tuple[CrystalRow, dict[str, int], str]]] = defaultdict(list)
-    for row in rows:
-        unit = asymmetric_text.parse_unit(row.unit_text)
-        assert not hasattr(unit, "reason")
-        counts = _counts(row.formula)
-        kind = prototype(unit)
-        seen.add(kind)
-        pool[tuple(sorted(counts.values()))].append((row, counts, kind))
+    pool, seen = template_pool(corpus)
     held["seen"] = held.prototype.isin(seen)
     held[["formula", "seen", "n_sites", "space_group"]].to_parquet(work / "seen.parquet")
     for kind in ("formula", "space_group"):
@@ -272,36 +279,35 @@ def templates(work: Path, corpus: Path) -> None:
             group = int(wanted.space_group) if kind == "space_group" else None
             truth = Crystal.model_validate_json(wanted.truth)
             made = substituted(flat_formula(wanted.formula), pool, group)
-            for k, crystal in zip(range(2 * TRIES), made, strict=False):
+            for k, (_, crystal) in zip(range(2 * TRIES), made, strict=False):
                 hits[i, k] = matches(crystal, truth)
         np.save(work / f"hits-templates-{kind}.npy", hits)
         print(kind, "1:", hits[:, 0].mean(), "5:", hits[:, :TRIES].any(axis=1).mean(),
               "10:", hits.any(axis=1).mean())  # fmt: skip
 
 
-def substituted(formula: str, pool: Any, group: int | None) -> Iterator[Crystal]:
+def substituted(formula: str, pool: Any, group: int | None) -> Iterator[tuple[Kind, Crystal]]:
     """Known structures of the same anonymous formula, nearest elements first, each kind once."""
     wanted = _counts(formula)
     ranked = []
-    for row, counts, kind in pool[tuple(sorted(wanted.values()))]:
+    for row, counts, proto in pool[tuple(sorted(wanted.values()))]:
         if group is None or row.space_group == group:
             distance, mapping = _nearest_mapping(counts, wanted)
-            ranked.append((distance, row.material_id, row, mapping, kind))
+            ranked.append((distance, row.material_id, row, mapping, proto))
     taken = set()
-    for _, _, row, mapping, kind in sorted(ranked, key=lambda r: r[:2]):
-        key = (kind, tuple(sorted(mapping.values())) if len(mapping) < 2 else _placed(row, mapping))
+    for _, _, row, mapping, proto in sorted(ranked, key=lambda r: r[:2]):
+        unit = asymmetric_text.parse_unit(row.unit_text)
+        assert isinstance(unit, asymmetric_text.AsymmetricUnit)
+        key = (proto, placed(unit, mapping))
         if key not in taken:
             taken.add(key)
-            found = asymmetric_text.parse(row.unit_text)
-            assert isinstance(found, Crystal)
+            found = unit.to_crystal()
             species = [mapping[s] for s in found.species]
-            yield Crystal.from_arrays(found.lattice, species, found.frac_coords)
+            yield key, Crystal.from_arrays(found.lattice, species, found.frac_coords)
 
 
-def _placed(row: CrystalRow, mapping: dict[str, str]) -> tuple[str, ...]:
+def placed(unit: asymmetric_text.AsymmetricUnit, mapping: dict[str, str]) -> tuple[str, ...]:
     """Which element sits on which orbits, as far as multiplicities tell."""
-    unit = asymmetric_text.parse_unit(row.unit_text)
-    assert isinstance(unit, asymmetric_text.AsymmetricUnit)
     return tuple(sorted(f"{mapping[o.element]}{o.position[:-1]}" for o in unit.orbits))
 
 
