@@ -45,20 +45,20 @@ def proposed(bench: Bench, plan: Plan) -> list[Record]:
 class Ahead:
     """Prepares a cycle in a thread for as long as the block runs; then waits for it.
 
-    Nothing is prepared where relaxations run in this very process, where the campaign says not to,
-    or where it will end before. An exception of the thread is raised at the end of the block,
-    unless the block has one of its own.
+    Nothing is prepared where relaxations run in this very process, where there are none, where the
+    campaign says not to, or where it will end before. An exception of the thread is raised at the
+    end of the block, unless the block has one of its own.
     """
 
-    def __init__(self, bench: Bench, cycle: int) -> None:
-        self._bench, self._cycle = bench, cycle
+    def __init__(self, bench: Bench, cycle: int, *, meanwhile: bool = True) -> None:
+        self._bench, self._cycle, self._meanwhile = bench, cycle, meanwhile
         self._given_up = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Ahead:
         campaign, screen = self._bench.campaign, self._bench.screen
-        wanted = campaign.overlap and screen.workers > 0
+        wanted = self._meanwhile and campaign.overlap and screen.workers > 0
         if wanted and not self._bench.reason_to_stop(self._cycle):
             self._thread = threading.Thread(target=self._prepare, name="ahead", daemon=True)
             self._thread.start()

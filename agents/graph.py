@@ -17,6 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from hullward.agents.ahead import Ahead, briefed, planned, proposed
+from hullward.agents.away import require_answers
 from hullward.agents.bench import Bench
 from hullward.agents.looking import look_closer
 from hullward.agents.opening import apply_waiting, bench_at
@@ -51,6 +52,7 @@ class Cycle(Start, total=False):
 def brief(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Have the results so far read, where a chat model is there to read them."""
     bench = bench_at(runtime.context.directory)
+    require_answers(bench, state["cycle"] - 1)
     with bench.screen.timed("plan"):
         briefed(bench, state["cycle"])
     return {}
@@ -92,7 +94,7 @@ def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Relax what is new, within the budget, while the next cycle is prepared."""
     bench = bench_at(runtime.context.directory)
     proposals, limit = bench.proposals(state["proposal_ids"]), bench.relaxations_left()
-    with Ahead(bench, state["cycle"] + 1):
+    with Ahead(bench, state["cycle"] + 1, meanwhile=bool(proposals)):
         bench.screen.relax(proposals, limit=limit)
     _stop_here_if_asked(bench)
     return {}
