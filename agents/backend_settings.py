@@ -7,7 +7,8 @@
     crystal: none
 
     chat: {url: http://127.0.0.1:8001/v1, model: llamat-2-chat}
-    chat: rules                                    no model: a policy that reads the outcomes
+    chat: rules                                    no model: a policy that reads the outcomes;
+                                                   `none` says the same
 
 Keys of servers come from the environment only: HULLWARD_CHAT_API_KEY, HULLWARD_CRYSTAL_API_KEY.
 """
@@ -157,6 +158,10 @@ class ChatBackend(Backend):
 
     name_of_role: ClassVar[str] = "chat"
     words: ClassVar[tuple[str, ...]] = ("rules",)
+
+    @classmethod
+    def _of_text(cls, text: str) -> dict[str, Any]:
+        return super()._of_text("rules" if text == "none" else text)  # without a model, rules plan
 
 
 def _check_url(url: Any, role: str) -> None:

@@ -2,7 +2,7 @@
 
 `chatml` is LLaMat's own: ChatML's marks with the roles system, question and answer. `input-output`
 is the plain text that LLaMat's authors ran their CIF models with; which of the two their released
-weights know better is decided by `models/probe.py`. `plain` is continued as it stands: the form of
+weights know better, `hullward probe` asks them. `plain` is continued as it stands: the form of
 LLaMat's crystal adapters and of `hullward-nano-cif`. `server` leaves it to the chat template that
 a server holds (LLaMat: doi:10.1038/s42256-026-01199-8).
 """

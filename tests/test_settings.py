@@ -82,7 +82,13 @@ def test_a_model_is_part_of_what_a_campaign_is_and_its_server_is_not() -> None:
 
 def test_models_nobody_asks_change_nothing() -> None:
     plain = parse_settings(Campaign, GOOD, "t").campaign_id
-    for unused in ({"crystal": "none"}, {"crystal": SERVED}, {"chat": "rules"}, {"overlap": False}):
+    for unused in (
+        {"crystal": "none"},
+        {"crystal": SERVED},
+        {"chat": "rules"},
+        {"chat": "none"},
+        {"overlap": False},
+    ):
         assert parse_settings(Campaign, GOOD | unused, "t").campaign_id == plain
     assert parse_settings(Campaign, GOOD | {"chat": SERVED}, "t").campaign_id != plain
 
