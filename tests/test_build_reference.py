@@ -151,6 +151,21 @@ def test_a_system_named_to_be_redone_is_computed_again(built, tmp_path):
     assert after == before
 
 
+def test_what_a_system_held_stays_when_it_is_computed_again(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("hullward.tools.recipe_result.low_phases", lambda *_: [])
+    out = tmp_path / "redone"
+    for _ in range(2):  # computed, then put together from what is stored
+        build_reference.build([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
+        first, second = (read_built(path.parent, path.name) for path in (built, out))
+        assert first.phases("Na-Cl")
+        assert [p.phase_id for p in second.phases("Na-Cl")] == [
+            p.phase_id for p in first.phases("Na-Cl")
+        ]
+    again = build_reference.build_stored(out, "toy", extend=built)
+    assert again == read_built(out.parent, out.name).source.manifest
+    assert len(read_built(out.parent, out.name).phases("Na-Cl")) == len(first.phases("Na-Cl"))
+
+
 def test_an_extension_by_other_weights_is_refused(built, tmp_path):
     with pytest.raises(InputError, match=r"built with toy.*uses chgnet-0\.3\.0"):
         build_reference.build(["Na-Cl"], tmp_path / "x", "chgnet-0.3.0", workers=0, extend=built)

@@ -24,7 +24,7 @@ from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import require_encyclopedia
 from hullward.tools.pool import one_thread_each
-from hullward.tools.recipe_added import add_types
+from hullward.tools.recipe_added import add_types, with_earlier
 from hullward.tools.recipe_result import (
     SystemResult,
     assemble,
@@ -57,8 +57,8 @@ def build(
     workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
     systems are kept as they are, unless `structures` holds something new for them or `redo` names
-    them, as it may where structure types were added since.  add: systems of that build to which
-    only the types that nano wrote are added; what it found there stays.
+    them, as it may where structure types were added since; of those it had, the lowest phases stay.
+    add: systems of that build to which only the types that nano wrote are added.
     Raises InputError for an element the potential does not support or a formula that is none,
     PreflightError where the structure types or the potential are missing, and RunInterruptedError
     where a worker was killed.
@@ -75,7 +75,7 @@ def build(
     reviewed = _reviewed(extend, results)
     given = {tuple(sorted(set(crystal.species))) for _, crystal in structures}
     anew = given.intersection(parts) | {tuple(sorted(split_chemsys(system))) for system in redo}
-    results = {part: r for part, r in results.items() if part not in anew}
+    replaced = {part: results.pop(part) for part in anew & results.keys()}
     adding = {tuple(sorted(split_chemsys(system))) for system in add}
     if strange := sorted("-".join(part) for part in adding - results.keys()):
         raise InputError(f"nothing to add to: {', '.join(strange)} not in {extend}")
@@ -92,7 +92,8 @@ def build(
             own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
             jobs.append((build_system, (potential, work, part, named, own, below)))
         for done, result in enumerate(_each(jobs, workers), start=1):
-            results[result.elements] = result
+            before = replaced.get(result.elements)
+            results[result.elements] = with_earlier(result, before)
             log.info(
                 "%s: %d structures of %d formulas, %d phases, %.0f CPU s (%d of %d of its size)",
                 result.system,
@@ -120,7 +121,8 @@ def build_stored(
     named |= _reviewed(extend, results)
     for path in sorted(out.with_suffix(".work").glob("*.result.json")):
         if (result := stored_result(path)) is not None:
-            results[result.elements] = result
+            before = results.get(result.elements)
+            results[result.elements] = with_earlier(result, before)
     return assemble(results, out, card, require_encyclopedia(), named)
 
 

@@ -1,7 +1,8 @@
 """More structure types for a system that was built before: what they give is added to it.
 
 A rebuild would compute everything again. Here only the types that nano wrote are tried, against the
-hull of what the system holds, and by the same recipe.
+hull of what the system holds, and by the same recipe. A system computed again may miss a phase that
+it held, where more types crowd one out or a symmetry breaks otherwise: the lowest of both stay.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def add_types(
     )
     write_whole(path, result.model_dump_json().encode())
     return result
+
+
+def with_earlier(result: SystemResult, earlier: SystemResult | None) -> SystemResult:
+    """A result with what an earlier build found in the system, each formula's lowest kept."""
+    if earlier is None:
+        return result
+    return result.model_copy(update={"phases": tuple(lowest([*earlier.phases, *result.phases]))})
 
 
 def lowest(found: Iterable[Found]) -> list[Found]:
