@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hullward.agents.cli_reference import tell
 from hullward.agents.progress import Reporter
+
+if TYPE_CHECKING:
+    from hullward.tools.calibration_learning import Learning
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Reference = Annotated[str, typer.Option(help="see `hullward reference list`")]
@@ -29,6 +35,13 @@ def calibration(
         Path | None, typer.Option(help="fit to all of DATA and write the calibrator here")
     ] = None,
     name: Annotated[str, typer.Option(help="what to call it")] = "own",
+    learning: Annotated[
+        bool,
+        typer.Option(
+            "--learning",
+            help="also: calibration errors once DFT results of the left-out generator were seen",
+        ),
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=0, help="worker processes")] = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +62,9 @@ def calibration(
         document: dict[str, Any] = {"calibrator": known.name if known else None}
         lines = [known.statement if known else "no calibrator is shipped"]
     else:
-        checks, document, lines = _measured(data, reference, write, name, workers, as_json)
+        checks, document, lines = _measured(
+            data, reference, write, name, learning, workers, as_json
+        )
     if figure is not None and checks:
         figure.write_text(reliability_figure(checks), encoding="utf-8")
         lines.append(f"reliability curve: {figure}")
@@ -62,6 +77,7 @@ def _measured(
     reference: str,
     write: Path | None,
     name: str,
+    learning: bool,
     workers: int | None,
     quiet: bool,
 ) -> tuple[Any, dict[str, Any], list[str]]:
@@ -70,8 +86,8 @@ def _measured(
     from hullward.agents.settings_file import absolute_reference
     from hullward.models.errors import InputError
     from hullward.tools.calibration_data import outcomes, read_dft_table
-    from hullward.tools.calibration_fit import evaluate as evaluate_fit
-    from hullward.tools.calibration_fit import fit, kinds_like
+    from hullward.tools.calibration_fit import checks_of, fit, kinds_like, left_out_fits
+    from hullward.tools.calibration_learning import learning_curves
     from hullward.tools.records import Protocol
 
     machine, protocol, potential = read_machine(), Protocol(), "chgnet-0.3.0"
@@ -94,7 +110,8 @@ def _measured(
             f"{data.name}: {len(found)} of {len(rows)} rows came to a covered verdict ({told}), of "
             f"{len({o.generator for o in found})} generators; a fit needs 50 rows of two generators"
         )
-    checks = evaluate_fit(found)
+    arrays, folds = left_out_fits(found)
+    checks = checks_of(arrays, folds)
     if write is not None:
         statement = (
             f"Fitted to {len(found):,} structures of {len({o.generator for o in found})} "
@@ -116,7 +133,25 @@ def _measured(
         f"{len(found):,} of {len(rows):,} rows came to a covered verdict; lost: {lost_words}",
         f"reference: {known.reference_id} {known.version}",
     ]
-    return checks, {"data": str(data), "rows": len(rows), "used": len(found), "lost": lost}, lines
+    document = {"data": str(data), "rows": len(rows), "used": len(found), "lost": lost}
+    if learning:
+        curves = learning_curves(arrays, folds)
+        document["learning"] = [asdict(point) for point in curves]
+        lines += _learnt(curves)
+    return checks, document, lines
+
+
+def _learnt(curves: Sequence[Learning]) -> list[str]:
+    """Calibration errors by how many DFT results were seen, a line a generator and threshold."""
+    lines = ["calibration error after DFT results of the left-out generator, of its other rows:"]
+    for _, points in groupby(curves, key=lambda p: (p.threshold_ev_per_atom, p.generator)):
+        own = list(points)
+        lines.append(
+            f"    within {1000 * own[0].threshold_ev_per_atom:.0f} meV/atom, "
+            f"{own[0].generator:<14} "
+            + "  ".join(f"{p.results}: {p.mean:.3f} ± {p.sd:.3f}" for p in own)
+        )
+    return lines
 
 
 def _table(checks: Any) -> list[str]:

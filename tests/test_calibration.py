@@ -21,6 +21,7 @@ from hullward.tools.calibration_data import outcomes, read_dft_table
 from hullward.tools.calibration_features import STATE, share_roots
 from hullward.tools.calibration_fit import Outcome, evaluate, fit, rows_of
 from hullward.tools.calibration_folds import choose_widths, fit_rows, left_out_folds
+from hullward.tools.calibration_learning import after, learning_curves
 from hullward.tools.calibration_model import Widths
 from hullward.tools.calibration_scores import (
     bins_of,
@@ -204,6 +205,32 @@ def test_scores_of_a_generator_show_what_could_be_hoped_for() -> None:
         )
         assert list(c.worst.shifted) == sorted(c.worst.shifted)
         assert 0 <= c.worst.shifted_as_bad <= 1
+
+
+def test_what_results_of_a_left_out_generator_do_is_what_the_update_does() -> None:
+    found, news = made_up(600), made_up(40, seed=7, shift=0.15)
+    every = rows_of([*found, *news])
+    fitted = fit_rows(every, np.arange(600), Widths(), 0.0)
+    learnt = after(fitted, every, np.arange(600, 640)).posterior
+    dft = np.array([o.dft_ev_per_atom for o in news])
+    told = updated(quick(found), [o.case for o in news], dft)
+    assert learnt.mean == pytest.approx(np.array(told.mean), abs=1e-3)
+    assert after(fitted, every, np.arange(0)) is fitted
+
+
+def test_results_of_a_generator_that_lies_off_bring_its_calibration_error_down() -> None:
+    rows = rows_of(made_up(300))
+    first = rows.generators == "maker 0"
+    formulas = np.arange(300).astype(str)
+    off = replace(rows, dft=rows.dft - np.where(first, 0.12, 0.0), formulas=formulas)
+    folds = left_out_folds(off, (0.05, 0.1), {"element_ev_per_atom": (0.2,)})
+    points = learning_curves(off, folds, sizes=(0, 40, 80), draws=3)
+    assert {p.generator for p in points} == {"maker 0", "maker 1", "maker 2"}
+    assert {p.results for p in points} == {0, 40}  # of 100 rows each, 80 would leave too few
+    own = [p for p in points if p.generator == "maker 0" and p.threshold_ev_per_atom == 0.1]
+    before, later = own
+    assert later.mean < 0.9 * before.mean
+    assert before.sd == 0.0
 
 
 def test_a_calibrator_of_before_is_still_read() -> None:

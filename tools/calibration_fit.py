@@ -106,8 +106,19 @@ def evaluate(
 
     choices: the widths of the prior that each fold's training generators choose from.
     """
+    return checks_of(*left_out_fits(outcomes, choices))
+
+
+def left_out_fits(
+    outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
+) -> tuple[Rows, list[Fold]]:
+    """Outcomes as rows, and a fit without each generator."""
     rows = rows_of(outcomes)
-    folds = left_out_folds(rows, THRESHOLDS_EV_PER_ATOM, choices)
+    return rows, left_out_folds(rows, THRESHOLDS_EV_PER_ATOM, choices)
+
+
+def checks_of(rows: Rows, folds: Sequence[Fold]) -> list[Check]:
+    """The checks on folds that leave out a generator each, one a threshold."""
     return [_check(rows, folds, threshold) for threshold in THRESHOLDS_EV_PER_ATOM]
 
 
