@@ -52,6 +52,16 @@ def crystals(
     like: Annotated[
         Path | None, typer.Option(help="structures whose density and elements to compare with")
     ] = None,
+    coverage: Annotated[
+        bool,
+        typer.Option(
+            "--coverage",
+            help="also how many of --like some attempt is like, and the reverse; takes minutes",
+        ),
+    ] = False,
+    coverage_sample: Annotated[
+        int, typer.Option(min=2, help="at most so many of either side, drawn by hash")
+    ] = 1000,
     screened: Annotated[
         Path | None,
         typer.Option(help="a directory where `hullward screen` judged the same outputs"),
@@ -88,6 +98,8 @@ def crystals(
     from hullward.tools.generator_sampling import read_formulas, sample_crystals
     from hullward.tools.novelty import Library
 
+    if coverage and like is None:
+        raise InputError("--coverage needs structures to compare with: give them with --like FILE")
     with Reporter(quiet=as_json) as reporter:
         path = _checkpoint(source) if url is None else Path(source)
         if url is not None or (path / "config.json").is_file():
@@ -117,12 +129,19 @@ def crystals(
         library: Library | None = None
         if known is not None:
             library = Library((f"known-{i}", c) for i, c in enumerate(_structures(known)))
-        found = measure(
-            attempts,
-            known=library,
-            like=_structures(like) if like is not None else (),
-            progress=reporter,
-        )
+        others = _structures(like) if like is not None else []
+        found = measure(attempts, known=library, like=others, progress=reporter)
+        if coverage:
+            from hullward.tools.generator_coverage import coverage as covered
+            from hullward.tools.pool import default_workers
+
+            found["coverage"] = covered(
+                attempts,
+                others,
+                sample=coverage_sample,
+                workers=default_workers(),
+                progress=reporter,
+            )
     document: dict[str, Any] = {"source": str(path), **_plain(found)}
     if screened is not None:
         document["screened"] = _screened(screened, path, [a.wish for a in attempts])
@@ -220,6 +239,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         if distances := document.get(name):
             told = ", ".join(f"{what} {_number(value)}" for what, value in distances.items())
             lines.append(f"{name.replace('_', ' ')}: {told}")
+    if coverage := document.get("coverage"):
+        lines += _coverage_lines(coverage)
     if failures := document["parse_failures"]:
         told = ", ".join(f"{n} {reason}" for reason, n in failures.items())
         lines.append(f"did not parse: {told}")
@@ -232,6 +253,20 @@ def _lines(document: dict[str, Any]) -> list[str]:
     for row in document["published"]["rows"]:
         numbers = "  ".join(f"{_number(row.get(k)):>{len(k)}}" for k in PUBLISHED)
         lines.append(f"    {row['model']:<40}{numbers}")
+    return lines
+
+
+def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
+    sample, missing = coverage["sample"], coverage["without_fingerprint"]
+    lines = [
+        f"coverage, {sample['attempts']} attempts ({missing['attempts']} without fingerprint) and "
+        f"{sample['like']} like them ({missing['like']}); 'separately' is as published:"
+    ]
+    parts = {"of all": coverage["of_all"], "of the valid": coverage["of_the_valid"]}
+    parts |= {f"control, {name}": shares for name, shares in coverage["controls"].items()}
+    for title, shares in parts.items():
+        lines.append(f"    {title.replace('_', ' ')}:")
+        lines += [f"        {name:<36}{_share(share)}" for name, share in shares.items()]
     return lines
 
 

@@ -80,7 +80,7 @@ def evaluate(
     checked = []
     for index, attempt in enumerate(attempts):
         if isinstance(attempt.found, Crystal):
-            checked.append(_check(index, attempt.found))
+            checked.append(check(index, attempt.found))
         if index % 500 == 0:
             progress("check", index, total)
     progress("check", total, total)
@@ -163,7 +163,8 @@ def density_g_per_cm3(crystal: Crystal) -> float:
     return mass / crystal.volume_a3 * AMU_PER_A3
 
 
-def _check(index: int, crystal: Crystal) -> Checked:
+def check(index: int, crystal: Crystal) -> Checked:
+    """Whether a crystal's structure and composition are valid."""
     closest = closest_a(crystal)
     structural = closest >= CLOSE_A and crystal.volume_a3 >= LEAST_VOLUME_A3
     return Checked(index, crystal, closest, structural, smact_valid(Counter(crystal.species)))

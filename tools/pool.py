@@ -246,7 +246,7 @@ class _Pool:
 def work(handle: int, parent: int) -> None:
     """A worker's whole life: settings, then crystals in and relaxations out, until the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     _keep_freed_memory()
     pipe = Connection(handle)
     try:
@@ -301,7 +301,7 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process when its parent is no more, however that died."""
     while os.getppid() == parent:
         time.sleep(_PARENT_CHECK_S)
