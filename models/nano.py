@@ -13,7 +13,7 @@ __all__ = ["NANO", "NANO_SAMPLING", "nano_folder"]
 NANO = "hullward-nano-cif"
 
 # Chosen on validation formulas; what it is measured with, in both text forms.
-NANO_SAMPLING = Sampling(temperature=0.5, top_p=0.95, max_tokens=400)
+NANO_SAMPLING = Sampling(temperature=0.65, top_p=0.95, max_tokens=400)
 
 
 def nano_folder() -> Path:
