@@ -34,6 +34,27 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def rock_salt() -> Callable[[str, str, float], Any]:
+    """A function that makes a row of a training corpus: metal, anion, cube edge in Å."""
+    from hullward.tools import asymmetric_text, crystal_text
+    from hullward.training.crystal_corpus import CrystalRow
+
+    def row(metal: str, anion: str, a: float) -> CrystalRow:
+        text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
+        return CrystalRow(
+            material_id=f"{metal}{anion}",
+            formula=f"{metal}{anion}",
+            space_group=225,
+            e_above_hull_ev_per_atom=0.01,
+            n_sites=2,
+            unit_text=text,
+            cell_text=crystal_text.write(asymmetric_text.parse(text)),
+        )
+
+    return row
+
+
+@pytest.fixture(scope="session")
 def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """A function that plans a vLLM server of a small Llama and an adapter, at a port of its own.
 

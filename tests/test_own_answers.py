@@ -6,9 +6,9 @@ import pytest
 
 from hullward.models.doubles import ScriptedModel
 from hullward.models.language import CompletionError
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools import asymmetric_text
 from hullward.training import own_answers
-from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
+from hullward.training.crystal_corpus import may_be_learnt
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),
@@ -16,25 +16,14 @@ pytestmark = [
 ]
 
 
-def rock_salt(metal, anion, a):
-    text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
-    return CrystalRow(
-        material_id=f"{metal}{anion}",
-        formula=f"{metal}{anion}",
-        space_group=225,
-        e_above_hull_ev_per_atom=0.01,
-        n_sites=2,
-        unit_text=text,
-        cell_text=crystal_text.write(asymmetric_text.parse(text)),
-    )
-
-
-ROWS = [
-    rock_salt(metal, anion, a + b)
-    for metal, a in (("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
-    for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9), ("I", 3.5))
-    if metal + anion not in ("KCl", "KF", "NaI")
-]
+@pytest.fixture(scope="module")
+def rows(rock_salt):
+    return [
+        rock_salt(metal, anion, a + b)
+        for metal, a in (("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
+        for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9), ("I", 3.5))
+        if metal + anion not in ("KCl", "KF", "NaI")
+    ]
 
 
 def cell(first, second, length=4.6, at="0.50 0.50 0.50"):
@@ -53,10 +42,10 @@ FREE = {
 }
 
 
-def test_free_answers_are_kept_where_they_are_sound_and_new():
+def test_free_answers_are_kept_where_they_are_sound_and_new(rows):
     assert may_be_learnt("KCl")  # by chance of its hash
     model = ScriptedModel(FREE)
-    kept, fate = own_answers.sound_answers(model, ROWS, free=len(FREE), asked=0)
+    kept, fate = own_answers.sound_answers(model, rows, free=len(FREE), asked=0)
     assert [row.formula for row in kept] == ["KCl"]
     assert asymmetric_text.parse(kept[0].unit_text).formula == "KCl"
     assert kept[0].e_above_hull_ev_per_atom is None
@@ -66,14 +55,14 @@ def test_free_answers_are_kept_where_they_are_sound_and_new():
     assert fate == wanted
 
 
-def test_what_is_held_back_is_not_kept(monkeypatch):
+def test_what_is_held_back_is_not_kept(rows, monkeypatch):
     monkeypatch.setattr(own_answers, "may_be_learnt", lambda formula: False)
-    kept, fate = own_answers.sound_answers(ScriptedModel([cell("K", "Cl")]), ROWS, free=1, asked=0)
+    kept, fate = own_answers.sound_answers(ScriptedModel([cell("K", "Cl")]), rows, free=1, asked=0)
     assert not kept
     assert fate == {"held back": 1}
 
 
-def test_asked_formulas_are_new_and_answers_must_have_them():
+def test_asked_formulas_are_new_and_answers_must_have_them(rows):
     class Obliging:
         name = "obliging"
 
@@ -83,16 +72,16 @@ def test_asked_formulas_are_new_and_answers_must_have_them():
             answers = wrong.complete(requests)
             return [*answers[:-1], CompletionError("late", retry=True, kind="timeout")]
 
-    kept, fate = own_answers.sound_answers(Obliging(), ROWS, free=0, asked=2)
+    kept, fate = own_answers.sound_answers(Obliging(), rows, free=0, asked=2)
     assert not kept
     assert set(fate) <= {"another formula", "timeout"}
     assert fate["timeout"] == 1
 
 
-def test_the_same_seed_asks_the_same():
+def test_the_same_seed_asks_the_same(rows):
     def asked(seed):
         model = ScriptedModel(["nothing"] * 8)
-        own_answers.sound_answers(model, ROWS, free=4, asked=1, seed=seed)
+        own_answers.sound_answers(model, rows, free=4, asked=1, seed=seed)
         return model.history
 
     assert asked(1) == asked(1)

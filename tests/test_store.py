@@ -325,6 +325,8 @@ def test_every_kind_of_record_has_a_table(filled):
         "OperatorOutcome",
         "Check",
         "Curve",
+        "LeftOut",
+        "Worst",
     }  # parts of other records
     ours = {
         k.__name__ for k in Record.__subclasses__() if k.__module__.startswith(Record.__module__)

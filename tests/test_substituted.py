@@ -8,7 +8,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import flat_formula
 from hullward.tools import asymmetric_text, crystal_text
 from hullward.training import substituted, trainer
-from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
+from hullward.training.crystal_corpus import may_be_learnt
 from hullward.training.crystal_examples import Mixture, example
 from hullward.training.crystal_recipe import Recipe
 from hullward.training.nano_tokenizer import nano_tokenizer
@@ -20,37 +20,26 @@ pytestmark = [
 ]
 
 
-def rock_salt(metal, anion, a):
-    text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
-    return CrystalRow(
-        material_id=f"{metal}{anion}",
-        formula=f"{metal}{anion}",
-        space_group=225,
-        e_above_hull_ev_per_atom=0.01,
-        n_sites=2,
-        unit_text=text,
-        cell_text=crystal_text.write(asymmetric_text.parse(text)),
-    )
-
-
-ROWS = [
-    rock_salt(metal, anion, a + b)
-    for metal, a in (("Li", 2.6), ("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
-    for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9))
-]
+@pytest.fixture(scope="module")
+def rows(rock_salt):
+    return [
+        rock_salt(metal, anion, a + b)
+        for metal, a in (("Li", 2.6), ("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
+        for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9))
+    ]
 
 
 @pytest.fixture(scope="module")
-def exchange():
-    return Exchange(ROWS)
+def exchange(rows):
+    return Exchange(rows)
 
 
 @pytest.fixture(scope="module")
-def exchanged(exchange):
+def exchanged(rows, exchange):
     """(row, what became of it) for many draws, as far as something was exchanged."""
     pairs = [
         (row, exchange.like(row, random.Random(f"{i}:{n}")))
-        for i, row in enumerate(ROWS)
+        for i, row in enumerate(rows)
         for n in range(40)
     ]
     changed = [(old, new) for old, new in pairs if new is not old]
@@ -89,20 +78,20 @@ def test_larger_ions_take_more_room(exchanged):
     assert compared > 20
 
 
-def test_nothing_held_back_is_made(exchange, monkeypatch):
-    made = {exchange.like(row, random.Random(n)).formula for row in ROWS for n in range(40)}
-    assert all(may_be_learnt(formula) for formula in made - {row.formula for row in ROWS})
+def test_nothing_held_back_is_made(rows, exchange, monkeypatch):
+    made = {exchange.like(row, random.Random(n)).formula for row in rows for n in range(40)}
+    assert all(may_be_learnt(formula) for formula in made - {row.formula for row in rows})
     monkeypatch.setattr(substituted, "may_be_learnt", lambda formula: False)
-    assert all(exchange.like(row, random.Random(n)) is row for row in ROWS for n in range(10))
+    assert all(exchange.like(row, random.Random(n)) is row for row in rows for n in range(10))
 
 
-def test_an_exchange_that_would_move_the_sites_is_not_made():
+def test_an_exchange_that_would_move_the_sites_is_not_made(rock_salt):
     rows = [rock_salt("Na", "Cl", 5.6), rock_salt("Cl", "Na", 5.6)]
     exchange = Exchange(rows)
     assert all(exchange.like(rows[0], random.Random(n)) is rows[0] for n in range(20))
 
 
-def test_an_epoch_draws_the_same_exchanges_again():
+def test_an_epoch_draws_the_same_exchanges_again(rows):
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
@@ -111,9 +100,9 @@ def test_an_epoch_draws_the_same_exchanges_again():
             "max_tokens": 128,
         }
     )
-    exchange, tokenizer = trainer.exchange_of(recipe, ROWS), nano_tokenizer()
+    exchange, tokenizer = trainer.exchange_of(recipe, rows), nano_tokenizer()
     first, again, other, plain = (
-        trainer.encoded_rows(recipe, ROWS, tokenizer, epoch, given)
+        trainer.encoded_rows(recipe, rows, tokenizer, epoch, given)
         for epoch, given in ((3, exchange), (3, exchange), (4, exchange), (3, None))
     )
     assert first == again
@@ -121,7 +110,7 @@ def test_an_epoch_draws_the_same_exchanges_again():
     assert first != plain
 
 
-def test_a_length_without_a_token_leaves_the_crystal_as_it_was():
+def test_a_length_without_a_token_leaves_the_crystal_as_it_was(rock_salt, rows):
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
@@ -131,12 +120,12 @@ def test_a_length_without_a_token_leaves_the_crystal_as_it_was():
         }
     )
     long = [rock_salt(metal, "F", 59.0) for metal in ("Li", "Na", "K", "Rb", "Cs")]
-    exchange = Exchange([rock_salt("Cs", "F", 6.0), *ROWS])
+    exchange = Exchange([rock_salt("Cs", "F", 6.0), *rows])
     assert len(trainer.encoded_rows(recipe, long, nano_tokenizer(), 0, exchange)) == len(long)
 
 
-def test_nothing_asked_is_asked_in_the_cell_form():
+def test_nothing_asked_is_asked_in_the_cell_form(rows):
     mixture = Mixture(asymmetric=1.0, nothing=1.0, max_cell_sites=10)
-    shown = example(ROWS[0], mixture, seed=1, epoch=0, index=0)
-    assert shown.answer == ROWS[0].cell_text
+    shown = example(rows[0], mixture, seed=1, epoch=0, index=0)
+    assert shown.answer == rows[0].cell_text
     assert "formula" not in shown.prompt
