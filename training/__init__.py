@@ -1,1 +1,1 @@
-"""Makes models. Empty until the training capability lands."""
+"""Makes crystal generators: corpus, recipes, engine, checkpoints, export."""
