@@ -592,19 +592,21 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_store import candidate, open_store, proposal
+def say(text):  # in one write: unbuffered, a kill within `print` leaves half a line
+    os.write(1, (text + chr(10)).encode())
 for line in sys.stdin:
     if not (child := os.fork()):
         signal.alarm(60)  # a writer nobody kills must not outlive the test
         n = int(line)
         with open_store(Path(sys.argv[1])) as store:
-            print("open", flush=True)
+            say("open")
             while True:
                 store.add([candidate(n), proposal(n), proposal(n + 1)])
-                print(n, n + 1, flush=True)
+                say(f"{n} {n + 1}")
                 n += 2
-    print("pid", child, flush=True)
+    say(f"pid {child}")
     os.waitpid(child, 0)
-    print("dead", flush=True)
+    say("dead")
 """
 
 
