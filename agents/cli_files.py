@@ -18,7 +18,7 @@ def relax(
         str, typer.Option(help="'fire-bfgs'; 'fire' takes ASE's steps one by one; or 'bfgs'")
     ] = "fire-bfgs",
     fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
-    max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,
+    max_steps: Annotated[int, typer.Option(help="steps; 0: evaluated where it stands")] = 500,
     workers: Annotated[
         int | None, typer.Option(min=0, help="worker processes; 0 relaxes in this process")
     ] = None,

@@ -42,6 +42,10 @@ def calibration(
             help="also: calibration errors once DFT results of the left-out generator were seen",
         ),
     ] = False,
+    reading: Annotated[
+        str,
+        typer.Option(help="the potential that reads each relaxed structure too; or none"),
+    ] = "sevennet-l3i5",
     workers: Annotated[int | None, typer.Option(min=0, help="worker processes")] = None,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +55,8 @@ def calibration(
 
     DATA is Parquet or CSV with structures as `hullward screen` takes them, a column
     `dft_e_above_hull_ev_per_atom` and a column `generator`. Its structures are relaxed by the
-    default protocol (kept in the home folder) and judged by the reference.
+    default protocol (kept in the home folder), read once more by another potential where they
+    lie, and judged by the reference.
     """
     from hullward.tools.calibration import shipped
     from hullward.tools.reliability_figure import reliability_figure
@@ -63,7 +68,14 @@ def calibration(
         lines = [known.statement if known else "no calibrator is shipped"]
     else:
         checks, document, lines = _measured(
-            data, reference, write, name, learning, workers, as_json
+            data,
+            reference,
+            write,
+            name,
+            learning,
+            "" if reading == "none" else reading,
+            workers,
+            as_json,
         )
     if figure is not None and checks:
         figure.write_text(reliability_figure(checks), encoding="utf-8")
@@ -78,6 +90,7 @@ def _measured(
     write: Path | None,
     name: str,
     learning: bool,
+    reading: str,
     workers: int | None,
     quiet: bool,
 ) -> tuple[Any, dict[str, Any], list[str]]:
@@ -103,6 +116,7 @@ def _measured(
             machine.cache_home,
             machine.workers_for(workers, None),
             reporter,
+            reading,
         )
     if len({o.generator for o in found}) < 2 or len(found) < 50:
         told = ", ".join(f"{n} {reason}" for reason, n in lost.items()) or "none lost"
@@ -115,7 +129,8 @@ def _measured(
     if write is not None:
         statement = (
             f"Fitted to {len(found):,} structures of {len({o.generator for o in found})} "
-            f"generators in {data.name}, relaxed with {potential} and judged by "
+            f"generators in {data.name}, relaxed with {potential}"
+            f"{f', read by {reading}' if reading else ''} and judged by "
             f"{known.reference_id} version {known.version}."
         )
         calibrator = fit(
@@ -126,6 +141,7 @@ def _measured(
             kinds=kinds_like(known.kind),
             statement=statement,
             checks=checks,
+            reading=reading,
         )
         write.write_text(calibrator.model_dump_json() + "\n", encoding="utf-8")
     lost_words = ", ".join(f"{n} {reason}" for reason, n in lost.items()) or "none"

@@ -20,7 +20,7 @@ from hullward.tools.calibration import (
     updated,
 )
 from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
-from hullward.tools.chances import say_chances, which
+from hullward.tools.chances import readings_for, say_chances, unread, which
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store
@@ -109,6 +109,8 @@ def _cases(
     cases: dict[str, Case] = {}
     found: list[float] = []
     left_out: dict[str, str] = {}
+    wanted = [pair for i, pair in relaxed.items() if i in heights]
+    readings = readings_for(screen, fitting, wanted)
     for candidate_id, height in heights.items():
         if candidate_id not in relaxed:
             left_out[candidate_id] = "no converged relaxation of it is stored here"
@@ -124,7 +126,10 @@ def _cases(
                 left_out[candidate_id] = "the reference has no hull for it"
             elif not screen.reference.coverage(amounts).covered:
                 left_out[candidate_id] = "the reference does not cover it"
+            elif reason := unread(readings.get(relaxation.relaxation_id), fitting):
+                left_out[candidate_id] = reason
             else:
-                cases[candidate_id] = case_of(relaxation, screen.reference)
+                reading = readings.get(relaxation.relaxation_id)
+                cases[candidate_id] = case_of(relaxation, screen.reference, reading)
                 found.append(height)
     return cases, found, left_out

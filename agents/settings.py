@@ -12,13 +12,7 @@ from math import comb
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hullward.agents.backend_settings import ChatBackend, CrystalBackend, Strict
@@ -93,6 +87,13 @@ class Settings(Strict):
     phonons: Phonons = Phonons()
     seed: int = Field(default=0, ge=0)
     workers: int | None = Field(default=None, ge=0, description="default: one a core")
+
+    @field_validator("protocol")
+    @classmethod
+    def _relaxes(cls, protocol: Protocol) -> Protocol:
+        if protocol.max_steps < 1:
+            raise ValueError("max_steps must be at least 1: what is not relaxed is not judged")
+        return protocol
 
     @property
     def campaign_id(self) -> str:

@@ -1,16 +1,20 @@
 """Any ASE calculator behind the potential protocol, one structure at a time.
 
-Its energies are on a scheme of their own: they compare among themselves, never with another
-potential's, which is all that a second opinion needs.
+Unless more is known, its energies are on a scheme of their own: they compare among themselves,
+never with another potential's, which is all that a second opinion needs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +28,34 @@ from hullward.models.potential import (
 )
 
 PREFIX = "ase:"
-# What their makers call the factory of a ready calculator. Weights are theirs to find: some come
-# in the wheel, some are fetched by the package on first use.
+UNCORRECTED = "mp2020-uncorrected"  # the Materials Project's DFT energies before MP2020 corrections
+
+
+@dataclass(frozen=True)
+class _Calculator:
+    """What makes a ready calculator. Weights come in its wheel, or it fetches them on first use."""
+
+    module: str
+    factory: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None  # path inside its package, where they come in the wheel
+    energy_scheme: str | None = None  # None: its own
+    pin: str = ""  # the version that was tried
+
+
+_SEVENNET = "sevenn.calculator", "SevenNetCalculator"
 KNOWN = {
-    "sevennet-0": ("sevenn.calculator", "SevenNetCalculator", {"model": "7net-0"}),
-    "mace-mp": ("mace.calculators", "mace_mp", {"default_dtype": "float64"}),
-    "mattersim": ("mattersim.forcefield", "MatterSimCalculator", {}),
+    "sevennet-0": _Calculator(*_SEVENNET, {"model": "7net-0"}),
+    # Trained on MPtrj's uncorrected energies (DOI 10.1021/acs.jctc.4c00190).
+    "sevennet-l3i5": _Calculator(
+        *_SEVENNET,
+        {"model": "7net-l3i5"},
+        "pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth",
+        UNCORRECTED,
+        "==0.13.0",
+    ),
+    "mace-mp": _Calculator("mace.calculators", "mace_mp", {"default_dtype": "float64"}),
+    "mattersim": _Calculator("mattersim.forcefield", "MatterSimCalculator"),
 }
 
 
@@ -39,49 +65,70 @@ def is_ase(name: str) -> bool:
 
 
 def ase_card(name: str, elements: frozenset[str]) -> PotentialCard:
-    """What is known of a calculator: its package's version, as nobody states its weights' hash.
+    """What is known of a calculator: the hash of its weights, or else its package's version.
 
     name: one of KNOWN, or 'ase:MODULE:FACTORY', a callable that gives the calculator.
     Raises InputError for a name that is neither, PreflightError where the package is absent.
     """
-    module, factory, options = _parts(name)
-    top = module.split(".")[0]
+    made_by = _calculator(name)
+    top = made_by.module.split(".")[0]
     try:
-        there = find_spec(module)
+        there = find_spec(made_by.module)
     except (ModuleNotFoundError, ValueError):
         there = None
     if there is None:
-        raise PreflightError(f"potential {name!r} needs the package {top}: pip install {top}")
-    versions = [f"{d}=={version(d)}" for d in packages_distributions().get(top, ())]
-    said = [module, factory, sorted(options.items()), *sorted(versions)]
+        raise PreflightError(
+            f"potential {name!r} needs the package {top}: pip install {top}{made_by.pin}"
+        )
     return PotentialCard(
         name=name,
-        weights_sha256=hashlib.sha256(repr(said).encode()).hexdigest(),
-        energy_scheme=f"own:{name}",
+        weights_sha256=_identity(made_by, top),
+        energy_scheme=made_by.energy_scheme or f"own:{name}",
         elements=elements,
         typical_error_ev_per_atom=None,
         typical_error_source="not stated: a calculator from elsewhere",
     )
 
 
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _identity(made_by: _Calculator, top: str) -> str:
+    """The hash of its weights; of all that is known where these are not in its package."""
+    package = find_spec(top)
+    if made_by.weights is not None and package is not None:
+        for folder in package.submodule_search_locations or ():
+            path = Path(folder) / made_by.weights
+            if path.is_file():
+                return _sha256(path)
+    versions = [f"{d}=={version(d)}" for d in packages_distributions().get(top, ())]
+    said = [made_by.module, made_by.factory, sorted(made_by.options.items()), *sorted(versions)]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
 def load_ase(card: PotentialCard, device: str) -> AsePotential:
     """Build the calculator; raises PreflightError saying why it does not come."""
-    module, factory, options = _parts(card.name)
-    try:
-        make: Callable[..., Any] = getattr(import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise PreflightError(f"potential {card.name!r}: {error}") from error
+    made_by = _calculator(card.name)
+    options = dict(made_by.options)
     if card.name in KNOWN:
-        options = {**options, "device": device}
-    try:
-        calculator = make(**options)
-    except Exception as error:  # anything may go wrong in somebody else's factory
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PreflightError(f"potential {card.name!r} cannot be built: {told}") from error
+        options["device"] = device
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of accelerators left out, and of what torch will drop
+        try:
+            make: Callable[..., Any] = getattr(import_module(made_by.module), made_by.factory)
+        except (ImportError, AttributeError) as error:
+            raise PreflightError(f"potential {card.name!r}: {error}") from error
+        try:
+            calculator = make(**options)
+        except Exception as error:  # anything may go wrong in somebody else's factory
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PreflightError(f"potential {card.name!r} cannot be built: {told}") from error
     return AsePotential(card, calculator)
 
 
-def _parts(name: str) -> tuple[str, str, dict[str, Any]]:
+def _calculator(name: str) -> _Calculator:
     if name in KNOWN:
         return KNOWN[name]
     module, _, factory = name.removeprefix(PREFIX).partition(":")
@@ -90,7 +137,7 @@ def _parts(name: str) -> tuple[str, str, dict[str, Any]]:
             f"{name!r} names no calculator: write 'ase:MODULE:FACTORY', or one of "
             + ", ".join(KNOWN)
         )
-    return module, factory, {}
+    return _Calculator(module, factory)
 
 
 class AsePotential:

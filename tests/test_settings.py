@@ -15,6 +15,7 @@ ONE_FLAW = [
     ({"systms": ["Li-O"]}, r"unknown key `systms`; did you mean `systems`\?"),
     ({"budget": {"cycle": 1}}, r"unknown key `budget.cycle`; did you mean `cycles`\?"),
     ({"protocol": {"fmax": 1}}, r"unknown key `protocol.fmax`; did you mean `fmax_ev_per_a`\?"),
+    ({"protocol": {"max_steps": 0}}, "max_steps must be at least 1"),
     ({"systems": ["Li-Xq"]}, r"'Xq' is not an element; did you mean Xe\?"),
     ({"exclude_elements": ["Mn"]}, "Mn both asked for and excluded"),
     ({"budget": {"cycles": 0}}, r"`budget.cycles`: Input should be greater than 0 \(found 0\)"),

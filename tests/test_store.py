@@ -54,7 +54,7 @@ from hullward.tools.records_identity import (
     TrainingOverlap,
 )
 from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
-from hullward.tools.records_trust import Calibration, Chance, Opinion
+from hullward.tools.records_trust import Calibration, Chance, Opinion, Reading
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(
@@ -256,6 +256,15 @@ ONE_OF_EACH = [
         rms_a=0.01,
         failure="",
         force_calls=9,
+    ),
+    Reading(
+        relaxation_id=relaxation(0).relaxation_id,
+        potential="other",
+        potential_sha256="1",
+        energy_ev_per_atom=-3.1,
+        correction_ev_per_atom=-0.3,
+        higher_ev_per_atom=0.02,
+        largest_force_ev_per_a=0.4,
     ),
     CycleEnd(campaign_id="k", cycle=0, proposed=2, judged=1, force_calls=6),
     RunEnd(campaign_id="k", number=0, reason="finished", detail=""),
@@ -495,11 +504,11 @@ def test_a_damaged_journal_line_stops_everything_until_a_rebuild(filled):
     notes = []
     rebuild(filled, notes=notes)
     assert "left out 1 damaged" in notes[0]
-    assert any("10 journal lines refer to lost ones" in note for note in notes)
+    assert any("11 journal lines refer to lost ones" in note for note in notes)
     assert len(list(filled.glob("*.damaged-*"))) == len(list(filled.glob("*.corrupt-*"))) == 1
     with open_store(filled) as store:
         assert store.count().states["rejected_parse"] == store.count().proposed == 1
-        assert store.add(ONE_OF_EACH) == 11
+        assert store.add(ONE_OF_EACH) == 12
         store.publish()
 
 

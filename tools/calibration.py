@@ -20,12 +20,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import HullwardError, InputError
+from hullward.models.registry import potential_card
 from hullward.tools import calibration_model as model
 from hullward.tools.calibration_features import STATE, share_roots, state_features
 from hullward.tools.hull import HullDistance
+from hullward.tools.readings import reading_features
 from hullward.tools.records import Basis, Protocol, Record, Relaxation
-from hullward.tools.records_trust import Check
+from hullward.tools.records_trust import Check, Reading
 from hullward.tools.reference import Reference
 
 THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)
@@ -46,6 +48,8 @@ class Calibrator(Record):
     statement: str
     rows: int  # DFT results it has seen, all in all
     seen: tuple[str, ...] = ()  # candidate ids among them: none counts twice
+    reading: str = ""  # the potential whose readings it looks at too
+    reading_sha256: str = ""
     state: tuple[str, ...] = STATE
     centres: tuple[float, ...]  # of the state features, and their scales
     scales: tuple[float, ...]
@@ -89,7 +93,18 @@ class Calibrator(Record):
         if basis.reference_kind not in self.reference_kinds:
             kinds = " or ".join(self.reference_kinds).replace("_", " ")
             return f"it is for references of kind {kinds}, not {basis.reference_kind}"
-        return ""
+        return self._unread()
+
+    def _unread(self) -> str:
+        """Why its other potential cannot be asked; '' where it can, or where it has none."""
+        if not self.reading:
+            return ""
+        try:
+            card = potential_card(self.reading)
+        except HullwardError as error:
+            return str(error)
+        same = card.weights_sha256 == self.reading_sha256
+        return "" if same else f"it is for other weights of {self.reading} than are installed"
 
     def design(self, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) rows for the centre and (n, q) rows for the width."""
@@ -126,8 +141,11 @@ class Case:
     height_ev_per_atom: float
 
 
-def case_of(relaxation: Relaxation, reference: Reference) -> Case:
-    """What a calibrator is asked about; the reference must have a hull for it."""
+def case_of(relaxation: Relaxation, reference: Reference, reading: Reading | None = None) -> Case:
+    """What a calibrator is asked about; the reference must have a hull for it.
+
+    reading: another potential's, for a calibrator that looks at one; it must have numbers.
+    """
     from pymatgen.core import Composition
 
     crystal = relaxation.crystal
@@ -139,6 +157,8 @@ def case_of(relaxation: Relaxation, reference: Reference) -> Case:
     elements = float(hull.fractions([amounts])[0] @ hull.element_energies)
     formula = Composition(amounts).reduced_formula
     state = state_features(relaxation, amounts, distance, formula, elements)
+    if reading is not None:
+        state |= reading_features(reading)
     return Case(state, amounts, distance.e_above_hull_ev_per_atom)
 
 
@@ -185,7 +205,8 @@ def calibrators_folder(home: Path) -> Path:
 
 
 def known_calibrators(home: Path | None) -> list[Calibrator]:
-    """The user's own first, then the shipped one."""
+    """In the order of asking: those that look at readings, the user's own before the shipped."""
     own = sorted(calibrators_folder(home).glob("*.json")) if home else []
     there = shipped()
-    return [*(read_calibrator(path) for path in own), *([there] if there else [])]
+    every = [*(read_calibrator(path) for path in own), *([there] if there else [])]
+    return sorted(every, key=lambda c: not c.reading)

@@ -20,7 +20,9 @@ from hullward.tools import inputs
 from hullward.tools.calibration import case_of
 from hullward.tools.calibration_fit import ELEMENTS, Outcome
 from hullward.tools.cif import CifReader
+from hullward.tools.readings import read
 from hullward.tools.records import Flaw, Protocol, Relaxation
+from hullward.tools.records_trust import Reading
 from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
 
@@ -113,8 +115,12 @@ def outcomes(
     home: Path | None,
     workers: int | None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    reading: str = "",
 ) -> tuple[list[Outcome], dict[str, int]]:
-    """Every row that came to a covered verdict, in order; the others counted by reason."""
+    """Every row that came to a covered verdict, in order; the others counted by reason.
+
+    reading: the potential that reads each relaxed structure too, '' for none.
+    """
     lost: Counter[str] = Counter(r.problem for r in rows if r.problem)
     jobs = [(str(i), r.crystal) for i, r in enumerate(rows) if not r.problem and r.crystal]
     relaxed: dict[int, Relaxation] = {}
@@ -122,12 +128,21 @@ def outcomes(
     for done, relaxation in enumerate(results, start=1):
         relaxed[int(relaxation.candidate_id)] = relaxation
         progress("relax", done, len(jobs))
-    found = list(_judged(rows, relaxed, reference, lost))
+    readings: dict[int, Reading] = {}
+    if reading:
+        settled = {i: r for i, r in relaxed.items() if r.converged}
+        told = read(list(settled.values()), reading, home, workers)
+        readings = dict(zip(settled, told, strict=True))
+    found = list(_judged(rows, relaxed, readings, reference, lost))
     return found, dict(sorted(lost.items()))
 
 
 def _judged(
-    rows: list[DftRow], relaxed: dict[int, Relaxation], reference: Reference, lost: Counter[str]
+    rows: list[DftRow],
+    relaxed: dict[int, Relaxation],
+    readings: dict[int, Reading],
+    reference: Reference,
+    lost: Counter[str],
 ) -> Iterator[Outcome]:
     from pymatgen.core import Composition
 
@@ -144,9 +159,11 @@ def _judged(
             lost["not covered by the reference"] += 1
         elif elements - set(ELEMENTS):
             lost["elements without parameters"] += 1
+        elif (reading := readings.get(i)) is not None and reading.failure:
+            lost["not read by the other potential"] += 1
         else:
             yield Outcome(
-                case=case_of(relaxation, reference),
+                case=case_of(relaxation, reference, reading),
                 generator=rows[i].generator,
                 formula=str(Composition(amounts).reduced_formula),
                 dft_ev_per_atom=rows[i].dft_ev_per_atom,

@@ -21,6 +21,7 @@ from hullward.tools.calibration_folds import (
 )
 from hullward.tools.calibration_model import Widths
 from hullward.tools.calibration_scores import check, left_out, worst_of
+from hullward.tools.readings import READING_STATE
 from hullward.tools.records import Protocol
 from hullward.tools.records_trust import Check, LeftOut
 
@@ -48,11 +49,13 @@ def fit(
     kinds: Sequence[str] = KINDS,
     statement: str = "",
     checks: Sequence[Check] = (),
+    reading: str = "",
     widths: Widths | None = None,
     shift_sd_ev_per_atom: float | None = None,
 ) -> Calibrator:
     """A calibrator for what these outcomes are like.
 
+    reading: the potential whose readings these outcomes have; '' where they have none.
     widths: of the prior; None: those that do best on these generators, left out in turn.
     shift_sd_ev_per_atom: how far a whole generator may lie off; None: as these generators say.
     """
@@ -71,6 +74,9 @@ def fit(
         reference_kinds=tuple(kinds),
         statement=statement,
         rows=len(outcomes),
+        reading=reading,
+        reading_sha256=potential_card(reading).weights_sha256 if reading else "",
+        state=_state_names(outcomes),
         centres=tuple(float(f"{x:.7g}") for x in fitted.centres),
         scales=tuple(float(f"{x:.7g}") for x in fitted.scales),
         elements=ELEMENTS,
@@ -83,15 +89,21 @@ def fit(
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> Rows:
-    """Outcomes as arrays, in their order."""
+    """Outcomes as arrays, in their order; all of them have readings, or none."""
+    names = _state_names(outcomes)
     return Rows(
-        state=np.array([[o.case.state[name] for name in STATE] for o in outcomes]),
+        state=np.array([[o.case.state[name] for name in names] for o in outcomes]),
         roots=np.array([share_roots(o.case.amounts, ELEMENTS) for o in outcomes]),
         heights=np.array([o.case.height_ev_per_atom for o in outcomes]),
         dft=np.array([o.dft_ev_per_atom for o in outcomes]),
         generators=np.array([o.generator for o in outcomes]),
         formulas=np.array([o.formula for o in outcomes]),
     )
+
+
+def _state_names(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    read = bool(outcomes) and READING_STATE[0] in outcomes[0].case.state
+    return STATE + READING_STATE if read else STATE
 
 
 def kinds_like(kind: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hullward.tools.calibration import (
     case_of,
     known_calibrators,
 )
+from hullward.tools.readings import read
 from hullward.tools.records import Basis, Candidate, Relaxation
-from hullward.tools.records_trust import Calibration, Chance
+from hullward.tools.records_trust import Calibration, Chance, Reading
 from hullward.tools.reference import Reference
 from hullward.tools.screening import Screen
 
@@ -39,7 +40,32 @@ def say_chances(screen: Screen, home: Path | None) -> None:
     todo = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in judged - said]
     if fitting is not None and todo:
         screen.store.add([calibration(fitting)])
-    screen.store.add(chances(todo, screen.reference, basis, calibrators))
+    readings = {} if fitting is None else readings_for(screen, fitting, todo)
+    screen.store.add(chances(todo, screen.reference, basis, calibrators, readings))
+
+
+def readings_for(
+    screen: Screen, fitting: Calibrator, asked: Sequence[tuple[Candidate, Relaxation]]
+) -> dict[str, Reading]:
+    """What a calibrator's other potential reads, by relaxation id; what is new is stored."""
+    if not fitting.reading:
+        return {}
+    found = {
+        r.relaxation_id: r
+        for r in screen.store.load(Reading)
+        if r.potential_sha256 == fitting.reading_sha256
+    }
+    todo = [
+        relaxation
+        for candidate, relaxation in asked
+        if relaxation.relaxation_id not in found
+        and not _unsaid(candidate, screen.reference, fitting)
+    ]
+    if todo and not screen.stopping():
+        fresh = read(todo, fitting.reading, screen.home, screen.workers)
+        screen.store.add(fresh)
+        found |= {r.relaxation_id: r for r in fresh}
+    return found
 
 
 def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator | None, str]:
@@ -68,17 +94,22 @@ def chances(
     reference: Reference,
     basis: Basis,
     calibrators: Sequence[Calibrator],
+    readings: Mapping[str, Reading],
 ) -> list[Chance]:
-    """What the fitting calibrator says of each converged relaxation, or why none says anything."""
+    """What the fitting calibrator says of each converged relaxation, or why none says anything.
+
+    readings: by relaxation id, for a calibrator that looks at them.
+    """
     fitting, why = which(basis, calibrators)
     found: list[Chance] = []
     asked: list[tuple[str, Case]] = []
     for candidate, relaxation in judged:
-        own = why or _unsaid(candidate, reference, fitting)
+        reading = readings.get(relaxation.relaxation_id)
+        own = why or _unsaid(candidate, reference, fitting) or unread(reading, fitting)
         if own:
             found.append(_chance(relaxation.relaxation_id, basis, reason=own))
         else:
-            asked.append((relaxation.relaxation_id, case_of(relaxation, reference)))
+            asked.append((relaxation.relaxation_id, case_of(relaxation, reference, reading)))
     if asked:
         assert fitting is not None
         said = [fitting.chances([c for _, c in asked], t) for t in THRESHOLDS_EV_PER_ATOM]
@@ -114,6 +145,15 @@ def _unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | No
     if strange := sorted(elements - set(fitting.elements)):
         return f"the calibrator knows nothing of {', '.join(strange)}"
     return ""
+
+
+def unread(reading: Reading | None, fitting: Calibrator | None) -> str:
+    """Why there is no reading where one is needed; '' where there is, or none is needed."""
+    if fitting is None or not fitting.reading:
+        return ""
+    if reading is None:
+        return f"{fitting.reading} was not asked: the run was stopped before"
+    return f"{fitting.reading}: {reading.failure}" if reading.failure else ""
 
 
 def _chance(relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any) -> Chance:

@@ -19,7 +19,7 @@ from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
 from hullward.tools import records_requests as q
 from hullward.tools.records_identity import Doubt, Explanation, PhononCheck, TrainingOverlap
-from hullward.tools.records_trust import Calibration, Chance, Opinion
+from hullward.tools.records_trust import Calibration, Chance, Opinion, Reading
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -119,6 +119,7 @@ TABLES: dict[str, Table] = {
             ("relaxation_id", "reference_id", "reference_version", "potential_sha256"),
             latest=True,
         ),
+        Table("readings", Reading, ("relaxation_id", "potential_sha256"), latest=True),
         Table("calibrations", Calibration, ("calibrator_id",), frozenset({"checks"})),
         Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
         Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
@@ -222,7 +223,7 @@ class Index:
             self._require("ModelRequest", (data["request_id"],), kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
             raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
-        elif kind in ("Verdict", "Doubt", "Chance", "Opinion"):
+        elif kind in ("Verdict", "Doubt", "Chance", "Opinion", "Reading"):
             self._require("Relaxation", (data["relaxation_id"],), kind)
 
     def _require(self, needed: str, key: Key, kind: str) -> None:

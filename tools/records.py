@@ -171,7 +171,7 @@ class Protocol(Record):
     optimizer: Literal["fire", "bfgs", "fire-bfgs"] = "fire-bfgs"
     fmax_ev_per_a: float = Field(default=0.05, gt=0)  # on forces and on the cell gradient
     cell_filter: Literal["frechet"] = "frechet"
-    max_steps: int = Field(default=500, gt=0)
+    max_steps: int = Field(default=500, ge=0)  # 0: evaluated where it stands
     rattle_a: float = Field(default=0.0, ge=0)  # displacement before the start, for second looks
 
     @property

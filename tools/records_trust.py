@@ -137,3 +137,19 @@ class Opinion(Record):
     rms_a: float | None  # normalised, of that match
     failure: str  # why there is no answer, or not all of one
     force_calls: int  # of the second potential, competing phases included
+
+
+class Reading(Record):
+    """Another potential's energy of a structure where the first one left it, unrelaxed.
+
+    Absent numbers have a reason in `failure`.
+    """
+
+    relaxation_id: str  # of the first potential
+    potential: str
+    potential_sha256: str
+    energy_ev_per_atom: float | None  # as it comes
+    correction_ev_per_atom: float | None  # to the first one's scale
+    higher_ev_per_atom: float | None  # corrected, minus the first one's
+    largest_force_ev_per_a: float | None  # largest norm over atoms
+    failure: str = ""

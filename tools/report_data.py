@@ -152,6 +152,7 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
         "novelty_match", "disorder", "p_below_50mev", "p_below_50mev_low", "p_below_50mev_high",
         "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
+        "read_by", "read_higher_ev_per_atom",
         "disputed",
     )  # fmt: skip
     return Entry(

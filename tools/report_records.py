@@ -73,6 +73,8 @@ class Entry(Record):
     p_below_100mev_low: float | None = None
     p_below_100mev_high: float | None = None
     probability_note: str | None = None  # why there is none
+    read_by: str | None = None  # another potential, of the same structure; null: not asked
+    read_higher_ev_per_atom: float | None = None  # its energy minus the first's, on one scale
     disputed: bool | None = None  # by a second opinion; null: none was asked
     novelty: str
     novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained

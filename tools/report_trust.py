@@ -81,7 +81,16 @@ def chance_words(entry: Entry) -> str:
     ):  # fmt: skip
         ends = "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f} %)"
         told.append(f"{short_chance(p)}{ends} {words}")
-    return ", ".join(told)
+    return ", ".join(told) + _read_words(entry)
+
+
+def _read_words(entry: Entry) -> str:
+    """'; sevennet-l3i5 puts this structure 35 meV/atom higher', or nothing."""
+    if entry.read_by is None or entry.read_higher_ev_per_atom is None:
+        return ""
+    off = 1000 * entry.read_higher_ev_per_atom
+    side = "higher" if off >= 0 else "lower"
+    return f"; {entry.read_by} puts this structure {abs(off):.0f} meV/atom {side}"
 
 
 def short_chance(p: float | None) -> str:

@@ -1,8 +1,8 @@
-"""Tables of trust: probabilities, the calibrators that said them, second opinions."""
+"""Tables of trust: probabilities, the calibrators that said them, second opinions, readings."""
 
 from __future__ import annotations
 
-# Two of the migrations of `hullward.tools.schema`.
+# The last migrations of `hullward.tools.schema`.
 TRUST = (
     """
     CREATE TABLE chances (  -- of DFT's own height, one row a verdict over a reference
@@ -47,6 +47,19 @@ TRUST = (
         failure VARCHAR,
         force_calls BIGINT,
         PRIMARY KEY (relaxation_id, reference_id, reference_version, potential_sha256)
+    );
+    """,
+    """
+    CREATE TABLE readings (  -- another potential's energy where the first one left a structure
+        relaxation_id VARCHAR,
+        potential VARCHAR,
+        potential_sha256 VARCHAR,
+        energy_ev_per_atom DOUBLE,
+        correction_ev_per_atom DOUBLE,
+        higher_ev_per_atom DOUBLE,
+        largest_force_ev_per_a DOUBLE,
+        failure VARCHAR,
+        PRIMARY KEY (relaxation_id, potential_sha256)
     );
     """,
 )

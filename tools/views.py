@@ -40,6 +40,12 @@ chanced AS (
     SELECT c.* EXCLUDE (reference_id, reference_version)
     FROM chances c JOIN bases USING (reference_id, reference_version)
 ),
+-- what another potential reads where the first one left a structure
+readout AS (
+    SELECT relaxation_id, potential AS read_by, higher_ev_per_atom AS read_higher_ev_per_atom
+    FROM readings
+    QUALIFY row_number() OVER (PARTITION BY relaxation_id ORDER BY potential) = 1
+),
 -- what other potentials say: one word of dispute is enough
 opined AS (
     SELECT relaxation_id, coalesce(bool_or(o.disputed), false) AS disputed
@@ -109,7 +115,7 @@ placed AS (
             ELSE x.novelty END AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
-        y.disputed,
+        y.disputed, e.read_by, e.read_higher_ev_per_atom,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -132,6 +138,7 @@ placed AS (
     LEFT JOIN training_overlaps t ON t.candidate_id = s.candidate_id
     LEFT JOIN chanced k ON k.relaxation_id = r.relaxation_id
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
+    LEFT JOIN readout e ON e.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -160,7 +167,8 @@ SELECT
     p_below_50mev, p_below_50mev_low, p_below_50mev_high,
     p_below_100mev, p_below_100mev_low, p_below_100mev_high,
     calibrator_id, probability_note,
-    disputed  -- by a second opinion; NULL where none was asked
+    disputed,  -- by a second opinion; NULL where none was asked
+    read_by, read_higher_ev_per_atom  -- another potential, the same structure
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
