@@ -252,7 +252,7 @@ def opinion(
     potential: Annotated[
         str,
         typer.Option(
-            help="chgnet-r2scan, chgnet-0.2.0, sevennet-0, mace-mp, mattersim, or "
+            help="chgnet-r2scan, chgnet-0.2.0, sevennet-0, sevennet-l3i5, mace-mp, mattersim, or "
             "ase:MODULE:FACTORY for any ASE calculator"
         ),
     ] = "chgnet-r2scan",

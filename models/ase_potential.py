@@ -44,15 +44,23 @@ class _Calculator:
 
 
 _SEVENNET = "sevenn.calculator", "SevenNetCalculator"
+_SEVENNET_WEIGHTS = "pretrained_potentials/SevenNet_{}/checkpoint_{}.pth"
+_SEVENNET_PIN = "==0.13.0"
 KNOWN = {
-    "sevennet-0": _Calculator(*_SEVENNET, {"model": "7net-0"}),
-    # Trained on MPtrj's uncorrected energies (DOI 10.1021/acs.jctc.4c00190).
+    # Both learnt MPtrj's uncorrected energies (DOI 10.1021/acs.jctc.4c00190).
+    "sevennet-0": _Calculator(
+        *_SEVENNET,
+        {"model": "7net-0"},
+        _SEVENNET_WEIGHTS.format("0__11Jul2024", "sevennet_0"),
+        UNCORRECTED,
+        _SEVENNET_PIN,
+    ),
     "sevennet-l3i5": _Calculator(
         *_SEVENNET,
         {"model": "7net-l3i5"},
-        "pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth",
+        _SEVENNET_WEIGHTS.format("l3i5", "l3i5"),
         UNCORRECTED,
-        "==0.13.0",
+        _SEVENNET_PIN,
     ),
     "mace-mp": _Calculator("mace.calculators", "mace_mp", {"default_dtype": "float64"}),
     "mattersim": _Calculator("mattersim.forcefield", "MatterSimCalculator"),
