@@ -20,7 +20,7 @@ from hullward.tools.calibration import (
     updated,
 )
 from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
-from hullward.tools.chances import readings_for, say_chances, unread, which
+from hullward.tools.chances import reading_trouble, readings_for, say_chances, which
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store
@@ -126,7 +126,7 @@ def _cases(
                 left_out[candidate_id] = "the reference has no hull for it"
             elif not screen.reference.coverage(amounts).covered:
                 left_out[candidate_id] = "the reference does not cover it"
-            elif reason := unread(readings.get(relaxation.relaxation_id), fitting):
+            elif reason := reading_trouble(readings.get(relaxation.relaxation_id), fitting):
                 left_out[candidate_id] = reason
             else:
                 reading = readings.get(relaxation.relaxation_id)

@@ -116,6 +116,7 @@ def _identity(made_by: _Calculator, top: str) -> str:
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
+@cache  # seconds to build, and asked for again in every cycle
 def load_ase(card: PotentialCard, device: str) -> AsePotential:
     """Build the calculator; raises PreflightError saying why it does not come."""
     made_by = _calculator(card.name)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app
 from hullward.agents.ledger import LAG_CYCLES, read_outcomes
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, PreflightError
 from hullward.tools import calibration_model as model
 from hullward.tools.calibration import (
     Calibrator,
@@ -38,7 +38,7 @@ from hullward.tools.calibration_scores import (
     isotonic,
     log_losses,
 )
-from hullward.tools.chances import unread, which
+from hullward.tools.chances import which
 from hullward.tools.readings import READING_STATE, SECOND
 from hullward.tools.records import Basis, Protocol
 from hullward.tools.records_trust import Chance, Check, Reading
@@ -364,24 +364,6 @@ def test_calibrators_that_look_at_readings_are_asked_first(tmp_path: Path) -> No
     assert [c.name for c in known_calibrators(tmp_path)] == ["b", there.name, "a"]
 
 
-def test_what_could_not_be_read_has_no_probability() -> None:
-    calibrator = shipped()
-    assert calibrator is not None
-    failed = Reading(
-        relaxation_id="r",
-        potential=SECOND,
-        potential_sha256="0",
-        energy_ev_per_atom=None,
-        correction_ev_per_atom=None,
-        higher_ev_per_atom=None,
-        largest_force_ev_per_a=None,
-        failure="no neighbours",
-    )
-    assert unread(failed, calibrator) == f"{SECOND}: no neighbours"
-    assert "was not asked" in unread(None, calibrator)
-    assert unread(None, calibrator.changed(reading="")) == ""
-
-
 def test_a_fit_to_readings_looks_at_them_and_one_without_does_not() -> None:
     read = made_up(120, names=STATE + READING_STATE)
     fitted = quick(read, reading="toy")
@@ -396,10 +378,8 @@ def test_a_fit_to_readings_looks_at_them_and_one_without_does_not() -> None:
 ENERGIES = "formula,formation_energy_per_atom\nLi2O,-2.07\nLi2O2,-1.66\nLiF,-3.18\n"
 
 
-def test_a_screen_says_probabilities_and_learns_from_dft(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+def screen_two_salts(tmp_path: Path) -> None:
+    """Screen two cells over a small hull, into tmp_path / 's'; done again, it goes on."""
     (tmp_path / "hull.csv").write_text(ENERGIES)
     cells = [
         {"lattice": [[a, 0, 0], [0, a, 0], [0, 0, a]], "species": list(pair),
@@ -408,10 +388,40 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
     ]  # fmt: skip
     source = tmp_path / "two.jsonl"
     source.write_text("".join(json.dumps({"structure": c}) + "\n" for c in cells))
-    cli, where = CliRunner(), str(tmp_path / "s")
-    asked = ["screen", str(source), "--dir", where, "--workers", "0", "--json"]
-    answer = cli.invoke(app, [*asked, "--reference", f"file:{tmp_path / 'hull.csv'}"])
+    asked = ["screen", str(source), "--dir", str(tmp_path / "s"), "--workers", "0", "--json"]
+    answer = CliRunner().invoke(app, [*asked, "--reference", f"file:{tmp_path / 'hull.csv'}"])
     assert answer.exit_code == 0, answer.output
+
+
+def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    said = "SELECT p_below_50mev, probability_note FROM results WHERE state = 'judged'"
+
+    def broken(*_: object) -> list[Reading]:
+        raise PreflightError("it cannot be built: no such layer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hullward.tools.chances.read", broken)
+        screen_two_salts(tmp_path)
+    with open_snapshot(tmp_path / "s") as connection:
+        rows = connection.execute(said).fetchall()
+        assert rows == [(None, f"{SECOND} gave no reading: it cannot be built: no such layer")] * 2
+        assert connection.execute("SELECT count(*) FROM readings").fetchall() == [(0,)]
+    screen_two_salts(tmp_path)  # asked again, it answers
+    with open_snapshot(tmp_path / "s") as connection:
+        rows = connection.execute(said).fetchall()
+    assert len(rows) == 2
+    assert all(p is not None and note is None for p, note in rows)
+
+
+def test_a_screen_says_probabilities_and_learns_from_dft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    screen_two_salts(tmp_path)
+    cli, where = CliRunner(), str(tmp_path / "s")
     with open_snapshot(tmp_path / "s") as connection:
         rows = connection.execute(
             """SELECT candidate_id, p_below_50mev, p_below_50mev_low, p_below_50mev_high,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hullward.models.errors import HullwardError
 from hullward.tools.calibration import (
     THRESHOLDS_EV_PER_ATOM,
     Calibrator,
@@ -13,7 +14,7 @@ from hullward.tools.calibration import (
     case_of,
     known_calibrators,
 )
-from hullward.tools.readings import read
+from hullward.tools.readings import read, unread
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.records_trust import Calibration, Chance, Reading
 from hullward.tools.reference import Reference
@@ -47,7 +48,10 @@ def say_chances(screen: Screen, home: Path | None) -> None:
 def readings_for(
     screen: Screen, fitting: Calibrator, asked: Sequence[tuple[Candidate, Relaxation]]
 ) -> dict[str, Reading]:
-    """What a calibrator's other potential reads, by relaxation id; what is new is stored."""
+    """What a calibrator's other potential reads, by relaxation id; what is new is stored.
+
+    What could not be asked says why, is not stored, and is asked again the next time.
+    """
     if not fitting.reading:
         return {}
     found = {
@@ -61,11 +65,15 @@ def readings_for(
         if relaxation.relaxation_id not in found
         and not _unsaid(candidate, screen.reference, fitting)
     ]
-    if todo and not screen.stopping():
-        fresh = read(todo, fitting.reading, screen.home, screen.workers)
-        screen.store.add(fresh)
-        found |= {r.relaxation_id: r for r in fresh}
-    return found
+    if screen.stopping():
+        fresh = unread(todo, fitting.reading, "not asked, for the run was stopped")
+    else:
+        try:
+            fresh = read(todo, fitting.reading, screen.home, screen.workers)
+            screen.store.add(fresh)
+        except HullwardError as error:
+            fresh = unread(todo, fitting.reading, str(error))
+    return found | {r.relaxation_id: r for r in fresh}
 
 
 def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator | None, str]:
@@ -105,7 +113,7 @@ def chances(
     asked: list[tuple[str, Case]] = []
     for candidate, relaxation in judged:
         reading = readings.get(relaxation.relaxation_id)
-        own = why or _unsaid(candidate, reference, fitting) or unread(reading, fitting)
+        own = why or _unsaid(candidate, reference, fitting) or reading_trouble(reading, fitting)
         if own:
             found.append(_chance(relaxation.relaxation_id, basis, reason=own))
         else:
@@ -147,13 +155,11 @@ def _unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | No
     return ""
 
 
-def unread(reading: Reading | None, fitting: Calibrator | None) -> str:
+def reading_trouble(reading: Reading | None, fitting: Calibrator | None) -> str:
     """Why there is no reading where one is needed; '' where there is, or none is needed."""
-    if fitting is None or not fitting.reading:
+    if fitting is None or not fitting.reading or reading is None:
         return ""
-    if reading is None:
-        return f"{fitting.reading} was not asked: the run was stopped before"
-    return f"{fitting.reading}: {reading.failure}" if reading.failure else ""
+    return f"{fitting.reading} gave no reading: {reading.failure}" if reading.failure else ""
 
 
 def _chance(relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any) -> Chance:

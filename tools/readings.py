@@ -28,6 +28,7 @@ READING_STATE = (
     "read_higher_ev_per_atom",  # second minus first
     "read_log_force",  # of the largest force that the second one finds
 )
+FEW = 60  # read here: workers would need longer to start
 CLIP_EV, LEAST_FORCE_EV_PER_A = 0.5, 0.01
 
 
@@ -39,7 +40,7 @@ def read(
 ) -> list[Reading]:
     """A reading of each converged relaxation, in order; `failure` says why one has no number.
 
-    home: where readings are shared between campaigns.  workers: as in `relax_many`.
+    home: where readings are shared between campaigns.  workers: as in `relax_many`, for many.
     Raises InputError where the energies of both cannot be brought to one scale, PreflightError
     where the potential is not installed.
     """
@@ -47,11 +48,30 @@ def read(
     for scheme in sorted({r.energy_scheme for r in relaxations}):
         check_scales(scheme, second)
     jobs = [(r.relaxation_id, r.crystal) for r in relaxations if r.crystal is not None]
+    if len(jobs) <= FEW:
+        workers = 0
     there = {
         done.candidate_id: done
         for done in relax_cached(jobs, potential, WHERE_IT_STANDS, home, workers)
     }
     return [_reading(r, there.get(r.relaxation_id), second) for r in relaxations]
+
+
+def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[Reading]:
+    """Readings that were not taken, each saying why."""
+    return [
+        Reading(
+            relaxation_id=r.relaxation_id,
+            potential=potential,
+            potential_sha256="",
+            energy_ev_per_atom=None,
+            correction_ev_per_atom=None,
+            higher_ev_per_atom=None,
+            largest_force_ev_per_a=None,
+            failure=why,
+        )
+        for r in relaxations
+    ]
 
 
 def check_scales(first_scheme: str, second: PotentialCard) -> None:
