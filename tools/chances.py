@@ -65,14 +65,17 @@ def readings_for(
         if relaxation.relaxation_id not in found
         and not _unsaid(candidate, screen.reference, fitting)
     ]
+    if not todo:
+        return found
     if screen.stopping():
         fresh = unread(todo, fitting.reading, "not asked, for the run was stopped")
     else:
         try:
             fresh = read(todo, fitting.reading, screen.home, screen.workers)
-            screen.store.add(fresh)
         except HullwardError as error:
             fresh = unread(todo, fitting.reading, str(error))
+        else:
+            screen.store.add(fresh)
     return found | {r.relaxation_id: r for r in fresh}
 
 
