@@ -24,7 +24,7 @@ def look_closer(screen: Screen) -> None:
     """Suspects with why, probabilities, an explanation for each candidate, the audit of leaks."""
     with screen.timed("judge"):
         doubt_all(screen.store, screen.basis, screen.reference, _rattled(screen))
-        say_chances(screen, read_machine().home_folder)
+    say_chances(screen, read_machine().home_folder)
     with screen.timed("match"):
         explain_all(screen.store, screen.reference, screen.user_phases)
         audit(screen.store, model_folder)

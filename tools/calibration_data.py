@@ -130,9 +130,11 @@ def outcomes(
         progress("relax", done, len(jobs))
     readings: dict[int, Reading] = {}
     if reading:
-        settled = {i: r for i, r in relaxed.items() if r.converged}
-        told = read(list(settled.values()), reading, home, workers)
-        readings = dict(zip(settled, told, strict=True))
+        settled = {r.relaxation_id: i for i, r in relaxed.items() if r.converged}
+        taken = read([relaxed[i] for i in settled.values()], reading, home, workers)
+        for done, told in enumerate(taken, start=1):
+            readings[settled[told.relaxation_id]] = told
+            progress("read", done, len(settled))
     found = list(_judged(rows, relaxed, readings, reference, lost))
     return found, dict(sorted(lost.items()))
 

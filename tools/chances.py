@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hullward.models.errors import HullwardError
+from hullward.models.errors import InputError, PreflightError
 from hullward.tools.calibration import (
     THRESHOLDS_EV_PER_ATOM,
     Calibrator,
@@ -14,7 +14,7 @@ from hullward.tools.calibration import (
     case_of,
     known_calibrators,
 )
-from hullward.tools.readings import read, unread
+from hullward.tools.readings import FEW, read, unread
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.records_trust import Calibration, Chance, Reading
 from hullward.tools.reference import Reference
@@ -27,8 +27,19 @@ def say_chances(screen: Screen, home: Path | None) -> None:
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
     basis, calibrators = screen.basis, known_calibrators(home)
-    fitting, _ = which(basis, calibrators)
-    key = (basis.reference_id, basis.reference_version)
+    with screen.timed("judge"):
+        fitting, _ = which(basis, calibrators)
+        todo = _unanswered(screen, fitting)
+        if fitting is not None and todo:
+            screen.store.add([calibration(fitting)])
+    readings = {} if fitting is None else readings_for(screen, fitting, todo)
+    with screen.timed("judge"):
+        screen.store.add(chances(todo, screen.reference, basis, calibrators, readings))
+
+
+def _unanswered(screen: Screen, fitting: Calibrator | None) -> list[tuple[Candidate, Relaxation]]:
+    """What is judged and has no probability by this calibrator."""
+    key = (screen.basis.reference_id, screen.basis.reference_version)
     by = fitting.calibrator_id if fitting else None
     said = {
         c.relaxation_id
@@ -38,11 +49,7 @@ def say_chances(screen: Screen, home: Path | None) -> None:
         and (c.calibrator_id is not None or fitting is None)
     }
     judged = {v.relaxation_id for v in screen.verdicts("reference")}
-    todo = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in judged - said]
-    if fitting is not None and todo:
-        screen.store.add([calibration(fitting)])
-    readings = {} if fitting is None else readings_for(screen, fitting, todo)
-    screen.store.add(chances(todo, screen.reference, basis, calibrators, readings))
+    return [(c, r) for c, r in screen.relaxed() if r.relaxation_id in judged - said]
 
 
 def readings_for(
@@ -67,16 +74,30 @@ def readings_for(
     ]
     if not todo:
         return found
+    why = "not asked, for the run was stopped"
+    try:
+        with screen.timed("read"):
+            for reading in _taken(screen, fitting.reading, todo):
+                found[reading.relaxation_id] = reading
+    except (InputError, PreflightError) as error:
+        why = str(error)
+    left = [r for r in todo if r.relaxation_id not in found]
+    return found | {r.relaxation_id: r for r in unread(left, fitting.reading, why)}
+
+
+def _taken(screen: Screen, potential: str, todo: Sequence[Relaxation]) -> Iterator[Reading]:
+    """Readings as they are taken, each stored, until the run is to stop."""
     if screen.stopping():
-        fresh = unread(todo, fitting.reading, "not asked, for the run was stopped")
-    else:
-        try:
-            fresh = read(todo, fitting.reading, screen.home, screen.workers)
-        except HullwardError as error:
-            fresh = unread(todo, fitting.reading, str(error))
-        else:
-            screen.store.add(fresh)
-    return found | {r.relaxation_id: r for r in fresh}
+        return
+    screen.progress("read", 0, len(todo))
+    for done, reading in enumerate(read(todo, potential, screen.home, screen.workers), start=1):
+        screen.store.add([reading])
+        yield reading
+        screen.progress("read", done, len(todo))
+        if screen.workers and len(todo) > FEW:  # else it was spent in this process
+            screen.stage_cpu_s["read"] += reading.cpu_s
+        if screen.stopping():
+            return
 
 
 def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator | None, str]:

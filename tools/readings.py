@@ -9,7 +9,8 @@ Materials Project's corrections are corrected.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from hullward.models.ase_potential import UNCORRECTED
@@ -37,24 +38,23 @@ def read(
     potential: str = SECOND,
     home: Path | None = None,
     workers: int | None = None,
-) -> list[Reading]:
-    """A reading of each converged relaxation, in order; `failure` says why one has no number.
+) -> Iterator[Reading]:
+    """A reading of each converged relaxation as it is taken; `failure` says why one has no number.
 
     home: where readings are shared between campaigns.  workers: as in `relax_many`, for many.
     Raises InputError where the energies of both cannot be brought to one scale, PreflightError
-    where the potential is not installed.
+    where the potential is not installed, both at the call.
     """
     second = potential_card(potential)
     for scheme in sorted({r.energy_scheme for r in relaxations}):
         check_scales(scheme, second)
-    jobs = [(r.relaxation_id, r.crystal) for r in relaxations if r.crystal is not None]
+    first = {r.relaxation_id: r for r in relaxations}
+    jobs = [(i, r.crystal) for i, r in first.items() if r.crystal is not None]
     if len(jobs) <= FEW:
         workers = 0
-    there = {
-        done.candidate_id: done
-        for done in relax_cached(jobs, potential, WHERE_IT_STANDS, home, workers)
-    }
-    return [_reading(r, there.get(r.relaxation_id), second) for r in relaxations]
+    there = relax_cached(jobs, potential, WHERE_IT_STANDS, home, workers) if jobs else iter(())
+    gone = [_reading(r, None, second) for r in relaxations if r.crystal is None]
+    return chain(gone, (_reading(first[done.candidate_id], done, second) for done in there))
 
 
 def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[Reading]:
@@ -106,6 +106,7 @@ def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard)
         correction_ev_per_atom=correction,
         higher_ev_per_atom=higher,
         largest_force_ev_per_a=force,
+        cpu_s=0.0 if there is None else there.cpu_s,
         failure="" if higher is not None else failure or "it gave no energy",
     )
 

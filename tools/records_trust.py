@@ -152,4 +152,5 @@ class Reading(Record):
     correction_ev_per_atom: float | None  # to the first one's scale
     higher_ev_per_atom: float | None  # corrected, minus the first one's
     largest_force_ev_per_a: float | None  # largest norm over atoms
+    cpu_s: float = 0.0
     failure: str = ""

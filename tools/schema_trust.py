@@ -58,6 +58,7 @@ TRUST = (
         correction_ev_per_atom DOUBLE,
         higher_ev_per_atom DOUBLE,
         largest_force_ev_per_a DOUBLE,
+        cpu_s DOUBLE,
         failure VARCHAR,
         PRIMARY KEY (relaxation_id, potential_sha256)
     );
