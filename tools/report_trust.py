@@ -107,7 +107,8 @@ def trust_words(trust: Trust) -> str:
         return f"No probability is given: {why}."
     told = (
         f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
-        "DFT finds them within 50 or 100 meV/atom of the hull."
+        "DFT finds them within 50 or 100 meV/atom of the hull. It is that of a new structure: of "
+        "phases that are known already, where the reference cannot tell them, it is too low."
     )
     if trust.short_list_with_probability and trust.expected_below_50mev is not None:
         told += (
