@@ -47,7 +47,8 @@ def relax(
     for row in rows:
         energy = row.get("energy_ev_per_atom")
         number = "—" if energy is None else f"{energy:.4f} eV/atom"
-        end = "converged" if row["converged"] else row.get("failure") or "not converged"
+        short = "not converged" if max_steps else "evaluated where it stands"
+        end = "converged" if row["converged"] else row.get("failure") or short
         typer.echo(
             f"{row['source']}  {row.get('formula', '')}  {number}  {end}"
             f"  {row.get('steps', 0)} steps  {row.get('cpu_s', 0):.1f} CPU s"

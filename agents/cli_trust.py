@@ -73,7 +73,7 @@ def calibration(
             write,
             name,
             learning,
-            "" if reading == "none" else reading,
+            "" if reading.lower() == "none" else reading,
             workers,
             as_json,
         )
@@ -243,7 +243,8 @@ def calibrate(
     """
     from hullward.agents.learn import learn
 
-    answer = learn(source, directory)
+    with Reporter(quiet=as_json) as reporter:
+        answer = learn(source, directory, reporter)
     tell(answer.document(), answer.lines(), as_json)
 
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ PYTHONS = (3, 11), (3, 14)  # from, below
 LEAST_FREE_GB = 5.0  # a run refuses to start below it
 POTENTIAL = "chgnet-0.3.0"
 REINSTALL = "pip install --force-reinstall --no-deps chgnet==0.4.2"
+REINSTALL_SECOND = "pip install --force-reinstall sevenn==0.13.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
         *look_at_torch(),
         look_at_weights(),
         look_at_potential(_load_potential),
+        look_at_second(),
         look_at_reference(),
         look_at_types(),
         look_at_vllm(environment.vllm_python),
@@ -125,6 +127,29 @@ def look_at_weights() -> Finding:
         return Finding(name="weights", ok=False, says=str(error), fix=REINSTALL)
     says = f"{card.name}, sha256 {card.weights_sha256[:12]}… as published"
     return Finding(name="weights", ok=True, says=says)
+
+
+def look_at_second(load: Callable[[str], Potential] | None = None) -> Finding:
+    """The network whose readings the shipped calibrator looks at: its weights, and an answer."""
+    from hullward.models.registry import load_potential, potential_card
+    from hullward.tools.calibration import shipped
+
+    name = "second network"
+    calibrator = shipped()
+    if calibrator is None or not calibrator.reading:
+        return Finding(name=name, ok=None, says="no calibrator that looks at one is shipped")
+    try:
+        same = potential_card(calibrator.reading).weights_sha256 == calibrator.reading_sha256
+        wrong = "" if same else "its weights are not those the calibrator was fitted with"
+    except HullwardError as error:
+        wrong = str(error)
+    if wrong:
+        says = f"{calibrator.reading}: {wrong}; without it no probabilities"
+        return Finding(name=name, ok=False, says=says, fix=REINSTALL_SECOND)
+    found = look_at_potential(lambda: (load or load_potential)(calibrator.reading))
+    fix = "" if found.ok else REINSTALL_SECOND
+    says = found.says.replace(POTENTIAL, calibrator.reading)
+    return replace(found, name=name, says=says, fix=fix)
 
 
 def look_at_potential(load: Callable[[], Potential]) -> Finding:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from hullward.tools.calibration import (
     updated,
 )
 from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
-from hullward.tools.chances import reading_trouble, readings_for, say_chances, which
+from hullward.tools.chances import reading_trouble, readings_for, say_chances, unsaid, which
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store
 from hullward.tools.whole_files import write_whole
+
+SEEN = "seen already"
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,17 @@ class Learnt:
         ]
 
 
-def learn(source: Path, directory: Path) -> Learnt:
+def learn(
+    source: Path,
+    directory: Path,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Learnt:
     """Update the calibrator that fits a campaign with DFT heights of its candidates.
 
     source: a table with `candidate_id` and DFT heights above the hull, eV/atom. The campaign's
     own probabilities and report are made again. Raises InputError for a table without them, or
-    where no calibrator fits; one result counts once, however often it is handed in.
+    where no calibrator fits; one result counts once, however often it is handed in. Handed in again
+    after an interruption, they bring probabilities and report up to date.
     """
     table = read_table(source)
     if "candidate_id" not in table:
@@ -67,12 +75,14 @@ def learn(source: Path, directory: Path) -> Learnt:
     heights = dict(zip(table["candidate_id"].astype(str), energies.astype(float), strict=True))
     home = read_machine().home_folder
     with Store.open(directory, command="calibrate") as store:
-        screen = make_screen(store, settled(store, None), 0)
+        screen = replace(make_screen(store, settled(store, None), None), progress=progress)
         fitting, why = which(screen.basis, known_calibrators(home))
         if fitting is None:
             raise InputError(f"{directory}: {why}, so there is nothing to move")
         cases, found, left_out = _cases(screen, heights, fitting)
         if not cases:
+            if SEEN in left_out.values():
+                _say_again(screen, home)
             told = "; ".join(f"{i}: {w}" for i, w in list(left_out.items())[:3])
             raise InputError(f"{source.name}: no result can be used ({told or 'it has no rows'})")
         after = updated(fitting, list(cases.values()), np.array(found))
@@ -80,9 +90,7 @@ def learn(source: Path, directory: Path) -> Learnt:
         path = calibrators_folder(home) / f"{after.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, after.model_dump_json().encode())
-        say_chances(screen, home)
-        store.publish()
-        write_report(directory)
+        _say_again(screen, home)
     gap = np.array(found) - np.array([c.height_ev_per_atom for c in cases.values()])
     return Learnt(
         calibrator=str(path),
@@ -93,6 +101,13 @@ def learn(source: Path, directory: Path) -> Learnt:
         mean_gap_ev_per_atom=float(gap.mean()),
         rows=after.rows,
     )
+
+
+def _say_again(screen: Screen, home: Path) -> None:
+    """Probabilities by what is known now, and the report with them."""
+    say_chances(screen, home)
+    screen.store.publish()
+    write_report(screen.store.directory)
 
 
 def _named(fitting: Calibrator) -> dict[str, Any]:
@@ -106,30 +121,25 @@ def _cases(
 ) -> tuple[dict[str, Case], list[float], dict[str, str]]:
     """What can be learnt from, by candidate id; its DFT heights in order; the rest and why."""
     relaxed = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
+    new = {i for i, height in heights.items() if np.isfinite(height)} - set(fitting.seen)
+    readings = readings_for(screen, fitting, [pair for i, pair in relaxed.items() if i in new])
     cases: dict[str, Case] = {}
     found: list[float] = []
     left_out: dict[str, str] = {}
-    wanted = [pair for i, pair in relaxed.items() if i in heights]
-    readings = readings_for(screen, fitting, wanted)
     for candidate_id, height in heights.items():
         if candidate_id not in relaxed:
             left_out[candidate_id] = "no converged relaxation of it is stored here"
         elif not np.isfinite(height):
             left_out[candidate_id] = "its DFT height is no number"
         elif candidate_id in fitting.seen:
-            left_out[candidate_id] = "seen already"
+            left_out[candidate_id] = SEEN
         else:
             candidate, relaxation = relaxed[candidate_id]
-            elements = frozenset(candidate.crystal.species)
-            amounts = {el: float(candidate.crystal.species.count(el)) for el in elements}
-            if screen.reference.lacking(elements):
-                left_out[candidate_id] = "the reference has no hull for it"
-            elif not screen.reference.coverage(amounts).covered:
-                left_out[candidate_id] = "the reference does not cover it"
-            elif reason := reading_trouble(readings.get(relaxation.relaxation_id), fitting):
-                left_out[candidate_id] = reason
+            reading = readings.get(relaxation.relaxation_id)
+            why = unsaid(candidate, screen.reference, fitting) or reading_trouble(reading, fitting)
+            if why:
+                left_out[candidate_id] = why
             else:
-                reading = readings.get(relaxation.relaxation_id)
                 cases[candidate_id] = case_of(relaxation, screen.reference, reading)
                 found.append(height)
     return cases, found, left_out

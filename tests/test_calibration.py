@@ -1,7 +1,7 @@
 """Probabilities: the fit, its scores, what it is asked about and what it says nothing of."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.agents.ledger import LAG_CYCLES, read_outcomes
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.potential import PotentialCard
 from hullward.tools import calibration_model as model
 from hullward.tools.calibration import (
     Calibrator,
@@ -39,8 +40,8 @@ from hullward.tools.calibration_scores import (
     log_losses,
 )
 from hullward.tools.chances import which
-from hullward.tools.readings import READING_STATE, SECOND
-from hullward.tools.records import Basis, Protocol
+from hullward.tools.readings import READING_STATE, SECOND, unread
+from hullward.tools.records import Basis, Protocol, Relaxation
 from hullward.tools.records_trust import Chance, Check, Reading
 from hullward.tools.reference import load_reference
 from hullward.tools.reliability_figure import reliability_figure, wilson
@@ -342,26 +343,18 @@ def test_where_no_calibrator_fits_the_reason_is_told() -> None:
         assert found is None
         assert told in why
     assert which(fits, []) == (None, "there is no calibrator")
-    for change, told in (
-        ({"reading": "mattersim"}, "pip install mattersim"),
-        ({"reading_sha256": "0"}, "other weights of sevennet-l3i5 than are installed"),
-    ):
-        found, why = which(fits, [calibrator.changed(**change)])
-        assert found is None
-        assert told in why
-    plain = calibrator.changed(reading="", reading_sha256="")
-    assert which(fits, [calibrator.changed(reading_sha256="0"), plain]) == (plain, "")
 
 
-def test_calibrators_that_look_at_readings_are_asked_first(tmp_path: Path) -> None:
+def test_the_users_own_calibrators_are_asked_first(tmp_path: Path) -> None:
     there = shipped()
     assert there is not None
     folder = calibrators_folder(tmp_path)
     folder.mkdir()
-    for name, reading in (("a", ""), ("b", there.reading)):
-        own = there.changed(name=name, reading=reading)
-        (folder / f"{name}.json").write_text(own.model_dump_json())
-    assert [c.name for c in known_calibrators(tmp_path)] == ["b", there.name, "a"]
+    for name, reading in (("b", there.reading), ("a", "")):
+        (folder / f"{name}.json").write_text(
+            there.changed(name=name, reading=reading).model_dump_json()
+        )
+    assert [c.name for c in known_calibrators(tmp_path)] == ["a", "b", there.name]
 
 
 def test_a_fit_to_readings_looks_at_them_and_one_without_does_not() -> None:
@@ -393,27 +386,84 @@ def screen_two_salts(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
 
 
+SAID = "SELECT p_below_50mev, probability_note, read_by FROM results WHERE state = 'judged'"
+
+
+def said_in(directory: Path) -> list[tuple[float | None, str | None, str | None]]:
+    with open_snapshot(directory) as connection:
+        return connection.execute(SAID).fetchall()
+
+
+def absent(name: str) -> PotentialCard:
+    raise PreflightError(f"potential {name!r} needs the package sevenn")
+
+
+def passing(relaxations: Sequence[Relaxation], potential: str, *_: object) -> Iterator[Reading]:
+    yield from unread(relaxations, potential, "out of memory")
+
+
+@pytest.mark.parametrize(
+    ("patched", "by", "told"),
+    [
+        ("potential_card", absent, "potential 'sevennet-l3i5' needs the package sevenn"),
+        ("read", passing, "out of memory"),
+    ],
+)
 def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patched: str, by: object, told: str
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"hullward.tools.chances.{patched}", by)
+        screen_two_salts(tmp_path)
+    assert said_in(tmp_path / "s") == [(None, f"{SECOND} gave no reading: {told}", None)] * 2
+    with Store.open(tmp_path / "s", command="test") as store:
+        assert store.load(Reading) == []  # a failure that passes is not kept
+    screen_two_salts(tmp_path)  # asked again, it answers
+    assert all(p is not None and note is None for p, note, _ in said_in(tmp_path / "s"))
+
+
+def test_what_is_read_already_needs_the_second_network_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
-    said = "SELECT p_below_50mev, probability_note FROM results WHERE state = 'judged'"
+    screen_two_salts(tmp_path)
+    before = said_in(tmp_path / "s")
+    assert [name for _, _, name in before] == [SECOND, SECOND]
+    monkeypatch.setattr("hullward.tools.chances.potential_card", absent)
+    screen_two_salts(tmp_path)
+    assert said_in(tmp_path / "s") == before
+    with open_snapshot(tmp_path / "s") as connection:
+        ids = connection.execute("SELECT candidate_id FROM results").fetchall()
+    results = tmp_path / "dft.csv"
+    results.write_text(f"candidate_id,dft_e_above_hull_ev_per_atom\n{ids[0][0]},2.0\n")
+    learnt = CliRunner().invoke(app, ["calibrate", str(results), "--dir", str(tmp_path / "s")])
+    assert learnt.exit_code == 0, learnt.output
+    assert [name for _, _, name in said_in(tmp_path / "s")] == [SECOND, SECOND]
 
-    def broken(*_: object) -> list[Reading]:
-        raise PreflightError("it cannot be built: no such layer")
 
+def test_results_handed_in_again_bring_an_interrupted_report_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    screen_two_salts(tmp_path)
+    with open_snapshot(tmp_path / "s") as connection:
+        ids = connection.execute("SELECT candidate_id FROM results").fetchall()
+    results = tmp_path / "dft.csv"
+    results.write_text(f"candidate_id,dft_e_above_hull_ev_per_atom\n{ids[0][0]},2.0\n")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    asked = ["calibrate", str(results), "--dir", str(tmp_path / "s")]
+    before = said_in(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr("hullward.tools.chances.read", broken)
-        screen_two_salts(tmp_path)
-    with open_snapshot(tmp_path / "s") as connection:
-        rows = connection.execute(said).fetchall()
-        assert rows == [(None, f"{SECOND} gave no reading: it cannot be built: no such layer")] * 2
-        assert connection.execute("SELECT count(*) FROM readings").fetchall() == [(0,)]
-    screen_two_salts(tmp_path)  # asked again, it answers
-    with open_snapshot(tmp_path / "s") as connection:
-        rows = connection.execute(said).fetchall()
-    assert len(rows) == 2
-    assert all(p is not None and note is None for p, note in rows)
+        patch.setattr("hullward.agents.learn.say_chances", interrupted)
+        assert CliRunner().invoke(app, asked).exit_code != 0
+    assert said_in(tmp_path / "s") == before
+    again = CliRunner().invoke(app, asked)
+    assert "seen already" in str(again.exception)
+    assert said_in(tmp_path / "s") != before
 
 
 def test_a_screen_says_probabilities_and_learns_from_dft(

@@ -126,3 +126,30 @@ def test_vllm_is_looked_for_where_the_environment_says():
     wrong = doctor.look_at_vllm("/nowhere/python")
     assert (wrong.ok, wrong.fix) == (False, "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python")
     assert "/nowhere/python is no Python" in wrong.says
+
+
+def test_the_second_network_answers_as_the_calibrator_knows_it():
+    finding = doctor.look_at_second()
+    assert finding.ok is True
+    assert "sevennet-l3i5 answers: NaCl" in finding.says
+
+
+def test_a_second_network_that_does_not_answer_comes_with_a_command():
+    def broken(name):
+        raise OSError("libe3nn.so: cannot open shared object file")
+
+    finding = doctor.look_at_second(broken)
+    assert finding.ok is False
+    assert one_command(finding)
+    assert "sevennet-l3i5 does not answer: OSError" in finding.says
+
+
+def test_other_weights_of_the_second_network_are_noticed(monkeypatch):
+    from hullward.tools import calibration
+
+    changed = calibration.shipped().changed(reading_sha256="0")
+    monkeypatch.setattr(calibration, "shipped", lambda: changed)
+    finding = doctor.look_at_second()
+    assert finding.ok is False
+    assert "weights are not those" in finding.says
+    assert one_command(finding)

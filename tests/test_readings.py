@@ -173,7 +173,8 @@ def test_a_report_tells_a_reading_beside_the_probability(higher: float, told: st
         read_higher_ev_per_atom=higher,
     )
     assert chance_words(entry) == (
-        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; {SECOND} puts this structure {told}"
+        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; {SECOND} puts its energy {told} "
+        "than the potential that relaxed it"
     )
 
 

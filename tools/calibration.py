@@ -20,8 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from hullward.models.errors import HullwardError, InputError
-from hullward.models.registry import potential_card
+from hullward.models.errors import InputError
 from hullward.tools import calibration_model as model
 from hullward.tools.calibration_features import STATE, share_roots, state_features
 from hullward.tools.hull import HullDistance
@@ -93,18 +92,7 @@ class Calibrator(Record):
         if basis.reference_kind not in self.reference_kinds:
             kinds = " or ".join(self.reference_kinds).replace("_", " ")
             return f"it is for references of kind {kinds}, not {basis.reference_kind}"
-        return self._unread()
-
-    def _unread(self) -> str:
-        """Why its other potential cannot be asked; '' where it can, or where it has none."""
-        if not self.reading:
-            return ""
-        try:
-            card = potential_card(self.reading)
-        except HullwardError as error:
-            return str(error)
-        same = card.weights_sha256 == self.reading_sha256
-        return "" if same else f"it is for other weights of {self.reading} than are installed"
+        return ""
 
     def design(self, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) rows for the centre and (n, q) rows for the width."""
@@ -205,8 +193,7 @@ def calibrators_folder(home: Path) -> Path:
 
 
 def known_calibrators(home: Path | None) -> list[Calibrator]:
-    """In the order of asking: those that look at readings, the user's own before the shipped."""
+    """The user's own first, then the shipped one."""
     own = sorted(calibrators_folder(home).glob("*.json")) if home else []
     there = shipped()
-    every = [*(read_calibrator(path) for path in own), *([there] if there else [])]
-    return sorted(every, key=lambda c: not c.reading)
+    return [*(read_calibrator(path) for path in own), *([there] if there else [])]

@@ -16,11 +16,12 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.registry import potential_card
 from hullward.tools import inputs
 from hullward.tools.calibration import case_of
 from hullward.tools.calibration_fit import ELEMENTS, Outcome
 from hullward.tools.cif import CifReader
-from hullward.tools.readings import read
+from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.records_trust import Reading
 from hullward.tools.reference import Reference
@@ -121,6 +122,8 @@ def outcomes(
 
     reading: the potential that reads each relaxed structure too, '' for none.
     """
+    if reading:  # refused now, not when everything is relaxed
+        check_scales(potential_card(potential).energy_scheme, potential_card(reading))
     lost: Counter[str] = Counter(r.problem for r in rows if r.problem)
     jobs = [(str(i), r.crystal) for i, r in enumerate(rows) if not r.problem and r.crystal]
     relaxed: dict[int, Relaxation] = {}

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hullward.models.errors import InputError, PreflightError
+from hullward.models.errors import PreflightError
+from hullward.models.registry import potential_card
 from hullward.tools.calibration import (
     THRESHOLDS_EV_PER_ATOM,
     Calibrator,
@@ -57,7 +58,7 @@ def readings_for(
 ) -> dict[str, Reading]:
     """What a calibrator's other potential reads, by relaxation id; what is new is stored.
 
-    What could not be asked says why, is not stored, and is asked again the next time.
+    What gave no number says why, is not stored, and is asked again the next time.
     """
     if not fitting.reading:
         return {}
@@ -70,28 +71,35 @@ def readings_for(
         relaxation
         for candidate, relaxation in asked
         if relaxation.relaxation_id not in found
-        and not _unsaid(candidate, screen.reference, fitting)
+        and not unsaid(candidate, screen.reference, fitting)
     ]
     if not todo:
         return found
     why = "not asked, for the run was stopped"
     try:
         with screen.timed("read"):
-            for reading in _taken(screen, fitting.reading, todo):
+            for reading in _taken(screen, fitting, todo):
                 found[reading.relaxation_id] = reading
-    except (InputError, PreflightError) as error:
+    except PreflightError as error:
         why = str(error)
     left = [r for r in todo if r.relaxation_id not in found]
     return found | {r.relaxation_id: r for r in unread(left, fitting.reading, why)}
 
 
-def _taken(screen: Screen, potential: str, todo: Sequence[Relaxation]) -> Iterator[Reading]:
-    """Readings as they are taken, each stored, until the run is to stop."""
+def _taken(screen: Screen, fitting: Calibrator, todo: Sequence[Relaxation]) -> Iterator[Reading]:
+    """Readings as they are taken, each stored that has a number, until the run is to stop.
+
+    Raises PreflightError where the potential is not installed, or with other weights.
+    """
     if screen.stopping():
         return
+    if potential_card(fitting.reading).weights_sha256 != fitting.reading_sha256:
+        raise PreflightError("its weights are not those the calibrator was fitted with")
     screen.progress("read", 0, len(todo))
-    for done, reading in enumerate(read(todo, potential, screen.home, screen.workers), start=1):
-        screen.store.add([reading])
+    taken = read(todo, fitting.reading, screen.home, screen.workers)
+    for done, reading in enumerate(taken, start=1):
+        if not reading.failure:
+            screen.store.add([reading])
         yield reading
         screen.progress("read", done, len(todo))
         if screen.workers and len(todo) > FEW:  # else it was spent in this process
@@ -117,6 +125,8 @@ def calibration(calibrator: Calibrator) -> Calibration:
         potential=calibrator.potential,
         statement=calibrator.statement,
         rows=calibrator.rows,
+        reading=calibrator.reading,
+        reading_sha256=calibrator.reading_sha256,
         checks=calibrator.checks,
     )
 
@@ -137,7 +147,7 @@ def chances(
     asked: list[tuple[str, Case]] = []
     for candidate, relaxation in judged:
         reading = readings.get(relaxation.relaxation_id)
-        own = why or _unsaid(candidate, reference, fitting) or reading_trouble(reading, fitting)
+        own = why or unsaid(candidate, reference, fitting) or reading_trouble(reading, fitting)
         if own:
             found.append(_chance(relaxation.relaxation_id, basis, reason=own))
         else:
@@ -165,7 +175,7 @@ def chances(
     return found
 
 
-def _unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | None) -> str:
+def unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | None) -> str:
     """Why this one candidate gets no probability; '' where it does."""
     elements = frozenset(candidate.crystal.species)
     if reference.lacking(elements):
@@ -181,8 +191,10 @@ def _unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | No
 
 def reading_trouble(reading: Reading | None, fitting: Calibrator | None) -> str:
     """Why there is no reading where one is needed; '' where there is, or none is needed."""
-    if fitting is None or not fitting.reading or reading is None:
+    if fitting is None or not fitting.reading:
         return ""
+    if reading is None:
+        return f"{fitting.reading} was not asked"
     return f"{fitting.reading} gave no reading: {reading.failure}" if reading.failure else ""
 
 

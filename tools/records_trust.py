@@ -111,6 +111,8 @@ class Calibration(Record):
     potential: str
     statement: str
     rows: int  # DFT results it has seen
+    reading: str = ""  # the potential whose readings it looks at
+    reading_sha256: str = ""
     checks: tuple[Check, ...]
 
 

@@ -17,6 +17,7 @@ NUMBERS = (
     "converged",
     "failure",
     "detail",
+    "energy_scheme",
     "energy_ev_per_atom",
     "initial_energy_ev_per_atom",
     "residual_force_ev_per_a",

@@ -152,7 +152,6 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
         "novelty_match", "disorder", "p_below_50mev", "p_below_50mev_low", "p_below_50mev_high",
         "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
-        "read_by", "read_higher_ev_per_atom",
         "disputed",
     )  # fmt: skip
     return Entry(
@@ -163,6 +162,8 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         vibrations=vibrations,
         suspect_because=tuple(row["suspect_because"] or ()),
         training=row["training"],
+        read_by=row.get("read_by"),  # an older snapshot has none
+        read_higher_ev_per_atom=row.get("read_higher_ev_per_atom"),
         decomposition_reference=_products(row["over_reference"]),
         decomposition_union=_products(row["over_union"]),
         space_group_loose=space_group(row["space_group_loose"]),

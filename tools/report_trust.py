@@ -85,12 +85,13 @@ def chance_words(entry: Entry) -> str:
 
 
 def _read_words(entry: Entry) -> str:
-    """'; sevennet-l3i5 puts this structure 35 meV/atom higher', or nothing."""
+    """'; sevennet-l3i5 puts its energy 35 meV/atom higher than …', or nothing."""
     if entry.read_by is None or entry.read_higher_ev_per_atom is None:
         return ""
     off = 1000 * entry.read_higher_ev_per_atom
     side = "higher" if off >= 0 else "lower"
-    return f"; {entry.read_by} puts this structure {abs(off):.0f} meV/atom {side}"
+    told = f"{entry.read_by} puts its energy {abs(off):.0f} meV/atom {side}"
+    return f"; {told} than the potential that relaxed it"
 
 
 def short_chance(p: float | None) -> str:
@@ -108,7 +109,7 @@ def trust_words(trust: Trust) -> str:
     told = (
         f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
         "DFT finds them within 50 or 100 meV/atom of the hull. It is that of a new structure: of "
-        "phases that are known already, where the reference cannot tell them, it is too low."
+        "phases that are known already, where the reference cannot tell them, it is far too low."
     )
     if trust.short_list_with_probability and trust.expected_below_50mev is not None:
         told += (

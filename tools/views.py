@@ -40,11 +40,14 @@ chanced AS (
     SELECT c.* EXCLUDE (reference_id, reference_version)
     FROM chances c JOIN bases USING (reference_id, reference_version)
 ),
--- what another potential reads where the first one left a structure
+-- what the calibrator's other potential reads where the first one left a structure
 readout AS (
-    SELECT relaxation_id, potential AS read_by, higher_ev_per_atom AS read_higher_ev_per_atom
-    FROM readings
-    QUALIFY row_number() OVER (PARTITION BY relaxation_id ORDER BY potential) = 1
+    SELECT
+        k.relaxation_id, e.potential AS read_by, e.higher_ev_per_atom AS read_higher_ev_per_atom
+    FROM chanced k
+    JOIN calibrations c USING (calibrator_id)
+    JOIN readings e
+        ON e.relaxation_id = k.relaxation_id AND e.potential_sha256 = c.reading_sha256
 ),
 -- what other potentials say: one word of dispute is enough
 opined AS (
@@ -168,7 +171,9 @@ SELECT
     p_below_100mev, p_below_100mev_low, p_below_100mev_high,
     calibrator_id, probability_note,
     disputed,  -- by a second opinion; NULL where none was asked
-    read_by, read_higher_ev_per_atom  -- another potential, the same structure
+    -- the second network whose energy of the same structure, on one scale, the probability looks
+    -- at; eV/atom above the energy in this row, negative below it
+    read_by, read_higher_ev_per_atom
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
