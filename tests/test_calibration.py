@@ -45,6 +45,7 @@ from hullward.tools.records import Basis, Protocol, Relaxation
 from hullward.tools.records_trust import Chance, Check, Reading
 from hullward.tools.reference import load_reference
 from hullward.tools.reliability_figure import reliability_figure, wilson
+from hullward.tools.report_trust import Trust, trust_words
 from hullward.tools.store import Store, open_snapshot
 
 RNG = np.random.default_rng
@@ -423,6 +424,19 @@ def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more
     assert all(p is not None and note is None for p, note, _ in said_in(tmp_path / "s"))
 
 
+def test_a_report_says_how_many_of_the_likely_may_be_known() -> None:
+    trust = Trust(
+        judged=9,
+        with_probability=9,
+        expected_below_50mev=3.2,
+        short_list_with_probability=5,
+        short_list_may_be_known=2,
+    )
+    assert "2 of them may be known" in trust_words(trust)
+    none = trust.model_copy(update={"short_list_may_be_known": 0})
+    assert "may be known" not in trust_words(none)
+
+
 def test_what_is_read_already_needs_the_second_network_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +494,10 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
         read = connection.execute(
             "SELECT read_by, read_higher_ev_per_atom FROM results WHERE state = 'judged'"
         ).fetchall()
+        maybe = connection.execute(
+            "SELECT formula FROM results WHERE bare_namesakes > 0 ORDER BY formula"
+        ).fetchall()
+    assert maybe == [("Li2O2",), ("LiF",)]  # both are lines of the hull, without structures
     assert len(rows) == 2
     assert [name for name, _ in read] == [SECOND, SECOND]
     assert all(abs(higher) < 0.5 for _, higher in read)

@@ -54,6 +54,21 @@ def test_exact_matches_are_taken_as_they_are_stored():
     assert known.words == "known: NaCl (mp-1)"
 
 
+def test_phases_without_structures_make_a_candidate_of_their_formula_perhaps_known():
+    explainer = Explainer([("mp-1", halite("Na", "Cl"))], bare={"KCl": 1, "NaCl": 2})
+    maybe = said(explainer, halite("K", "Cl"))
+    assert maybe.kind == "substitution"
+    assert maybe.bare_namesakes == 1
+    assert maybe.words.endswith(
+        "; may be known: the reference has a phase of this formula without a structure"
+    )
+    known = said(explainer, halite("Na", "Cl"))
+    assert known.bare_namesakes == 0  # it is known which one it is
+    assert "may be known" not in known.words
+    assert said(explainer, halite("Rb", "Cl")).bare_namesakes == 0
+    assert Explainer(explainer.known).against_id != explainer.against_id
+
+
 def test_a_structure_type_stands_in_where_no_known_phase_has_the_arrangement():
     found = said(Explainer([]), halite("Na", "Cl"))
     assert found.kind == "structure_type"

@@ -4,8 +4,9 @@ with which elements exchanged, or a new prototype. Exact matches are the labels 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Any, Literal
 
@@ -29,10 +30,12 @@ class Explainer:
     """Known crystals, searched in four ways.
 
     known: (id, crystal) of everything known.  source: whose they are, for the phrase and its hash.
+    bare: how many phases of each formula are known whose structures are not at hand.
     """
 
     known: Sequence[tuple[str, Crystal]]
     source: str = ""
+    bare: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def against(self) -> str:
@@ -41,7 +44,8 @@ class Explainer:
 
     @cached_property
     def against_id(self) -> str:
-        return stable_id("kn", self.source, [i for i, _ in self.known])
+        seen = [i for i, _ in self.known]
+        return stable_id("kn", self.source, seen, *([sorted(self.bare)] if self.bare else []))
 
     def explain(
         self,
@@ -64,6 +68,7 @@ class Explainer:
         exchanged = tuple(f"{a}→{b}" for a, b in kin.exchanged) if kin else ()
         upside_down = kin is not None and _inverse(kin, crystal)
         shared = shared_sites(crystal)
+        bare = 0 if kind in ("known", "duplicate") else self.bare.get(crystal.formula, 0)
         return Explanation(
             candidate_id=candidate_id,
             moment=moment,
@@ -75,7 +80,8 @@ class Explainer:
             rms_a=kin.rms_a if kin else None,
             against=self.against,
             against_id=self.against_id,
-            words=_words(kind, kin, exchanged, upside_down, self.against),
+            words=_words(kind, kin, exchanged, upside_down, self.against) + _bare_words(bare),
+            bare_namesakes=bare,
             disorder=shared.words if shared else "",
         )
 
@@ -152,7 +158,9 @@ def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
     """The explainer of a reference's structures and the user's, kept: its cells are costly."""
     phases = reference.source.within(reference.elements)
     own = [(p.phase_id, p.crystal) for p in phases if p.is_phase and p.crystal is not None]
-    return Explainer([*own, *user_phases], f"{reference.reference_id} {reference.version}")
+    bare = Counter(p.formula for p in phases if p.is_phase and p.crystal is None)
+    source = f"{reference.reference_id} {reference.version}"
+    return Explainer([*own, *user_phases], source, bare)
 
 
 def _exact(row: dict[str, Any], moment: Moment) -> tuple[Literal["known", "duplicate"], str] | None:
@@ -208,6 +216,13 @@ def _inverse(kin: Kin, crystal: Crystal) -> bool:
 
 def _amounts(crystal: Crystal) -> dict[str, float]:
     return {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+
+
+def _bare_words(bare: int) -> str:
+    if not bare:
+        return ""
+    phases = "a phase" if bare == 1 else f"{bare} phases"
+    return f"; may be known: the reference has {phases} of this formula without a structure"
 
 
 def _words(

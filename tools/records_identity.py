@@ -32,6 +32,7 @@ class Explanation(Record):
     against_id: str  # the same, hashed: another one makes this label stale
     words: str  # all of it in one phrase
     disorder: str  # why species may share a site in truth; '' where none are similar and alike
+    bare_namesakes: int = 0  # phases of this formula whose structures the reference lacks
 
 
 class SoftMode(Record):

@@ -28,6 +28,7 @@ class Trust(Record):
     with_probability: int = 0
     expected_below_50mev: float | None = None  # sum over the short list; null without any
     short_list_with_probability: int = 0
+    short_list_may_be_known: int = 0  # of these: a phase of the formula, without its structure
     calibrations: tuple[Calibration, ...] = ()
     unsaid: tuple[Unsaid, ...] = ()  # commonest first
 
@@ -41,6 +42,13 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
     listed, expected = connection.execute(
         f"SELECT count(p_below_50mev), sum(p_below_50mev) FROM results WHERE {condition}"
     ).fetchall()[0]
+    columns = {row[0] for row in connection.execute("DESCRIBE results").fetchall()}
+    maybe = 0
+    if "bare_namesakes" in columns:  # an older snapshot has none
+        maybe = connection.execute(
+            f"""SELECT count(p_below_50mev) FROM results
+                WHERE ({condition}) AND bare_namesakes > 0"""
+        ).fetchall()[0][0]
     unsaid = connection.execute(
         """SELECT coalesce(probability_note, 'nobody asked'), count(*) AS n FROM results
            WHERE state = 'judged' AND p_below_50mev IS NULL GROUP BY 1 ORDER BY n DESC, 1"""
@@ -54,6 +62,7 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
         with_probability=said,
         expected_below_50mev=expected,
         short_list_with_probability=listed,
+        short_list_may_be_known=maybe,
         calibrations=tuple(
             Calibration(
                 calibrator_id=i,
@@ -108,12 +117,17 @@ def trust_words(trust: Trust) -> str:
         return f"No probability is given: {why}."
     told = (
         f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
-        "DFT finds them within 50 or 100 meV/atom of the hull. It is that of a new structure: of "
-        "phases that are known already, where the reference cannot tell them, it is far too low."
+        "DFT finds them within 50 or 100 meV/atom of the hull."
     )
     if trust.short_list_with_probability and trust.expected_below_50mev is not None:
         told += (
             f" Of the {trust.short_list_with_probability:,} of these on the short list DFT would "
             f"leave about {trust.expected_below_50mev:.0f} within 50 meV/atom."
+        )
+    if trust.short_list_may_be_known:
+        told += (
+            f" That is the probability of a new structure. {trust.short_list_may_be_known:,} of "
+            "them may be known, for the reference has a phase of their formula without its "
+            "structure; of a known phase the probability is far too low."
         )
     return told

@@ -62,6 +62,7 @@ TRUST = (
         failure VARCHAR,
         PRIMARY KEY (relaxation_id, potential_sha256)
     );
+    ALTER TABLE explanations ADD COLUMN bare_namesakes BIGINT;
     ALTER TABLE calibrations ADD COLUMN reading VARCHAR;
     ALTER TABLE calibrations ADD COLUMN reading_sha256 VARCHAR;
     """,

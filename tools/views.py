@@ -65,7 +65,9 @@ matches AS (
 ),
 -- as relaxed, or as proposed while it is not
 explained AS (
-    SELECT candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder
+    SELECT
+        candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder,
+        coalesce(bare_namesakes, 0) AS bare_namesakes
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
@@ -118,7 +120,7 @@ placed AS (
             ELSE x.novelty END AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
-        y.disputed, e.read_by, e.read_higher_ev_per_atom,
+        x.bare_namesakes, y.disputed, e.read_by, e.read_higher_ev_per_atom,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -173,7 +175,8 @@ SELECT
     disputed,  -- by a second opinion; NULL where none was asked
     -- the second network whose energy of the same structure, on one scale, the probability looks
     -- at; eV/atom above the energy in this row, negative below it
-    read_by, read_higher_ev_per_atom
+    read_by, read_higher_ev_per_atom,
+    bare_namesakes  -- phases of this formula whose structures the reference lacks
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
