@@ -456,6 +456,32 @@ def test_what_is_read_already_needs_the_second_network_no_more(
     assert [name for _, _, name in said_in(tmp_path / "s")] == [SECOND, SECOND]
 
 
+def test_an_earlier_probability_stands_until_there_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
+    before, now = shipped().changed(name="before", reading="", state=STATE), shipped()
+    size = len(STATE)
+    before = before.changed(centres=now.centres[:size], scales=now.scales[:size])
+    kept = [*range(1 + size), *range(3 + size, len(now.mean) - 2)]
+    precision = now.posterior.precision[np.ix_(kept, kept)]
+    before = before.changed(
+        mean=tuple(now.mean[k] for k in kept),
+        precision=tuple(tuple(row[: k + 1]) for k, row in enumerate(precision)),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("hullward.tools.chances.known_calibrators", lambda home: [before])
+        screen_two_salts(tmp_path)
+    first = said_in(tmp_path / "s")
+    assert all(p is not None and by is None for p, _, by in first)
+    with monkeypatch.context() as patch:
+        patch.setattr("hullward.tools.chances.potential_card", absent)
+        screen_two_salts(tmp_path)
+    assert said_in(tmp_path / "s") == first
+    screen_two_salts(tmp_path)
+    assert [by for _, _, by in said_in(tmp_path / "s")] == [SECOND, SECOND]
+
+
 def test_results_handed_in_again_bring_an_interrupted_report_up_to_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,32 +25,41 @@ from hullward.tools.screening import Screen
 def say_chances(screen: Screen, home: Path | None) -> None:
     """Store a probability for each verdict of the current basis that has none by this calibrator.
 
+    One by an earlier calibrator stands until there is a new one.
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
     basis, calibrators = screen.basis, known_calibrators(home)
     with screen.timed("judge"):
         fitting, _ = which(basis, calibrators)
-        todo = _unanswered(screen, fitting)
+        said = _said(screen)
+        todo = _unanswered(screen, fitting, said)
         if fitting is not None and todo:
             screen.store.add([calibration(fitting)])
     readings = {} if fitting is None else readings_for(screen, fitting, todo)
     with screen.timed("judge"):
-        screen.store.add(chances(todo, screen.reference, basis, calibrators, readings))
+        new = chances(todo, screen.reference, basis, calibrators, readings)
+        stands = {i for i, by in said.items() if by is not None and fitting is not None}
+        screen.store.add(c for c in new if c.calibrator_id or c.relaxation_id not in stands)
 
 
-def _unanswered(screen: Screen, fitting: Calibrator | None) -> list[tuple[Candidate, Relaxation]]:
-    """What is judged and has no probability by this calibrator."""
+def _said(screen: Screen) -> dict[str, str | None]:
+    """Which calibrator gave each relaxation its probability over this reference; None: none did."""
     key = (screen.basis.reference_id, screen.basis.reference_version)
-    by = fitting.calibrator_id if fitting else None
-    said = {
-        c.relaxation_id
+    return {
+        c.relaxation_id: c.calibrator_id
         for c in screen.store.load(Chance)
         if (c.reference_id, c.reference_version) == key
-        and c.calibrator_id in (by, None)
-        and (c.calibrator_id is not None or fitting is None)
     }
+
+
+def _unanswered(
+    screen: Screen, fitting: Calibrator | None, said: Mapping[str, str | None]
+) -> list[tuple[Candidate, Relaxation]]:
+    """What is judged and has no probability by this calibrator, or no reason where none fits."""
+    by = fitting.calibrator_id if fitting else None
     judged = {v.relaxation_id for v in screen.verdicts("reference")}
-    return [(c, r) for c, r in screen.relaxed() if r.relaxation_id in judged - said]
+    asked = {i for i in judged if i not in said or said[i] != by}
+    return [(c, r) for c, r in screen.relaxed() if r.relaxation_id in asked]
 
 
 def readings_for(
