@@ -26,7 +26,7 @@ PYTHONS = (3, 11), (3, 14)  # from, below
 LEAST_FREE_GB = 5.0  # a run refuses to start below it
 POTENTIAL = "chgnet-0.3.0"
 REINSTALL = "pip install --force-reinstall --no-deps chgnet==0.4.2"
-REINSTALL_SECOND = "pip install --force-reinstall sevenn==0.13.0"
+REINSTALL_SECOND = "pip install --force-reinstall --no-deps sevenn==0.13.0"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from hullward.models.potential import (
     Evaluation,
     PotentialCard,
     UnsupportedElementError,
+    file_sha256,
 )
 
 PREFIX = "ase:"
@@ -94,11 +95,6 @@ def ase_card(name: str, elements: frozenset[str]) -> PotentialCard:
     )
 
 
-@cache
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _identity(made_by: _Calculator, top: str) -> str:
     """The hash of its weights; of all that is known where these are not in its package."""
     package = find_spec(top)
@@ -106,7 +102,7 @@ def _identity(made_by: _Calculator, top: str) -> str:
         for folder in package.submodule_search_locations or ():
             path = Path(folder) / made_by.weights
             if path.is_file():
-                return _sha256(path)
+                return file_sha256(path)
     versions = [f"{d}=={version(d)}" for d in packages_distributions().get(top, ())]
     said = [made_by.module, made_by.factory, sorted(made_by.options.items()), *sorted(versions)]
     return hashlib.sha256(repr(said).encode()).hexdigest()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -63,3 +66,9 @@ class Potential(Protocol):
         are returned as they come: the caller decides what they end.
         """
         ...
+
+
+@cache
+def file_sha256(path: Path) -> str:
+    """The hash of a weight file, computed once a process."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

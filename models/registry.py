@@ -1,7 +1,8 @@
 """Names of interatomic potentials, what each one is, and how to load it.
 
-A card costs a file hash and no heavy import. Weights come only from the pinned `chgnet` wheel:
-unpickling a checkpoint runs code, so the file must be the one we know before it is opened.
+A card costs a file hash and no heavy import. CHGNet's weights come only from the pinned `chgnet`
+wheel: unpickling a checkpoint runs code, so the file must be the one we know before it is opened.
+Other potentials are packages the user trusts; a calibrator that reads one holds it to its hash.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from hullward.models.ase_potential import KNOWN, ase_card, is_ase, load_ase
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import Potential, PotentialCard
+from hullward.models.potential import Potential, PotentialCard, file_sha256
 
 # The 89 elements of the Materials Project and so of MPtrj, on which CHGNet was trained
 # (DOI 10.1038/s42256-023-00716-3). Z <= 94 without Po, At, Rn, Fr and Ra: those have random
@@ -129,7 +129,7 @@ def potential_card(name: str) -> PotentialCard:
     entry = _entry(name)
     if entry.weights is not None:
         path = _weights_path(name)
-        found = _sha256(path)
+        found = file_sha256(path)
         if found != entry.card.weights_sha256:
             raise PreflightError(
                 f"the weights of {name} at {path} are not the published ones "
@@ -173,8 +173,3 @@ def _weights_path(name: str) -> Path:
             "pip install --force-reinstall --no-deps chgnet==0.4.2"
         )
     return path
-
-
-@cache
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

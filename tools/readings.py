@@ -61,14 +61,7 @@ def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[
     """Readings that were not taken, each saying why."""
     return [
         Reading(
-            relaxation_id=r.relaxation_id,
-            potential=potential,
-            potential_sha256="",
-            energy_ev_per_atom=None,
-            correction_ev_per_atom=None,
-            higher_ev_per_atom=None,
-            largest_force_ev_per_a=None,
-            failure=why,
+            relaxation_id=r.relaxation_id, potential=potential, potential_sha256="", failure=why
         )
         for r in relaxations
     ]

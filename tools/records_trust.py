@@ -150,9 +150,9 @@ class Reading(Record):
     relaxation_id: str  # of the first potential
     potential: str
     potential_sha256: str
-    energy_ev_per_atom: float | None  # as it comes
-    correction_ev_per_atom: float | None  # to the first one's scale
-    higher_ev_per_atom: float | None  # corrected, minus the first one's
-    largest_force_ev_per_a: float | None  # largest norm over atoms
+    energy_ev_per_atom: float | None = None  # as it comes
+    correction_ev_per_atom: float | None = None  # to the first one's scale
+    higher_ev_per_atom: float | None = None  # corrected, minus the first one's
+    largest_force_ev_per_a: float | None = None  # largest norm over atoms
     cpu_s: float = 0.0
     failure: str = ""
