@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from hullward.agents.bench import Bench
 from hullward.tools.completion import Reading, read_asymmetric, read_completion
 from hullward.tools.inputs import Format
-from hullward.tools.records import Flaw, Proposal, Reason, Record, Rejection, Stage, stable_id
-from hullward.tools.records_requests import ModelAnswer, ModelRequest
+from hullward.tools.records import (
+    Flaw,
+    ModelAnswer,
+    ModelRequest,
+    Proposal,
+    Reason,
+    Record,
+    Rejection,
+    Stage,
+    stable_id,
+)
 from hullward.tools.vetting import ELEMENTS, quoted
 
 

@@ -23,8 +23,14 @@ from hullward.models.language import (
     Sampling,
 )
 from hullward.models.prompt_forms import PromptForm
-from hullward.tools.records import Record, stable_id
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
+from hullward.tools.records import (
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+    ModelResponse,
+    Record,
+    stable_id,
+)
 from hullward.tools.store import Store
 
 Role = Literal["chat", "crystal"]

@@ -31,7 +31,7 @@ from hullward.models.model_cards import ModelCard, model_card, model_names
 from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import PromptForm
 from hullward.tools.crystal_grammar import CrystalGrammar, crystal_grammar
-from hullward.tools.records_requests import ModelRequest, ModelResponse
+from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
 from hullward.tools.unit_grammar import unit_grammar
 

@@ -11,7 +11,7 @@ from hullward.agents.settings import Phonons
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.leaks import audit
 from hullward.tools.phonon_run import Checked, check_shortlist
-from hullward.tools.records_identity import TrainingOverlap
+from hullward.tools.records import TrainingOverlap
 from hullward.tools.report import write_report
 from hullward.tools.store import Store
 

@@ -11,9 +11,7 @@ from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import SecondOpinion
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.registry import potential_card
-from hullward.tools.records import Candidate, Relaxation
-from hullward.tools.records_identity import Doubt
-from hullward.tools.records_trust import Opinion
+from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.second_opinion import Adviser, advise

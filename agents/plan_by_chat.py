@@ -22,8 +22,7 @@ from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.models.language import Constraint
-from hullward.tools.records import Plan, stable_id
-from hullward.tools.records_requests import ModelAnswer, ModelFailure
+from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
 from hullward.tools.vetting import quoted
 
 MOST_FORMULAS = 24

@@ -41,8 +41,7 @@ from hullward.tools.calibration_scores import (
 )
 from hullward.tools.chances import which
 from hullward.tools.readings import READING_STATE, SECOND, unread
-from hullward.tools.records import Basis, Protocol, Relaxation
-from hullward.tools.records_trust import Chance, Check, Reading
+from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.reliability_figure import reliability_figure, wilson
 from hullward.tools.report_trust import Trust, trust_words

@@ -11,7 +11,7 @@ from hullward.tools.disorder import shared_sites, similar
 from hullward.tools.explain import Explainer, explain_all, explainer_of
 from hullward.tools.kinship import Parents, anonymous, blind
 from hullward.tools.known_phases import KnownPhases, plain_cif, read_known
-from hullward.tools.records_identity import Explanation
+from hullward.tools.records import Explanation
 
 
 def halite(a, c, edge=5.0):

@@ -18,8 +18,7 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling
 from hullward.tools import funnel
-from hullward.tools.records import Plan, Proposal
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest
+from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan, Proposal
 from hullward.tools.report_data import rows
 from hullward.tools.report_models import count_requests, requests_line
 from hullward.tools.store import Store, open_snapshot, rebuild

@@ -13,8 +13,7 @@ from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
 from hullward.models.tiny_llama import write_tiny_llama
 from hullward.tools import asymmetric_text, crystal_text, funnel
-from hullward.tools.records import Flaw, Proposal
-from hullward.tools.records_requests import ModelAnswer, ModelRequest
+from hullward.tools.records import Flaw, ModelAnswer, ModelRequest, Proposal
 from hullward.tools.store import Store, open_snapshot
 
 SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}

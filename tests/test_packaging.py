@@ -41,10 +41,13 @@ def test_the_top_level_keeps_its_names(files):
     assert {name for name in top if not name.startswith(".")} - TOP == set()
 
 
-def test_every_room_is_packaged():
+def test_every_package_is_listed():
     tool = PROJECT["tool"]["setuptools"]
     assert tool["package-dir"] == {"hullward": "."}
-    assert sorted(tool["packages"]) == [f"hullward.{room}" for room in ROOMS]
+    folders = {
+        path.parent.relative_to(ROOT) for room in ROOMS for path in ROOT.glob(f"{room}/**/*.py")
+    }
+    assert sorted(tool["packages"]) == sorted(f"hullward.{'.'.join(f.parts)}" for f in folders)
     assert not (ROOT / "__init__.py").exists()
 
 

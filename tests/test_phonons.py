@@ -10,7 +10,7 @@ from hullward.models.toy import _morse, _pair_parameters
 from hullward.tools import phonons
 from hullward.tools.phonon_run import check_shortlist
 from hullward.tools.phonons import check_phonons, choose_supercell
-from hullward.tools.records_identity import PhononCheck, SoftMode
+from hullward.tools.records import PhononCheck, SoftMode
 
 THZ = 15.633302  # of the square root of 1 eV/(Å² u)
 

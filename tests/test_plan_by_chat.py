@@ -18,8 +18,7 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.doubles import Line, ScriptedModel
 from hullward.models.language import CompletionError, Sampling
-from hullward.tools.records import Plan
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest
+from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan
 from hullward.tools.store import Store
 
 GOOD = {

@@ -178,7 +178,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         "import numpy as np\n"
         "from hullward.models.crystal import Crystal\n"
         "from hullward.tools.pool import relax_many\n"
-        "from hullward.tools.records import Protocol\n"
+        "from hullward.tools.records.base import Protocol\n"
         "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
         "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
         "list(relax_many([('a', c)], 'toy', p, workers=1))\n"

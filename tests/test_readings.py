@@ -19,8 +19,7 @@ from hullward.tools.readings import (
     read,
     reading_features,
 )
-from hullward.tools.records import Protocol, Relaxation
-from hullward.tools.records_trust import Reading
+from hullward.tools.records import Protocol, Reading, Relaxation
 from hullward.tools.reference import MP2020, read_embedded_once
 from hullward.tools.relax import relax_one
 from hullward.tools.report_records import Entry

@@ -15,8 +15,15 @@ from hullward.models.registry import load_potential
 from hullward.tools import funnel
 from hullward.tools.completion import read_completion
 from hullward.tools.crystal_text import parse
-from hullward.tools.records import Flaw, Plan, Proposal, Protocol
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest
+from hullward.tools.records import (
+    Flaw,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+    Plan,
+    Proposal,
+    Protocol,
+)
 from hullward.tools.relax import relax_one
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.validate import check

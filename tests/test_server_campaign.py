@@ -12,8 +12,7 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.server_double import ServerDouble, Trouble
 from hullward.tools import funnel
-from hullward.tools.records import Plan
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
+from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, ModelResponse, Plan
 from hullward.tools.store import Store, open_snapshot
 
 KEY = "sk-canary-4567"

@@ -26,35 +26,39 @@ from hullward.tools.journal import JournalError, StorageError
 from hullward.tools.projection import TABLES, CountingError, Projector
 from hullward.tools.records import (
     Basis,
+    Calibration,
     CampaignRecord,
     Candidate,
+    Chance,
     CycleEnd,
+    Doubt,
+    Explanation,
     Label,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+    ModelResponse,
     OperatorOutcome,
+    Opinion,
+    PhononCheck,
     Plan,
     Product,
     Proposal,
     Protocol,
+    Reading,
     Reason,
     Record,
     Rejection,
     Relaxation,
     RunEnd,
     SecondReference,
+    SoftMode,
     Stage,
     Suspicion,
+    TrainingOverlap,
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.records_identity import (
-    Doubt,
-    Explanation,
-    PhononCheck,
-    SoftMode,
-    TrainingOverlap,
-)
-from hullward.tools.records_requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
-from hullward.tools.records_trust import Calibration, Chance, Opinion, Reading
 from hullward.tools.store import Store, open_snapshot, rebuild
 
 CRYSTAL = Crystal.from_parameters(

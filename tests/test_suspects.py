@@ -11,13 +11,15 @@ from hullward.tools.records import (
     Basis,
     CampaignRecord,
     Candidate,
+    Doubt,
+    Explanation,
     Proposal,
     Protocol,
     Reason,
     Relaxation,
     Suspicion,
+    TrainingOverlap,
 )
-from hullward.tools.records_identity import Doubt, Explanation, TrainingOverlap
 from hullward.tools.reference import load_reference
 from hullward.tools.store import Store
 from hullward.tools.suspects import doubt_all

@@ -23,14 +23,16 @@ from hullward.models.tiny_llama import CONTEXT
 from hullward.models.vllm_server import Child
 from hullward.tools import crystal_text, funnel
 from hullward.tools.crystal_grammar import crystal_grammar
-from hullward.tools.records import Flaw, Proposal, Reason
-from hullward.tools.records import Plan as Cycle
-from hullward.tools.records_requests import (
+from hullward.tools.records import (
+    Flaw,
     ModelAnswer,
     ModelFailure,
     ModelRequest,
     ModelResponse,
+    Proposal,
+    Reason,
 )
+from hullward.tools.records import Plan as Cycle
 from hullward.tools.store import Store, open_snapshot
 
 pytestmark = pytest.mark.vllm

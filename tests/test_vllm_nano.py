@@ -20,8 +20,7 @@ from hullward.models.nano import NANO
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
 from hullward.tools import asymmetric_text, crystal_text, funnel
-from hullward.tools.records import Flaw, Proposal, Reason
-from hullward.tools.records_requests import ModelFailure, ModelRequest
+from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, open_snapshot
 
 pytestmark = pytest.mark.vllm

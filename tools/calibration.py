@@ -25,8 +25,7 @@ from hullward.tools import calibration_model as model
 from hullward.tools.calibration_features import STATE, share_roots, state_features
 from hullward.tools.hull import HullDistance
 from hullward.tools.readings import reading_features
-from hullward.tools.records import Basis, Protocol, Record, Relaxation
-from hullward.tools.records_trust import Check, Reading
+from hullward.tools.records import Basis, Check, Protocol, Reading, Record, Relaxation
 from hullward.tools.reference import Reference
 
 THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)

@@ -22,8 +22,7 @@ from hullward.tools.calibration_folds import (
 from hullward.tools.calibration_model import Widths
 from hullward.tools.calibration_scores import check, left_out, worst_of
 from hullward.tools.readings import READING_STATE
-from hullward.tools.records import Protocol
-from hullward.tools.records_trust import Check, LeftOut
+from hullward.tools.records import Check, LeftOut, Protocol
 
 KINDS = ("file", "materials_project")  # hulls of DFT energies
 OWN_KINDS = ("embedded", "built")  # hulls of the potential's own energies

@@ -12,7 +12,7 @@ from dataclasses import astuple
 import numpy as np
 
 from hullward.tools.calibration_model import Widths
-from hullward.tools.records_trust import Check, Curve, LeftOut, Worst
+from hullward.tools.records import Check, Curve, LeftOut, Worst
 
 BINS = 10
 RESAMPLES = 1000

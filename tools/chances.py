@@ -16,8 +16,7 @@ from hullward.tools.calibration import (
     known_calibrators,
 )
 from hullward.tools.readings import FEW, read, unread
-from hullward.tools.records import Basis, Candidate, Relaxation
-from hullward.tools.records_trust import Calibration, Chance, Reading
+from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
 from hullward.tools.reference import Reference
 from hullward.tools.screening import Screen
 

@@ -16,8 +16,7 @@ from hullward.tools.disorder import shared_sites
 from hullward.tools.kinship import LANTHANIDES, Kin, Parents, blind
 from hullward.tools.known_phases import KnownPhases
 from hullward.tools.novelty import Entry, Library
-from hullward.tools.records import stable_id
-from hullward.tools.records_identity import Explanation, NoveltyKind
+from hullward.tools.records import Explanation, NoveltyKind, stable_id
 from hullward.tools.reference import Reference
 from hullward.tools.store import Store
 

@@ -13,7 +13,7 @@ from typing import Any
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
 from hullward.tools.learnt import learnt_formulas, learnt_ids
-from hullward.tools.records_identity import TrainingOverlap
+from hullward.tools.records import TrainingOverlap
 from hullward.tools.store import Store
 
 KIN = ("known", "lanthanide_swap", "substitution")  # labels whose match is a known phase

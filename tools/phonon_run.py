@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
 from hullward.tools.phonons import MAX_ATOMS, check_phonons
-from hullward.tools.records_identity import PhononCheck
+from hullward.tools.records import PhononCheck
 from hullward.tools.shortlist import CONDITION, ORDER
 from hullward.tools.store import Store
 

@@ -24,8 +24,7 @@ import numpy as np
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
-from hullward.tools.records import Protocol
-from hullward.tools.records_identity import PhononCheck, SoftMode
+from hullward.tools.records import PhononCheck, Protocol, SoftMode
 from hullward.tools.relax import relax_one
 from hullward.tools.symmetry import symmetry
 

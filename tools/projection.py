@@ -17,9 +17,16 @@ import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
-from hullward.tools import records_requests as q
-from hullward.tools.records_identity import Doubt, Explanation, PhononCheck, TrainingOverlap
-from hullward.tools.records_trust import Calibration, Chance, Opinion, Reading
+from hullward.tools.records import (
+    Calibration,
+    Chance,
+    Doubt,
+    Explanation,
+    Opinion,
+    PhononCheck,
+    Reading,
+    TrainingOverlap,
+)
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -59,14 +66,14 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "requests",
-            q.ModelRequest,
+            r.ModelRequest,
             ("request_id",),
             frozenset({"sampling", "wish"}),
             order=("cycle", "position", "request_id"),
         ),
-        Table("responses", q.ModelResponse, ("request_id", "exchange", "status")),
-        Table("answers", q.ModelAnswer, ("request_id", "index")),
-        Table("request_failures", q.ModelFailure, ("request_id",)),
+        Table("responses", r.ModelResponse, ("request_id", "exchange", "status")),
+        Table("answers", r.ModelAnswer, ("request_id", "index")),
+        Table("request_failures", r.ModelFailure, ("request_id",)),
         Table(
             "proposals",
             r.Proposal,

@@ -18,8 +18,7 @@ from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools.mp2020 import correction_ev_per_atom
-from hullward.tools.records import Protocol, Relaxation
-from hullward.tools.records_trust import Reading
+from hullward.tools.records import Protocol, Reading, Relaxation
 from hullward.tools.reference import MP2020
 from hullward.tools.relax_cache import relax_cached
 

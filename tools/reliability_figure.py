@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hullward.tools.records_trust import Check
+from hullward.tools.records import Check
 from hullward.tools.svg import document, line, text
 
 COLOURS = ("#2a7f8e", "#c77b30")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.projection import TABLES, decode
-from hullward.tools.records import Record
-from hullward.tools.records_identity import PhononCheck
+from hullward.tools.records import PhononCheck, Record
 
 PARENTS = 12  # commonest ones listed
 WORDS = {

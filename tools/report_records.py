@@ -77,7 +77,9 @@ class Entry(Record):
     read_higher_ev_per_atom: float | None = None  # its energy minus the first's, on one scale
     disputed: bool | None = None  # by a second opinion; null: none was asked
     novelty: str
-    novelty_kind: str | None  # as `hullward.tools.records_identity` has them; null: not explained
+    novelty_kind: (
+        str | None
+    )  # as `hullward.tools.records.assessments` has them; null: not explained
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     disorder: str | None  # why species may share a site in truth; null: no sign of it
     suspect_because: tuple[str, ...]  # a sentence with numbers for each suspicion

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from hullward.tools.records import Record
-from hullward.tools.records_trust import Calibration, Check
+from hullward.tools.records import Calibration, Check, Record
 
 if TYPE_CHECKING:
     from hullward.tools.report_records import Entry

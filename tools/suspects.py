@@ -18,8 +18,7 @@ from hullward.tools.judge import (
     suspicions,
     volume_beside_estimate,
 )
-from hullward.tools.records import Basis, Candidate, Reason, Relaxation, Suspicion, Verdict
-from hullward.tools.records_identity import Doubt
+from hullward.tools.records import Basis, Candidate, Doubt, Reason, Relaxation, Suspicion, Verdict
 from hullward.tools.reference import Reference
 from hullward.tools.store import Store
 

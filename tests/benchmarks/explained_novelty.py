@@ -19,7 +19,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.explain import Explainer
 from hullward.tools.kinship import Parents
 from hullward.tools.known_phases import read_known
-from hullward.tools.records_identity import Explanation
+from hullward.tools.records import Explanation
 
 RELAXED = """
     SELECT r.candidate_id, r.duplicate_after, r.label, r.covered, r.suspect, x.crystal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hullward.tools.records import Record, Suspicion
+from hullward.tools.records.base import Record
+from hullward.tools.records.verdicts import Suspicion
 
 NoveltyKind = Literal[
     "known",  # a known phase, the same elements

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hullward.tools.records import Record
+from hullward.tools.records.base import Record
 
 
 class ModelRequest(Record):

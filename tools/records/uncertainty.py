@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hullward.tools.records import Record
+from hullward.tools.records.base import Record
 
 
 class Chance(Record):

@@ -1,0 +1,91 @@
+"""Frozen records: the vocabulary of every stage, from a proposal to a verdict.
+
+A record never changes once written, refuses unknown fields and says its units in its names. What
+happened to a proposal follows from the records that carry its id. Nothing here is stored or
+computed: `hullward.tools.store` keeps records, the other packages make them.
+
+Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why things stop.
+"""
+
+from hullward.tools.records.assessments import (
+    Doubt,
+    Explanation,
+    NoveltyKind,
+    PhononCheck,
+    SoftMode,
+    TrainingOverlap,
+)
+from hullward.tools.records.base import Flaw, Reason, Record, Stage, State, stable_id
+from hullward.tools.records.campaign import (
+    Basis,
+    CampaignRecord,
+    CycleEnd,
+    OperatorOutcome,
+    Plan,
+    RunEnd,
+    SecondReference,
+)
+from hullward.tools.records.candidates import (
+    Candidate,
+    Label,
+    Proposal,
+    Protocol,
+    Rejection,
+    Relaxation,
+)
+from hullward.tools.records.requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
+from hullward.tools.records.uncertainty import (
+    Calibration,
+    Chance,
+    Check,
+    Curve,
+    LeftOut,
+    Opinion,
+    Reading,
+    Worst,
+)
+from hullward.tools.records.verdicts import Product, Suspicion, Verdict, VerdictLabel
+
+__all__ = [
+    "Basis",
+    "Calibration",
+    "CampaignRecord",
+    "Candidate",
+    "Chance",
+    "Check",
+    "Curve",
+    "CycleEnd",
+    "Doubt",
+    "Explanation",
+    "Flaw",
+    "Label",
+    "LeftOut",
+    "ModelAnswer",
+    "ModelFailure",
+    "ModelRequest",
+    "ModelResponse",
+    "NoveltyKind",
+    "OperatorOutcome",
+    "Opinion",
+    "PhononCheck",
+    "Plan",
+    "Product",
+    "Proposal",
+    "Protocol",
+    "Reading",
+    "Reason",
+    "Record",
+    "Rejection",
+    "Relaxation",
+    "RunEnd",
+    "SecondReference",
+    "SoftMode",
+    "Stage",
+    "State",
+    "Suspicion",
+    "TrainingOverlap",
+    "Verdict",
+    "VerdictLabel",
+    "Worst",
+    "stable_id",
+]

@@ -1,0 +1,103 @@
+"""The records every stage reads and writes: frozen, validated, units in names.
+
+A record never changes once written. What happened to a proposal is told by the records that
+carry its id; `hullward.tools.schema` derives its state from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Frozen, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def stable_id(prefix: str, *parts: Any) -> str:
+    """Name something by what it says: same words, same id.
+
+    >>> stable_id("x", 1, {"b": 2, "a": [3]}) == stable_id("x", 1, {"a": [3], "b": 2})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{prefix}-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
+
+
+class State(StrEnum):
+    """Where a proposal stands. Exclusive; together they sum to everything proposed."""
+
+    REJECTED_PARSE = "rejected_parse"
+    REJECTED_CHECK = "rejected_check"
+    DUPLICATE = "duplicate"
+    KNOWN = "known"
+    FAILED = "failed"
+    UNCONVERGED = "unconverged"
+    PENDING = "pending"
+    HULL_PENDING = "hull_pending"
+    JUDGED = "judged"
+
+
+class Stage(StrEnum):
+    """Where a proposal was rejected."""
+
+    PARSE = "parse"
+    CHECK = "check"
+
+
+class Reason(StrEnum):
+    """Why something stopped. The words appear in tables, reports and prompts."""
+
+    # parse
+    EMPTY = "empty"
+    PROSE = "prose"  # words where a structure was asked for
+    REPETITION = "repetition"  # the same lines again and again
+    TRUNCATED = "truncated"
+    BAD_LENGTHS = "bad_lengths"
+    BAD_ANGLES = "bad_angles"
+    BAD_SPACE_GROUP = "bad_space_group"
+    BAD_ELEMENT_LINE = "bad_element_line"
+    BAD_COORDINATE_LINE = "bad_coordinate_line"
+    TRAILING_TEXT = "trailing_text"
+    NO_SITES = "no_sites"
+    IMPOSSIBLE_CELL = "impossible_cell"
+    MALFORMED_ROW = "malformed_row"
+    BAD_CIF = "bad_cif"
+    DISORDERED = "disordered"
+    TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+    # check
+    UNKNOWN_ELEMENT = "unknown_element"
+    UNSUPPORTED_ELEMENT = "unsupported_element"
+    FORBIDDEN_ELEMENT = "forbidden_element"
+    ELEMENT_COUNT = "element_count"
+    ATOM_COUNT = "atom_count"
+    ATOMS_TOO_CLOSE = "atoms_too_close"
+    ATOM_ISOLATED = "atom_isolated"
+    VOLUME_TOO_SMALL = "volume_too_small"
+    VOLUME_TOO_LARGE = "volume_too_large"
+    CELL_TOO_FLAT = "cell_too_flat"
+    CHARGE_UNBALANCED = "charge_unbalanced"
+    # relax
+    NON_FINITE = "non_finite"
+    EXPLODED = "exploded"
+    COLLAPSED = "collapsed"
+    CLASH = "clash"
+    STALLED = "stalled"
+    STEP_LIMIT = "step_limit"
+    OUT_OF_MEMORY = "out_of_memory"
+    WORKER_DIED = "worker_died"
+    POTENTIAL_ERROR = "potential_error"
+
+
+class Flaw(Record):
+    """What is wrong with one input, before it is tied to a proposal."""
+
+    reason: Reason
+    detail: str

@@ -1,0 +1,56 @@
+"""A verdict: one relaxation judged against one version of one reference."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from hullward.tools.records.base import Record
+
+
+class VerdictLabel(StrEnum):
+    """What a height means."""
+
+    STABLE = "stable"  # at or below the hull, composition covered
+    METASTABLE = "metastable"  # within the campaign's threshold
+    UNSTABLE = "unstable"  # above it: an incomplete reference could only raise the height
+    BELOW_REFERENCE = "below_reference"  # low, but the reference does not cover the composition
+    HULL_PENDING = "hull_pending"  # no hull for this composition
+
+
+class Suspicion(StrEnum):
+    """Too good or too odd to be true."""
+
+    FAR_BELOW_HULL = "far_below_hull"
+    ODD_VOLUME = "odd_volume"
+    DROP_WITHOUT_CONVERGENCE = "drop_without_convergence"
+
+
+class Product(Record):
+    """One phase of a decomposition."""
+
+    phase_id: str
+    formula: str
+    fraction: float  # of atoms
+
+
+class Verdict(Record):
+    """One relaxation judged against one version of one reference, with one kind of height."""
+
+    relaxation_id: str
+    reference_id: str
+    reference_version: str
+    height: Literal["reference", "union"]
+    e_above_hull_ev_per_atom: float | None  # signed; None while the hull is pending
+    decomposition: tuple[Product, ...]
+    label: VerdictLabel
+    covered: bool
+    coverage_note: str
+    suspicions: tuple[Suspicion, ...] = ()
+    # a suspect is relaxed again from a rattle: reproduced or refuted. Either way it is held back;
+    # only another potential's agreement makes it confirmed
+    second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"] = (
+        "not_needed"
+    )
+    rediscovered: str | None = None  # id of the reference phase the relaxed structure matches
+    typical_error_ev_per_atom: float | None  # of the potential; None when the source gives none
