@@ -15,8 +15,7 @@ from hullward.models.errors import InputError
 from hullward.tools.records import Proposal, Record
 from hullward.tools.reference import Reference, load_reference
 from hullward.tools.screening import Screen
-from hullward.tools.shortlist import BEFORE_OPINIONS
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import BEFORE_OPINIONS, Store, open_snapshot
 from hullward.tools.substitution import Substitution
 from hullward.tools.templates import low_structures
 

@@ -21,10 +21,10 @@ from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Campaign
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
-from hullward.tools import inbox
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
+from hullward.tools.store import inbox
 
 PUBLISH_EVERY_S = 20.0
 

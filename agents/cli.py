@@ -29,7 +29,7 @@ from hullward.agents.cli_serve import serve
 from hullward.agents.cli_trust import calibrate, calibration, opinion
 from hullward.agents.progress import Reporter
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
-from hullward.tools.journal import StorageError
+from hullward.tools.store import StorageError
 
 app = typer.Typer(
     name="hullward",
@@ -152,10 +152,9 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
 
 def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     """The counting, and where the report is."""
-    from hullward.tools import funnel
     from hullward.tools.report_data import rows
     from hullward.tools.report_models import count_requests, requests_line
-    from hullward.tools.store import open_snapshot
+    from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
@@ -228,7 +227,7 @@ app.command()(opinion)
 @app.command()
 def status(directory: Directory, as_json: Json = False) -> None:
     """Say where a campaign stands, from its last published snapshot."""
-    from hullward.tools import lock
+    from hullward.tools.store import lock
 
     holder = lock.holder(directory)
     if not as_json:
@@ -239,7 +238,7 @@ def status(directory: Directory, as_json: Json = False) -> None:
 @app.command()
 def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask the process that is writing there to finish what is in flight and stop."""
-    from hullward.tools import inbox, lock
+    from hullward.tools.store import inbox, lock
 
     running = lock.holder(directory) is not None
     if running:

@@ -49,7 +49,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask the last published snapshot, read-only."""
-    from hullward.tools import query as queries
+    from hullward.tools.store import query as queries
 
     form = Form.JSON if as_json else form
     if form is Form.PARQUET and out is None:

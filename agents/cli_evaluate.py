@@ -197,9 +197,8 @@ def _structures(path: Path) -> list[Crystal]:
 
 def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, Any]:
     """Counts of a screening of the same file; InputError where it is of another one."""
-    from hullward.tools import funnel
     from hullward.tools.generator_heights import height_adherence
-    from hullward.tools.store import open_snapshot
+    from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)

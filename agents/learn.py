@@ -24,8 +24,7 @@ from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
 from hullward.tools.chances import reading_trouble, readings_for, say_chances, unsaid, which
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import Store
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import Store, write_whole
 
 SEEN = "seen already"
 

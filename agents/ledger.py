@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hullward.tools.records import OperatorOutcome
-from hullward.tools.shortlist import ranking
-from hullward.tools.store import Store
+from hullward.tools.store import Store, ranking
 
 LAG_CYCLES = 2
 

@@ -25,14 +25,13 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools import inbox
 from hullward.tools.known_phases import KnownPhases, read_known
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.reference import Reference, check_compatible, load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
 from hullward.tools.second_reference import Beside
-from hullward.tools.store import Store
+from hullward.tools.store import Store, inbox
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "chgnet", "pymatgen", "ase", "numpy", "langgraph", "duckdb", "moyopy")

@@ -15,8 +15,7 @@ from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.second_opinion import Adviser, advise
-from hullward.tools.shortlist import CONDITION, ORDER
-from hullward.tools.store import Store
+from hullward.tools.store import CONDITION, ORDER, Store
 from hullward.tools.suspects import RATTLE_A
 
 

@@ -17,9 +17,8 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError, PreflightError, RunInterruptedError
-from hullward.tools import funnel, inbox
 from hullward.tools.records import Plan, RunEnd
-from hullward.tools.store import Store, open_snapshot, rebuild
+from hullward.tools.store import Store, funnel, inbox, open_snapshot, rebuild
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, label,
                   duplicate_before, known_before, rediscovered, duplicate_after,

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app, main
 from hullward.models.errors import RunInterruptedError
-from hullward.tools import inbox
 from hullward.tools.records import State
+from hullward.tools.store import inbox
 
 ROWS = [  # lengths, angles, species, coords: an alloy, the same again, overlapping atoms, nothing
     ([3.1, 3.1, 3.1], [90, 90, 90], ["Li", "Mn"], [[0, 0, 0], [0.5, 0.5, 0.5]]),

@@ -4,8 +4,6 @@ import duckdb
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools import funnel
-from hullward.tools.projection import CountingError
 from hullward.tools.records import (
     Basis,
     Candidate,
@@ -21,7 +19,8 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
+from hullward.tools.store.projection import CountingError
 
 CRYSTAL = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Li", "O"], [[0, 0, 0], [0.5] * 3])
 PROTOCOL = Protocol()

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from hullward.models.errors import InputError
-from hullward.tools import inbox
-from hullward.tools.inbox import acknowledge, drain, send
+from hullward.tools.store import inbox
+from hullward.tools.store.inbox import acknowledge, drain, send
 
 
 def test_commands_come_oldest_first_and_stay_until_acknowledged(tmp_path, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hullward.tools import journal as journal_module
-from hullward.tools.journal import Journal, JournalError, StorageError, salvage, timestamp
+from hullward.tools.store import StorageError, timestamp
+from hullward.tools.store import journal as journal_module
+from hullward.tools.store.journal import Journal, JournalError, salvage
 
 
 def words(number):

@@ -12,9 +12,9 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
 from hullward.models.tiny_llama import write_tiny_llama
-from hullward.tools import asymmetric_text, crystal_text, funnel
+from hullward.tools import asymmetric_text, crystal_text
 from hullward.tools.records import Flaw, ModelAnswer, ModelRequest, Proposal
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 
 SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hullward.models.errors import LockedError
-from hullward.tools.lock import NAME, Lock, holder
+from hullward.tools.store.lock import NAME, Lock, holder
 
 WRITER = """
 import sys

@@ -11,7 +11,7 @@ from hullward.agents.planner import make_plan
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
-from hullward.tools.shortlist import BEFORE_OPINIONS, ranking
+from hullward.tools.store import BEFORE_OPINIONS, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hullward.models.errors import InputError
-from hullward.tools.query import as_csv, as_json, as_text, run_query, write_parquet
 from hullward.tools.records import Proposal
 from hullward.tools.store import Store
+from hullward.tools.store.query import as_csv, as_json, as_text, run_query, write_parquet
 
 
 @pytest.fixture(scope="module")

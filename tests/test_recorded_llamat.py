@@ -12,7 +12,6 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools import funnel
 from hullward.tools.completion import read_completion
 from hullward.tools.crystal_text import parse
 from hullward.tools.records import (
@@ -25,7 +24,7 @@ from hullward.tools.records import (
     Protocol,
 )
 from hullward.tools.relax import relax_one
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 from hullward.tools.validate import check
 
 PALETTE = ("Li", "Na", "K", "Mg", "O", "S", "Cl")

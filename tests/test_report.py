@@ -13,8 +13,8 @@ from hullward.tools import records as r
 from hullward.tools.report import markdown_text, write_report
 from hullward.tools.report_records import Report
 from hullward.tools.report_words import mev
-from hullward.tools.shortlist import shortlist
 from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store.shortlist import shortlist
 
 K = "k-1"
 ATTACK = (

@@ -13,8 +13,8 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.records import SecondReference, Verdict
 from hullward.tools.report import write_report
-from hullward.tools.shortlist import shortlist
 from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store.shortlist import shortlist
 
 BOTH = """SELECT e_above_reference_ev_per_atom, e_above_second_reference_ev_per_atom,
                  second_minus_first_ev_per_atom, references_disagree, second_label,

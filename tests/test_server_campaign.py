@@ -11,9 +11,8 @@ from hullward.agents.campaign import run
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.server_double import ServerDouble, Trouble
-from hullward.tools import funnel
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, ModelResponse, Plan
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 
 KEY = "sk-canary-4567"
 

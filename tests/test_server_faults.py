@@ -19,11 +19,10 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import BreakerError
 from hullward.models.openai_breaker import Patience
 from hullward.models.server_double import ServerDouble, Trouble
-from hullward.tools import funnel
 from hullward.tools.records import ModelFailure, ModelRequest, Plan
 from hullward.tools.report_data import rows
 from hullward.tools.report_models import count_requests
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 
 HASTE = Patience(
     connect_s=2, read_s=1.5, total_s=2, probe_s=2, tries=2, backoff_s=0.01, breaker_failures=50,

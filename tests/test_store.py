@@ -20,10 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError
-from hullward.tools import funnel
-from hullward.tools.database import DATABASE, SNAPSHOT
-from hullward.tools.journal import JournalError, StorageError
-from hullward.tools.projection import TABLES, CountingError, Projector
 from hullward.tools.records import (
     Basis,
     Calibration,
@@ -59,7 +55,10 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.store import Store, open_snapshot, rebuild
+from hullward.tools.store import TABLES, StorageError, Store, funnel, open_snapshot, rebuild
+from hullward.tools.store.database import DATABASE, SNAPSHOT
+from hullward.tools.store.journal import JournalError
+from hullward.tools.store.projection import CountingError, Projector
 
 CRYSTAL = Crystal.from_parameters(
     (4, 4, 4.1), (90, 90, 91), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 1 / 3]]

@@ -21,7 +21,7 @@ from hullward.models.openai_wire import Call
 from hullward.models.prompt_forms import conversation
 from hullward.models.tiny_llama import CONTEXT
 from hullward.models.vllm_server import Child
-from hullward.tools import crystal_text, funnel
+from hullward.tools import crystal_text
 from hullward.tools.crystal_grammar import crystal_grammar
 from hullward.tools.records import (
     Flaw,
@@ -33,7 +33,7 @@ from hullward.tools.records import (
     Reason,
 )
 from hullward.tools.records import Plan as Cycle
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 
 pytestmark = pytest.mark.vllm
 

@@ -19,9 +19,9 @@ from hullward.models.model_cards import model_card
 from hullward.models.nano import NANO
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
-from hullward.tools import asymmetric_text, crystal_text, funnel
+from hullward.tools import asymmetric_text, crystal_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, funnel, open_snapshot
 
 pytestmark = pytest.mark.vllm
 

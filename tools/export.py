@@ -17,8 +17,7 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.shortlist import CONDITION, ORDER
-from hullward.tools.store import open_snapshot
+from hullward.tools.store import CONDITION, ORDER, open_snapshot
 
 Format = Literal["cif", "poscar", "extxyz"]
 Where = Literal["shortlist", "judged", "relaxed"]

@@ -21,7 +21,7 @@ import requests
 from pydantic import SecretStr
 
 from hullward.models.errors import FetchError
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import write_whole
 
 __all__ = ["PoliteSession"]
 

@@ -9,8 +9,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
 from hullward.tools.phonons import MAX_ATOMS, check_phonons
 from hullward.tools.records import PhononCheck
-from hullward.tools.shortlist import CONDITION, ORDER
-from hullward.tools.store import Store
+from hullward.tools.store import CONDITION, ORDER, Store
 
 MOST = 10  # cells a call
 FORCE_CALLS = 5000  # of all cells together

@@ -19,9 +19,9 @@ from hullward.tools.nano_types import ABOUT, PREFIX
 from hullward.tools.prototype_search import LEAST_SPACE_GROUP, Example
 from hullward.tools.records import Relaxation
 from hullward.tools.reference import Reference
+from hullward.tools.store import write_whole
 from hullward.tools.structure_types import Typed, Types, letters, typed
 from hullward.tools.validate import Facts, Limits, candidate, check
-from hullward.tools.whole_files import write_whole
 
 HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull
 

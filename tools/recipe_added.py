@@ -15,7 +15,7 @@ from hullward.tools.nano_types import PREFIX
 from hullward.tools.recipe import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
 from hullward.tools.recipe_result import Found, SystemResult, found_of, result_key, stored_result
 from hullward.tools.recipe_trials import trials
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import write_whole
 
 
 def add_types(

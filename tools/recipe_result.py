@@ -27,7 +27,7 @@ from hullward.tools.reference_built import (
     enough_tried,
     read_built,
 )
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import write_whole
 
 KEPT_ABOVE_HULL_EV_PER_ATOM = 0.1  # higher phases would match candidates nobody will act on
 DEEP_EV_PER_ATOM = 0.05  # a phase nobody named this far below all else is listed for review

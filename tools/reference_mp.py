@@ -19,7 +19,7 @@ from hullward.models.errors import InputError
 from hullward.tools.hull import Phase
 from hullward.tools.records import Record
 from hullward.tools.reference import MP2020, Coverage, Reference
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import write_whole
 
 __all__ = [
     "NOT_FETCHED",

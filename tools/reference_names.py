@@ -16,11 +16,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError
-from hullward.tools.journal import timestamp
 from hullward.tools.records import Record
 from hullward.tools.reference import Reference, read_embedded_once
 from hullward.tools.reference_files import read_file, sidecar_path
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import timestamp, write_whole
 
 __all__ = ["Imported", "built_folder", "import_file", "imported", "known_names", "read_named"]
 

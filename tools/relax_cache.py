@@ -19,7 +19,7 @@ from hullward.models.registry import potential_card
 from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
 from hullward.tools.relax import Guards
-from hullward.tools.whole_files import write_whole
+from hullward.tools.store import write_whole
 
 log = logging.getLogger(__name__)
 

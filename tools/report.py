@@ -21,7 +21,6 @@ from hullward.models.errors import InputError
 from hullward.tools import report_words as words
 from hullward.tools.export import write_atomically
 from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
-from hullward.tools.funnel import APART, NESTED, NOVEL
 from hullward.tools.reliability_figure import reliability_figure
 from hullward.tools.report_data import gather
 from hullward.tools.report_models import backends_sentence
@@ -29,7 +28,7 @@ from hullward.tools.report_opinions import opinion_words
 from hullward.tools.report_records import Entry, Report
 from hullward.tools.report_systems import System
 from hullward.tools.report_trust import chance_words, short_chance, trust_words
-from hullward.tools.store import open_snapshot
+from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot
 from hullward.tools.structure_figure import structure_figure
 
 

@@ -14,8 +14,6 @@ import duckdb
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.export import cif_text, relaxed
-from hullward.tools.funnel import count
-from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report_identities import gather_identities, gather_vibrations
 from hullward.tools.report_models import gather_asked
@@ -33,7 +31,7 @@ from hullward.tools.report_records import (
 )
 from hullward.tools.report_systems import gather_systems
 from hullward.tools.report_trust import gather_trust
-from hullward.tools.shortlist import CONDITION, ORDER, RULE
+from hullward.tools.store import CONDITION, ORDER, RULE, TABLES, count, decode
 
 PICTURED = 12  # entries of the short list with picture and CIF
 LISTED = 200  # entries of any list

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import duckdb
 
-from hullward.tools.projection import TABLES, decode
 from hullward.tools.records import PhononCheck, Record
+from hullward.tools.store import TABLES, decode
 
 PARENTS = 12  # commonest ones listed
 WORDS = {

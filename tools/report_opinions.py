@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.records import Record
-from hullward.tools.shortlist import BEFORE_OPINIONS, CONDITION, ORDER
+from hullward.tools.store import BEFORE_OPINIONS, CONDITION, ORDER
 
 LISTED = 50
 

@@ -11,7 +11,7 @@ heights signed; null is unknown. Every list that may be cut states its `total`.
                   whose heights stand beside, or null; {total, entries} beyond its margin
     headline      five sentences
     states, funnel, rejections
-                  counts, exactly as `hullward.tools.funnel.count` gives them
+                  counts, exactly as `hullward.tools.store.funnel.count` gives them
     short_list    {rule, total, entries}: best first; the first ones with their CIF
     rediscovered, suspects, below_reference
                   {total, entries}: counted apart, never discoveries

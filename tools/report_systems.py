@@ -12,7 +12,7 @@ from typing import Any, Literal
 import duckdb
 
 from hullward.tools.records import Record
-from hullward.tools.shortlist import CONDITION
+from hullward.tools.store import CONDITION
 
 DRAWN = 6  # systems, those with most judged candidates
 LOWEST = 12  # formulas of the table beside a plot

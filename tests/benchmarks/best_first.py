@@ -33,8 +33,8 @@ def main() -> None:
     from scipy.stats import spearmanr
 
     from hullward.tools.courses import EARLY_STEPS
-    from hullward.tools.query import run_query
     from hullward.tools.reference import load_reference
+    from hullward.tools.store.query import run_query
 
     rows = run_query(
         args.directory,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hullward.tools.query import as_text, run_query
+from hullward.tools.store.query import as_text, run_query
 
 DIFFERENCES = """
 WITH pairs AS (

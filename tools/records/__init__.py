@@ -2,7 +2,7 @@
 
 A record never changes once written, refuses unknown fields and says its units in its names. What
 happened to a proposal follows from the records that carry its id. Nothing here is stored or
-computed: `hullward.tools.store` keeps records, the other packages make them.
+computed: `hullward.tools.store.campaign_store` keeps records, the other packages make them.
 
 Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why things stop.
 """

@@ -10,9 +10,10 @@ from pathlib import Path
 import duckdb
 
 from hullward.models.errors import LockedError
-from hullward.tools import schema
-from hullward.tools.journal import Journal, StorageError, sync_directory, timestamp
-from hullward.tools.projection import CountingError, Index, Projector
+from hullward.tools.store import schema
+from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.journal import Journal, StorageError
+from hullward.tools.store.projection import CountingError, Index, Projector
 
 DATABASE = "hullward.duckdb"
 SNAPSHOT = "snapshot.duckdb"

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hullward.models.errors import InputError
-from hullward.tools.journal import sync_directory, timestamp
 from hullward.tools.records import stable_id
+from hullward.tools.store.files import sync_directory, timestamp
 
 NAME = "inbox"
 DONE = "done"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from hullward.tools.projection import CountingError
 from hullward.tools.records import Reason, State
+from hullward.tools.store.projection import CountingError
 
 NESTED = ("proposed", "parsed", "valid", "unique", "relaxed", "metastable", "stable")
 NOVEL = ("novel_metastable", "novel_stable")

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hullward.models.errors import InputError
-from hullward.tools.store import open_snapshot
+from hullward.tools.store.campaign_store import open_snapshot
 
 MEMORY_LIMIT = "1GB"
 TIME_LIMIT_S = 60.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hullward.models.errors import LockedError
-from hullward.tools.journal import timestamp
+from hullward.tools.store.files import timestamp
 
 NAME = "lock"
 

@@ -20,8 +20,9 @@ import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
 from hullward.models.errors import InputError
-from hullward.tools import funnel
-from hullward.tools.database import (
+from hullward.tools.records import Record
+from hullward.tools.store import funnel
+from hullward.tools.store.database import (
     DATABASE,
     SETTINGS,
     SNAPSHOT,
@@ -33,11 +34,10 @@ from hullward.tools.database import (
     replace,
     set_aside,
 )
-from hullward.tools.journal import NAME as JOURNAL
-from hullward.tools.journal import Journal, JournalError, StorageError, salvage
-from hullward.tools.lock import Lock
-from hullward.tools.projection import RANK, TABLES, Key, decode, key_of
-from hullward.tools.records import Record
+from hullward.tools.store.journal import NAME as JOURNAL
+from hullward.tools.store.journal import Journal, JournalError, StorageError, salvage
+from hullward.tools.store.lock import Lock
+from hullward.tools.store.projection import RANK, TABLES, Key, decode, key_of
 
 # What a campaign may have put into its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")

@@ -17,12 +17,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hullward.models.errors import HullwardError, InputError
+from hullward.tools.store.files import sync_directory, timestamp
 
 NAME = "journal.jsonl"
 FORMAT = 1
@@ -51,23 +51,8 @@ class Entry:
     checksum: str
 
 
-def timestamp(moment: datetime | None = None) -> str:
-    """UTC, to the millisecond, sortable as text."""
-    moment = moment or datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
 def checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
-
-
-def sync_directory(directory: Path) -> None:
-    """Make new and renamed entries of a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Journal:

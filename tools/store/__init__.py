@@ -1,0 +1,41 @@
+"""One campaign directory on disk: an append-only journal, and DuckDB as its projection.
+
+Every record is fsynced to the journal before it counts; the database can be rebuilt from it.
+Readers open published snapshots, which replace each other whole. What the records mean is decided
+elsewhere: this package stores, counts and queries them.
+
+Start with `CampaignStore`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock`
+names the writer.
+"""
+
+from hullward.tools.store import funnel, inbox, lock, query
+from hullward.tools.store.campaign_store import Store, open_snapshot, rebuild
+from hullward.tools.store.files import timestamp, write_whole
+from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
+from hullward.tools.store.journal import StorageError
+from hullward.tools.store.projection import TABLES, decode
+from hullward.tools.store.shortlist import BEFORE_OPINIONS, CONDITION, ORDER, RULE, ranking
+
+__all__ = [
+    "APART",
+    "BEFORE_OPINIONS",
+    "CONDITION",
+    "NESTED",
+    "NOVEL",
+    "ORDER",
+    "RULE",
+    "TABLES",
+    "StorageError",
+    "Store",
+    "count",
+    "decode",
+    "funnel",
+    "inbox",
+    "lock",
+    "open_snapshot",
+    "query",
+    "ranking",
+    "rebuild",
+    "timestamp",
+    "write_whole",
+]
