@@ -176,9 +176,9 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
 
     from hullward.agents.settings import read_machine
     from hullward.models.crystal_prompts import flat_formula
+    from hullward.tools.hull import low_structures
     from hullward.tools.reference_mp import read_fetched
     from hullward.tools.substitution import Substitution
-    from hullward.tools.templates import low_structures
 
     try:
         flat_formula(formula)

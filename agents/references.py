@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from hullward.agents.settings import Campaign, Machine, Settings
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.potential import PotentialCard
+from hullward.tools.hull import Reference, load_reference
 from hullward.tools.records import SecondReference
-from hullward.tools.reference import Reference, load_reference
 
 if TYPE_CHECKING:
     from hullward.tools.materials_project import Access

@@ -13,6 +13,7 @@ from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.tools import nano_types, prototype_search
 from hullward.tools.asymmetric_text import parse
 from hullward.tools.build_prototypes import make
+from hullward.tools.hull import load_reference
 from hullward.tools.prototype_questions import (
     formula_questions,
     free_questions,
@@ -22,7 +23,6 @@ from hullward.tools.prototype_questions import (
 from hullward.tools.prototype_table import write_table
 from hullward.tools.prototypes import anonymous_formula, make_prototype
 from hullward.tools.quarantine import in_quarantine
-from hullward.tools.reference import load_reference
 from hullward.tools.structure_types import Types, letters, typed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")

@@ -11,12 +11,12 @@ from hullward.models.errors import InputError, PreflightError, RunInterruptedErr
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools import build_reference, encyclopedia, recipe
 from hullward.tools.asymmetric_text import parse
+from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import make_prototype
 from hullward.tools.recipe_added import lowest
 from hullward.tools.recipe_result import SystemResult, taken_over
 from hullward.tools.recipe_trials import expected_formulas, trials
 from hullward.tools.records import Protocol
-from hullward.tools.reference import check_compatible
 from hullward.tools.reference_built import is_alloy, read_built, untried
 
 CARD = potential_card("toy")

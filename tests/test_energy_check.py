@@ -14,8 +14,8 @@ from hullward.tools.energy_check import (
     read_canaries,
     require_canaries,
 )
+from hullward.tools.hull import load_reference
 from hullward.tools.records import Product
-from hullward.tools.reference import load_reference
 
 
 @dataclass

@@ -20,9 +20,7 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.models.errors import HullwardError, InputError, PreflightError
 from hullward.tools.heights import judge_entries, parse_open
-from hullward.tools.hull import Phase
-from hullward.tools.open_hull import OpenHull
-from hullward.tools.reference import Reference, load_reference
+from hullward.tools.hull import OpenHull, Phase, Reference, load_reference
 from hullward.tools.reference_files import read_entries
 
 # Invented energies, eV per formula; oxides carry a correction as MP2020's do.

@@ -11,8 +11,7 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Hull, Phase
-from hullward.tools.reference import load_reference
+from hullward.tools.hull import Hull, Phase, load_reference
 
 
 def phase(formula: str, energy: float, name: str = "", is_phase: bool = True) -> Phase:
@@ -270,7 +269,7 @@ def test_more_candidates_than_fit_one_product_are_asked_in_parts(monkeypatch):
     hull = Hull(phases)
     grid = np.array([[x, 1 - x] for x in np.linspace(0, 1, 101)])
     whole = hull.distances(grid, np.zeros(101))
-    monkeypatch.setattr("hullward.tools.hull.TABLE_SIZE", 10)
+    monkeypatch.setattr("hullward.tools.hull.convex_hull.TABLE_SIZE", 10)
     assert hull.distances(grid, np.zeros(101)) == whole
     assert Hull(phases).distances(grid, np.zeros(101)) == whole
     heights, parts = hull.heights(grid, np.zeros(101))

@@ -15,10 +15,10 @@ from hullward.agents.settings import Campaign, read_machine
 from hullward.agents.settings_file import parse_settings
 from hullward.models import registry
 from hullward.models.errors import PreflightError
+from hullward.tools.hull import MP2020, load_reference
 from hullward.tools.materials_project import fetch_stable, fetch_systems
 from hullward.tools.mp_double import KEY, MaterialsProjectDouble, thermo_document
 from hullward.tools.records import Basis
-from hullward.tools.reference import MP2020, load_reference
 from hullward.tools.store import Store, funnel, open_snapshot
 
 

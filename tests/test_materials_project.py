@@ -17,9 +17,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import FetchError, InputError
 from hullward.tools import materials_project, mp_session
 from hullward.tools.entry_rows import read_rows
+from hullward.tools.hull import MP2020, load_reference
 from hullward.tools.materials_project import Access, fetch_stable, fetch_systems, whole_systems
 from hullward.tools.mp_double import KEY, Fault, MaterialsProjectDouble, thermo_document
-from hullward.tools.reference import MP2020, load_reference
 from hullward.tools.reference_mp import mp_folder
 
 HALF = [[0, 0, 0], [0.5, 0.5, 0.5]]

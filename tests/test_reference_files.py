@@ -12,7 +12,7 @@ from zstandard import ZstdCompressor
 
 from hullward.models.errors import InputError
 from hullward.tools.energy_columns import EnergyColumn, energy_column
-from hullward.tools.reference import load_reference
+from hullward.tools.hull import load_reference
 from hullward.tools.reference_files import read_entries
 from hullward.tools.reference_tables import mp2020_elements
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hullward.models.errors import InputError
-from hullward.tools.reference import load_reference
+from hullward.tools.hull import load_reference
 from hullward.tools.reference_names import built_folder, import_file, known_names
 
 LI = {"entry_id": "li", "composition": {"Li": 1}, "energy": -1.9}

@@ -5,6 +5,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import potential_card
+from hullward.tools.hull import load_reference
 from hullward.tools.leaks import audit
 from hullward.tools.learnt import FORMULAS, IDS, digest
 from hullward.tools.records import (
@@ -20,7 +21,6 @@ from hullward.tools.records import (
     Suspicion,
     TrainingOverlap,
 )
-from hullward.tools.reference import load_reference
 from hullward.tools.store import Store
 from hullward.tools.suspects import doubt_all
 

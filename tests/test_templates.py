@@ -12,10 +12,9 @@ from hullward.agents.cli import app
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
+from hullward.tools.hull import load_reference, low_structures
 from hullward.tools.materials_project import Access, fetch_systems
 from hullward.tools.mp_double import KEY, MaterialsProjectDouble, thermo_document
-from hullward.tools.reference import load_reference
-from hullward.tools.templates import low_structures
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -15,8 +15,8 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import Evaluation
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.heights import judge_entries
+from hullward.tools.hull import check_compatible, load_reference
 from hullward.tools.records import Protocol
-from hullward.tools.reference import check_compatible, load_reference
 from hullward.tools.reference_files import read_entries
 from hullward.tools.relax import relax_one
 

@@ -15,23 +15,10 @@ from pathlib import Path
 from hullward.models.crystal import Crystal
 from hullward.tools.pool import relax_many_in_turns
 from hullward.tools.records import Protocol, Relaxation
-from hullward.tools.reference import Reference
 from hullward.tools.relax import Guards, Job, Traveller
 from hullward.tools.relax_cache import RelaxationCache
 
 Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; lower goes first
-
-
-def height_over(reference: Reference) -> Height:
-    """Heights above a reference's hull; what no hull can judge goes last."""
-
-    def height(crystal: Crystal, energy_ev_per_atom: float) -> float:
-        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
-        if reference.lacking(frozenset(amounts)):
-            return float("inf")
-        return reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)
-
-    return height
 
 
 def relax_best_first(

@@ -26,6 +26,7 @@ from hullward.models.language import LanguageModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import encyclopedia
+from hullward.tools.hull import Reference, load_reference
 from hullward.tools.kinship import Anonymous, anonymous
 from hullward.tools.prototype_questions import (
     Question,
@@ -46,7 +47,6 @@ from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table,
 from hullward.tools.prototypes import Prototype, library
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.records import Protocol
-from hullward.tools.reference import Reference, load_reference
 from hullward.tools.validate import Limits
 
 log = logging.getLogger(__name__)

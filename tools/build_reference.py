@@ -23,6 +23,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.encyclopedia import require_encyclopedia
+from hullward.tools.hull import split_chemsys
 from hullward.tools.pool import one_thread_each
 from hullward.tools.recipe_added import add_types, with_earlier
 from hullward.tools.recipe_result import (
@@ -32,7 +33,6 @@ from hullward.tools.recipe_result import (
     stored_result,
     taken_over,
 )
-from hullward.tools.reference import split_chemsys
 from hullward.tools.reference_built import Manifest, is_alloy, read_manifest
 
 log = logging.getLogger(__name__)

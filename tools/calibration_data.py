@@ -21,9 +21,9 @@ from hullward.tools import inputs
 from hullward.tools.calibration import case_of
 from hullward.tools.calibration_fit import ELEMENTS, Outcome
 from hullward.tools.cif import CifReader
+from hullward.tools.hull import Reference
 from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation
-from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
 
 # The first of these that a table has is read.

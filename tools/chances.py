@@ -15,9 +15,9 @@ from hullward.tools.calibration import (
     case_of,
     known_calibrators,
 )
+from hullward.tools.hull import Reference
 from hullward.tools.readings import FEW, read, unread
 from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
-from hullward.tools.reference import Reference
 from hullward.tools.screening import Screen
 
 

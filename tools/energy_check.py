@@ -14,9 +14,8 @@ from functools import cache
 from hullward.models.errors import PreflightError
 from hullward.models.potential import Evaluation, Potential, PotentialCard
 from hullward.models.registry import load_potential
-from hullward.tools.hull import Phase
+from hullward.tools.hull import Phase, Reference, read_embedded_once
 from hullward.tools.records import Product, Record
-from hullward.tools.reference import Reference, read_embedded_once
 from hullward.tools.reference_tables import mp2020_elements
 
 # Salts, oxides, a sulphide, a nitride, a metal: each tests other parts of the network.

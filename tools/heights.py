@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools.hull import HullDistance, Phase
-from hullward.tools.open_hull import OpenHull
+from hullward.tools.hull import MP2020, HullDistance, OpenHull, Phase, Reference, check_compatible
 from hullward.tools.records import Product
-from hullward.tools.reference import MP2020, Reference, check_compatible
 from hullward.tools.reference_files import Entries
 from hullward.tools.relaxed_entries import Unjudged
 

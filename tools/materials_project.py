@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from hullward.models.errors import FetchError, InputError
+from hullward.tools.hull import split_chemsys
 from hullward.tools.mp_checks import as_parquet, as_row, as_zstd_lines, check_entries, check_stable
 from hullward.tools.mp_session import PoliteSession
-from hullward.tools.reference import split_chemsys
 from hullward.tools.reference_mp import STABLE, THERMO_TYPE, Fetched, keep, manifests, mp_folder
 from hullward.tools.store import timestamp
 

@@ -17,9 +17,8 @@ from hullward.models.ase_potential import UNCORRECTED
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools.mp2020 import correction_ev_per_atom
+from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Reading, Relaxation
-from hullward.tools.reference import MP2020
 from hullward.tools.relax_cache import relax_cached
 
 SECOND = "sevennet-l3i5"  # whom the shipped calibrator listens to

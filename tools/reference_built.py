@@ -20,9 +20,8 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.chemistry import METALLOIDS, charge_balance, has_bonded_carbon
-from hullward.tools.hull import Phase
+from hullward.tools.hull import Coverage, Phase, Reference
 from hullward.tools.records import Protocol, Record
-from hullward.tools.reference import Coverage, Reference
 from hullward.tools.reference_files import one_line
 
 # Share of a system's expected formulas that must have been tried, each with so many structures.

@@ -18,9 +18,8 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.entry_rows import is_optimade, read_json, read_rows
-from hullward.tools.hull import Phase
+from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
-from hullward.tools.reference import MP2020, Coverage, Reference
 from hullward.tools.relaxed_entries import RelaxedEntries, is_relaxed_document, relaxed_entries
 
 ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst", ".jsonl.gz")

@@ -7,9 +7,8 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Hull, Phase
+from hullward.tools.hull import Coverage, Hull, Phase, Reference, load_reference
 from hullward.tools.records import Record
-from hullward.tools.reference import Coverage, Reference, load_reference
 from hullward.tools.reference_built import BuiltPhases
 from hullward.tools.reference_mp import FetchedPhases, fetched_last, versions
 from hullward.tools.reference_names import imported, known_names

@@ -16,9 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Phase
+from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
-from hullward.tools.reference import MP2020, Coverage, Reference
 from hullward.tools.store import write_whole
 
 __all__ = [

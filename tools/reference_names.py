@@ -16,8 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError
+from hullward.tools.hull import Reference, read_embedded_once
 from hullward.tools.records import Record
-from hullward.tools.reference import Reference, read_embedded_once
 from hullward.tools.reference_files import read_file, sidecar_path
 from hullward.tools.store import timestamp, write_whole
 
@@ -75,7 +75,7 @@ def known_names(home: Path | None) -> list[str]:
 
 
 def read_named(spec: str, home: Path | None) -> Reference:
-    """The reference of a name; see `hullward.tools.reference.load_reference`."""
+    """The reference of a name; see `hullward.tools.hull.reference.load_reference`."""
     kind, _, rest = spec.partition(":")
     if spec == "embedded":
         return read_embedded_once()

@@ -14,8 +14,7 @@ import numpy as np
 
 from hullward.models.errors import InputError
 from hullward.tools.energy_columns import EnergyColumn, energy_column
-from hullward.tools.hull import Phase
-from hullward.tools.reference import MP2020
+from hullward.tools.hull import MP2020, Phase
 from hullward.tools.reference_files import FilePhases, Sidecar
 
 # The first of these that a table has is read.

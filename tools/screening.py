@@ -18,9 +18,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
 from hullward.tools import inputs, novelty, validate
-from hullward.tools.best_first import height_over, relax_best_first
+from hullward.tools.best_first import relax_best_first
 from hullward.tools.cif import CifReader
 from hullward.tools.energy_check import require_known_energies
+from hullward.tools.hull import Reference, height_over
 from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.known_phases import KnownPhases
 from hullward.tools.records import (
@@ -36,7 +37,6 @@ from hullward.tools.records import (
     Stage,
     Verdict,
 )
-from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
 from hullward.tools.second_reference import Beside, library, unjudged
 from hullward.tools.store import Store

@@ -18,9 +18,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools import novelty
-from hullward.tools.hull import HullDistance
+from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
-from hullward.tools.reference import Reference
 from hullward.tools.relax_cache import relax_cached
 from hullward.tools.suspects import GOING_ON
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.tools import novelty
+from hullward.tools.hull import Reference
 from hullward.tools.judge import judge
 from hullward.tools.records import Candidate, Relaxation, SecondReference, Verdict, VerdictLabel
-from hullward.tools.reference import Reference
 
 __all__ = ["Beside", "library", "unjudged"]
 

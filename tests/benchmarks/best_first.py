@@ -33,7 +33,7 @@ def main() -> None:
     from scipy.stats import spearmanr
 
     from hullward.tools.courses import EARLY_STEPS
-    from hullward.tools.reference import load_reference
+    from hullward.tools.hull import load_reference
     from hullward.tools.store.query import run_query
 
     rows = run_query(

@@ -27,8 +27,7 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from hullward.tools.entry_rows import read_rows
-from hullward.tools.hull import Hull, Phase
-from hullward.tools.reference import load_reference
+from hullward.tools.hull import Hull, Phase, load_reference
 
 TOLERANCE_EV_PER_ATOM = 1e-9
 SHIFT_EV_PER_ATOM = -0.05

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Hull, HullDistance, Phase
+from hullward.tools.hull.convex_hull import Hull, HullDistance, Phase
 
 
 class OpenHull:

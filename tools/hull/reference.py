@@ -16,7 +16,8 @@ from typing import Protocol as Interface
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
-from hullward.tools.hull import Hull, Phase
+from hullward.tools.best_first import Height
+from hullward.tools.hull.convex_hull import Hull, Phase
 from hullward.tools.records import Protocol
 
 __all__ = [
@@ -191,3 +192,41 @@ def check_compatible(reference: Reference, card: PotentialCard, protocol: Protoc
             f"{protocol.fmax_ev_per_a}: its phases would sit too high. Relax candidates to "
             f"{loose.fmax_ev_per_a} (protocol.fmax_ev_per_a), or rebuild the reference tighter"
         )
+
+
+def height_over(reference: Reference) -> Height:
+    """Heights above a reference's hull; what no hull can judge goes last."""
+
+    def height(crystal: Crystal, energy_ev_per_atom: float) -> float:
+        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+        if reference.lacking(frozenset(amounts)):
+            return float("inf")
+        return reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)
+
+    return height
+
+
+__all__ = ["HIGHEST_EV_PER_ATOM", "low_structures"]
+
+HIGHEST_EV_PER_ATOM = 0.05  # above the reference's own hull: what could be made
+
+
+def low_structures(reference: Reference, max_atoms: int) -> list[tuple[str, Crystal]]:
+    """(phase id, structure) of all phases near the reference's own hull, in order of their ids.
+
+    Elements and cells larger than `max_atoms` are left out, and so is what has no structure, as
+    in a table. Of the Materials Project these are whatever was fetched.
+    """
+    found = {}
+    for phase in reference.source.within(reference.elements):
+        crystal = phase.crystal
+        if crystal is None or not phase.is_phase or crystal.n_atoms > max_atoms:
+            continue
+        if len(phase.elements) < 2 or reference.lacking(phase.elements):
+            continue
+        height = reference.hull(crystal.chemsys).distance(
+            phase.composition, phase.energy_ev_per_atom
+        )
+        if height.e_above_hull_ev_per_atom <= HIGHEST_EV_PER_ATOM:
+            found[phase.phase_id] = crystal
+    return sorted(found.items())
