@@ -16,20 +16,8 @@ from typing import Protocol as Interface
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
-from hullward.tools.best_first import Height
 from hullward.tools.hull.convex_hull import Hull, Phase
 from hullward.tools.records import Protocol
-
-__all__ = [
-    "MP2020",
-    "Coverage",
-    "Phase",
-    "PhaseSource",
-    "Reference",
-    "check_compatible",
-    "load_reference",
-    "split_chemsys",
-]
 
 MP2020 = "mp2020-corrected"  # CHGNet 0.3.0's scale, and that of corrected GGA/GGA+U MP entries
 
@@ -194,7 +182,7 @@ def check_compatible(reference: Reference, card: PotentialCard, protocol: Protoc
         )
 
 
-def height_over(reference: Reference) -> Height:
+def height_over(reference: Reference) -> Callable[[Crystal, float], float]:
     """Heights above a reference's hull; what no hull can judge goes last."""
 
     def height(crystal: Crystal, energy_ev_per_atom: float) -> float:
