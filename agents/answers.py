@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hullward.agents.bench import Bench
-from hullward.tools.completion import Reading, read_asymmetric, read_completion
-from hullward.tools.inputs import Format
+from hullward.tools.crystal import ELEMENTS, quoted
+from hullward.tools.crystal.files import Format
+from hullward.tools.crystal.text import Reading, read_asymmetric, read_completion
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,
@@ -22,7 +23,6 @@ from hullward.tools.records import (
     Stage,
     stable_id,
 )
-from hullward.tools.vetting import ELEMENTS, quoted
 
 
 def proposals_of(bench: Bench, requests: Sequence[ModelRequest]) -> list[Record]:

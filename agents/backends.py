@@ -30,10 +30,9 @@ from hullward.models.language import (
 from hullward.models.model_cards import ModelCard, model_card, model_names
 from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import PromptForm
-from hullward.tools.crystal_grammar import CrystalGrammar, crystal_grammar
+from hullward.tools.crystal.text import CrystalGrammar, crystal_grammar, unit_grammar
 from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
-from hullward.tools.unit_grammar import unit_grammar
 
 # LLaMat's authors drew crystals at 0.9 and 0.9 (doi:10.1038/s42256-026-01199-8)
 SAMPLING: dict[Role, Sampling] = {

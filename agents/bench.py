@@ -49,7 +49,7 @@ class Bench:
         """Charge-balanced formulas of every target system that fit a cell, simplest first."""
         from pymatgen.core import Composition
 
-        from hullward.tools.chemistry import charge_balanced_formulas
+        from hullward.tools.crystal import charge_balanced_formulas
 
         allowed = self.campaign.oxidation_states or None
         found: dict[str, int] = {}

@@ -16,7 +16,7 @@ from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
 from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.written import too_long
-from hullward.tools import crystal_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.records import Plan
 
 ROUNDS = 50  # turns through the parents: more children than any cycle asks for

@@ -41,8 +41,8 @@ def build(
     from hullward.models.registry import potential_card
     from hullward.tools.build_reference import build as build_reference
     from hullward.tools.build_reference import tell_progress
+    from hullward.tools.crystal.files import read_known
     from hullward.tools.hull import load_reference, split_chemsys
-    from hullward.tools.known_phases import read_known
     from hullward.tools.reference_built import BuiltPhases, embedded_stem, unserved, untried
     from hullward.tools.reference_names import built_folder
 

@@ -18,8 +18,8 @@ from hullward.models.errors import InputError
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.models.language import LanguageModel
+    from hullward.tools.crystal import Library
     from hullward.tools.generator_inputs import Wish
-    from hullward.tools.novelty import Library
 
 PUBLISHED = ("structural", "compositional", "wasserstein_density", "wasserstein_n_elements")
 
@@ -93,10 +93,10 @@ def crystals(
     Stability comes from `hullward screen FILE --relax-known --dir DIR`, given as --screened DIR.
     """
     from hullward.models.language import Sampling
+    from hullward.tools.crystal import Library
     from hullward.tools.generator_inputs import read_attempts
     from hullward.tools.generator_metrics import evaluate as measure
     from hullward.tools.generator_sampling import read_formulas, sample_crystals
-    from hullward.tools.novelty import Library
 
     if coverage and like is None:
         raise InputError("--coverage needs structures to compare with: give them with --like FILE")

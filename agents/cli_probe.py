@@ -43,7 +43,8 @@ def probe(
     from hullward.models.form_probe import probe_forms
     from hullward.models.language import Sampling
     from hullward.models.openai_server import ServedModel
-    from hullward.tools.crystal_text import parse, split_completion
+    from hullward.tools.crystal.text import split_completion
+    from hullward.tools.crystal.text.cell import parse
     from hullward.tools.records import Flaw
 
     key = read_machine().crystal_api_key
@@ -98,7 +99,7 @@ def _cases(n: int) -> list[Case]:
 def _case(phase: Phase, crystal: Crystal) -> Case:
     from hullward.models.crystal_prompts import crystal_prompt
     from hullward.models.form_probe import Case
-    from hullward.tools.crystal_text import write
+    from hullward.tools.crystal.text.cell import write
 
     asked = crystal_prompt(formula=phase.formula, elements=sorted(phase.elements))
     return Case(system=SYSTEM, question=asked + LAYOUT, plain=asked, answer=write(crystal))

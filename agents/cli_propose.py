@@ -131,10 +131,9 @@ def _written(
     from hullward.models.crystal_prompts import crystal_prompt, flat_formula
     from hullward.models.language import CompletionError, Request, Sampling
     from hullward.models.nano import NANO, NANO_SAMPLING
-    from hullward.tools.crystal_grammar import crystal_grammar
+    from hullward.tools.crystal.text import crystal_grammar, unit_grammar
     from hullward.tools.generator_inputs import parse_text
     from hullward.tools.records import Flaw, Reason
-    from hullward.tools.unit_grammar import unit_grammar
 
     formula, elements = wish.get("formula"), wish.get("elements", ())
     try:

@@ -25,8 +25,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
+from hullward.tools.crystal.files import KnownPhases, read_known
 from hullward.tools.hull import Reference, check_compatible, load_reference
-from hullward.tools.known_phases import KnownPhases, read_known
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen

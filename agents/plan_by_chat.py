@@ -22,8 +22,8 @@ from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.models.language import Constraint
+from hullward.tools.crystal import quoted
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
-from hullward.tools.vetting import quoted
 
 MOST_FORMULAS = 24
 TRIES = 2  # the question, and once more with what was wrong
@@ -180,7 +180,7 @@ def vetted_formula(campaign: Campaign, text: str) -> tuple[str, str]:
     """(reduced formula, '') or ('', why it lies outside the campaign's limits)."""
     from pymatgen.core import Composition
 
-    from hullward.tools.chemistry import charge_balance
+    from hullward.tools.crystal import charge_balance
 
     try:
         composition = Composition(text.strip(), strict=True).reduced_composition

@@ -13,7 +13,7 @@ from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Screening, StopAfter
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
-from hullward.tools import inputs
+from hullward.tools.crystal import inputs
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen

@@ -15,9 +15,9 @@ from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula, infill_prompt
 from hullward.models.language import Constraint
-from hullward.tools import crystal_text
+from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import can_hold
 from hullward.tools.records import Plan
-from hullward.tools.unit_grammar import can_hold
 
 ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
 # Where a plan names no space groups: those of its parents, then the commonest among the oxides,
@@ -144,7 +144,7 @@ def _space_groups(bench: Bench, plan: Plan) -> list[int]:
     """Those the plan names, else those of its parents and then the commonest."""
     if plan.space_groups:
         return list(plan.space_groups)
-    from hullward.tools.symmetry import space_group
+    from hullward.tools.crystal import space_group
 
     parents = [bench.parent(parent_id) for parent_id in plan.parents]
     own = [space_group(p, 0.1) for p in parents if p is not None]

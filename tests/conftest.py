@@ -36,7 +36,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def rock_salt() -> Callable[[str, str, float], Any]:
     """A function that makes a row of a training corpus: metal, anion, cube edge in Å."""
-    from hullward.tools import asymmetric_text, crystal_text
+    from hullward.tools.crystal import asymmetric as asymmetric_text
+    from hullward.tools.crystal import cell as crystal_text
     from hullward.training.crystal_corpus import CrystalRow
 
     def row(metal: str, anion: str, a: float) -> CrystalRow:

@@ -27,7 +27,7 @@ DOORS = {
 # Who may touch the environment at all. Nothing but the settings decides anything by it.
 READS_THE_ENVIRONMENT = {"agents/settings.py"}
 PREPARES_CHILDREN = {  # copies or sets variables for a process it starts
-    "tools/cif.py",
+    "tools/crystal/files/cif.py",
     "tools/pool.py",
 }
 

@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
-from hullward.tools.asymmetric_text import (
-    AsymmetricUnit,
-    Orbit,
-    orbit_points,
-    parse,
-    parse_unit,
-    write,
-)
-from hullward.tools.asymmetric_unit import asymmetric_unit
+from hullward.tools.crystal import space_group
+from hullward.tools.crystal.text import AsymmetricUnit, asymmetric_unit, parse, write
+from hullward.tools.crystal.text.asymmetric import Orbit, orbit_points, parse_unit
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.symmetry import space_group
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.asymmetric_text import parse, write
-from hullward.tools.asymmetric_unit import asymmetric_unit, electropositive_first
+from hullward.tools.crystal.text import asymmetric_unit, parse, write
+from hullward.tools.crystal.text.asymmetric_unit import electropositive_first
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")

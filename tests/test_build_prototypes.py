@@ -11,8 +11,8 @@ from hullward.models.doubles import ScriptedModel
 from hullward.models.language import Sampling
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.tools import nano_types, prototype_search
-from hullward.tools.asymmetric_text import parse
 from hullward.tools.build_prototypes import make
+from hullward.tools.crystal.text import parse
 from hullward.tools.hull import load_reference
 from hullward.tools.prototype_questions import (
     formula_questions,

@@ -10,7 +10,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools import build_reference, encyclopedia, recipe
-from hullward.tools.asymmetric_text import parse
+from hullward.tools.crystal.text import parse
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import make_prototype
 from hullward.tools.recipe_added import lowest

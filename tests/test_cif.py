@@ -13,10 +13,11 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.cif import CifLimits, CifReader, read_cif, split_blocks
-from hullward.tools.cif_worker import _forbid
+from hullward.tools.crystal import ELEMENTS
+from hullward.tools.crystal.files import CifReader
+from hullward.tools.crystal.files.cif import CifLimits, read_cif, split_blocks
+from hullward.tools.crystal.files.cif_worker import _forbid
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import ELEMENTS
 
 HEAD = """data_{name}
 _cell_length_a   5.64
@@ -236,7 +237,7 @@ def test_the_child_may_only_read_files() -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_the_child_dies_with_its_parent() -> None:
     code = (
-        "from hullward.tools.cif import CifReader; import time\n"
+        "from hullward.tools.crystal.files.cif import CifReader; import time\n"
         "reader = CifReader(); child = reader._running()\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )

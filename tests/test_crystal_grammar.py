@@ -13,10 +13,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import CompletionError, Request, Sampling
 from hullward.models.local_model import LocalModel
-from hullward.tools import crystal_text
-from hullward.tools.crystal_grammar import crystal_grammar
-from hullward.tools.validate import nearest_pairs
-from hullward.tools.vetting import ELEMENTS
+from hullward.tools.crystal import ELEMENTS, nearest_pairs
+from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import crystal_grammar
 
 COMMON = ["H", "Li", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl", "Fe", "I", "Cs", "Pb"]
 WISHES = [
@@ -244,7 +243,7 @@ def test_the_rules_are_part_of_a_constraint_and_may_be_too_many(monkeypatch):
     constraint = crystal_grammar(formula="NaCl").constraint()
     assert constraint.value.startswith("root ::= ")
     assert constraint.flaw("5.0 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00") == "Cl is missing"
-    monkeypatch.setattr("hullward.tools.word_grammar.MAX_RULES", 100)
+    monkeypatch.setattr("hullward.tools.crystal.text.word_grammar.MAX_RULES", 100)
     large = crystal_grammar(formula="Li6PS5ClBrI", max_atoms=30)
     with pytest.raises(InputError, match="rules"):
         large.constraint()

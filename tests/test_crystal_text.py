@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal_text import MAX_CHARS, parse, split_completion, write
+from hullward.tools.crystal import ELEMENTS
+from hullward.tools.crystal.text import split_completion
+from hullward.tools.crystal.text.cell import MAX_CHARS, parse, write
+from hullward.tools.crystal.vetting import MAX_SITES
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import ELEMENTS, MAX_SITES
 
 GATE = "4.2 4.2 6.7\n90 90 120\nGa\n0.37 0.85 0.89\nTe\n0.03 0.19 0.39"
 SYMBOLS = sorted(ELEMENTS)

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.training import checkpoints, trainer
 from hullward.training.batches import batch_tensors, encode, plan_epoch
 from hullward.training.crystal_corpus import CrystalRow

@@ -6,11 +6,11 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import known_phases
-from hullward.tools.disorder import shared_sites, similar
+from hullward.tools.crystal import Parents, anonymous, blind, shared_sites
+from hullward.tools.crystal.disorder import similar
+from hullward.tools.crystal.files import KnownPhases, known_phases, read_known
+from hullward.tools.crystal.files.known_phases import plain_cif
 from hullward.tools.explain import Explainer, explain_all, explainer_of
-from hullward.tools.kinship import Parents, anonymous, blind
-from hullward.tools.known_phases import KnownPhases, plain_cif, read_known
 from hullward.tools.records import Explanation
 
 
@@ -165,7 +165,7 @@ def cif_of(crystal):
 
 
 def test_a_plain_cif_is_read_as_the_sandboxed_reader_reads_it():
-    from hullward.tools.cif import read_cif
+    from hullward.tools.crystal.files.cif import read_cif
 
     for crystal in (halite("Na", "Cl"), odd("Ti", "O")):
         text = cif_of(crystal)
@@ -263,7 +263,7 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
 
 def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
     """Only crystals of the same formula, elements aside, are ever reduced."""
-    from hullward.tools import novelty
+    from hullward.tools.crystal import matching as novelty
 
     asked = []
     reduce = novelty.reduced_cell

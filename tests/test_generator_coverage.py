@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import crystal_text, fingerprints
+from hullward.tools import fingerprints
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.fingerprints import composition_fingerprint, structure_fingerprint
 from hullward.tools.generator_coverage import Prints, coverage, covered, draw
 from hullward.tools.generator_coverage import fingerprints as prints_of

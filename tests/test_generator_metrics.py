@@ -11,12 +11,12 @@ from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.doubles import ScriptedModel
 from hullward.models.errors import InputError
 from hullward.models.language import CompletionError, Sampling
-from hullward.tools import crystal_text
 from hullward.tools.composition_rules import random_amounts, smact_valid
+from hullward.tools.crystal import Library
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.generator_inputs import Wish, read_attempts
 from hullward.tools.generator_metrics import Share, density_g_per_cm3, evaluate
 from hullward.tools.generator_sampling import read_formulas, sample_crystals
-from hullward.tools.novelty import Library
 from hullward.tools.records import Flaw, Reason
 from hullward.tools.truth_match import TemplateTries, first_match, found_within
 

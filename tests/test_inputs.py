@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.cif import CifReader
-from hullward.tools.inputs import RawInput, parse_raw, read_inputs
+from hullward.tools.crystal.files import CifReader, RawInput, parse_raw, read_inputs
 from hullward.tools.records import Flaw, Reason
 
 TEXT = "4.0 4.0 4.0\n90 90 90\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"

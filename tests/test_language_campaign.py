@@ -17,11 +17,11 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling
+from hullward.tools.crystal.text import can_hold
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan, Proposal
 from hullward.tools.report_data import rows
 from hullward.tools.report_models import count_requests, requests_line
 from hullward.tools.store import Store, funnel, open_snapshot, rebuild
-from hullward.tools.unit_grammar import can_hold
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, reason,
                   duplicate_before, known_before, rediscovered, duplicate_after,

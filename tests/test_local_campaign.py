@@ -12,7 +12,8 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
 from hullward.models.tiny_llama import write_tiny_llama
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.records import Flaw, ModelAnswer, ModelRequest, Proposal
 from hullward.tools.store import Store, funnel, open_snapshot
 

@@ -13,7 +13,8 @@ from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
 from hullward.models.local_model import LocalModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.learnt import learnt_formulas, learnt_ids
 from hullward.tools.quarantine import in_quarantine
 

@@ -6,9 +6,9 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.tools import nano_types
-from hullward.tools.asymmetric_text import parse
 from hullward.tools.build_prototypes import anonymous_of
-from hullward.tools.kinship import anonymous
+from hullward.tools.crystal import anonymous, space_group
+from hullward.tools.crystal.text import parse
 from hullward.tools.nano_types import about, nano_prototype, table, types_for
 from hullward.tools.prototype_search import known_types, read_typed
 from hullward.tools.prototypes import decorate, library
@@ -16,7 +16,6 @@ from hullward.tools.quarantine import in_quarantine, is_quarantined
 from hullward.tools.recipe_trials import trials
 from hullward.tools.structure_types import Types
 from hullward.tools.substitution import Substitution
-from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

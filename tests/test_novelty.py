@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools import novelty
-from hullward.tools.cells import reduced_cell
-from hullward.tools.novelty import Library, Match, group, label
-from hullward.tools.superpose import comparable, rms_displacement
+from hullward.tools.crystal import Library, group
+from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal.matching import Match, label
+from hullward.tools.crystal.reduced_cell import reduced_cell
+from hullward.tools.crystal.superposition import comparable, rms_displacement
 
 QUARTZ = Crystal.from_parameters(  # P3_221
     (4.913, 4.913, 5.405),

@@ -6,7 +6,7 @@ import pytest
 
 from hullward.models.doubles import ScriptedModel
 from hullward.models.language import CompletionError
-from hullward.tools import asymmetric_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
 from hullward.training import own_answers
 from hullward.training.crystal_corpus import may_be_learnt
 

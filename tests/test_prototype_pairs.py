@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal import LANTHANIDES, Parents
 from hullward.tools.explain import Explainer
-from hullward.tools.kinship import LANTHANIDES, Parents
 
 
 def build(group, cell, *sites):

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from hullward.models.errors import InputError
+from hullward.tools.crystal import bond_length, space_group
 from hullward.tools.orderings import PARENTS, orderings
 from hullward.tools.prototypes import decorate, element_structures, library, textbook
-from hullward.tools.radii import bond_length
-from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

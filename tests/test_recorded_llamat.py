@@ -12,8 +12,8 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools.completion import read_completion
-from hullward.tools.crystal_text import parse
+from hullward.tools.crystal.text import read_completion
+from hullward.tools.crystal.text.cell import parse
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,

@@ -9,9 +9,9 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Evaluation
 from hullward.models.registry import load_potential
+from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax import Guards, rattled, relax_one, relax_stream
-from hullward.tools.symmetry import space_group
 
 ROCK_SALT = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
 FIRE = Protocol(optimizer="fire", fmax_ev_per_a=0.05)

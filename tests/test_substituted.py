@@ -6,7 +6,8 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import flat_formula
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.training import substituted, trainer
 from hullward.training.crystal_corpus import may_be_learnt
 from hullward.training.crystal_examples import Mixture, example

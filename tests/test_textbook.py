@@ -8,9 +8,8 @@ import pytest
 import yaml
 from pymatgen.core import Composition
 
+from hullward.tools.crystal import bond_length, space_group
 from hullward.tools.prototypes import textbook
-from hullward.tools.radii import bond_length
-from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
+from hullward.tools.crystal import space_group
 from hullward.tools.prototypes import element_structures, textbook
-from hullward.tools.symmetry import space_group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

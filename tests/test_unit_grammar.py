@@ -10,11 +10,10 @@ from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.errors import InputError
 from hullward.models.language import Request, Sampling
 from hullward.models.local_model import LocalModel
-from hullward.tools import asymmetric_text
-from hullward.tools.crystal_grammar import crystal_grammar
-from hullward.tools.symmetry import space_group
-from hullward.tools.unit_grammar import can_hold, unit_grammar
-from hullward.tools.unit_sites import centring, placeable
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import space_group
+from hullward.tools.crystal.text import can_hold, crystal_grammar, unit_grammar
+from hullward.tools.crystal.text.wyckoff_slots import centring, placeable
 
 WISHES = [
     ({}, None),

@@ -21,8 +21,8 @@ from hullward.models.openai_wire import Call
 from hullward.models.prompt_forms import conversation
 from hullward.models.tiny_llama import CONTEXT
 from hullward.models.vllm_server import Child
-from hullward.tools import crystal_text
-from hullward.tools.crystal_grammar import crystal_grammar
+from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import crystal_grammar
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,

@@ -19,7 +19,8 @@ from hullward.models.model_cards import model_card
 from hullward.models.nano import NANO
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, funnel, open_snapshot
 

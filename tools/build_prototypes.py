@@ -25,9 +25,9 @@ from hullward.models.errors import InputError
 from hullward.models.language import LanguageModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.models.registry import potential_card
+from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.hull import Reference, load_reference
-from hullward.tools.kinship import Anonymous, anonymous
 from hullward.tools.prototype_questions import (
     Question,
     formula_questions,

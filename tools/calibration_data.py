@@ -17,10 +17,10 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.registry import potential_card
-from hullward.tools import inputs
 from hullward.tools.calibration import case_of
 from hullward.tools.calibration_fit import ELEMENTS, Outcome
-from hullward.tools.cif import CifReader
+from hullward.tools.crystal import inputs
+from hullward.tools.crystal.files import CifReader
 from hullward.tools.hull import Reference
 from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation

@@ -11,12 +11,18 @@ from functools import cache, cached_property, lru_cache
 from typing import Any, Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.chemistry import charge_balance
-from hullward.tools.disorder import shared_sites
+from hullward.tools.crystal import (
+    LANTHANIDES,
+    Entry,
+    Kin,
+    Library,
+    Parents,
+    blind,
+    charge_balance,
+    shared_sites,
+)
+from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
-from hullward.tools.kinship import LANTHANIDES, Kin, Parents, blind
-from hullward.tools.known_phases import KnownPhases
-from hullward.tools.novelty import Entry, Library
 from hullward.tools.records import Explanation, NoveltyKind, stable_id
 from hullward.tools.store import Store
 

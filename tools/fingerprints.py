@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.symmetry import symmetry
-from hullward.tools.validate import compact_cell, plane_spacings_a
+from hullward.tools.crystal import compact_cell, plane_spacings_a, symmetry
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

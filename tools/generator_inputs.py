@@ -1,6 +1,6 @@
 """What a generator was asked and what it wrote: the attempts that are judged.
 
-Files are those of `hullward.tools.inputs`. What was asked of an attempt is read from columns
+Files are those of `hullward.tools.crystal.files.inputs`. What was asked of an attempt is read from columns
 `target_formula`, `target_elements` ('Li-Mn-O', or a list), `target_space_group` and
 `target_e_above_hull` (eV/atom) beside it, or from its `prompt` where that speaks as
 LLaMat-CIF's do. Text in the form of the asymmetric unit is recognised by its first line, a bare
@@ -19,8 +19,7 @@ from typing import Any
 
 from hullward.models import crystal_prompts as words
 from hullward.models.crystal import Crystal
-from hullward.tools.cif import CifReader
-from hullward.tools.inputs import RawInput, parse_raw, read_inputs, text_format
+from hullward.tools.crystal.files import CifReader, RawInput, parse_raw, read_inputs, text_format
 from hullward.tools.records import Flaw
 
 _SPACE_GROUP = re.compile(re.escape(words.SPACE_GROUP) + r"(\d{1,3})\b")

@@ -3,7 +3,7 @@
 Structural validity is CDVAE's (arXiv:2110.06197): no two atoms closer than 0.5 Å and a volume of
 0.1 Å³ or more. It lets crystals pass that no crystal is like, so the share without a pair under
 1.0 Å stands beside it. Compositional validity is SMACT's, with the same elements in random amounts
-as its control. Uniqueness and novelty are by superposition (`hullward.tools.novelty`): what two
+as its control. Uniqueness and novelty are by superposition (`hullward.tools.crystal.matching`): what two
 structures share, not how near their fingerprints are.
 """
 
@@ -19,11 +19,16 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.tools.composition_rules import random_amounts, smact_valid
+from hullward.tools.crystal import (
+    Library,
+    compact_cell,
+    group,
+    nearest_pairs,
+    plane_spacings_a,
+    space_group,
+)
 from hullward.tools.generator_inputs import Attempt
-from hullward.tools.novelty import Library, group
 from hullward.tools.records import Flaw
-from hullward.tools.symmetry import space_group
-from hullward.tools.validate import compact_cell, nearest_pairs, plane_spacings_a
 
 CLOSE_A = 0.5
 CROWDED_A = 1.0

@@ -16,9 +16,8 @@ from hullward.models.language import (
     Request,
     Sampling,
 )
-from hullward.tools.crystal_grammar import DEFAULT_MAX_ATOMS, crystal_grammar
+from hullward.tools.crystal.text import DEFAULT_MAX_ATOMS, crystal_grammar, unit_grammar
 from hullward.tools.records import stable_id
-from hullward.tools.unit_grammar import unit_grammar
 
 CHUNK = 256  # requests between two writes
 

@@ -15,8 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from hullward.models.errors import PreflightError
-from hullward.tools.asymmetric_text import parse
-from hullward.tools.kinship import Anonymous
+from hullward.tools.crystal import Anonymous
+from hullward.tools.crystal.text import parse
 from hullward.tools.prototypes import Prototype, anonymous_formula, make_prototype
 from hullward.tools.records import Flaw
 

@@ -24,9 +24,9 @@ import numpy as np
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
+from hullward.tools.crystal import symmetry
 from hullward.tools.records import PhononCheck, Protocol, SoftMode
 from hullward.tools.relax import relax_one
-from hullward.tools.symmetry import symmetry
 
 if TYPE_CHECKING:
     from phonopy import Phonopy

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
-from hullward.tools.kinship import Anonymous
+from hullward.tools.crystal import Anonymous
 from hullward.tools.prototypes import anonymous_formula
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.recipe_trials import expected_formulas

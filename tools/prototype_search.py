@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
-from hullward.tools import asymmetric_text
-from hullward.tools.asymmetric_unit import asymmetric_unit
-from hullward.tools.kinship import Anonymous, anonymous
+from hullward.tools.crystal import Anonymous, anonymous
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal.text import asymmetric_unit
 from hullward.tools.pool import relax_many
 from hullward.tools.prototype_questions import Question
 from hullward.tools.prototypes import Prototype

@@ -12,9 +12,9 @@ from typing import Any
 
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.registry import potential_card
+from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
 from hullward.tools.judge import suspicions
-from hullward.tools.kinship import anonymous
 from hullward.tools.learnt import learnt_formulas
 from hullward.tools.nano_types import ABOUT, PREFIX
 from hullward.tools.prototype_search import LEAST_SPACE_GROUP, Example

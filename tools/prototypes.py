@@ -19,9 +19,15 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.chemistry import States, charge_balance, has_bonded_carbon
-from hullward.tools.radii import is_anion, packing, scale
-from hullward.tools.symmetry import symmetry
+from hullward.tools.crystal import (
+    States,
+    charge_balance,
+    has_bonded_carbon,
+    is_anion,
+    packing,
+    scale,
+    symmetry,
+)
 
 MAX_ORBITS = 8  # more give thousands of decorations; in our own types a species then stays together
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.chemistry import METALLOIDS, charge_balance, has_bonded_carbon
+from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon
 from hullward.tools.hull import Coverage, Phase, Reference
 from hullward.tools.records import Protocol, Record
 from hullward.tools.reference_files import one_line

@@ -18,9 +18,9 @@ from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential, PotentialCard
 from hullward.tools.courses import Course, Ended, Guards, State, Traveller
+from hullward.tools.crystal import space_group
 from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.symmetry import space_group
 
 __all__ = [
     "Guards",

@@ -8,8 +8,8 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import inputs
-from hullward.tools.cif import CifReader
+from hullward.tools.crystal import inputs
+from hullward.tools.crystal.files import CifReader
 from hullward.tools.pool import relax_many
 from hullward.tools.records import Flaw, Protocol, Relaxation
 

@@ -17,13 +17,14 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
-from hullward.tools import inputs, novelty, validate
+from hullward.tools import validate
 from hullward.tools.best_first import relax_best_first
-from hullward.tools.cif import CifReader
+from hullward.tools.crystal import inputs
+from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal.files import CifReader, KnownPhases
 from hullward.tools.energy_check import require_known_energies
 from hullward.tools.hull import Reference, height_over
 from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
-from hullward.tools.known_phases import KnownPhases
 from hullward.tools.records import (
     Basis,
     Candidate,

@@ -17,7 +17,7 @@ from pathlib import Path
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools import novelty
+from hullward.tools.crystal import matching as novelty
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
 from hullward.tools.relax_cache import relax_cached

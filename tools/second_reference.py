@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
-from hullward.tools import novelty
+from hullward.tools.crystal import matching as novelty
 from hullward.tools.hull import Reference
 from hullward.tools.judge import judge
 from hullward.tools.records import Candidate, Relaxation, SecondReference, Verdict, VerdictLabel

@@ -2,7 +2,7 @@
 
 A class is a space group with the multiplicity and freedom of every element's Wyckoff positions; it
 does not depend on origin, setting or names. Within a class an exchange of elements must make
-StructureMatcher join the two (`hullward.tools.kinship`). Another symmetry is another type.
+StructureMatcher join the two (`hullward.tools.crystal.anonymous_match`). Another symmetry is another type.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from math import gcd
 from string import ascii_uppercase
 
 from hullward.models.crystal import Crystal
-from hullward.tools.asymmetric_text import AsymmetricUnit, parse, write
-from hullward.tools.asymmetric_unit import asymmetric_unit
-from hullward.tools.kinship import Anonymous, Parents
+from hullward.tools.crystal import Anonymous, Parents, space_group
+from hullward.tools.crystal.text import AsymmetricUnit, asymmetric_unit, parse, write
 from hullward.tools.records import Flaw
-from hullward.tools.symmetry import space_group
 
 # Of each element the (multiplicity, free coordinates) of its orbits; elements in no order.
 Orbits = tuple[tuple[tuple[int, int], ...], ...]

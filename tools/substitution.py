@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.chemistry import States, charge_balance
+from hullward.tools.crystal import States, charge_balance
 from hullward.tools.mutation import Constructed
 from hullward.tools.nano_types import PREFIX, nano_prototype, types_for
 from hullward.tools.prototypes import decorate, library

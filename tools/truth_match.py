@@ -1,7 +1,7 @@
 """Does a generator find the structure that is known? And would plain substitution have found it?
 
 A held-out formula counts as found within k tries when one of the first k structures is the true
-one by pymatgen's StructureMatcher with its defaults (`hullward.tools.novelty`). Tries that did not
+one by pymatgen's StructureMatcher with its defaults (`hullward.tools.crystal.matching`). Tries that did not
 parse are tries. Template substitution, with the same number of tries, is the baseline every model
 has to earn its place beside.
 """
@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal import Library
 from hullward.tools.generator_metrics import Share
-from hullward.tools.novelty import Library
 from hullward.tools.records import Flaw
 from hullward.tools.substitution import Substitution
 

@@ -26,8 +26,9 @@ import pandas as pd
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
-from hullward.tools import asymmetric_text, crystal_text
-from hullward.tools.asymmetric_unit import asymmetric_unit
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import asymmetric_unit
 from hullward.tools.quarantine import in_quarantine
 
 __all__ = [

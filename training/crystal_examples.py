@@ -16,7 +16,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import Form, crystal_prompt, infill_prompt
-from hullward.tools import crystal_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.training.crystal_corpus import CrystalRow
 
 __all__ = ["Example", "Mixture", "example"]

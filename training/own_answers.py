@@ -28,7 +28,8 @@ from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.errors import HullwardError
 from hullward.models.language import CompletionError, LanguageModel, Request, Sampling
 from hullward.models.local_model import LocalModel
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.generator_metrics import closest_a
 from hullward.training.crystal_corpus import (
     CrystalRow,

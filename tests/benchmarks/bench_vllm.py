@@ -28,7 +28,8 @@ from hullward.models.local_model import LocalModel
 from hullward.models.model_cards import model_card
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
-from hullward.tools import asymmetric_text, crystal_text
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
 from hullward.tools.hull import load_reference
 
 ELEMENTS = ("Li", "Na", "Mg", "Al", "Ti", "Mn", "Fe", "Ni", "Zn", "Ba")

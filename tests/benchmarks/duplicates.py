@@ -24,9 +24,9 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
-from hullward.tools import novelty
-from hullward.tools.cells import Cell
-from hullward.tools.superpose import comparable, rms_displacement
+from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal.reduced_cell import Cell
+from hullward.tools.crystal.superposition import comparable, rms_displacement
 
 LANTHANIDES = (
     "La",

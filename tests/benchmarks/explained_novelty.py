@@ -16,9 +16,9 @@ from pathlib import Path
 import duckdb
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal import Parents
+from hullward.tools.crystal.files import read_known
 from hullward.tools.explain import Explainer
-from hullward.tools.kinship import Parents
-from hullward.tools.known_phases import read_known
 from hullward.tools.records import Explanation
 
 RELAXED = """

@@ -36,7 +36,8 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
 
     from hullward.models.crystal import Crystal
     from hullward.models.registry import potential_card
-    from hullward.tools import inputs, validate
+    from hullward.tools import validate
+    from hullward.tools.crystal import inputs
     from hullward.tools.records import Flaw
 
     used = {

@@ -33,8 +33,9 @@ import pandas as pd
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
-from hullward.tools import asymmetric_text, crystal_text
-from hullward.tools.asymmetric_unit import asymmetric_unit
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import asymmetric_unit
 from hullward.tools.quarantine import in_quarantine
 from hullward.training.crystal_corpus import CrystalRow, read_corpus
 from hullward.training.nano_tokenizer import element_features

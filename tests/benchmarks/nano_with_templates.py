@@ -29,9 +29,8 @@ from nano_cif import N_MATCHED, matches, placed, prototype, substituted, templat
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
-from hullward.tools import asymmetric_text
-from hullward.tools.crystal_grammar import crystal_grammar
-from hullward.tools.unit_grammar import unit_grammar
+from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal.text import crystal_grammar, unit_grammar
 
 TOTALS = (1, 2, 4, 6, 10)
 SAMPLES = 24

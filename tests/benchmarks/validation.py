@@ -20,7 +20,9 @@ from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
-from hullward.tools import chemistry, novelty, validate
+from hullward.tools import validate
+from hullward.tools.crystal import charge_balance as chemistry
+from hullward.tools.crystal import matching as novelty
 from hullward.tools.records import Flaw
 from hullward.tools.validate import Limits
 

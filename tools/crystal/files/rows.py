@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.crystal.vetting import MAX_SITES, quoted, vet
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import MAX_SITES, quoted, vet
 
 Row = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """Real CIF, read by pymatgen in a process that may run out of time or memory, or be attacked.
 
 CIF is a large format read by a forgiving parser, and it has carried code before
-(CVE-2024-23346). So the text is measured here, parsed by `hullward.tools.cif_worker` in a child
+(CVE-2024-23346). So the text is measured here, parsed by `hullward.tools.crystal.files.cif_worker` in a child
 with limits, and what comes back as plain numbers is vetted here again.
 """
 
@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
+from hullward.tools.crystal.vetting import MAX_SITES, quoted, vet
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import MAX_SITES, quoted, vet
 
 START_S = 120.0  # to import pymatgen on a busy machine
 MAX_REPLY_BYTES = 64_000_000
@@ -121,7 +121,7 @@ class CifReader:
                 sys.executable,
                 "-P",
                 "-m",
-                "hullward.tools.cif_worker",
+                "hullward.tools.crystal.files.cif_worker",
                 str(self.limits.memory_bytes),
             ],
             stdin=subprocess.PIPE,

@@ -15,7 +15,7 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_parameters
-from hullward.tools.asymmetric_text import AsymmetricUnit, Orbit
+from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, Orbit
 
 __all__ = ["asymmetric_unit", "electropositive_first"]
 

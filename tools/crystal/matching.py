@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.cells import Cell, reduced_cell
+from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
+from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
+from hullward.tools.crystal.superposition import rms_displacement
 from hullward.tools.records import Label
-from hullward.tools.superpose import rms_displacement
-from hullward.tools.validate import compact_cell, plane_spacings_a
 
 # What is compared by content only, because reduction and matcher would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),
@@ -74,7 +74,7 @@ class Library:
 
     Matches are those of `StructureMatcher.fit` with pymatgen's defaults: lengths within 20 %,
     sites within 0.3 (V/n)^(1/3), angles within 5 degrees, primitive cells scaled to one volume
-    (hullward.tools.superpose). Mirror images match. Cells beyond MAX_MATCHED_SITES,
+    (hullward.tools.crystal.superposition). Mirror images match. Cells beyond MAX_MATCHED_SITES,
     MAX_LATTICE_POINTS or THINNEST_A, or that cannot be reduced, match identical content only.
     """
 

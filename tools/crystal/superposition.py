@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hullward.tools.cells import Cell, parameters
+from hullward.tools.crystal.reduced_cell import Cell, parameters
 
 LENGTH_TOLERANCE = 0.2  # fraction
 ANGLE_TOLERANCE_DEG = 5.0

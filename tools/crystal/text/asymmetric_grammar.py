@@ -17,10 +17,11 @@ from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
-from hullward.tools import asymmetric_text
-from hullward.tools.crystal_grammar import CrystalGrammar, crystal_grammar
-from hullward.tools.grammar_words import angles, lengths
-from hullward.tools.unit_sites import (
+from hullward.tools.crystal.text import asymmetric as asymmetric_text
+from hullward.tools.crystal.text.cell_grammar import CrystalGrammar, crystal_grammar
+from hullward.tools.crystal.text.number_words import angles, lengths
+from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words, suffixed
+from hullward.tools.crystal.text.wyckoff_slots import (
     Need,
     Placed,
     centring,
@@ -29,7 +30,6 @@ from hullward.tools.unit_sites import (
     open_coordinates,
     open_positions,
 )
-from hullward.tools.word_grammar import Memory, WordGrammar, Words, suffixed
 
 LEAST_TENTHS, SHARPEST = 10, 20  # lengths from 1.0 Å, angles from 20° to 160°
 

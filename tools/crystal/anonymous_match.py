@@ -18,9 +18,9 @@ from itertools import permutations, product
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.cells import Cell
-from hullward.tools.novelty import CELL_ERRORS, Entry
-from hullward.tools.superpose import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
+from hullward.tools.crystal.matching import CELL_ERRORS, Entry
+from hullward.tools.crystal.reduced_cell import Cell
+from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
 
 LANTHANIDES = frozenset(
     ["La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"]

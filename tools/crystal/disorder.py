@@ -19,8 +19,8 @@ from itertools import combinations
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.chemistry import charge_balance
-from hullward.tools.symmetry import space_group, symmetry
+from hullward.tools.crystal.charge_balance import charge_balance
+from hullward.tools.crystal.symmetry import space_group, symmetry
 
 RADII_WITHIN = 0.15  # of the smaller one
 CHARGES_WITHIN = 0.5  # mean states of mixed valence are no whole numbers

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hullward.tools import crystal_text
+from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.vetting import quoted
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import quoted
 
 _FENCE = re.compile(r"\A\s*```[a-z]*[ \t]*\n(.*?)(?:\n```.*|\Z)", re.DOTALL)
 _NUMBERS = re.compile(r"^\s*[0-9.]+[ \t,]+[0-9.]+[ \t,]+[0-9.]+\s*$", re.MULTILINE)

@@ -9,7 +9,7 @@
 
 Only what symmetry leaves free is written: `hullward.models.wyckoff` names the settings, positions
 and their free coordinates, the last line has a b c α β γ without those that follow from the shape
-of the cell. Number formats are those of form A (`hullward.tools.crystal_text`), read as strictly.
+of the cell. Number formats are those of form A (`hullward.tools.crystal.text.cell`), read as strictly.
 
 Reading accepts or rejects, it never repairs. It rejects a number of atoms that is not the sum of
 its positions, an element named twice, a position without freedom that is taken twice, and
@@ -26,9 +26,9 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal_text import MAX_CHARS
+from hullward.tools.crystal.text.cell import MAX_CHARS
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, quoted
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import ELEMENTS, MAX_SITES, quoted
 
 __all__ = ["AsymmetricUnit", "Orbit", "parse", "parse_unit", "write"]
 

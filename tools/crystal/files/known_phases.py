@@ -1,6 +1,6 @@
 """Known structures from a table: `known_phases` may be a file of tens of thousands.
 
-Any file that `hullward.tools.inputs` reads will do. A column `material_id` or `id` names the rows;
+Any file that `hullward.tools.crystal.files.inputs` reads will do. A column `material_id` or `id` names the rows;
 without one they are named by file and row. CIFs without symmetry in the one layout that pymatgen's
 writer gives are read here, two hundred times as fast; all others go to the sandboxed reader.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
-from hullward.tools import inputs
-from hullward.tools.cif import CifReader
+from hullward.tools.crystal.files import inputs
+from hullward.tools.crystal.files.cif import CifReader
+from hullward.tools.crystal.vetting import quoted, vet
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import quoted, vet
 
 ID_COLUMNS = ("material_id", "id", "mp_id")
 MAX_PLAIN_CHARS = 200_000

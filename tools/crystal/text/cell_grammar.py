@@ -25,8 +25,9 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
-from hullward.tools import crystal_text
-from hullward.tools.grammar_words import (
+from hullward.tools.crystal.geometry import nearest_pairs
+from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.text.number_words import (
     LONGEST_TENTHS,
     STEPS,
     angles,
@@ -35,10 +36,9 @@ from hullward.tools.grammar_words import (
     lengths,
     room,
 )
+from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES
 from hullward.tools.records import Flaw
-from hullward.tools.validate import nearest_pairs
-from hullward.tools.vetting import ELEMENTS, MAX_SITES
-from hullward.tools.word_grammar import Memory, WordGrammar, Words
 
 DEFAULT_MAX_ATOMS = 20
 ROOM_PER_ATOM = 1.4  # cubes of the distance; spheres thrown in at random fill 0.38 of a box

@@ -26,8 +26,8 @@ import re
 from itertools import takewhile
 
 from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, quoted
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.vetting import ELEMENTS, MAX_SITES, quoted
 
 MAX_CHARS = 32_768  # 500 sites need about 9,000
 

@@ -26,10 +26,8 @@ from typing import TYPE_CHECKING, Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import asymmetric_text, crystal_text
-from hullward.tools.cif import CifLimits, CifReader, read_cif, split_blocks
-from hullward.tools.records import Flaw, Reason
-from hullward.tools.rows import (
+from hullward.tools.crystal.files.cif import CifLimits, CifReader, read_cif, split_blocks
+from hullward.tools.crystal.files.rows import (
     TABLE_COLUMNS,
     Row,
     absent,
@@ -37,7 +35,10 @@ from hullward.tools.rows import (
     parse_crystal_json,
     parse_table_row,
 )
-from hullward.tools.vetting import quoted
+from hullward.tools.crystal.text import asymmetric as asymmetric_text
+from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.vetting import quoted
+from hullward.tools.records import Flaw, Reason
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

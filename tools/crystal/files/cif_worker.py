@@ -1,6 +1,6 @@
 """The child that parses CIF: JSON lines in on stdin, JSON lines out on stdout, nothing else.
 
-Run by `hullward.tools.cif` as `python -m hullward.tools.cif_worker MEMORY_BYTES`. It lowers its
+Run by `hullward.tools.crystal.files.cif` as `python -m hullward.tools.crystal.files.cif_worker MEMORY_BYTES`. It lowers its
 own limits, forbids itself network, processes and writing, and ends with its stdin. Before pymatgen
 builds a structure, this module refuses what pymatgen would pass over in silence: signs, `nan`,
 dropped sites, guessed elements, unreadable operators.
@@ -19,8 +19,8 @@ import warnings
 from typing import Any
 
 from hullward.models.crystal import lattice_matrix
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_FRACTION, quoted
 from hullward.tools.records import Reason
-from hullward.tools.vetting import ELEMENTS, MAX_FRACTION, quoted
 
 GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone
 CELL_KEYS = [f"_cell_length_{x}" for x in ("a", "b", "c")]

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from hullward.models.crystal import lattice_matrix
-from hullward.tools.word_grammar import Words, numbered, suffixed
+from hullward.tools.crystal.text.word_grammar import Words, numbered, suffixed
 
 LONGEST_TENTHS = 999  # 99.9 Å
 STEPS = 100  # coordinates have two decimals

@@ -1,0 +1,64 @@
+"""Geometry, symmetry, charges and matching of crystals.
+
+Everything here is a function of one or two crystals; it knows no energies and no campaign.
+`hullward.tools.crystal.text` reads and writes the text forms of language models,
+`hullward.tools.crystal.files` reads CIF, tables and other files.
+"""
+
+from hullward.tools.crystal import matching
+from hullward.tools.crystal.anonymous_match import (
+    LANTHANIDES,
+    Anonymous,
+    Kin,
+    Parents,
+    anonymous,
+    blind,
+)
+from hullward.tools.crystal.charge_balance import (
+    METALLOIDS,
+    States,
+    charge_balance,
+    charge_balanced_formulas,
+    has_bonded_carbon,
+)
+from hullward.tools.crystal.disorder import shared_sites
+from hullward.tools.crystal.files import inputs
+from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
+from hullward.tools.crystal.matching import Entry, Library, group
+from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
+from hullward.tools.crystal.symmetry import space_group, symmetry
+from hullward.tools.crystal.text import asymmetric, cell
+from hullward.tools.crystal.vetting import ELEMENTS, quoted
+
+__all__ = [
+    "ELEMENTS",
+    "LANTHANIDES",
+    "METALLOIDS",
+    "Anonymous",
+    "Entry",
+    "Kin",
+    "Library",
+    "Parents",
+    "States",
+    "anonymous",
+    "asymmetric",
+    "blind",
+    "bond_length",
+    "cell",
+    "charge_balance",
+    "charge_balanced_formulas",
+    "compact_cell",
+    "group",
+    "has_bonded_carbon",
+    "inputs",
+    "is_anion",
+    "matching",
+    "nearest_pairs",
+    "packing",
+    "plane_spacings_a",
+    "quoted",
+    "scale",
+    "shared_sites",
+    "space_group",
+    "symmetry",
+]

@@ -1,0 +1,28 @@
+"""Structures from files: CIF in a sandboxed child process, tables, JSON Lines, extxyz, folders.
+
+Each row becomes one `RawInput`, or a flaw that names the row. Nothing is repaired and nothing is
+written here; exports are in `hullward.tools.report`.
+"""
+
+from hullward.tools.crystal.files import inputs
+from hullward.tools.crystal.files.cif import CifReader
+from hullward.tools.crystal.files.inputs import (
+    Format,
+    RawInput,
+    parse_raw,
+    read_inputs,
+    text_format,
+)
+from hullward.tools.crystal.files.known_phases import KnownPhases, read_known
+
+__all__ = [
+    "CifReader",
+    "Format",
+    "KnownPhases",
+    "RawInput",
+    "inputs",
+    "parse_raw",
+    "read_inputs",
+    "read_known",
+    "text_format",
+]
