@@ -16,7 +16,7 @@ from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
 from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.written import too_long
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import write_cell_text
 from hullward.tools.records import Plan
 
 ROUNDS = 50  # turns through the parents: more children than any cycle asks for
@@ -77,7 +77,7 @@ def shown_parents(bench: Bench, plan: Plan) -> list[Parent]:
         if crystal is None or crystal.n_atoms > bench.campaign.max_atoms:
             continue
         try:
-            text = crystal_text.write(crystal)
+            text = write_cell_text(crystal)
         except ValueError:  # what the form cannot hold cannot be shown
             continue
         found.append(Parent(parent_id=parent_id, formula=crystal.formula, text=text))

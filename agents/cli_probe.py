@@ -43,8 +43,7 @@ def probe(
     from hullward.models.form_probe import probe_forms
     from hullward.models.language import Sampling
     from hullward.models.openai_server import ServedModel
-    from hullward.tools.crystal.text import split_completion
-    from hullward.tools.crystal.text.cell import parse
+    from hullward.tools.crystal.text import parse_cell_text, split_completion
     from hullward.tools.records import Flaw
 
     key = read_machine().crystal_api_key
@@ -52,7 +51,7 @@ def probe(
     served.check()
 
     def parses(text: str) -> bool:
-        return not isinstance(parse(split_completion(text.lstrip())[0]), Flaw)
+        return not isinstance(parse_cell_text(split_completion(text.lstrip())[0]), Flaw)
 
     sampling = Sampling(
         temperature=temperature, n=samples, max_tokens=320, stop=("Title", "<|im_end|>")
@@ -99,7 +98,9 @@ def _cases(n: int) -> list[Case]:
 def _case(phase: Phase, crystal: Crystal) -> Case:
     from hullward.models.crystal_prompts import crystal_prompt
     from hullward.models.form_probe import Case
-    from hullward.tools.crystal.text.cell import write
+    from hullward.tools.crystal.text import write_cell_text
 
     asked = crystal_prompt(formula=phase.formula, elements=sorted(phase.elements))
-    return Case(system=SYSTEM, question=asked + LAYOUT, plain=asked, answer=write(crystal))
+    return Case(
+        system=SYSTEM, question=asked + LAYOUT, plain=asked, answer=write_cell_text(crystal)
+    )

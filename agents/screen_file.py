@@ -13,7 +13,7 @@ from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Screening, StopAfter
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import InputError, RunInterruptedError
-from hullward.tools.crystal import inputs
+from hullward.tools.crystal.files import cif_files, read_inputs
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
@@ -37,7 +37,7 @@ def describe(path: Path, **settings: object) -> Screening:
 
 def _content_sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in inputs.cif_files(path) if path.is_dir() else [path]:
+    for file in cif_files(path) if path.is_dir() else [path]:
         digest.update(file.name.encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -131,5 +131,5 @@ def _proposals(path: Path, settings: Screening) -> list[Proposal]:
             source=item.source,
             target_formula=item.target_formula,
         )
-        for index, item in enumerate(inputs.read_inputs(path))
+        for index, item in enumerate(read_inputs(path))
     ]

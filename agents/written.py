@@ -15,8 +15,7 @@ from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula, infill_prompt
 from hullward.models.language import Constraint
-from hullward.tools.crystal import cell as crystal_text
-from hullward.tools.crystal.text import can_hold
+from hullward.tools.crystal.text import can_hold, write_cell_text
 from hullward.tools.records import Plan
 
 ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
@@ -74,7 +73,7 @@ def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
         if parent is None or parent.n_atoms > bench.campaign.max_atoms:
             continue
         try:
-            text = crystal_text.write(parent)
+            text = write_cell_text(parent)
         except ValueError:  # what the text form cannot hold cannot be asked about
             continue
         for element in sorted(set(parent.species)):

@@ -15,8 +15,6 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["MASK", "Form", "crystal_prompt", "flat_formula", "infill_prompt"]
-
 Form = Literal["cell", "asymmetric"]  # every site of a cell, or one site an orbit
 
 MASK = "[MASK]"

@@ -15,8 +15,6 @@ from hullward.models.errors import PreflightError
 from hullward.models.language import CompletionError, LanguageModel, Request, Sampling, Scorer
 from hullward.models.prompt_forms import PromptForm, conversation, render
 
-__all__ = ["Case", "FormScore", "probe_forms"]
-
 
 class _Model(LanguageModel, Scorer, Protocol):
     """Writes, and says how likely it finds a text."""

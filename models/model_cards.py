@@ -20,8 +20,6 @@ from hullward.models.language import Sampling
 from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.prompt_forms import CHATML_STOP, PromptForm
 
-__all__ = ["COMMIT", "ModelCard", "model_card", "model_names", "read_folder"]
-
 Task = Literal["text", "chat", "crystal"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -8,8 +8,6 @@ from pathlib import Path
 from hullward.models.errors import PreflightError
 from hullward.models.language import Sampling
 
-__all__ = ["NANO", "NANO_SAMPLING", "nano_folder"]
-
 NANO = "hullward-nano-cif"
 
 # Chosen on validation formulas; what it is measured with, in both text forms.

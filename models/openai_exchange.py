@@ -15,8 +15,6 @@ from hullward.models.openai_line import Line, ServerFaultError
 from hullward.models.openai_tokens import TokenCounts
 from hullward.models.openai_wire import Served, call_for, read_answer
 
-__all__ = ["Batch", "Exchanger", "Spent"]
-
 _NOT_SENT: frozenset[Fault] = frozenset({"outage", "context", "identity"})
 
 

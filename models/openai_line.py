@@ -23,7 +23,6 @@ from hullward.models.prompt_forms import PromptForm
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["Line", "ServerFaultError"]
 
 NO_KEY = "none"  # the client insists on one; local servers ignore it
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

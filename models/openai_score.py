@@ -9,8 +9,6 @@ from hullward.models.errors import PreflightError
 from hullward.models.openai_line import Line
 from hullward.models.openai_wire import Call
 
-__all__ = ["score_pairs"]
-
 
 async def score_pairs(line: Line, model: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Mean natural log-probability a token of each continuation after its prompt.

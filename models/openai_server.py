@@ -25,8 +25,6 @@ from hullward.models.openai_tokens import TokenCounts
 from hullward.models.openai_wire import RawResponse, Served
 from hullward.models.prompt_forms import PromptForm
 
-__all__ = ["Patience", "RawResponse", "Served", "ServedModel", "Spent"]
-
 SEED_OF_SECOND = 1_000_003  # added for an answer asked for again
 SEEDS = 2**31  # servers take no larger ones
 _ASK_AGAIN: frozenset[Fault] = frozenset({"protocol", "encoding"})

@@ -11,8 +11,6 @@ from hullward.models.language import Request
 from hullward.models.openai_line import Line, ServerFaultError
 from hullward.models.openai_wire import Served, prompt_of
 
-__all__ = ["TokenCounts"]
-
 REMEMBERED = 4096  # prompts whose tokens are not counted again
 
 

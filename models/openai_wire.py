@@ -17,17 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hullward.models.language import Completion, CompletionError, Fault, FinishReason, Request
 from hullward.models.prompt_forms import PromptForm, render
 
-__all__ = [
-    "Call",
-    "RawResponse",
-    "Served",
-    "call_for",
-    "in_circles",
-    "one_line",
-    "prompt_of",
-    "read_answer",
-]
-
 Path = Literal["completions", "chat/completions"]
 
 # vLLM stops by itself where up to this many tokens come this often in a row. Sixteen zeros in a

@@ -15,8 +15,6 @@ from typing import Literal
 
 from hullward.models.language import Message
 
-__all__ = ["CHATML_STOP", "PromptForm", "conversation", "defused", "render"]
-
 PromptForm = Literal["plain", "input-output", "chatml", "server"]
 
 CHATML_STOP = ("<|im_start|>", "<|im_end|>")

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-__all__ = ["ServerDouble", "Trouble"]
-
 POLL_S = 0.01  # until it notices that it shall end
 TRICKLE_S = 0.02  # between two bytes
 

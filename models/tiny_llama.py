@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_tiny_adapter", "write_tiny_llama"]
-
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>")
 LETTERS = ("\n", *map(chr, range(32, 127)))
 CONTEXT = 8192  # tokens, which are letters: a plan's prompt has thousands

@@ -25,8 +25,6 @@ from hullward.models.language import CompletionError, Request, Sampling
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_server import Served, ServedModel
 
-__all__ = ["Child", "ServePlan", "find_vllm", "require_free_port"]
-
 VERSION = "0.32.0"  # the one these flags were tested with
 STRAYS = ("torchvision", "torchaudio", "torchcodec", "triton")
 ON_GPU = f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm=={VERSION}"

@@ -11,8 +11,6 @@ from pathlib import Path
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.model_cards import COMMIT, ModelCard, read_folder
 
-__all__ = ["adapter_rank", "find_weights"]
-
 WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 
 

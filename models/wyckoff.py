@@ -15,15 +15,6 @@ from importlib.resources import files
 
 import numpy as np
 
-__all__ = [
-    "CELL_PARAMETERS",
-    "Position",
-    "cell_system",
-    "operations",
-    "positions",
-    "primitive_basis",
-]
-
 # Which of a b c α β γ are free, by the shape of the cell; the others follow (`full_cell`).
 CELL_PARAMETERS = {
     "triclinic": ("a", "b", "c", "alpha", "beta", "gamma"),

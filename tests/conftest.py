@@ -36,8 +36,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def rock_salt() -> Callable[[str, str, float], Any]:
     """A function that makes a row of a training corpus: metal, anion, cube edge in Å."""
-    from hullward.tools.crystal import asymmetric as asymmetric_text
-    from hullward.tools.crystal import cell as crystal_text
+    from hullward.tools.crystal.text import parse_asymmetric_text, write_cell_text
     from hullward.training.crystal_corpus import CrystalRow
 
     def row(metal: str, anion: str, a: float) -> CrystalRow:
@@ -49,7 +48,7 @@ def rock_salt() -> Callable[[str, str, float], Any]:
             e_above_hull_ev_per_atom=0.01,
             n_sites=2,
             unit_text=text,
-            cell_text=crystal_text.write(asymmetric_text.parse(text)),
+            cell_text=write_cell_text(parse_asymmetric_text(text)),
         )
 
     return row

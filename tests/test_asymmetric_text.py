@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import space_group
-from hullward.tools.crystal.text import AsymmetricUnit, asymmetric_unit, parse, write
-from hullward.tools.crystal.text.asymmetric import Orbit, orbit_points, parse_unit
+from hullward.tools.crystal.text import (
+    AsymmetricUnit,
+    asymmetric_unit,
+    parse_asymmetric_text,
+    parse_unit,
+    write_asymmetric_text,
+)
+from hullward.tools.crystal.text.asymmetric import Orbit, orbit_points
 from hullward.tools.records import Flaw, Reason
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
@@ -59,28 +65,28 @@ def test_the_primitive_cell_holds_the_atoms_of_one_lattice_point(number):
 
 
 def test_salt_and_olivine_are_what_they_are():
-    salt = parse(SALT)
+    salt = parse_asymmetric_text(SALT)
     assert (salt.n_atoms, salt.formula, space_group(salt, 0.01)) == (2, "NaCl", 225)
     assert salt.volume_a3 == pytest.approx(5.6**3 / 4)
-    olivine = parse(OLIVINE)
+    olivine = parse_asymmetric_text(OLIVINE)
     assert (olivine.n_atoms, olivine.formula, space_group(olivine, 0.01)) == (28, "LiFePO4", 62)
 
 
 @pytest.mark.parametrize("text", [SALT, OLIVINE])
 def test_reading_and_writing_are_each_others_inverse(text):
-    assert write(parse_unit(text)) == text
+    assert write_asymmetric_text(parse_unit(text)) == text
 
 
 @pytest.mark.parametrize("text", [SALT, OLIVINE])
 def test_another_cell_of_the_same_crystal_has_the_same_unit(text):
-    crystal = parse(text)
-    once = write(asymmetric_unit(crystal))
+    crystal = parse_asymmetric_text(text)
+    once = write_asymmetric_text(asymmetric_unit(crystal))
     moved = np.array(crystal.frac_coords) + np.array([0.13, 0.27, 0.41])
     basis = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1]])
     other = Crystal.from_arrays(
         basis @ np.array(crystal.lattice), crystal.species, moved @ np.linalg.inv(basis)
     )
-    assert write(asymmetric_unit(other)) == once
+    assert write_asymmetric_text(asymmetric_unit(other)) == once
 
 
 FLAWS = [
@@ -112,7 +118,7 @@ FLAWS = [
 
 @pytest.mark.parametrize(("text", "reason", "words"), FLAWS)
 def test_one_flaw_one_reason(text, reason, words):
-    found = parse(text)
+    found = parse_asymmetric_text(text)
     assert isinstance(found, Flaw)
     assert found.reason == reason
     assert words in found.detail
@@ -120,13 +126,13 @@ def test_one_flaw_one_reason(text, reason, words):
 
 @given(st.text(alphabet="0123456789. \nabcdNaCl", max_size=60))
 def test_reading_never_raises(text):
-    assert isinstance(parse(text), Crystal | Flaw)
+    assert isinstance(parse_asymmetric_text(text), Crystal | Flaw)
 
 
 def test_writing_refuses_what_rounding_merges():
     unit = AsymmetricUnit(225, (Orbit("Na", "24e", (0,)),), (5.6,))
     with pytest.raises(ValueError, match="form B cannot hold"):
-        write(unit)
+        write_asymmetric_text(unit)
 
 
 def test_known_crystals_come_back(shared_data):
@@ -143,8 +149,8 @@ def test_known_crystals_come_back(shared_data):
             warnings.simplefilter("ignore")
             truth = Structure.from_str(cif, fmt="cif")
         try:
-            text = write(asymmetric_unit(Crystal.from_structure(truth)))
+            text = write_asymmetric_text(asymmetric_unit(Crystal.from_structure(truth)))
         except ValueError:
             continue
-        same += matcher.fit(truth, parse(text).to_structure())
+        same += matcher.fit(truth, parse_asymmetric_text(text).to_structure())
     assert same >= 38

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.text import asymmetric_unit, parse, write
-from hullward.tools.crystal.text.asymmetric_unit import electropositive_first
+from hullward.tools.crystal.text import (
+    asymmetric_unit,
+    parse_asymmetric_text,
+    write_asymmetric_text,
+)
+from hullward.tools.crystal.text.to_asymmetric import electropositive_first
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")
@@ -27,9 +31,9 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_one_description_whatever_the_frame(text):
-    crystal = parse(text)
+    crystal = parse_asymmetric_text(text)
     rng = np.random.default_rng(1)
-    once = write(asymmetric_unit(crystal))
+    once = write_asymmetric_text(asymmetric_unit(crystal))
     for basis in ([[1, 0, 0], [1, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]):
         order = rng.permutation(crystal.n_atoms)
         coords = (np.array(crystal.frac_coords) + rng.random(3)) @ np.linalg.inv(basis)
@@ -38,15 +42,15 @@ def test_one_description_whatever_the_frame(text):
             [crystal.species[i] for i in order],
             coords[order],
         )
-        assert write(asymmetric_unit(other)) == once
+        assert write_asymmetric_text(asymmetric_unit(other)) == once
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_what_comes_back_is_the_same_crystal(text):
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    crystal = parse(text)
-    back = parse(write(asymmetric_unit(crystal)))
+    crystal = parse_asymmetric_text(text)
+    back = parse_asymmetric_text(write_asymmetric_text(asymmetric_unit(crystal)))
     assert StructureMatcher().fit(crystal.to_structure(), back.to_structure())
 
 

@@ -12,7 +12,7 @@ from hullward.models.language import Sampling
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.tools import nano_types, prototype_search
 from hullward.tools.build_prototypes import make
-from hullward.tools.crystal.text import parse
+from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import load_reference
 from hullward.tools.prototype_questions import (
     formula_questions,
@@ -38,7 +38,7 @@ NO_SYMMETRY = (
 
 
 def rock_salt(a="Na", b="Cl", edge=5.6):
-    return parse(f"225\n{a} 4 4a\n{b} 4 4b\n{edge}")
+    return parse_asymmetric_text(f"225\n{a} 4 4a\n{b} 4 4b\n{edge}")
 
 
 def test_a_type_is_known_whatever_its_elements_cell_and_origin():
@@ -57,7 +57,7 @@ def test_a_type_is_known_whatever_its_elements_cell_and_origin():
 
 
 def test_equal_amounts_in_another_arrangement_are_another_type():
-    halite, cesium = typed(rock_salt()), typed(parse(OTHER))
+    halite, cesium = typed(rock_salt()), typed(parse_asymmetric_text(OTHER))
     types = Types([("halite", halite.crystal, halite.of_class)])
     assert types.find(cesium.crystal, cesium.of_class) is None
     assert halite.of_class.anonymous == cesium.of_class.anonymous == (1, 1)
@@ -65,15 +65,15 @@ def test_equal_amounts_in_another_arrangement_are_another_type():
 
 def test_one_class_may_hold_two_types_that_only_superposing_tells_apart():
     """Rutile's class with the anions far from where rutile has them."""
-    rutile = typed(parse("136\nTi 2 2a\nO 4 4f 0.31\n4.6 3.0"))
-    other = typed(parse("136\nTi 2 2a\nO 4 4f 0.10\n7.5 1.9"))
+    rutile = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.31\n4.6 3.0"))
+    other = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.10\n7.5 1.9"))
     assert rutile.of_class == other.of_class
     types = Types([("rutile", rutile.crystal, rutile.of_class)])
     assert types.find(other.crystal, other.of_class) is None
 
 
 def test_what_is_written_down_has_the_symmetry_it_names():
-    found = typed(parse("62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\nO 16 4c 0.10 0.74 "
+    found = typed(parse_asymmetric_text("62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\nO 16 4c 0.10 0.74 "
                         "4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"))  # fmt: skip
     assert found.of_class.space_group == 62
     assert letters(found.of_class.anonymous) == "ABCD4"

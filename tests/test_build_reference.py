@@ -10,7 +10,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools import build_reference, encyclopedia, recipe
-from hullward.tools.crystal.text import parse
+from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import make_prototype
 from hullward.tools.recipe_added import lowest
@@ -201,8 +201,8 @@ def test_structures_of_other_systems_cost_an_extension_nothing(built, tmp_path, 
 def written(monkeypatch):
     """Nano's types: one of a salt, and one that is worse for any."""
     types = [
-        make_prototype("nano:a", parse("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
-        make_prototype("nano:b", parse("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
+        make_prototype("nano:a", parse_asymmetric_text("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
+        make_prototype("nano:b", parse_asymmetric_text("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
     ]
     monkeypatch.setattr("hullward.tools.recipe_trials.types_for", lambda formulas: types)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal import charge_balance, charge_balanced_formulas
-from hullward.tools.crystal.charge_balance import common_states
+from hullward.tools.crystal.charges import common_states
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import ELEMENTS
-from hullward.tools.crystal.text import split_completion
-from hullward.tools.crystal.text.cell import MAX_CHARS, parse, write
+from hullward.tools.crystal.text import parse_cell_text, split_completion, write_cell_text
+from hullward.tools.crystal.text.cell import MAX_CHARS
 from hullward.tools.crystal.vetting import MAX_SITES
 from hullward.tools.records import Flaw, Reason
 
@@ -20,7 +20,7 @@ SYMBOLS = sorted(ELEMENTS)
 
 @st.composite
 def canonical_texts(draw: st.DrawFn) -> str:
-    """Texts as `write` would put them: any lengths, angles that close a cell, wrapped sites."""
+    """Texts as `write_cell_text` would put them: any lengths, angles that close a cell, wrapped sites."""
     lengths = draw(st.tuples(*[st.integers(1, 9999)] * 3))
     angles = draw(st.tuples(*[st.integers(61, 119)] * 3).filter(lambda a: sum(a) < 359))
     lines = [" ".join(f"{x // 10}.{x % 10}" for x in lengths), " ".join(map(str, angles))]
@@ -42,17 +42,17 @@ def crystals(draw: st.DrawFn) -> Crystal:
 
 @given(canonical_texts())
 def test_text_to_structure_to_text_is_exact(text: str) -> None:
-    crystal = parse(text)
+    crystal = parse_cell_text(text)
     assert isinstance(crystal, Crystal)
-    assert write(crystal) == text
+    assert write_cell_text(crystal) == text
 
 
 @given(crystals())
 def test_structure_to_text_to_structure_moves_nothing_by_more_than_rounding(old: Crystal) -> None:
-    text = write(old)
-    new = parse(text)
+    text = write_cell_text(old)
+    new = parse_cell_text(text)
     assert isinstance(new, Crystal)
-    assert write(new) == text
+    assert write_cell_text(new) == text
     assert new.species == old.species
     assert np.allclose(new.parameters[0], old.parameters[0], atol=0.05 + 1e-9)
     assert np.allclose(new.parameters[1], old.parameters[1], atol=0.5 + 1e-9)
@@ -63,16 +63,16 @@ def test_structure_to_text_to_structure_moves_nothing_by_more_than_rounding(old:
 @pytest.mark.parametrize("angle", [89, 90, 119, 120, 150, 179])
 def test_one_wide_or_plain_angle_survives(angle: int) -> None:
     text = GATE.replace("90 90 120", f"90 90 {angle}")
-    assert write(parse(text)) == text  # type: ignore[arg-type]
+    assert write_cell_text(parse_cell_text(text)) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\n\n\n", " \n", "\t", "\r\n"])
 def test_blanks_at_the_end_are_tolerated(ending: str) -> None:
-    assert write(parse(GATE + ending)) == GATE  # type: ignore[arg-type]
+    assert write_cell_text(parse_cell_text(GATE + ending)) == GATE  # type: ignore[arg-type]
 
 
 def test_blanks_at_the_ends_of_lines_are_tolerated() -> None:
-    assert write(parse(GATE.replace("\n", " \t\r\n"))) == GATE  # type: ignore[arg-type]
+    assert write_cell_text(parse_cell_text(GATE.replace("\n", " \t\r\n"))) == GATE  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,14 @@ def test_blanks_at_the_ends_of_lines_are_tolerated() -> None:
 )
 def test_coordinates_are_written_wrapped(x: float, written: str) -> None:
     crystal = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Cu"], [[x, 0, 0]])
-    assert write(crystal).endswith(f"\n{written} 0.00 0.00")
+    assert write_cell_text(crystal).endswith(f"\n{written} 0.00 0.00")
 
 
 def test_one_is_read_as_zero() -> None:
-    one, zero = parse(GATE.replace("0.37", "1.00")), parse(GATE.replace("0.37", "0.00"))
+    one, zero = (
+        parse_cell_text(GATE.replace("0.37", "1.00")),
+        parse_cell_text(GATE.replace("0.37", "0.00")),
+    )
     assert isinstance(one, Crystal)
     assert one == zero
 
@@ -154,7 +157,7 @@ DEFORMITIES = [
 
 @pytest.mark.parametrize(("text", "reason", "words"), DEFORMITIES)
 def test_each_deformity_has_its_reason(text: str, reason: Reason, words: str) -> None:
-    flaw = parse(text)
+    flaw = parse_cell_text(text)
     assert isinstance(flaw, Flaw)
     assert flaw.reason == reason
     assert words in flaw.detail
@@ -163,7 +166,7 @@ def test_each_deformity_has_its_reason(text: str, reason: Reason, words: str) ->
 
 def test_the_largest_text_is_accepted_and_written_back() -> None:
     text = GATE + "\nGa\n0.00 0.00 0.00" * (MAX_SITES - 2)
-    assert write(parse(text)) == text  # type: ignore[arg-type]
+    assert write_cell_text(parse_cell_text(text)) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def test_what_the_form_cannot_hold_is_not_written(
 ) -> None:
     crystal = Crystal.from_parameters(lengths, angles, species, [[0, 0, 0]] * len(species))
     with pytest.raises(ValueError, match=words):
-        write(crystal)
+        write_cell_text(crystal)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_a_completion_without_a_site_has_no_head(text: str) -> None:
 
 @given(st.text())
 def test_arbitrary_text_never_raises(text: str) -> None:
-    assert isinstance(parse(text), Flaw)
+    assert isinstance(parse_cell_text(text), Flaw)
     assert "".join(split_completion(text)) == text
 
 
@@ -256,7 +259,7 @@ def test_mutants_are_refused_or_physical(count: int) -> None:
     accepted = 0
     for _ in range(count):
         text = mutated(random_)
-        crystal = parse(text)
+        crystal = parse_cell_text(text)
         if isinstance(crystal, Flaw):
             assert crystal.detail
             continue
@@ -266,7 +269,7 @@ def test_mutants_are_refused_or_physical(count: int) -> None:
         assert set(crystal.species) <= ELEMENTS
         assert all(0 <= x < 1 for xyz in crystal.frac_coords for x in xyz)
         trimmed = "\n".join(line.rstrip(" \t\r") for line in text.split("\n")).rstrip("\n")
-        assert write(crystal) == trimmed.replace("1.00", "0.00")
+        assert write_cell_text(crystal) == trimmed.replace("1.00", "0.00")
     assert 0 < accepted < count
 
 
@@ -275,4 +278,4 @@ def test_mutants_are_refused_or_physical(count: int) -> None:
 def test_dropping_any_line_is_noticed(text: str, data: st.DataObject) -> None:
     lines = text.split("\n")
     k = data.draw(st.integers(0, len(lines) - 1))
-    assert isinstance(parse("\n".join(lines[:k] + lines[k + 1 :])), Flaw)
+    assert isinstance(parse_cell_text("\n".join(lines[:k] + lines[k + 1 :])), Flaw)

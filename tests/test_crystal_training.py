@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, write_cell_text
 from hullward.training import checkpoints, trainer
 from hullward.training.batches import batch_tensors, encode, plan_epoch
 from hullward.training.crystal_corpus import CrystalRow
@@ -34,7 +33,7 @@ def crystal_row(metal, anion, a, height=0.0):
         e_above_hull_ev_per_atom=height,
         n_sites=2,
         unit_text=text,
-        cell_text=crystal_text.write(asymmetric_text.parse(text)),
+        cell_text=write_cell_text(parse_asymmetric_text(text)),
     )
 
 
@@ -167,8 +166,8 @@ def test_every_choice_of_cell_is_the_same_crystal(cell):
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     mixture = Mixture(cell=cell, random_translation=True, sort_sites=False, infill=0)
-    shown = crystal_text.parse(example(ROWS[1], mixture, 0, 0, 0).answer)
-    truth = crystal_text.parse(ROWS[1].cell_text)
+    shown = parse_cell_text(example(ROWS[1], mixture, 0, 0, 0).answer)
+    truth = parse_cell_text(ROWS[1].cell_text)
     assert StructureMatcher().fit(shown.to_structure(), truth.to_structure())
 
 

@@ -10,7 +10,7 @@ from hullward.agents.cli import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import fingerprints
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.tools.fingerprints import composition_fingerprint, structure_fingerprint
 from hullward.tools.generator_coverage import Prints, coverage, covered, draw
 from hullward.tools.generator_coverage import fingerprints as prints_of
@@ -18,10 +18,10 @@ from hullward.tools.generator_inputs import Attempt, Wish
 from hullward.tools.generator_metrics import Share
 from hullward.tools.records import Flaw, Reason
 
-NACL = crystal_text.parse("4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
-KBR = crystal_text.parse("4.6 4.6 4.6\n60 60 60\nK\n0.00 0.00 0.00\nBr\n0.50 0.50 0.50")
-CSCL = crystal_text.parse("4.1 4.1 4.1\n90 90 90\nCs\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
-ODD = crystal_text.parse(  # no two atoms alike
+NACL = parse_cell_text("4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
+KBR = parse_cell_text("4.6 4.6 4.6\n60 60 60\nK\n0.00 0.00 0.00\nBr\n0.50 0.50 0.50")
+CSCL = parse_cell_text("4.1 4.1 4.1\n90 90 90\nCs\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
+ODD = parse_cell_text(  # no two atoms alike
     "5.1 5.9 6.7\n85 96 101\nTi\n0.03 0.02 0.01\nO\n0.31 0.12 0.22\nO\n0.70 0.55 0.81\n"
     "Na\n0.52 0.49 0.43\nSe\n0.18 0.77 0.64"
 )
@@ -156,7 +156,7 @@ def test_processes_find_the_same(monkeypatch):
 
 def test_the_command_tells_coverage_when_asked(tmp_path):
     path = tmp_path / "made.jsonl"
-    rows = [{"text": crystal_text.write(c)} for c in (NACL, CSCL)]
+    rows = [{"text": write_cell_text(c)} for c in (NACL, CSCL)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["evaluate", "crystals", str(path), "--like", str(path)]
     shown = CliRunner().invoke(app, [*arguments, "--coverage", "--json"])

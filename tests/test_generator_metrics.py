@@ -13,7 +13,7 @@ from hullward.models.errors import InputError
 from hullward.models.language import CompletionError, Sampling
 from hullward.tools.composition_rules import random_amounts, smact_valid
 from hullward.tools.crystal import Library
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_cell_text
 from hullward.tools.generator_inputs import Wish, read_attempts
 from hullward.tools.generator_metrics import Share, density_g_per_cm3, evaluate
 from hullward.tools.generator_sampling import read_formulas, sample_crystals
@@ -85,18 +85,18 @@ def test_every_rate_divides_by_all_attempts(tmp_path):
 
 def test_novelty_and_distances_need_something_to_compare_with(tmp_path):
     attempts = read_attempts(saved(tmp_path, [{"text": t} for t in (NACL, SHIFTED, CSCL, "?")]))
-    known = crystal_text.parse(NACL)
+    known = parse_cell_text(NACL)
     found = evaluate(attempts, known=Library([("k", known)]), like=[known])
     assert found["rates"]["valid_unique_and_novel"] == Share(1, 4)
     assert found["of_the_valid"]["novel"] == Share(1, 3)
-    expected = abs(density_g_per_cm3(crystal_text.parse(CSCL)) - density_g_per_cm3(known)) / 3
+    expected = abs(density_g_per_cm3(parse_cell_text(CSCL)) - density_g_per_cm3(known)) / 3
     assert found["wasserstein"]["density_g_per_cm3"] == pytest.approx(expected)
     assert found["wasserstein"]["n_elements"] == 0
     assert "wasserstein" not in evaluate(attempts)
 
 
 def test_density_is_pymatgen_s():
-    crystal = crystal_text.parse(CSCL)
+    crystal = parse_cell_text(CSCL)
     assert density_g_per_cm3(crystal) == pytest.approx(float(crystal.to_structure().density), 1e-4)
 
 
@@ -140,7 +140,7 @@ def test_both_text_forms_are_read(tmp_path):
 
 def test_a_truth_is_found_at_the_try_that_matches():
     flaw = Flaw(reason=Reason.EMPTY, detail="no text")
-    nacl, cscl, shifted = map(crystal_text.parse, (NACL, CSCL, SHIFTED))
+    nacl, cscl, shifted = map(parse_cell_text, (NACL, CSCL, SHIFTED))
     assert first_match([flaw, cscl, shifted], [nacl]) == 3
     assert first_match([flaw, None, cscl], [nacl]) is None
     tries = {"NaCl": [flaw, shifted], "CsCl": [cscl]}
@@ -150,7 +150,7 @@ def test_a_truth_is_found_at_the_try_that_matches():
 
 def test_templates_are_tried_likeliest_first_and_once_each():
     templates = [
-        (name, crystal_text.parse(t)) for name, t in (("a", NACL), ("b", SHIFTED), ("c", CSCL))
+        (name, parse_cell_text(t)) for name, t in (("a", NACL), ("b", SHIFTED), ("c", CSCL))
     ]
     tries = TemplateTries(templates, max_atoms=20).tries("KBr", 5)
     assert [c.formula for c in tries] == ["KBr", "KBr"]  # rock salt once, caesium chloride once

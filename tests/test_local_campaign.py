@@ -12,8 +12,7 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
 from hullward.models.tiny_llama import write_tiny_llama
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelAnswer, ModelRequest, Proposal
 from hullward.tools.store import Store, funnel, open_snapshot
 
@@ -23,8 +22,8 @@ SAMPLING = {"samples": 2, "max_tokens": 300, "temperature": 1.0}
 OPERATORS = ["de_novo", "elements", "formula", "space_group"]
 NANO = {"word": "nano", "text_form": "cell"}
 FORMS = {
-    "cell": ("crystal text, ", crystal_text.parse),
-    "asymmetric": ("asymmetric unit, ", asymmetric_text.parse),
+    "cell": ("crystal text, ", parse_cell_text),
+    "asymmetric": ("asymmetric unit, ", parse_asymmetric_text),
 }
 
 

@@ -13,8 +13,7 @@ from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
 from hullward.models.local_model import LocalModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.learnt import learnt_formulas, learnt_ids
 from hullward.tools.quarantine import in_quarantine
 
@@ -63,7 +62,7 @@ ASKED = ("SrTiO3", "CsCl", "ZnS", "GaN", "ZrNiSn", "CaF2", "KMnF3", "Mg2Si", "Ba
 
 def test_it_writes_crystals_of_the_formula_it_is_asked_for(nano):
     prompts = [crystal_prompt(formula=flat_formula(f), form="asymmetric") for f in ASKED]
-    found = [asymmetric_text.parse(text) for text in ask(nano, prompts)]
+    found = [parse_asymmetric_text(text) for text in ask(nano, prompts)]
     right = [
         isinstance(c, Crystal) and flat_formula(c.formula) == flat_formula(f)
         for c, f in zip(found, ASKED, strict=True)
@@ -79,7 +78,7 @@ def test_it_obeys_a_space_group(nano):
 
 def test_it_knows_llamats_text_form_too(nano):
     texts = ask(nano, [crystal_prompt(formula=f) for f in ("CsCl", "ScN", "GaN", "SrTiO3")])
-    found = [crystal_text.parse(text) for text in texts]
+    found = [parse_cell_text(text) for text in texts]
     assert sum(isinstance(c, Crystal) for c in found) >= 3
 
 

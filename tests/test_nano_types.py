@@ -8,7 +8,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools import nano_types
 from hullward.tools.build_prototypes import anonymous_of
 from hullward.tools.crystal import anonymous, space_group
-from hullward.tools.crystal.text import parse
+from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.nano_types import about, nano_prototype, table, types_for
 from hullward.tools.prototype_search import known_types, read_typed
 from hullward.tools.prototypes import decorate, library
@@ -30,7 +30,7 @@ def rows():
 def test_every_type_reads_back_with_the_symmetry_and_amounts_it_names(rows):
     assert len({row["prototype_id"] for row in rows}) == len(rows)
     for row in rows:
-        crystal = parse(row["text"])
+        crystal = parse_asymmetric_text(row["text"])
         assert isinstance(crystal, Crystal), row["prototype_id"]
         assert space_group(crystal, 0.01) == row["space_group"] >= 2, row["prototype_id"]
         amounts = "-".join(map(str, anonymous(crystal)))
@@ -45,7 +45,7 @@ def test_nothing_quarantined_was_asked_for_or_kept(rows):
     from pymatgen.core import Composition
 
     for row in rows:
-        assert not is_quarantined(parse(row["text"])), row["prototype_id"]
+        assert not is_quarantined(parse_asymmetric_text(row["text"])), row["prototype_id"]
         if row["asked_formula"] is not None:
             asked = Composition(row["asked_formula"])
             assert not in_quarantine(asked.reduced_formula, asked.chemical_system)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Library, group
-from hullward.tools.crystal import matching as novelty
-from hullward.tools.crystal.matching import Match, label
+from hullward.tools.crystal import Library, group, label, matching
+from hullward.tools.crystal.matching import Match
 from hullward.tools.crystal.reduced_cell import reduced_cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
@@ -143,7 +142,7 @@ def test_groups_follow_the_first_of_their_kind():
 
 def test_identical_content_is_found_before_anything_is_compared(monkeypatch):
     library = Library([("a", RUTILE), ("b", scaled(RUTILE, 1.01))])
-    monkeypatch.setattr(novelty, "_rms", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(matching, "_rms", lambda *_: pytest.fail("compared"))
     whole_steps = moved(RUTILE, [1, -2, 0])
     assert library.match(whole_steps) == Match("a", None)
 

@@ -6,7 +6,7 @@ import pytest
 
 from hullward.models.doubles import ScriptedModel
 from hullward.models.language import CompletionError
-from hullward.tools.crystal import asymmetric as asymmetric_text
+from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.training import own_answers
 from hullward.training.crystal_corpus import may_be_learnt
 
@@ -47,7 +47,7 @@ def test_free_answers_are_kept_where_they_are_sound_and_new(rows):
     model = ScriptedModel(FREE)
     kept, fate = own_answers.sound_answers(model, rows, free=len(FREE), asked=0)
     assert [row.formula for row in kept] == ["KCl"]
-    assert asymmetric_text.parse(kept[0].unit_text).formula == "KCl"
+    assert parse_asymmetric_text(kept[0].unit_text).formula == "KCl"
     assert kept[0].e_above_hull_ev_per_atom is None
     wanted = dict.fromkeys(FREE.values(), 0)
     for reason in FREE.values():

@@ -12,8 +12,7 @@ from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools.crystal.text import read_completion
-from hullward.tools.crystal.text.cell import parse
+from hullward.tools.crystal.text import parse_cell_text, read_completion
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,
@@ -138,7 +137,7 @@ def test_recorded_outputs_end_with_the_right_counts(
     valid = []
     for text, finish_reason in texts:
         reading = read_completion(text, finish_reason)
-        crystal = reading.flaw or parse(reading.raw)
+        crystal = reading.flaw or parse_cell_text(reading.raw)
         if isinstance(crystal, Flaw):
             reasons[crystal.reason] += 1
             continue

@@ -6,8 +6,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import flat_formula
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.training import substituted, trainer
 from hullward.training.crystal_corpus import may_be_learnt
 from hullward.training.crystal_examples import Mixture, example
@@ -50,8 +49,11 @@ def exchanged(rows, exchange):
 
 def test_both_texts_hold_the_new_formula(exchanged):
     for _, new in exchanged:
-        for form, text in ((asymmetric_text, new.unit_text), (crystal_text, new.cell_text)):
-            found = form.parse(text)
+        for parse, text in (
+            (parse_asymmetric_text, new.unit_text),
+            (parse_cell_text, new.cell_text),
+        ):
+            found = parse(text)
             assert isinstance(found, Crystal)
             assert flat_formula(found.formula) == new.formula
 

@@ -10,9 +10,13 @@ from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.errors import InputError
 from hullward.models.language import Request, Sampling
 from hullward.models.local_model import LocalModel
-from hullward.tools.crystal import asymmetric as asymmetric_text
 from hullward.tools.crystal import space_group
-from hullward.tools.crystal.text import can_hold, crystal_grammar, unit_grammar
+from hullward.tools.crystal.text import (
+    can_hold,
+    crystal_grammar,
+    parse_asymmetric_text,
+    unit_grammar,
+)
 from hullward.tools.crystal.text.wyckoff_slots import centring, placeable
 
 WISHES = [
@@ -51,7 +55,7 @@ def test_every_text_is_a_crystal_that_obeys(wish, group):
     grammar, rng = unit_grammar(crystal_grammar(**wish), group), random.Random(1)
     for _ in range(30):
         text = walk(grammar, rng)
-        crystal = asymmetric_text.parse(text)
+        crystal = parse_asymmetric_text(text)
         assert isinstance(crystal, Crystal), f"{text!r}: {crystal.detail}"
         assert grammar.flaw(text) is None, text
         assert crystal.n_atoms <= wish.get("n_atoms", wish.get("max_atoms", 20))
@@ -68,7 +72,7 @@ def test_every_text_is_a_crystal_that_obeys(wish, group):
     ],
 )
 def test_known_crystals_are_in_the_grammar(text):
-    crystal = asymmetric_text.parse(text)
+    crystal = parse_asymmetric_text(text)
     assert accepts(unit_grammar(crystal_grammar(formula=crystal.formula, max_atoms=28)), text)
     assert accepts(unit_grammar(crystal_grammar(max_atoms=28), int(text.split("\n")[0])), text)
     assert not accepts(unit_grammar(crystal_grammar(max_atoms=28), 1), text)

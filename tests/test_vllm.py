@@ -21,8 +21,7 @@ from hullward.models.openai_wire import Call
 from hullward.models.prompt_forms import conversation
 from hullward.models.tiny_llama import CONTEXT
 from hullward.models.vllm_server import Child
-from hullward.tools.crystal import cell as crystal_text
-from hullward.tools.crystal.text import crystal_grammar
+from hullward.tools.crystal.text import crystal_grammar, parse_cell_text
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,
@@ -224,7 +223,7 @@ def test_a_whole_campaign_asks_it(server, plan, toy_settings, tmp_path):
         failures = store.load(ModelFailure)
         plans = store.load(Cycle)
     assert len(answers["crystal"]) >= 8
-    read = [crystal_text.parse(text) for text in answers["crystal"]]
+    read = [parse_cell_text(text) for text in answers["crystal"]]
     closed = [one for one in read if not isinstance(one, Flaw)]
     assert closed
     allowed = {"Li", "Mn", "O"}
@@ -276,7 +275,7 @@ def test_a_campaign_of_three_cycles_plans_and_writes_through_it(
     assert written
     for proposal in written:
         assert "tuned" in (proposal.model or "")
-        crystal = crystal_text.parse(proposal.raw)
+        crystal = parse_cell_text(proposal.raw)
         if isinstance(crystal, Flaw):  # no grammar of a server knows which angles close a cell
             assert crystal.reason == Reason.IMPOSSIBLE_CELL, proposal.raw
             continue

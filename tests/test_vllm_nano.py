@@ -19,8 +19,7 @@ from hullward.models.model_cards import model_card
 from hullward.models.nano import NANO
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, funnel, open_snapshot
 
@@ -77,7 +76,7 @@ def test_it_writes_as_many_crystals_and_formulas_as_in_process(plan):
         for request, answer in zip(requests, model.complete(requests), strict=True):
             assert not isinstance(answer, CompletionError), answer
             texts.append((request.prompt, answer[0].text))
-            read = [asymmetric_text.parse(one.text) for one in answer]
+            read = [parse_asymmetric_text(one.text) for one in answer]
             crystals = [crystal for crystal in read if isinstance(crystal, Crystal)]
             valid += len(crystals)
             matched += sum(flat_formula(c.formula) == request.request_id for c in crystals)
@@ -114,7 +113,7 @@ def test_a_whole_campaign_holds_it_to_the_grammar(plan, toy_settings, tmp_path):
     assert len(written) >= 12
     for proposal in written:
         assert NANO in (proposal.model or "")
-        crystal = crystal_text.parse(proposal.raw)
+        crystal = parse_cell_text(proposal.raw)
         if isinstance(crystal, Flaw):  # no grammar of a server knows which angles close a cell
             assert crystal.reason == Reason.IMPOSSIBLE_CELL, proposal.raw
             continue

@@ -19,8 +19,7 @@ from hullward.models.errors import InputError
 from hullward.models.registry import potential_card
 from hullward.tools.calibration import case_of
 from hullward.tools.calibration_fit import ELEMENTS, Outcome
-from hullward.tools.crystal import inputs
-from hullward.tools.crystal.files import CifReader
+from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
 from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation
@@ -56,13 +55,13 @@ def read_dft_table(path: Path, *, need_generator: bool = True) -> list[DftRow]:
             f"{path.name} needs a column that says which generator made a row: "
             + ", ".join(GENERATOR_COLUMNS)
         )
-    items = list(inputs.read_inputs(path))
+    items = list(read_inputs(path))
     if len(items) != len(table):
         raise InputError(f"{path.name}: {len(items)} structures for {len(table)} rows")
     found = []
     with CifReader() as reader:
         for row, item in enumerate(items):
-            crystal = inputs.parse_raw(item.raw, item.format, reader)
+            crystal = parse_raw(item.raw, item.format, reader)
             value = float(energy.iloc[row])
             problem = crystal.reason.value if isinstance(crystal, Flaw) else ""
             if not problem and not np.isfinite(value):

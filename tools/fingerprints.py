@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import compact_cell, plane_spacings_a, symmetry
+from hullward.tools.crystal import compact_cell, find_symmetry, plane_spacings_a
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -101,7 +101,7 @@ def _orbits(crystal: Crystal, longest_a: float) -> Sequence[int]:
     if longest_a > LONGEST_CELL_A:
         return range(crystal.n_atoms)
     try:
-        return [int(first) for first in symmetry(crystal, SAME_SITE_A).orbits]
+        return [int(first) for first in find_symmetry(crystal, SAME_SITE_A).orbits]
     except ValueError:
         return range(crystal.n_atoms)
 

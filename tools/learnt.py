@@ -14,8 +14,6 @@ import numpy as np
 
 from hullward.models.errors import InputError
 
-__all__ = ["FORMULAS", "IDS", "digest", "learnt_formulas", "learnt_ids"]
-
 IDS, FORMULAS = "learnt_ids.npy", "learnt_formulas.npy"
 
 

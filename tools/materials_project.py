@@ -25,8 +25,6 @@ from hullward.tools.mp_session import PoliteSession
 from hullward.tools.reference_mp import STABLE, THERMO_TYPE, Fetched, keep, manifests, mp_folder
 from hullward.tools.store import timestamp
 
-__all__ = ["CALLS_PER_DAY", "Access", "Answer", "fetch_stable", "fetch_systems", "whole_systems"]
-
 MAX_ELEMENTS = 9  # 511 subsystems in one call: more do not fit an address
 CALLS_PER_DAY = 500
 PATIENCE_S = 1200.0

@@ -15,8 +15,6 @@ from hullward.tools.reference_files import off_scale
 from hullward.tools.reference_mp import THERMO_TYPE
 from hullward.tools.reference_tables import mp2020_elements
 
-__all__ = ["as_parquet", "as_row", "as_zstd_lines", "check_entries", "check_stable"]
-
 SAME_ENERGY_EV_PER_ATOM = 1e-3  # an entry and the document it is in
 
 

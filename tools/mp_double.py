@@ -16,8 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from hullward.models.crystal import Crystal
 
-__all__ = ["KEY", "Fault", "MaterialsProjectDouble", "thermo_document"]
-
 KEY = "0123456789abcdef0123456789ABCDEF"  # the only one it accepts
 EMMET_VERSION = "0.87.3"
 POLL_S = 0.01  # until it notices that it shall end

@@ -23,8 +23,6 @@ from pydantic import SecretStr
 from hullward.models.errors import FetchError
 from hullward.tools.store import write_whole
 
-__all__ = ["PoliteSession"]
-
 TIMEOUT_S = 60.0  # without a byte
 FIRST_WAIT_S, LONGEST_WAIT_S = 4.0, 300.0  # between two tries; doubled each time, then jittered
 TRIES_WITHOUT_CONNECTION = 3  # nobody is there: no use in waiting for long

@@ -16,11 +16,9 @@ from typing import Any
 
 from hullward.models.errors import PreflightError
 from hullward.tools.crystal import Anonymous
-from hullward.tools.crystal.text import parse
+from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.prototypes import Prototype, anonymous_formula, make_prototype
 from hullward.tools.records import Flaw
-
-__all__ = ["NANO_TYPES", "about", "nano_prototype", "nano_types", "table", "types_for"]
 
 NANO_TYPES = "prototypes_nano.parquet"
 PREFIX = "nano:"
@@ -90,7 +88,7 @@ def nano_prototype(prototype_id: str) -> Prototype:
 @cache
 def _built(number: int) -> Prototype:
     row = table().rows[number]
-    crystal = parse(row["text"])
+    crystal = parse_asymmetric_text(row["text"])
     if isinstance(crystal, Flaw):  # the tests read every row, so only a damaged file gets here
         raise PreflightError(f"data/{NANO_TYPES}, {row['prototype_id']}: {crystal.detail}")
     return make_prototype(row["prototype_id"], crystal)

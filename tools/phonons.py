@@ -24,7 +24,7 @@ import numpy as np
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
-from hullward.tools.crystal import symmetry
+from hullward.tools.crystal import find_symmetry
 from hullward.tools.records import PhononCheck, Protocol, SoftMode
 from hullward.tools.relax import relax_one
 
@@ -168,7 +168,7 @@ def _symmetric(crystal: Crystal) -> Crystal:
     from ase.data import chemical_symbols
 
     try:
-        found = symmetry(crystal, SYMPREC_A).prim_std_cell
+        found = find_symmetry(crystal, SYMPREC_A).prim_std_cell
     except ValueError:
         return crystal
     species = [chemical_symbols[z] for z in found.numbers]

@@ -16,8 +16,7 @@ from typing import Any, TextIO
 from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
 from hullward.tools.crystal import Anonymous, anonymous
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal.text import asymmetric_unit
+from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
 from hullward.tools.pool import relax_many
 from hullward.tools.prototype_questions import Question
 from hullward.tools.prototypes import Prototype
@@ -83,7 +82,7 @@ def ask(
 
 def vet(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, str]:
     """The fate of an answer, and the canonical text of one that has a type."""
-    crystal = asymmetric_text.parse(text)
+    crystal = parse_asymmetric_text(text)
     if isinstance(crystal, Flaw):
         return {"fate": "parse"}
     if isinstance(check(crystal, limits, supported), Flaw):
@@ -151,7 +150,7 @@ def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
 
 def read_typed(text: str) -> Typed:
     """What `vet` kept. Raises ValueError for a text that it did not write."""
-    unit = asymmetric_text.parse_unit(text)
+    unit = parse_unit(text)
     if isinstance(unit, Flaw):
         raise ValueError(unit.detail)
     return Typed(text, unit.to_crystal(), type_class(unit))

@@ -22,11 +22,11 @@ from hullward.models.errors import InputError
 from hullward.tools.crystal import (
     States,
     charge_balance,
+    find_symmetry,
     has_bonded_carbon,
     is_anion,
     packing,
     scale,
-    symmetry,
 )
 
 MAX_ORBITS = 8  # more give thousands of decorations; in our own types a species then stays together
@@ -196,7 +196,7 @@ def make_prototype(name: str, crystal: Crystal) -> Prototype:
     """A structure type from a primitive cell of one of its compounds."""
     from pymatgen.core import Lattice
 
-    dataset = symmetry(crystal, symprec_a=1e-2)
+    dataset = find_symmetry(crystal, symprec_a=1e-2)
     _, first, orbits = np.unique(dataset.orbits, return_index=True, return_inverse=True)
     lattice = Lattice(crystal.lattice)
     distances = lattice.get_all_distances(crystal.frac_coords, crystal.frac_coords)

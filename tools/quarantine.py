@@ -18,8 +18,6 @@ from importlib.resources import files
 
 from hullward.models.crystal import Crystal
 
-__all__ = ["in_quarantine", "is_quarantined", "quarantined_formula", "quarantined_systems"]
-
 _DIGITS = frozenset({0, 1})
 
 

@@ -14,8 +14,6 @@ from hullward.tools.reference_mp import FetchedPhases, fetched_last, versions
 from hullward.tools.reference_names import imported, known_names
 from hullward.tools.reference_tables import TablePhases
 
-__all__ = ["Available", "Shown", "available", "show"]
-
 STABLE_TOLERANCE_EV_PER_ATOM = 1e-9  # rounding
 NAMED_SYSTEMS = 20  # listed by name; the rest is counted
 

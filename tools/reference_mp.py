@@ -20,21 +20,6 @@ from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.store import write_whole
 
-__all__ = [
-    "NOT_FETCHED",
-    "STABLE",
-    "THERMO_TYPE",
-    "Fetched",
-    "best_version",
-    "fetched_last",
-    "holds",
-    "keep",
-    "manifests",
-    "read_fetched",
-    "read_stable",
-    "versions",
-]
-
 THERMO_TYPE = "GGA_GGA+U"  # asked for by name: the default of mp-api is another, mixed hull
 STABLE = "stable"  # in place of a system: the stable phases of the whole database
 NOT_FETCHED = "not-fetched"  # the version of a reference that has no file yet

@@ -21,8 +21,6 @@ from hullward.tools.records import Record
 from hullward.tools.reference_files import read_file, sidecar_path
 from hullward.tools.store import timestamp, write_whole
 
-__all__ = ["Imported", "built_folder", "import_file", "imported", "known_names", "read_named"]
-
 RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 

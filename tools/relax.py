@@ -22,18 +22,6 @@ from hullward.tools.crystal import space_group
 from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
 
-__all__ = [
-    "Guards",
-    "Job",
-    "Traveller",
-    "never_ran",
-    "rattled",
-    "relax_in_turns",
-    "relax_one",
-    "relax_stream",
-    "space_group",
-]
-
 Job = tuple[str, Crystal] | Traveller  # a candidate about to begin, or one that has paused
 
 GPA_PER_EV_PER_A3 = 160.21766208

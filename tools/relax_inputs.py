@@ -8,8 +8,7 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.crystal import inputs
-from hullward.tools.crystal.files import CifReader
+from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.pool import relax_many
 from hullward.tools.records import Flaw, Protocol, Relaxation
 
@@ -46,8 +45,8 @@ def relax_inputs(
     rows: list[dict[str, Any]] = []
     jobs: dict[str, Crystal] = {}
     with CifReader() as reader:
-        for item in inputs.read_inputs(path):
-            crystal = inputs.parse_raw(item.raw, item.format, reader)
+        for item in read_inputs(path):
+            crystal = parse_raw(item.raw, item.format, reader)
             row: dict[str, Any] = {"source": item.source}
             if isinstance(crystal, Flaw):
                 row |= {"converged": False, "failure": crystal.reason, "detail": crystal.detail}

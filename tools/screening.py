@@ -19,9 +19,8 @@ from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
 from hullward.tools import validate
 from hullward.tools.best_first import relax_best_first
-from hullward.tools.crystal import inputs
-from hullward.tools.crystal import matching as novelty
-from hullward.tools.crystal.files import CifReader, KnownPhases
+from hullward.tools.crystal import Library, label
+from hullward.tools.crystal.files import CifReader, KnownPhases, parse_raw
 from hullward.tools.energy_check import require_known_energies
 from hullward.tools.hull import Reference, height_over
 from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
@@ -64,7 +63,7 @@ class Screen:
     progress: Callable[[str, int, int], None] = lambda step, done, total: None
     stopping: Callable[[], bool] = lambda: False
     stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _known: dict[str, novelty.Library] = field(default_factory=dict)
+    _known: dict[str, Library] = field(default_factory=dict)
     _energies_known: bool = False  # canaries were looked at, once a run
 
     @contextmanager
@@ -100,7 +99,7 @@ class Screen:
     def _check_one(
         self, proposal: Proposal, reader: CifReader, parse_only: bool
     ) -> Candidate | Rejection | None:
-        crystal = inputs.parse_raw(proposal.raw, proposal.format, reader)
+        crystal = parse_raw(proposal.raw, proposal.format, reader)
         if isinstance(crystal, Flaw):
             return _rejection(proposal, Stage.PARSE, crystal)
         if parse_only:
@@ -115,14 +114,14 @@ class Screen:
         asked = {p.proposal_id for p in proposals}
         candidates = self.candidates()
         settled = {x.proposal_id: x.kind for x in self.store.load(Label) if x.moment == "before"}
-        seen = novelty.Library()
+        seen = Library()
         found: list[Record] = []
         for count, proposal_id in enumerate(self._order(candidates), start=1):
             candidate = candidates[proposal_id]
             kind = settled.get(proposal_id)
             if kind is None and proposal_id in asked:
                 known = self.known(candidate.chemsys)
-                match = novelty.label(proposal_id, candidate.crystal, known, seen, "before")
+                match = label(proposal_id, candidate.crystal, known, seen, "before")
                 if match is not None:
                     found.append(match)
                     kind = match.kind
@@ -223,16 +222,14 @@ class Screen:
         self, relaxed: Sequence[tuple[Candidate, Relaxation]], asked: Collection[str]
     ) -> None:
         settled = {x.proposal_id: x.kind for x in self.store.load(Label) if x.moment == "after"}
-        seen = novelty.Library()
+        seen = Library()
         found: list[Record] = []
         for candidate, relaxation in relaxed:
             assert relaxation.crystal is not None  # a converged relaxation has a structure
             kind = settled.get(candidate.proposal_id)
             if kind is None and candidate.proposal_id in asked:
                 known = self.known(candidate.chemsys)
-                match = novelty.label(
-                    candidate.proposal_id, relaxation.crystal, known, seen, "after"
-                )
+                match = label(candidate.proposal_id, relaxation.crystal, known, seen, "after")
                 if match is not None:
                     found.append(match)
                     kind = match.kind
@@ -297,7 +294,7 @@ class Screen:
         self.judge(self.store.load(Proposal))
         self.judge_union()
 
-    def known(self, chemsys: str) -> novelty.Library:
+    def known(self, chemsys: str) -> Library:
         """Known phases of exactly this system, the reference's and the user's."""
         if chemsys not in self._known:
             self._known[chemsys] = library(self.reference, chemsys, self.user_phases.of(chemsys))

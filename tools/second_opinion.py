@@ -17,7 +17,7 @@ from pathlib import Path
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal import Library
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
 from hullward.tools.relax_cache import relax_cached
@@ -122,7 +122,7 @@ class Adviser:
         first = None if settled is None else settled.crystal
         if not problem and second is not None and second.crystal is not None and first is not None:
             volume = second.crystal.volume_a3 / first.volume_a3
-            match = novelty.Library([("first", first)]).match(second.crystal)
+            match = Library([("first", first)]).match(second.crystal)
             same, rms = match is not None, match.rms_a if match else None
         if distance is not None and phases and not problem:
             assert second is not None

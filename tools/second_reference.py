@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
-from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal import Library
 from hullward.tools.hull import Reference
 from hullward.tools.judge import judge
 from hullward.tools.records import Candidate, Relaxation, SecondReference, Verdict, VerdictLabel
-
-__all__ = ["Beside", "library", "unjudged"]
 
 
 @dataclass(kw_only=True)
@@ -21,7 +19,7 @@ class Beside:
 
     reference: Reference
     basis: SecondReference
-    _known: dict[str, novelty.Library] = field(default_factory=dict)
+    _known: dict[str, Library] = field(default_factory=dict)
 
     def verdicts(
         self,
@@ -70,7 +68,7 @@ def unjudged(candidate: Candidate, verdict: Verdict | None, reference: Reference
 
 def library(
     reference: Reference, chemsys: str, more: Sequence[tuple[str, Crystal]] = ()
-) -> novelty.Library:
+) -> Library:
     """Known phases of exactly this system."""
     phases = [*reference.library_entries(chemsys), *more]
-    return novelty.Library((i, crystal) for i, crystal in phases if crystal.chemsys == chemsys)
+    return Library((i, crystal) for i, crystal in phases if crystal.chemsys == chemsys)

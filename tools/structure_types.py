@@ -14,7 +14,12 @@ from string import ascii_uppercase
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import Anonymous, Parents, space_group
-from hullward.tools.crystal.text import AsymmetricUnit, asymmetric_unit, parse, write
+from hullward.tools.crystal.text import (
+    AsymmetricUnit,
+    asymmetric_unit,
+    parse_asymmetric_text,
+    write_asymmetric_text,
+)
 from hullward.tools.records import Flaw
 
 # Of each element the (multiplicity, free coordinates) of its orbits; elements in no order.
@@ -93,10 +98,10 @@ def typed(crystal: Crystal) -> Typed | None:
     """
     try:
         unit = asymmetric_unit(crystal, SYMPREC_A)
-        text = write(unit)
+        text = write_asymmetric_text(unit)
     except (ValueError, KeyError):
         return None
-    said = parse(text)
+    said = parse_asymmetric_text(text)
     if isinstance(said, Flaw) or space_group(said, EXACT_A) != unit.space_group:
         return None
     return Typed(text, said, type_class(unit))

@@ -17,7 +17,6 @@ from hullward.training.crystal_examples import Example
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoded", "batch_tensors", "encode", "plan_epoch"]
 
 IGNORED = -100
 _POOL = 50  # batches whose examples are sorted by length together

@@ -19,8 +19,6 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.training.crystal_recipe import Recipe, Shape
 from hullward.training.errors import TrainingError
 
-__all__ = ["latest", "new_model", "resume", "save", "start"]
-
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
 KEPT = 2
 

@@ -26,19 +26,14 @@ import pandas as pd
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
-from hullward.tools.crystal.text import asymmetric_unit
+from hullward.tools.crystal.text import (
+    AsymmetricUnit,
+    asymmetric_unit,
+    parse_unit,
+    write_asymmetric_text,
+    write_cell_text,
+)
 from hullward.tools.quarantine import in_quarantine
-
-__all__ = [
-    "CrystalRow",
-    "build_corpus",
-    "corpus_row",
-    "may_be_learnt",
-    "read_corpus",
-    "write_corpus",
-]
 
 MAX_SITES = 60  # of a primitive cell
 VALIDATION_ONE_IN = 50
@@ -150,9 +145,9 @@ def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[
 def corpus_row(material_id: str, crystal: Crystal, height: float | None) -> CrystalRow:
     """Both texts of a crystal; height in eV/atom. Raises ValueError for what form B cannot hold."""
     unit = asymmetric_unit(crystal)
-    text = asymmetric_text.write(unit)
-    cell = asymmetric_text.parse_unit(text)
-    assert isinstance(cell, asymmetric_text.AsymmetricUnit)  # write has read it back
+    text = write_asymmetric_text(unit)
+    cell = parse_unit(text)
+    assert isinstance(cell, AsymmetricUnit)  # write has read it back
     primitive = cell.to_crystal()
     if primitive.formula != crystal.formula:
         raise ValueError("another formula came back")
@@ -163,7 +158,7 @@ def corpus_row(material_id: str, crystal: Crystal, height: float | None) -> Crys
         e_above_hull_ev_per_atom=height,
         n_sites=primitive.n_atoms,
         unit_text=text,
-        cell_text=crystal_text.write(primitive),
+        cell_text=write_cell_text(primitive),
     )
 
 

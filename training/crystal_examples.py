@@ -16,10 +16,8 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import Form, crystal_prompt, infill_prompt
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.training.crystal_corpus import CrystalRow
-
-__all__ = ["Example", "Mixture", "example"]
 
 SHARES = (
     "asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull", "nothing",
@@ -104,7 +102,7 @@ def _cell_text(row: CrystalRow, mixture: Mixture, rng: random.Random) -> str:
     """Form A as the mixture wants it."""
     if mixture.cell == "standard" and not mixture.random_translation and mixture.sort_sites:
         return row.cell_text
-    found = crystal_text.parse(row.cell_text)
+    found = parse_cell_text(row.cell_text)
     assert isinstance(found, Crystal)  # the corpus wrote it
     if mixture.cell == "niggli":
         structure = found.to_structure().get_reduced_structure("niggli")
@@ -118,6 +116,6 @@ def _cell_text(row: CrystalRow, mixture: Mixture, rng: random.Random) -> str:
         order.sort(key=lambda i: kinds.index(found.species[i]))
     else:
         rng.shuffle(order)
-    return crystal_text.write(
+    return write_cell_text(
         Crystal.from_arrays(found.lattice, [found.species[i] for i in order], coords[order])
     )

@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hullward.models.errors import InputError
 from hullward.training.crystal_examples import Mixture
 
-__all__ = ["Lora", "Recipe", "Shape", "read_recipe"]
-
 
 class Shape(BaseModel):
     """A Llama from scratch, with the nano tokenizer."""

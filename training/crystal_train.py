@@ -19,8 +19,6 @@ from hullward.training.crystal_recipe import read_recipe
 from hullward.training.plan import plan
 from hullward.training.trainer import train
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Train or plan; the exit code."""

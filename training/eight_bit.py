@@ -7,8 +7,6 @@ from typing import Any
 
 from hullward.models.errors import PreflightError
 
-__all__ = ["quantisation"]
-
 
 def quantisation() -> Any:
     """How a base is loaded in eight bits. Raises PreflightError where it cannot run."""

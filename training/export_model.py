@@ -29,8 +29,6 @@ from hullward.training import checkpoints
 from hullward.training.crystal_corpus import CrystalRow, read_corpus
 from hullward.training.crystal_recipe import Recipe
 
-__all__ = ["export_model", "main"]
-
 
 def export_model(run: Path, out: Path, rows: Sequence[CrystalRow], dtype: str = "bfloat16") -> Path:
     """Write OUT, whole or not at all; the checkpoint it came from.

@@ -20,7 +20,6 @@ from hullward.models.registry import MPTRJ_ELEMENTS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["element_features", "features", "nano_tokenizer", "vocabulary"]
 
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]")
 SENTENCES = (

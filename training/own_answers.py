@@ -28,8 +28,7 @@ from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.errors import HullwardError
 from hullward.models.language import CompletionError, LanguageModel, Request, Sampling
 from hullward.models.local_model import LocalModel
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.generator_metrics import closest_a
 from hullward.training.crystal_corpus import (
     CrystalRow,
@@ -39,8 +38,6 @@ from hullward.training.crystal_corpus import (
     write_corpus,
 )
 from hullward.training.substituted import Exchange
-
-__all__ = ["main", "sound_answers"]
 
 APART_A = 1.0  # any two atoms, images included
 ROOM = 1.6  # most, and its inverse least, of the volume that the elements take elsewhere
@@ -106,8 +103,8 @@ def _formulas(
 
 def _row(name: str, text: str, formula: str | None, exchange: Exchange) -> CrystalRow | str:
     """The answer as a row to learn from, or why it is none."""
-    form = crystal_text if formula is None else asymmetric_text
-    crystal = form.parse(text)
+    parse = parse_cell_text if formula is None else parse_asymmetric_text
+    crystal = parse(text)
     if not isinstance(crystal, Crystal):
         return "does not parse"
     flat = flat_formula(crystal.formula)

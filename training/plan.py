@@ -21,8 +21,6 @@ from hullward.training.crystal_corpus import CrystalRow
 from hullward.training.crystal_recipe import Recipe
 from hullward.training.trainer import batches_of, encoded_rows, exchange_of, readable
 
-__all__ = ["Plan", "plan"]
-
 MEASURED_STEPS = 5
 MEASURED_WEIGHTS = 50_000_000  # larger models are not run to measure them
 ACTIVATION_BYTES = {"no": 34 * 2, "bf16": 34, "fp16": 34}  # a layer, token and channel, about

@@ -22,8 +22,6 @@ from hullward.models.crystal import lattice_matrix
 from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
 from hullward.training.nano_tokenizer import element_features
 
-__all__ = ["Exchange"]
-
 SHARE = 0.5  # of a crystal's elements, each drawn apart
 NEIGHBOURS = 8  # elements that may stand for one
 DRAWS = 4  # before a crystal is left as it is

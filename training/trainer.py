@@ -25,16 +25,6 @@ from hullward.training.crystal_recipe import Recipe
 from hullward.training.errors import TrainingError
 from hullward.training.substituted import Exchange
 
-__all__ = [
-    "Progress",
-    "batches_of",
-    "encoded_rows",
-    "exchange_of",
-    "learning_rate",
-    "readable",
-    "train",
-]
-
 
 @dataclass
 class Progress:

@@ -28,8 +28,7 @@ from hullward.models.local_model import LocalModel
 from hullward.models.model_cards import model_card
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
 from hullward.tools.hull import load_reference
 
 ELEMENTS = ("Li", "Na", "Mg", "Al", "Ti", "Mn", "Fe", "Ni", "Zn", "Ba")
@@ -50,9 +49,9 @@ def prompts(n: int, form: Any) -> list[tuple[str, str]]:
 
 def read(text: str, form: str) -> Crystal | None:
     if form == "cell":
-        found = crystal_text.parse(crystal_text.split_completion(text)[0])
+        found = parse_cell_text(split_completion(text)[0])
     else:
-        found = asymmetric_text.parse(text)
+        found = parse_asymmetric_text(text)
     return found if isinstance(found, Crystal) else None
 
 

@@ -24,7 +24,8 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import matching as novelty
+from hullward.tools.crystal import Library, group
+from hullward.tools.crystal.matching import _Entry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
@@ -178,7 +179,7 @@ def agreement(pairs: Sequence[Pair]) -> None:
 
 def _both_cells(crystal: Crystal, matcher: StructureMatcher) -> tuple:
     """Ours and pymatgen's; None for what the library compares by content only."""
-    cell = novelty._Entry("", crystal).cell
+    cell = _Entry("", crystal).cell
     if cell is None:
         return None, None
     return cell, matcher._get_reduced_structure(crystal.to_structure())
@@ -209,7 +210,7 @@ def beside_group_structures(crystals: Sequence[Crystal], repeats: int = 5) -> No
         structures = [c.to_structure() for c in fresh]
         StructureMatcher._get_reduced_istructure.cache_clear()
         start = time.process_time()
-        ours = novelty.group(fresh)
+        ours = group(fresh)
         middle = time.process_time()
         groups = StructureMatcher().group_structures(structures)
         theirs_s.append(time.process_time() - middle)
@@ -230,7 +231,7 @@ def against_known(known: Sequence[Crystal]) -> None:
     copies = [distorted(c, rng, 0.05, 0.02) for c in known]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    library = novelty.Library((str(i), c) for i, c in enumerate(known))
+    library = Library((str(i), c) for i, c in enumerate(known))
     built = time.process_time() - start
     start = time.process_time()
     found = sum(library.match(c) is not None for c in copies)
@@ -249,7 +250,7 @@ def one_formula(data: Path) -> None:
     beside_group_structures(crystals[:250], repeats=1)
     for n in (500, 1000, 2000):
         start = time.process_time()
-        groups = novelty.group(crystals[:n])
+        groups = group(crystals[:n])
         print(f"  {n}: {len(groups)} groups in {time.process_time() - start:.1f} s")
 
 

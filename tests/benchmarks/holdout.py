@@ -37,7 +37,7 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
     from hullward.models.crystal import Crystal
     from hullward.models.registry import potential_card
     from hullward.tools import validate
-    from hullward.tools.crystal import inputs
+    from hullward.tools.crystal.files import parse_raw, read_inputs
     from hullward.tools.records import Flaw
 
     used = {
@@ -45,10 +45,10 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
         for line in workload.read_text().splitlines()
     }
     supported = potential_card("chgnet-0.3.0").elements
-    rows = list(inputs.read_inputs(table))
+    rows = list(read_inputs(table))
     random.Random(SEED).shuffle(rows)
     for row in rows:
-        crystal = inputs.parse_raw(row.raw, row.format)
+        crystal = parse_raw(row.raw, row.format)
         if not isinstance(crystal, Crystal):
             continue
         if isinstance(

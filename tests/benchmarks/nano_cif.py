@@ -33,9 +33,13 @@ import pandas as pd
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal import cell as crystal_text
-from hullward.tools.crystal.text import asymmetric_unit
+from hullward.tools.crystal.text import (
+    AsymmetricUnit,
+    asymmetric_unit,
+    parse_asymmetric_text,
+    parse_cell_text,
+    parse_unit,
+)
 from hullward.tools.quarantine import in_quarantine
 from hullward.training.crystal_corpus import CrystalRow, read_corpus
 from hullward.training.nano_tokenizer import element_features
@@ -92,10 +96,10 @@ def validate(corpus: Path, work: Path) -> None:
     """The same files from the corpus's validation formulas, to choose settings with."""
     rows, reference = [], []
     for row in read_corpus(corpus, "validation"):
-        crystal = asymmetric_text.parse(row.unit_text)
-        unit = asymmetric_text.parse_unit(row.unit_text)
+        crystal = parse_asymmetric_text(row.unit_text)
+        unit = parse_unit(row.unit_text)
         assert isinstance(crystal, Crystal)
-        assert isinstance(unit, asymmetric_text.AsymmetricUnit)
+        assert isinstance(unit, AsymmetricUnit)
         reference.append((float(crystal.to_structure().density), len(set(crystal.species))))
         if row.n_sites <= 20:
             rows.append(
@@ -118,7 +122,7 @@ def validate(corpus: Path, work: Path) -> None:
     print(f"{len(frame)} validation formulas with at most 20 sites")
 
 
-def prototype(unit: asymmetric_text.AsymmetricUnit) -> str:
+def prototype(unit: AsymmetricUnit) -> str:
     """Space group and, of each element, multiplicities and free coordinates of its orbits."""
     orbits = defaultdict(list)
     for orbit in unit.orbits:
@@ -126,7 +130,7 @@ def prototype(unit: asymmetric_text.AsymmetricUnit) -> str:
     return f"{unit.space_group}:" + "|".join(sorted(",".join(sorted(o)) for o in orbits.values()))
 
 
-def _primitive_sites(unit: asymmetric_text.AsymmetricUnit) -> int:
+def _primitive_sites(unit: AsymmetricUnit) -> int:
     from hullward.models import wyckoff
 
     table = wyckoff.positions(unit.space_group)
@@ -136,8 +140,8 @@ def _primitive_sites(unit: asymmetric_text.AsymmetricUnit) -> int:
 
 def read(text: str) -> Crystal | None:
     """A text of either form, None where it does not parse."""
-    form = asymmetric_text if text.split("\n")[0].isdigit() else crystal_text
-    found = form.parse(text)
+    asymmetric = text.split("\n")[0].isdigit()
+    found = parse_asymmetric_text(text) if asymmetric else parse_cell_text(text)
     return found if isinstance(found, Crystal) else None
 
 
@@ -260,8 +264,8 @@ def template_pool(corpus: Path) -> Any:
     pool: dict[tuple[int, ...], list[tuple[CrystalRow, dict[str, int], str]]] = defaultdict(list)
     seen = set()
     for row in read_corpus(corpus, "train"):
-        unit = asymmetric_text.parse_unit(row.unit_text)
-        assert isinstance(unit, asymmetric_text.AsymmetricUnit)
+        unit = parse_unit(row.unit_text)
+        assert isinstance(unit, AsymmetricUnit)
         counts = _counts(row.formula)
         seen.add(prototype(unit))
         pool[tuple(sorted(counts.values()))].append((row, counts, prototype(unit)))
@@ -297,8 +301,8 @@ def substituted(formula: str, pool: Any, group: int | None) -> Iterator[tuple[Ki
             ranked.append((distance, row.material_id, row, mapping, proto))
     taken = set()
     for _, _, row, mapping, proto in sorted(ranked, key=lambda r: r[:2]):
-        unit = asymmetric_text.parse_unit(row.unit_text)
-        assert isinstance(unit, asymmetric_text.AsymmetricUnit)
+        unit = parse_unit(row.unit_text)
+        assert isinstance(unit, AsymmetricUnit)
         key = (proto, placed(unit, mapping))
         if key not in taken:
             taken.add(key)
@@ -307,7 +311,7 @@ def substituted(formula: str, pool: Any, group: int | None) -> Iterator[tuple[Ki
             yield key, Crystal.from_arrays(found.lattice, species, found.frac_coords)
 
 
-def placed(unit: asymmetric_text.AsymmetricUnit, mapping: dict[str, str]) -> tuple[str, ...]:
+def placed(unit: AsymmetricUnit, mapping: dict[str, str]) -> tuple[str, ...]:
     """Which element sits on which orbits, as far as multiplicities tell."""
     return tuple(sorted(f"{mapping[o.element]}{o.position[:-1]}" for o in unit.orbits))
 

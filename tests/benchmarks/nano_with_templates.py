@@ -29,8 +29,13 @@ from nano_cif import N_MATCHED, matches, placed, prototype, substituted, templat
 from hullward.models.crystal import Crystal
 from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.language import Request, Sampling
-from hullward.tools.crystal import asymmetric as asymmetric_text
-from hullward.tools.crystal.text import crystal_grammar, unit_grammar
+from hullward.tools.crystal.text import (
+    AsymmetricUnit,
+    crystal_grammar,
+    parse_asymmetric_text,
+    parse_unit,
+    unit_grammar,
+)
 
 TOTALS = (1, 2, 4, 6, 10)
 SAMPLES = 24
@@ -119,9 +124,9 @@ def _kinds(texts: list[str]) -> dict[Any, Crystal]:
     found: dict[Any, Crystal] = {}
     number: Counter[Any] = Counter()
     for text in texts:
-        unit = asymmetric_text.parse_unit(text)
-        crystal = asymmetric_text.parse(text)
-        if isinstance(unit, asymmetric_text.AsymmetricUnit) and isinstance(crystal, Crystal):
+        unit = parse_unit(text)
+        crystal = parse_asymmetric_text(text)
+        if isinstance(unit, AsymmetricUnit) and isinstance(crystal, Crystal):
             same = {o.element: o.element for o in unit.orbits}
             key = (prototype(unit), placed(unit, same))
             number[key] += 1

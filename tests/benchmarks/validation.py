@@ -21,8 +21,8 @@ from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
 from hullward.tools import validate
+from hullward.tools.crystal import Library
 from hullward.tools.crystal import charge_balance as chemistry
-from hullward.tools.crystal import matching as novelty
 from hullward.tools.records import Flaw
 from hullward.tools.validate import Limits
 
@@ -104,7 +104,7 @@ def generated(data: Path) -> None:
     claims = Counter(o.charge_balanced for o in outcomes if not isinstance(o, Flaw))
     print(f"  charges of the valid: {dict(claims)}")
     start = time.process_time()
-    library = novelty.Library()
+    library = Library()
     for number, crystal in enumerate(valid):
         if library.match(crystal) is None:
             library.add(str(number), crystal)

@@ -5,7 +5,6 @@ Everything here is a function of one or two crystals; it knows no energies and n
 `hullward.tools.crystal.files` reads CIF, tables and other files.
 """
 
-from hullward.tools.crystal import matching
 from hullward.tools.crystal.anonymous_match import (
     LANTHANIDES,
     Anonymous,
@@ -14,7 +13,7 @@ from hullward.tools.crystal.anonymous_match import (
     anonymous,
     blind,
 )
-from hullward.tools.crystal.charge_balance import (
+from hullward.tools.crystal.charges import (
     METALLOIDS,
     States,
     charge_balance,
@@ -22,12 +21,10 @@ from hullward.tools.crystal.charge_balance import (
     has_bonded_carbon,
 )
 from hullward.tools.crystal.disorder import shared_sites
-from hullward.tools.crystal.files import inputs
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
-from hullward.tools.crystal.matching import Entry, Library, group
+from hullward.tools.crystal.matching import Entry, Library, group, label
 from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
-from hullward.tools.crystal.symmetry import space_group, symmetry
-from hullward.tools.crystal.text import asymmetric, cell
+from hullward.tools.crystal.symmetry import find_symmetry, space_group
 from hullward.tools.crystal.vetting import ELEMENTS, quoted
 
 __all__ = [
@@ -41,18 +38,16 @@ __all__ = [
     "Parents",
     "States",
     "anonymous",
-    "asymmetric",
     "blind",
     "bond_length",
-    "cell",
     "charge_balance",
     "charge_balanced_formulas",
     "compact_cell",
+    "find_symmetry",
     "group",
     "has_bonded_carbon",
-    "inputs",
     "is_anion",
-    "matching",
+    "label",
     "nearest_pairs",
     "packing",
     "plane_spacings_a",
@@ -60,5 +55,4 @@ __all__ = [
     "scale",
     "shared_sites",
     "space_group",
-    "symmetry",
 ]

@@ -19,8 +19,8 @@ from itertools import combinations
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.charge_balance import charge_balance
-from hullward.tools.crystal.symmetry import space_group, symmetry
+from hullward.tools.crystal.charges import charge_balance
+from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
 RADII_WITHIN = 0.15  # of the smaller one
 CHARGES_WITHIN = 0.5  # mean states of mixed valence are no whole numbers
@@ -98,7 +98,7 @@ def _on_one_site(crystal: Crystal, species: tuple[str, ...]) -> Shared | None:
     mixed = np.isin(names, species)
     merged = np.where(mixed, species[0], names)
     try:
-        dataset = symmetry(
+        dataset = find_symmetry(
             Crystal.from_arrays(crystal.lattice, merged.tolist(), crystal.frac_coords), SYMPREC_A
         )
     except ValueError:

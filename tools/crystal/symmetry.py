@@ -9,10 +9,8 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 
-__all__ = ["space_group", "symmetry"]
 
-
-def symmetry(crystal: Crystal, symprec_a: float) -> Any:
+def find_symmetry(crystal: Crystal, symprec_a: float) -> Any:
     """Moyopy's data set of a crystal at a distance tolerance in Å.
 
     Without the library's remarks on operations of cells that are not primitive. Raises ValueError
@@ -37,7 +35,7 @@ def space_group(crystal: Crystal, symprec_a: float) -> int | None:
     if heights.min() < 0.5 or heights.max() > 500:
         return None  # the search would take for ever in a cell this flat or this long
     try:
-        return int(symmetry(crystal, symprec_a).number)
+        return int(find_symmetry(crystal, symprec_a).number)
     except ValueError:
         return None
 

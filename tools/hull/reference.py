@@ -194,8 +194,6 @@ def height_over(reference: Reference) -> Callable[[Crystal, float], float]:
     return height
 
 
-__all__ = ["HIGHEST_EV_PER_ATOM", "low_structures"]
-
 HIGHEST_EV_PER_ATOM = 0.05  # above the reference's own hull: what could be made
 
 

@@ -7,8 +7,6 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["write_whole"]
-
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside, flush to the disk and rename: readers see all of it or nothing.

@@ -4,11 +4,11 @@ Each row becomes one `RawInput`, or a flaw that names the row. Nothing is repair
 written here; exports are in `hullward.tools.report`.
 """
 
-from hullward.tools.crystal.files import inputs
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.inputs import (
     Format,
     RawInput,
+    cif_files,
     parse_raw,
     read_inputs,
     text_format,
@@ -20,7 +20,7 @@ __all__ = [
     "Format",
     "KnownPhases",
     "RawInput",
-    "inputs",
+    "cif_files",
     "parse_raw",
     "read_inputs",
     "read_known",

@@ -35,8 +35,7 @@ from hullward.tools.crystal.files.rows import (
     parse_crystal_json,
     parse_table_row,
 )
-from hullward.tools.crystal.text import asymmetric as asymmetric_text
-from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.crystal.vetting import quoted
 from hullward.tools.records import Flaw, Reason
 
@@ -101,9 +100,9 @@ def read_inputs(path: Path) -> Iterator[RawInput]:
 def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> Crystal | Flaw:
     """The crystal of a raw input, or why there is none. Give a `cif_reader` to read many CIFs."""
     if format == "crystal_text":
-        return crystal_text.parse(raw)
+        return parse_cell_text(raw)
     if format == "asymmetric_text":
-        return asymmetric_text.parse(raw)
+        return parse_asymmetric_text(raw)
     if format == "cif":
         found = cif_reader.read(raw) if cif_reader else read_cif(raw)
         if isinstance(found, Flaw):

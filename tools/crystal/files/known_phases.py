@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
-from hullward.tools.crystal.files import inputs
 from hullward.tools.crystal.files.cif import CifReader
+from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
 from hullward.tools.crystal.vetting import quoted, vet
 from hullward.tools.records import Flaw, Reason
 
@@ -68,9 +68,9 @@ def read_known(path: Path) -> KnownPhases:
     names = _names(path) if path.is_file() else None
     found: dict[str, Crystal] = {}
     with CifReader() as reader:
-        for number, item in enumerate(inputs.read_inputs(path)):
+        for number, item in enumerate(read_inputs(path)):
             crystal = plain_cif(item.raw) if item.format == "cif" else None
-            said = crystal or inputs.parse_raw(item.raw, item.format, reader)
+            said = crystal or parse_raw(item.raw, item.format, reader)
             if isinstance(said, Flaw):
                 raise InputError(f"known phase {item.source}: {said.reason}: {said.detail}")
             name = names[number] if names else f"user:{item.source}"

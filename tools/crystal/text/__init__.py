@@ -5,32 +5,37 @@ asymmetric unit (form B). Both accept or reject with a reason and repair nothing
 limit what a model can write to texts that parse and meet a wish.
 """
 
-from hullward.tools.crystal.text import asymmetric, cell
-from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, parse, write
+from hullward.tools.crystal.text.asymmetric import (
+    AsymmetricUnit,
+    parse_asymmetric_text,
+    parse_unit,
+    write_asymmetric_text,
+)
 from hullward.tools.crystal.text.asymmetric_grammar import can_hold, unit_grammar
-from hullward.tools.crystal.text.asymmetric_unit import asymmetric_unit
-from hullward.tools.crystal.text.cell import parse, split_completion, write
+from hullward.tools.crystal.text.cell import parse_cell_text, split_completion, write_cell_text
 from hullward.tools.crystal.text.cell_grammar import (
     DEFAULT_MAX_ATOMS,
     CrystalGrammar,
     crystal_grammar,
 )
 from hullward.tools.crystal.text.completion import Reading, read_asymmetric, read_completion
+from hullward.tools.crystal.text.to_asymmetric import asymmetric_unit
 
 __all__ = [
     "DEFAULT_MAX_ATOMS",
     "AsymmetricUnit",
     "CrystalGrammar",
     "Reading",
-    "asymmetric",
     "asymmetric_unit",
     "can_hold",
-    "cell",
     "crystal_grammar",
-    "parse",
+    "parse_asymmetric_text",
+    "parse_cell_text",
+    "parse_unit",
     "read_asymmetric",
     "read_completion",
     "split_completion",
     "unit_grammar",
-    "write",
+    "write_asymmetric_text",
+    "write_cell_text",
 ]

@@ -30,8 +30,6 @@ from hullward.tools.crystal.text.cell import MAX_CHARS
 from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, quoted
 from hullward.tools.records import Flaw, Reason
 
-__all__ = ["AsymmetricUnit", "Orbit", "parse", "parse_unit", "write"]
-
 # Hundredths of the text, twenty-fourths of the tables: all points are whole numbers of this part.
 PARTS = 2400
 
@@ -73,7 +71,7 @@ class AsymmetricUnit:
         return _primitive(self.space_group, matrix, species, np.concatenate(points))
 
 
-def parse(text: str) -> Crystal | Flaw:
+def parse_asymmetric_text(text: str) -> Crystal | Flaw:
     """The primitive cell a text describes, or the first thing that is wrong with it."""
     unit = parse_unit(text)
     if isinstance(unit, Flaw):
@@ -123,7 +121,7 @@ def parse_unit(text: str) -> AsymmetricUnit | Flaw:
     return AsymmetricUnit(space_group, tuple(orbits), parameters)
 
 
-def write(unit: AsymmetricUnit) -> str:
+def write_asymmetric_text(unit: AsymmetricUnit) -> str:
     """The text of a unit, ending without a newline. What is written, `parse_unit` reads back.
 
     Raises ValueError for what the form cannot hold.
@@ -144,7 +142,7 @@ def write(unit: AsymmetricUnit) -> str:
         )
     )
     text = "\n".join(lines)
-    found = parse(text)
+    found = parse_asymmetric_text(text)
     if isinstance(found, Flaw):
         raise ValueError(f"form B cannot hold this crystal: {found.detail}")
     return text

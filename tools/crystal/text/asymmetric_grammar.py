@@ -1,6 +1,6 @@
 """The grammar of form B, the asymmetric unit: wishes that hold, symmetry included.
 
-As `crystal_grammar` for form A: every text that passes is one `asymmetric_text.parse` reads, with
+As `crystal_grammar` for form A: every text that passes is one `parse_asymmetric_text` reads, with
 the elements, formula, number of atoms (of the primitive cell) and space group asked for. Atoms are
 counted as they are placed: a number of atoms, or a Wyckoff position, is open only where positions
 are left that make up the rest. A coordinate is open only where the site keeps the symmetry of its
@@ -17,7 +17,7 @@ from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
-from hullward.tools.crystal.text import asymmetric as asymmetric_text
+from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, parse_asymmetric_text, parse_unit
 from hullward.tools.crystal.text.cell_grammar import CrystalGrammar, crystal_grammar
 from hullward.tools.crystal.text.number_words import angles, lengths
 from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words, suffixed
@@ -68,9 +68,9 @@ class UnitGrammar(WordGrammar):
 
     def flaw(self, text: str) -> str | None:
         """What is wrong with a whole text, in one line, or None."""
-        unit = asymmetric_text.parse_unit(text)
-        crystal = asymmetric_text.parse(text)
-        if not isinstance(crystal, Crystal) or not isinstance(unit, asymmetric_text.AsymmetricUnit):
+        unit = parse_unit(text)
+        crystal = parse_asymmetric_text(text)
+        if not isinstance(crystal, Crystal) or not isinstance(unit, AsymmetricUnit):
             return f"{crystal.reason.value}: {crystal.detail}"  # type: ignore[union-attr]
         if self.space_group not in (None, unit.space_group):
             return f"space group {unit.space_group}, asked for {self.space_group}"

@@ -12,8 +12,8 @@ exponent or leading zeros: lengths up to 999.9, coordinates 0.00 to 1.00. Other 
 for what rounds up to the next cell; it is read as 0.00, the same point.
 
 Writing rounds: lengths to 0.1 Å, angles to 1° (LLaMat truncated them; both are read alike),
-coordinates to 0.01, wrapped so that 0.995 and above become 0.00. What `write` returns, `parse`
-reads, and `write` then returns the same text again. The form knows no handedness: a left-handed
+coordinates to 0.01, wrapped so that 0.995 and above become 0.00. What `write_cell_text` returns, `parse_cell_text`
+reads, and `write_cell_text` then returns the same text again. The form knows no handedness: a left-handed
 cell comes back as its mirror image.
 
 The format is that of Gruver et al. (arXiv:2402.04379), as used by LLaMat
@@ -41,7 +41,7 @@ _COORDINATES = re.compile(f"{_FRACTION} {_FRACTION} {_FRACTION}")
 _COMPLETION = "0.00 0.00 0.00"
 
 
-def parse(text: str) -> Crystal | Flaw:
+def parse_cell_text(text: str) -> Crystal | Flaw:
     """The crystal a text describes, or the first thing that is wrong with it."""
     if len(text) > MAX_CHARS:
         return _flaw(Reason.TOO_LARGE, f"{len(text)} characters, limit {MAX_CHARS}")
@@ -69,7 +69,7 @@ def parse(text: str) -> Crystal | Flaw:
     return Crystal.from_arrays(lattice, lines[2::2], coords)
 
 
-def write(crystal: Crystal) -> str:
+def write_cell_text(crystal: Crystal) -> str:
     """The text of a crystal, ending without a newline.
 
     Raises ValueError for what the form cannot hold: more than 500 sites, unreal elements, lengths

@@ -1,6 +1,6 @@
 """What a model may write when a crystal is asked for: crystal text with wishes that hold.
 
-Every text the grammar lets pass is one that `crystal_text.parse` reads, with the elements, the
+Every text the grammar lets pass is one that `parse_cell_text` reads, with the elements, the
 formula and the number of atoms asked for. `hullward.models.local_model` holds a model to it token
 by token, whatever its tokenizer; `gbnf` (or `constraint().value`) is the same grammar for vLLM's
 structured outputs. Two wishes do not fit into a context-free grammar and are left to the check on
@@ -26,7 +26,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
 from hullward.tools.crystal.geometry import nearest_pairs
-from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.text.cell import parse_cell_text
 from hullward.tools.crystal.text.number_words import (
     LONGEST_TENTHS,
     STEPS,
@@ -89,7 +89,7 @@ class CrystalGrammar(WordGrammar):
 
     def flaw(self, text: str) -> str | None:
         """What is wrong with a whole text, in one line, or None."""
-        found = crystal_text.parse(text)
+        found = parse_cell_text(text)
         if isinstance(found, Flaw):
             return f"{found.reason.value}: {found.detail}"
         return self.misfit(found)

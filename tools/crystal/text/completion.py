@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hullward.tools.crystal.text import cell as crystal_text
+from hullward.tools.crystal.text.cell import split_completion
 from hullward.tools.crystal.vetting import quoted
 from hullward.tools.records import Flaw, Reason
 
@@ -55,7 +55,7 @@ def read_completion(text: str, finish_reason: str = "unknown", fault: str | None
         return Reading(raw=text, flaw=Flaw(reason=Reason.REPETITION, detail=detail))
     fenced = _FENCE.match(text)
     body = (fenced[1] if fenced else text).lstrip()
-    head, rest = crystal_text.split_completion(body)
+    head, rest = split_completion(body)
     more_sites = _OF_A_SITE.match(rest.lstrip()) is not None  # spoilt ones: the codec says how
     if head and _loops(head):
         detail = f"one site {REPEATS} times or more in a row"

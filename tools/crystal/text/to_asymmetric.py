@@ -17,8 +17,6 @@ from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_parameters
 from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, Orbit
 
-__all__ = ["asymmetric_unit", "electropositive_first"]
-
 _OFF = 1e-3  # fraction of a cell edge by which a refined site may miss its position
 _NEVER = 10**7  # larger than any code of three coordinates
 
