@@ -176,8 +176,8 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     from hullward.agents.settings import read_machine
     from hullward.models.crystal_prompts import flat_formula
     from hullward.tools.hull import low_structures
+    from hullward.tools.prototypes import Substitution
     from hullward.tools.reference_mp import read_fetched
-    from hullward.tools.substitution import Substitution
 
     try:
         flat_formula(formula)

@@ -184,7 +184,7 @@ def look_at_reference() -> Finding:
 
 def look_at_types() -> Finding:
     """The package whose structure types `hullward reference build` decorates."""
-    from hullward.tools.encyclopedia import INSTALL, require_encyclopedia
+    from hullward.tools.prototypes import INSTALL, require_encyclopedia
 
     try:
         says = require_encyclopedia()

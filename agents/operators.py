@@ -28,7 +28,7 @@ from hullward.agents.written import (
 )
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request
-from hullward.tools.mutation import Constructed, generator, perturb, swap
+from hullward.tools.prototypes import Constructed, generator, perturb, swap
 from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_id
 
 TRIES_PER_PROPOSAL = 8  # mutations drawn for each one kept

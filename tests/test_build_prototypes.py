@@ -10,7 +10,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.doubles import ScriptedModel
 from hullward.models.language import Sampling
 from hullward.models.nano import NANO_SAMPLING, nano_folder
-from hullward.tools import nano_types, prototype_search
+from hullward.tools import prototype_search
 from hullward.tools.build_prototypes import make
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import load_reference
@@ -21,9 +21,10 @@ from hullward.tools.prototype_questions import (
     wide_systems,
 )
 from hullward.tools.prototype_table import write_table
-from hullward.tools.prototypes import anonymous_formula, make_prototype
+from hullward.tools.prototypes import Types, anonymous_formula, letters, typed
+from hullward.tools.prototypes import generated as nano_types
+from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.quarantine import in_quarantine
-from hullward.tools.structure_types import Types, letters, typed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

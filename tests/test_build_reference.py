@@ -9,10 +9,11 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools import build_reference, encyclopedia, recipe
+from hullward.tools import build_reference, recipe
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
-from hullward.tools.prototypes import make_prototype
+from hullward.tools.prototypes import encyclopedia
+from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.recipe_added import lowest
 from hullward.tools.recipe_result import SystemResult, taken_over
 from hullward.tools.recipe_trials import expected_formulas, trials

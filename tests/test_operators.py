@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.mutation import generator, grown, perturb, swap
-from hullward.tools.substitution import PER_TURN, Substitution
+from hullward.tools.prototypes import Substitution, generator, perturb, swap
+from hullward.tools.prototypes.mutation import grown
+from hullward.tools.prototypes.substitution import PER_TURN
 
 STATES = {"Li": (1,), "Mn": (2, 3, 4), "O": (-2,)}
 

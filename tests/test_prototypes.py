@@ -7,8 +7,8 @@ import pytest
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal import bond_length, space_group
-from hullward.tools.orderings import PARENTS, orderings
-from hullward.tools.prototypes import decorate, element_structures, library, textbook
+from hullward.tools.prototypes import PARENTS, decorate, element_structures, library, orderings
+from hullward.tools.prototypes.library import textbook
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

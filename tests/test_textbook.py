@@ -9,7 +9,7 @@ import yaml
 from pymatgen.core import Composition
 
 from hullward.tools.crystal import bond_length, space_group
-from hullward.tools.prototypes import textbook
+from hullward.tools.prototypes.library import textbook
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from hullward.tools.crystal import space_group
-from hullward.tools.prototypes import element_structures, textbook
+from hullward.tools.prototypes import element_structures
+from hullward.tools.prototypes.library import textbook
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

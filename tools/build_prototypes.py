@@ -26,7 +26,6 @@ from hullward.models.language import LanguageModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.models.registry import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
-from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.hull import Reference, load_reference
 from hullward.tools.prototype_questions import (
     Question,
@@ -44,7 +43,7 @@ from hullward.tools.prototype_search import (
     said,
 )
 from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table, write_table
-from hullward.tools.prototypes import Prototype, library
+from hullward.tools.prototypes import Prototype, encyclopedia, library
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.records import Protocol
 from hullward.tools.validate import Limits

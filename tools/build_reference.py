@@ -22,9 +22,9 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
-from hullward.tools.encyclopedia import require_encyclopedia
 from hullward.tools.hull import split_chemsys
 from hullward.tools.pool import one_thread_each
+from hullward.tools.prototypes import require_encyclopedia
 from hullward.tools.recipe_added import add_types, with_earlier
 from hullward.tools.recipe_result import (
     SystemResult,

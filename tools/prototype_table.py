@@ -16,11 +16,10 @@ from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
 from hullward.tools.judge import suspicions
 from hullward.tools.learnt import learnt_formulas
-from hullward.tools.nano_types import ABOUT, PREFIX
 from hullward.tools.prototype_search import LEAST_SPACE_GROUP, Example
+from hullward.tools.prototypes import ABOUT, PREFIX, Typed, Types, letters, typed
 from hullward.tools.records import Relaxation
 from hullward.tools.store import write_whole
-from hullward.tools.structure_types import Typed, Types, letters, typed
 from hullward.tools.validate import Facts, Limits, candidate, check
 
 HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hullward.tools.nano_types import PREFIX
+from hullward.tools.prototypes import PREFIX
 from hullward.tools.recipe import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
 from hullward.tools.recipe_result import Found, SystemResult, found_of, result_key, stored_result
 from hullward.tools.recipe_trials import trials

@@ -13,10 +13,8 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
-from hullward.tools.encyclopedia import encyclopedia
 from hullward.tools.hull import Hull, Phase
-from hullward.tools.nano_types import table
-from hullward.tools.prototypes import library
+from hullward.tools.prototypes import encyclopedia, library, table
 from hullward.tools.recipe import FINAL_PROTOCOL, RECIPE, Bench, as_phase, low_phases
 from hullward.tools.recipe_trials import Trial, expected_formulas, given, trials
 from hullward.tools.records import Record

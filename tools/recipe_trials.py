@@ -18,10 +18,17 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import bond_length, charge_balance
-from hullward.tools.encyclopedia import encyclopedia
-from hullward.tools.nano_types import types_for
-from hullward.tools.orderings import PARENTS, orderings
-from hullward.tools.prototypes import Decorated, Prototype, decorate, element_structures, library
+from hullward.tools.prototypes import (
+    PARENTS,
+    Decorated,
+    Prototype,
+    decorate,
+    element_structures,
+    encyclopedia,
+    library,
+    orderings,
+    types_for,
+)
 from hullward.tools.records import Relaxation
 from hullward.tools.reference_built import common_states_of, is_alloy, served_class
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import Library
 from hullward.tools.generator_metrics import Share
+from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Flaw
-from hullward.tools.substitution import Substitution
 
 Try = Crystal | Flaw | None
 Stoichiometry = tuple[int, ...]

@@ -3,7 +3,7 @@
 AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
 `data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not
 by the original species, so the orbits of a binary type also serve ternaries, and those of a
-ternary may share an element. Types that nano wrote (`hullward.tools.nano_types`) keep each species
+ternary may share an element. Types that nano wrote (`hullward.tools.prototypes.generated`) keep each species
 together.
 """
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import States, charge_balance
-from hullward.tools.mutation import Constructed
-from hullward.tools.nano_types import PREFIX, nano_prototype, types_for
-from hullward.tools.prototypes import decorate, library
+from hullward.tools.prototypes.generated import PREFIX, nano_prototype, types_for
+from hullward.tools.prototypes.library import decorate, library
+from hullward.tools.prototypes.mutation import Constructed
 
 PER_TURN = 2  # structures of a formula before the next formula has its turn
 

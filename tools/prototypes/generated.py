@@ -17,7 +17,7 @@ from typing import Any
 from hullward.models.errors import PreflightError
 from hullward.tools.crystal import Anonymous
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.tools.prototypes import Prototype, anonymous_formula, make_prototype
+from hullward.tools.prototypes.library import Prototype, anonymous_formula, make_prototype
 from hullward.tools.records import Flaw
 
 NANO_TYPES = "prototypes_nano.parquet"

