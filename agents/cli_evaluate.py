@@ -133,7 +133,7 @@ def crystals(
         found = measure(attempts, known=library, like=others, progress=reporter)
         if coverage:
             from hullward.tools.generator_coverage import coverage as covered
-            from hullward.tools.pool import default_workers
+            from hullward.tools.relax import default_workers
 
             found["coverage"] = covered(
                 attempts,

@@ -28,7 +28,7 @@ def relax(
     """Relax structures as they are: no checks, no reference, no campaign."""
     from hullward.agents.settings import read_machine
     from hullward.agents.settings_file import parse_protocol
-    from hullward.tools.relax_inputs import relax_inputs
+    from hullward.tools.relax import relax_inputs
 
     protocol = parse_protocol(optimizer=optimizer, fmax_ev_per_a=fmax, max_steps=max_steps)
     with Reporter(quiet=as_json) as reporter:

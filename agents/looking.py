@@ -15,7 +15,7 @@ from hullward.tools.chances import say_chances
 from hullward.tools.explain import explain_all
 from hullward.tools.leaks import audit
 from hullward.tools.records import Relaxation
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 from hullward.tools.screening import Screen
 from hullward.tools.suspects import Relax, doubt_all
 

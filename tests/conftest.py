@@ -100,7 +100,7 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hullward.models.crystal import Crystal
     from hullward.models.registry import load_potential
     from hullward.tools.records import Protocol
-    from hullward.tools.relax import relax_one
+    from hullward.tools.relax.stream import relax_one
 
     half = [[0, 0, 0], [0.5, 0.5, 0.5]]
     seeds = {

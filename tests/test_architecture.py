@@ -28,7 +28,7 @@ DOORS = {
 READS_THE_ENVIRONMENT = {"agents/settings.py"}
 PREPARES_CHILDREN = {  # copies or sets variables for a process it starts
     "tools/crystal/files/cif.py",
-    "tools/pool.py",
+    "tools/relax/workers.py",
 }
 
 HEAVY = ("torch", "chgnet", "pymatgen", "transformers", "streamlit", "vllm", "matplotlib", "ray")

@@ -5,11 +5,11 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools import best_first
-from hullward.tools.best_first import relax_best_first
-from hullward.tools.courses import EARLY_STEPS, Traveller
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax import relax_in_turns, relax_stream
+from hullward.tools.relax import relax_best_first, relax_stream
+from hullward.tools.relax import schedule as best_first
+from hullward.tools.relax.state import EARLY_STEPS, Traveller
+from hullward.tools.relax.stream import relax_in_turns
 
 TOY = load_potential("toy")
 OPTIMISERS = ("fire", "bfgs", "fire-bfgs")

@@ -13,14 +13,15 @@ from hullward.models.batch import CrystalBatch, OneByOne
 from hullward.models.chgnet_graph import build_graph
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools import pool
-from hullward.tools.courses import Guards
-from hullward.tools.herd import STALL_STEPS, Herd
-from hullward.tools.optimise import Walk
-from hullward.tools.quasi_newton import spring_hessian
 from hullward.tools.records import Protocol, Reason
-from hullward.tools.relax import rattled, relax_one, relax_stream
-from hullward.tools.relax_cache import RelaxationCache, relax_cached
+from hullward.tools.relax import relax_cached, relax_stream
+from hullward.tools.relax import workers as pool
+from hullward.tools.relax.cache import RelaxationCache
+from hullward.tools.relax.engine import STALL_STEPS, Herd
+from hullward.tools.relax.state import Guards
+from hullward.tools.relax.stream import rattled, relax_one
+from hullward.tools.relax.trust_region import spring_hessian
+from hullward.tools.relax.variables import Walk
 
 GPA = 160.21766208
 BFGS = Protocol(optimizer="bfgs")

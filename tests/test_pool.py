@@ -13,10 +13,9 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools import pool
-from hullward.tools.best_first import relax_best_first
-from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason
+from hullward.tools.relax import relax_best_first, relax_many
+from hullward.tools.relax import workers as pool
 
 QUICK = Protocol(max_steps=50)
 ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
@@ -177,7 +176,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     script = (
         "import numpy as np\n"
         "from hullward.models.crystal import Crystal\n"
-        "from hullward.tools.pool import relax_many\n"
+        "from hullward.tools.relax.workers import relax_many\n"
         "from hullward.tools.records.base import Protocol\n"
         "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
         "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
@@ -198,7 +197,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 @linux
 def test_a_worker_has_one_thread_for_arithmetic():
     code = pool._START.replace(
-        "from hullward.tools.pool import work; work(*map(int, __import__('sys').argv[1:]))",
+        "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))",
         "import torch; print(torch.get_num_threads())",
     )
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)

@@ -20,7 +20,7 @@ from hullward.tools.readings import (
     reading_features,
 )
 from hullward.tools.records import Protocol, Reading, Relaxation
-from hullward.tools.relax import relax_one
+from hullward.tools.relax.stream import relax_one
 from hullward.tools.report_records import Entry
 from hullward.tools.report_trust import chance_words
 

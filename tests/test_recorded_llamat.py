@@ -22,7 +22,7 @@ from hullward.tools.records import (
     Proposal,
     Protocol,
 )
-from hullward.tools.relax import relax_one
+from hullward.tools.relax.stream import relax_one
 from hullward.tools.store import Store, funnel, open_snapshot
 from hullward.tools.validate import check
 

@@ -18,7 +18,7 @@ from hullward.models.registry import load_potential, potential_card
 from hullward.tools import validate
 from hullward.tools.hull import Reference, load_reference
 from hullward.tools.records import Candidate, Protocol, Relaxation
-from hullward.tools.relax import relax_one
+from hullward.tools.relax.stream import relax_one
 from hullward.tools.second_opinion import Adviser, advise
 
 LJ = "ase:ase.calculators.lj:LennardJones"

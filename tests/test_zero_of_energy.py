@@ -18,7 +18,7 @@ from hullward.tools.heights import judge_entries
 from hullward.tools.hull import check_compatible, load_reference
 from hullward.tools.records import Protocol
 from hullward.tools.reference_files import read_entries
-from hullward.tools.relax import relax_one
+from hullward.tools.relax.stream import relax_one
 
 PROTOCOL = Protocol(fmax_ev_per_a=0.1, max_steps=200)
 TABLE = "mp2020_whole_database_hull.parquet"

@@ -23,7 +23,6 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.hull import split_chemsys
-from hullward.tools.pool import one_thread_each
 from hullward.tools.prototypes import require_encyclopedia
 from hullward.tools.recipe_added import add_types, with_earlier
 from hullward.tools.recipe_result import (
@@ -34,6 +33,7 @@ from hullward.tools.recipe_result import (
     taken_over,
 )
 from hullward.tools.reference_built import Manifest, is_alloy, read_manifest
+from hullward.tools.relax import one_thread_each
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
 from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 
 # The first of these that a table has is read.
 DFT_COLUMNS = (

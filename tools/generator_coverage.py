@@ -30,7 +30,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.fingerprints import composition_fingerprint, structure_fingerprint
 from hullward.tools.generator_inputs import Attempt
 from hullward.tools.generator_metrics import Share, check
-from hullward.tools.pool import end_with, one_thread_each
+from hullward.tools.relax import end_with, one_thread_each
 
 STRUCTURE_CUTOFF = 0.4
 COMPOSITION_CUTOFF = 10.0

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
-from hullward.tools.phonons import MAX_ATOMS, check_phonons
 from hullward.tools.records import PhononCheck
+from hullward.tools.relax import MAX_ATOMS, check_phonons
 from hullward.tools.store import CONDITION, ORDER, Store
 
 MOST = 10  # cells a call

@@ -19,7 +19,7 @@ from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Reading, Relaxation
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 
 SECOND = "sevennet-l3i5"  # whom the shipped calibrator listens to
 WHERE_IT_STANDS = Protocol(max_steps=0)

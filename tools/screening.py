@@ -18,7 +18,6 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
 from hullward.tools import validate
-from hullward.tools.best_first import relax_best_first
 from hullward.tools.crystal import Library, label
 from hullward.tools.crystal.files import CifReader, KnownPhases, parse_raw
 from hullward.tools.energy_check import require_known_energies
@@ -37,7 +36,7 @@ from hullward.tools.records import (
     Stage,
     Verdict,
 )
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_best_first, relax_cached
 from hullward.tools.second_reference import Beside, library, unjudged
 from hullward.tools.store import Store
 

@@ -20,7 +20,7 @@ from hullward.models.registry import potential_card
 from hullward.tools.crystal import Library
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 from hullward.tools.suspects import GOING_ON
 
 

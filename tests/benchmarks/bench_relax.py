@@ -210,7 +210,8 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
     from chgnet.model import StructOptimizer
 
     from hullward.tools.records import Protocol
-    from hullward.tools.relax import Guards, relax_stream
+    from hullward.tools.relax import relax_stream
+    from hullward.tools.relax.stream import Guards
 
     with contextlib.redirect_stdout(io.StringIO()):
         optimizer = StructOptimizer(model=model, use_device="cpu")
@@ -279,9 +280,10 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
 def bench_shares(crystals: list, potential: Any) -> dict:
     """Where the CPU seconds of a run go, from parsed crystal to finished record."""
     from hullward.models import chgnet
-    from hullward.tools import optimise, relax
-    from hullward.tools.quasi_newton import TrustedBfgs
+    from hullward.tools import relax
     from hullward.tools.records import Protocol
+    from hullward.tools.relax import fire as optimise
+    from hullward.tools.relax.trust_region import TrustedBfgs
 
     shares: dict[str, Counter] = {}
     for name in OPTIMISERS:

@@ -32,8 +32,8 @@ def main() -> None:
     from pymatgen.core import Composition
     from scipy.stats import spearmanr
 
-    from hullward.tools.courses import EARLY_STEPS
     from hullward.tools.hull import load_reference
+    from hullward.tools.relax.state import EARLY_STEPS
     from hullward.tools.store.query import run_query
 
     rows = run_query(

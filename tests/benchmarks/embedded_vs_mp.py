@@ -24,9 +24,9 @@ import pandas as pd
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
 from hullward.tools.hull import Reference, load_reference
-from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol
 from hullward.tools.reference_built import BuiltPhases, enough_tried, is_alloy, untried
+from hullward.tools.relax import relax_many
 
 PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found
 NEAR_MP_HULL_EV_PER_ATOM = (0.05, 0.2)

@@ -21,7 +21,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.generator_coverage import coverage, covered, draw, fingerprints
 from hullward.tools.generator_inputs import read_attempts
 from hullward.tools.generator_metrics import Share
-from hullward.tools.pool import default_workers
+from hullward.tools.relax import default_workers
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hullward.models.errors import HullwardError
 from hullward.tools.hull import Hull, load_reference
 from hullward.tools.records import Protocol
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 
 MARGIN_EV_PER_ATOM = 0.05
 

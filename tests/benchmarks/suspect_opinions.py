@@ -20,7 +20,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference, load_reference
 from hullward.tools.judge import suspicions
 from hullward.tools.records import Basis, Candidate, Relaxation
-from hullward.tools.relax_cache import relax_cached
+from hullward.tools.relax import relax_cached
 from hullward.tools.second_opinion import Adviser
 from hullward.tools.store import TABLES, decode
 from hullward.tools.suspects import GOING_ON, RATTLE_A

@@ -19,9 +19,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
 from hullward.tools.hull import load_reference
 from hullward.tools.judge import second_look_of, suspicions
-from hullward.tools.phonons import check_phonons
 from hullward.tools.records import Basis, Candidate, Relaxation
-from hullward.tools.relax import relax_one
+from hullward.tools.relax import check_phonons
+from hullward.tools.relax.stream import relax_one
 from hullward.tools.store import TABLES, decode
 from hullward.tools.store.shortlist import shortlist
 from hullward.tools.suspects import GOING_ON, RATTLE_A, reasons

@@ -1,7 +1,7 @@
 """New crystals without a model: structure types, substitution, orderings, mutation.
 
 It makes structures only. Which of them to try is decided by `hullward.agents.operators`, and
-whether they are low in energy by `hullward.tools.relax` and `hullward.tools.hull`.
+whether they are low in energy by `hullward.tools.relax.stream` and `hullward.tools.hull`.
 """
 
 from hullward.tools.prototypes.encyclopedia import INSTALL, encyclopedia, require_encyclopedia

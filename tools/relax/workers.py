@@ -30,7 +30,7 @@ from hullward.models.errors import HullwardError, PreflightError
 from hullward.models.potential import DeviceLostError
 from hullward.models.registry import load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax import Guards, Job, Traveller, never_ran, relax_in_turns
+from hullward.tools.relax.stream import Guards, Job, Traveller, never_ran, relax_in_turns
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -38,7 +38,7 @@ _ONE_THREAD = dict.fromkeys(
 # The variables must stand before numpy or torch is loaded, hence before this module is imported.
 _START = (
     f"import os; os.environ.update({_ONE_THREAD!r}); "
-    "from hullward.tools.pool import work; work(*map(int, __import__('sys').argv[1:]))"
+    "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5
 _TYPICAL_WORK = 500.0  # bonds and angles of a small crystal: how many to keep at hand
@@ -96,7 +96,7 @@ def relax_many_in_turns(
     device: str = "cpu",
     pausing: bool = True,
 ) -> Iterator[Relaxation | Traveller]:
-    """As `relax_many`, but what begins pauses early, as in `hullward.tools.relax.relax_in_turns`.
+    """As `relax_many`, but what begins pauses early, as in `hullward.tools.relax.stream.relax_in_turns`.
 
     `jobs` may yield None where what comes next depends on results that are still under way.
     """

@@ -26,7 +26,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
 from hullward.tools.crystal import find_symmetry
 from hullward.tools.records import PhononCheck, Protocol, SoftMode
-from hullward.tools.relax import relax_one
+from hullward.tools.relax.stream import relax_one
 
 if TYPE_CHECKING:
     from phonopy import Phonopy

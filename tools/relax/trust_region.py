@@ -15,7 +15,8 @@ from typing import Self
 import numpy as np
 
 from hullward.models.neighbours import bonds_within
-from hullward.tools.optimise import Fire, Rows, Walk, largest_row
+from hullward.tools.relax.fire import Fire
+from hullward.tools.relax.variables import Rows, Walk, largest_row
 
 SPRING_EV_PER_A2 = 10.0  # of the shortest bond
 SPRING_DECAY = 3.0  # per shortest bond length

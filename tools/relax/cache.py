@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import potential_card
-from hullward.tools.pool import relax_many
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
-from hullward.tools.relax import Guards
+from hullward.tools.relax.stream import Guards
+from hullward.tools.relax.workers import relax_many
 from hullward.tools.store import write_whole
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def relax_cached(
     guards: Guards | None = None,
     device: str = "cpu",
 ) -> Iterator[Relaxation]:
-    """As `hullward.tools.pool.relax_many`, relaxing only what `home` does not know yet.
+    """As `hullward.tools.relax.workers.relax_many`, relaxing only what `home` does not know yet.
 
     What is found costs no CPU time; its record repeats the force calls it once took, so that
     budgets in counts end where they did. Home None means

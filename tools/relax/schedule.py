@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
-from hullward.tools.pool import relax_many_in_turns
 from hullward.tools.records import Protocol, Relaxation
-from hullward.tools.relax import Guards, Job, Traveller
-from hullward.tools.relax_cache import RelaxationCache
+from hullward.tools.relax.cache import RelaxationCache
+from hullward.tools.relax.stream import Guards, Job, Traveller
+from hullward.tools.relax.workers import relax_many_in_turns
 
 Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; lower goes first
 
@@ -32,7 +32,7 @@ def relax_best_first(
     stopping: Callable[[], bool] = lambda: False,
     guards: Guards | None = None,
 ) -> Iterator[Relaxation]:
-    """As `hullward.tools.relax_cache.relax_cached`, in the order of the heights after a few steps.
+    """As `hullward.tools.relax.cache.relax_cached`, in the order of the heights after a few steps.
 
     Ids differ. At most `limit` relaxations are yielded: those of the lowest, whatever was cached
     and whichever finished first, so that an equal run chooses the same; only then are the others'

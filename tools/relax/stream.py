@@ -17,10 +17,10 @@ import numpy as np
 from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential, PotentialCard
-from hullward.tools.courses import Course, Ended, Guards, State, Traveller
 from hullward.tools.crystal import space_group
-from hullward.tools.herd import Herd
 from hullward.tools.records import Protocol, Reason, Relaxation
+from hullward.tools.relax.engine import Herd
+from hullward.tools.relax.state import Course, Ended, Guards, State, Traveller
 
 Job = tuple[str, Crystal] | Traveller  # a candidate about to begin, or one that has paused
 

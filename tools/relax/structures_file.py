@@ -9,8 +9,8 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
-from hullward.tools.pool import relax_many
 from hullward.tools.records import Flaw, Protocol, Relaxation
+from hullward.tools.relax.workers import relax_many
 
 NUMBERS = (
     "converged",

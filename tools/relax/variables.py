@@ -1,14 +1,8 @@
-"""Minimisers of many crystals at once, cell and positions together.
-
-Every array carries the structures along its first axis and is padded to the largest one. A
-structure's variables are 3 + n rows of 3 numbers, as in ASE's FrechetCellFilter: first n·U, where
-F = exp(U) is the deformation of the starting cell, then the undeformed positions in Å. Rows of
-padding stay zero, so sums over rows need no masks.
-"""
+"""Cell and positions of many crystals as one set of optimisation variables."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -105,69 +99,10 @@ class Optimiser(Protocol):
         """The variables to evaluate next, given (b,) energies in eV and the forces."""
 
 
-def make_optimiser(name: Literal["fire", "bfgs", "fire-bfgs"], walk: Walk) -> Optimiser:
-    """An optimiser of that name for structures standing where this walk begins."""
-    if name == "fire":
-        return Fire(walk)
-    from hullward.tools.quasi_newton import FireThenBfgs, TrustedBfgs
-
-    return TrustedBfgs(walk) if name == "bfgs" else FireThenBfgs(walk)
-
-
-class Fire(Rows):
-    """FIRE (DOI 10.1103/PhysRevLett.97.170201) with ASE's parameters and order of operations."""
-
-    padded = ("_velocity",)
-    START_STEP, MAX_STEP = 0.1, 1.0  # of the made-up time
-    START_MIXING, MIXING_DECAY = 0.1, 0.99
-    PATIENCE, GROWTH, SHRINK = 5, 1.1, 0.5
-    MAX_MOVE_A = 0.2  # norm over all rows of one structure
-
-    def __init__(self, walk: Walk) -> None:
-        b = len(walk.counts)
-        self._velocity = np.zeros_like(walk.variables)
-        self._time_step = np.full(b, self.START_STEP)
-        self._mixing = np.full(b, self.START_MIXING)
-        self._downhill = np.full(b, -1)  # steps since the last turn; -1 before the first
-
-    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
-        del energies  # forces alone decide
-        first = self._downhill < 0
-        onwards = (_dot(forces, self._velocity) > 0) & ~first
-        turned = ~onwards & ~first
-        pull = np.sqrt(
-            _dot(self._velocity, self._velocity) / np.maximum(_dot(forces, forces), 1e-300)
-        )
-        mixed = _each(1 - self._mixing) * self._velocity + _each(self._mixing * pull) * forces
-        self._velocity = np.where(_each(onwards), mixed, 0.0)
-        faster = onwards & (self._downhill > self.PATIENCE)
-        self._time_step = np.where(
-            faster, np.minimum(self._time_step * self.GROWTH, self.MAX_STEP), self._time_step
-        )
-        self._mixing = np.where(faster, self._mixing * self.MIXING_DECAY, self._mixing)
-        self._time_step = np.where(turned, self._time_step * self.SHRINK, self._time_step)
-        self._mixing = np.where(turned, self.START_MIXING, self._mixing)
-        self._downhill = np.where(onwards, self._downhill + 1, 0)
-        self._velocity = self._velocity + _each(self._time_step) * forces
-        move = _each(self._time_step) * self._velocity
-        length = np.sqrt(_dot(move, move))
-        shortened = np.minimum(1.0, self.MAX_MOVE_A / np.maximum(length, 1e-300))
-        return np.asarray(variables + move * _each(shortened))
-
-
 def largest_row(forces: np.ndarray) -> np.ndarray:
     """(b,) the largest row norm: what ASE compares with fmax."""
     norms: np.ndarray = np.sqrt((forces**2).sum(axis=2)).max(axis=1)
     return norms
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.asarray(np.einsum("bij,bij->b", a, b))
-
-
-def _each(values: np.ndarray) -> np.ndarray:
-    """One number a structure, ready to multiply its rows."""
-    return values[:, None, None]
 
 
 def stack(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Structures that step together: the engine under `hullward.tools.relax`.
+"""Structures that step together: the engine under `hullward.tools.relax.stream`.
 
 All arrays carry the structures along their first axis, padded to the largest one. What is good is
 kept apart from what is tried, so that a structure a guard stops still has its last good numbers.
@@ -18,9 +18,10 @@ from hullward.models.potential import (
     IsolatedAtomError,
     UnsupportedElementError,
 )
-from hullward.tools.courses import EARLY_STEPS, Course, Ended, Guards, State, Traveller
-from hullward.tools.optimise import Walk, largest_row, make_optimiser
 from hullward.tools.records import Protocol, Reason
+from hullward.tools.relax.optimizers import make_optimiser
+from hullward.tools.relax.state import EARLY_STEPS, Course, Ended, Guards, State, Traveller
+from hullward.tools.relax.variables import Walk, largest_row
 
 STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5

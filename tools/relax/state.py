@@ -9,8 +9,8 @@ from pydantic import Field
 
 from hullward.models.batch import CrystalBatch
 from hullward.models.crystal import Crystal
-from hullward.tools.optimise import Optimiser, Walk, stack
 from hullward.tools.records import Reason, Record
+from hullward.tools.relax.variables import Optimiser, Walk, stack
 
 EARLY_STEPS = 15  # where the order of what follows is decided; rank correlation about 0.95
 
