@@ -12,9 +12,10 @@ from hullward.agents.backends import Voices
 from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.hull import Reference, load_reference, low_structures
+from hullward.tools.hull import Reference, low_structures
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Proposal, Record
+from hullward.tools.reference import load_reference
 from hullward.tools.screening import Screen
 from hullward.tools.store import BEFORE_OPINIONS, Store, open_snapshot
 

@@ -39,12 +39,12 @@ def build(
     from hullward.agents.cli_reference import tell
     from hullward.agents.settings import read_machine
     from hullward.models.registry import potential_card
-    from hullward.tools.build_reference import build as build_reference
-    from hullward.tools.build_reference import tell_progress
     from hullward.tools.crystal.files import read_known
-    from hullward.tools.hull import load_reference, split_chemsys
-    from hullward.tools.reference_built import BuiltPhases, embedded_stem, unserved, untried
-    from hullward.tools.reference_names import built_folder
+    from hullward.tools.hull import split_chemsys
+    from hullward.tools.reference import built_folder, load_reference
+    from hullward.tools.reference.recipe import build as build_reference
+    from hullward.tools.reference.recipe import tell_progress
+    from hullward.tools.reference.sources import BuiltPhases, embedded_stem, unserved, untried
 
     machine = read_machine()
     structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
@@ -104,7 +104,7 @@ def check(
     """Compare CHGNet with itself, and its elements with the Materials Project's."""
     from hullward.agents.cli_reference import tell
     from hullward.models.registry import load_potential
-    from hullward.tools.energy_check import (
+    from hullward.tools.reference import (
         OFFSET_WORTH_SAYING_EV_PER_ATOM,
         element_offsets,
         read_canaries,

@@ -42,8 +42,8 @@ def hull(
     from hullward.agents.references import open_reference
     from hullward.agents.settings import read_machine
     from hullward.agents.settings_file import absolute_reference
-    from hullward.tools.heights import judge_entries, parse_open
-    from hullward.tools.reference_files import read_entries
+    from hullward.tools.reference import judge_entries, parse_open
+    from hullward.tools.reference.sources import read_entries
 
     opened = parse_open(open_ or [])
     entries = read_entries(source, energy)

@@ -79,7 +79,7 @@ def probe(
 
 def _cases(n: int) -> list[Case]:
     """Small stable compounds of two elements, spread over the embedded reference."""
-    from hullward.tools.hull import load_reference
+    from hullward.tools.reference import load_reference
 
     reference = load_reference("embedded")
     chosen: list[tuple[Phase, Crystal]] = []

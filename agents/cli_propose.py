@@ -177,7 +177,7 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     from hullward.models.crystal_prompts import flat_formula
     from hullward.tools.hull import low_structures
     from hullward.tools.prototypes import Substitution
-    from hullward.tools.reference_mp import read_fetched
+    from hullward.tools.reference.materials_project import read_fetched
 
     try:
         flat_formula(formula)

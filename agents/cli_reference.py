@@ -36,7 +36,7 @@ def tell(document: dict[str, Any], lines: Sequence[str], as_json: bool) -> None:
 def list_(as_json: Json = False) -> None:
     """Say which references can be named, where each is from and what it covers."""
     from hullward.agents.settings import read_machine
-    from hullward.tools.reference_list import available
+    from hullward.tools.reference import available
 
     rows = available(read_machine().home_folder)
     lines = []
@@ -66,7 +66,7 @@ def show(
     from hullward.agents.references import open_reference
     from hullward.agents.settings import read_machine
     from hullward.agents.settings_file import absolute_reference
-    from hullward.tools.reference_list import show as look
+    from hullward.tools.reference import show as look
 
     spec = absolute_reference(reference, Path.cwd())
     shown = look(system, open_reference(spec, read_machine(), [system]), everything)
@@ -100,7 +100,7 @@ def fetch(
     """Fetch whole systems from the Materials Project with your key (MP_API_KEY), once each."""
     from hullward.agents.references import mp_access
     from hullward.agents.settings import read_machine
-    from hullward.tools.materials_project import fetch_stable, fetch_systems
+    from hullward.tools.reference.materials_project import fetch_stable, fetch_systems
 
     if not systems and not stable:
         raise InputError("say which systems to fetch, e.g. Li-Mn-O, or --stable")
@@ -129,7 +129,7 @@ def import_(
 ) -> None:
     """Copy a reference file to where every campaign finds it by name."""
     from hullward.agents.settings import read_machine
-    from hullward.tools.reference_names import import_file
+    from hullward.tools.reference import import_file
 
     reference = import_file(file, name, read_machine().home_folder)
     document = {

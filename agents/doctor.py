@@ -171,7 +171,7 @@ def look_at_potential(load: Callable[[], Potential]) -> Finding:
 
 def look_at_reference() -> Finding:
     """The embedded reference and, in its own words, what it covers."""
-    from hullward.tools.hull import load_reference
+    from hullward.tools.reference import load_reference
 
     try:
         reference = load_reference("embedded")

@@ -26,8 +26,9 @@ from hullward.models.errors import HullwardError, InputError, LockedError, Prefl
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known
-from hullward.tools.hull import Reference, check_compatible, load_reference
+from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
+from hullward.tools.reference import load_reference
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
 from hullward.tools.second_reference import Beside

@@ -10,11 +10,12 @@ from pydantic import SecretStr
 from hullward.agents.settings import Campaign, Machine, Settings
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.potential import PotentialCard
-from hullward.tools.hull import Reference, load_reference
+from hullward.tools.hull import Reference
 from hullward.tools.records import SecondReference
+from hullward.tools.reference import load_reference
 
 if TYPE_CHECKING:
-    from hullward.tools.materials_project import Access
+    from hullward.tools.reference.materials_project import Access
 
 PATIENCE_AT_START_S = 120.0  # a campaign can begin without its hull; somebody waits for it
 SYSTEMS_AT_START = 24  # a few calls each
@@ -24,7 +25,7 @@ Notes = Callable[[str], None]
 
 def open_reference(spec: str, machine: Machine, systems: Sequence[str] = ()) -> Reference:
     """The reference of a name. 'mp' is the database version that holds most of the systems."""
-    from hullward.tools.reference_mp import best_version
+    from hullward.tools.reference.materials_project import best_version
 
     if spec == "mp" and (version := best_version(machine.home_folder, systems)):
         spec = f"mp:{version}"
@@ -33,7 +34,7 @@ def open_reference(spec: str, machine: Machine, systems: Sequence[str] = ()) -> 
 
 def pinned(spec: str, reference: Reference) -> str:
     """The name that finds this very version again: 'mp' becomes 'mp:VERSION'."""
-    from hullward.tools.reference_mp import NOT_FETCHED
+    from hullward.tools.reference.materials_project import NOT_FETCHED
 
     if spec in ("mp", "mp-stable") and reference.version != NOT_FETCHED:
         return f"{spec}:{reference.version}"
@@ -73,7 +74,7 @@ def mp_access(
     machine: Machine, notes: Notes, patience_s: float, key: SecretStr | None = None
 ) -> Access:
     """How to reach the Materials Project. key: instead of the one that is set."""
-    from hullward.tools.materials_project import Access
+    from hullward.tools.reference.materials_project import Access
 
     return Access(
         key=key or machine.mp_api_key,
@@ -91,8 +92,12 @@ def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
     What is here already is used without asking. Where nothing can be had, a note says why: the
     campaign goes on, and its candidates wait for a hull.
     """
-    from hullward.tools.materials_project import fetch_systems, whole_systems
-    from hullward.tools.reference_mp import best_version, holds
+    from hullward.tools.reference.materials_project import (
+        best_version,
+        fetch_systems,
+        holds,
+        whole_systems,
+    )
 
     systems = whole_systems(campaign.palettes, campaign.max_elements)
     if len(systems) > SYSTEMS_AT_START:

@@ -13,7 +13,6 @@ from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.tools import prototype_search
 from hullward.tools.build_prototypes import make
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.tools.hull import load_reference
 from hullward.tools.prototype_questions import (
     formula_questions,
     free_questions,
@@ -25,6 +24,7 @@ from hullward.tools.prototypes import Types, anonymous_formula, letters, typed
 from hullward.tools.prototypes import generated as nano_types
 from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.quarantine import in_quarantine
+from hullward.tools.reference import load_reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

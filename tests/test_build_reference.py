@@ -9,16 +9,18 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools import build_reference, recipe
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import encyclopedia
 from hullward.tools.prototypes.library import make_prototype
-from hullward.tools.recipe_added import lowest
-from hullward.tools.recipe_result import SystemResult, taken_over
-from hullward.tools.recipe_trials import expected_formulas, trials
 from hullward.tools.records import Protocol
-from hullward.tools.reference_built import is_alloy, read_built, untried
+from hullward.tools.reference.recipe import build as build_reference
+from hullward.tools.reference.recipe import expected_formulas
+from hullward.tools.reference.recipe import low_phases as recipe
+from hullward.tools.reference.recipe.added import lowest
+from hullward.tools.reference.recipe.result import SystemResult, taken_over
+from hullward.tools.reference.recipe.trials import trials
+from hullward.tools.reference.sources import is_alloy, read_built, untried
 
 CARD = potential_card("toy")
 
@@ -153,7 +155,7 @@ def test_a_system_named_to_be_redone_is_computed_again(built, tmp_path):
 
 
 def test_what_a_system_held_stays_when_it_is_computed_again(built, tmp_path, monkeypatch):
-    monkeypatch.setattr("hullward.tools.recipe_result.low_phases", lambda *_: [])
+    monkeypatch.setattr("hullward.tools.reference.recipe.result.low_phases", lambda *_: [])
     out = tmp_path / "redone"
     for _ in range(2):  # computed, then put together from what is stored
         build_reference.build([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
@@ -205,7 +207,7 @@ def written(monkeypatch):
         make_prototype("nano:a", parse_asymmetric_text("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
         make_prototype("nano:b", parse_asymmetric_text("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
     ]
-    monkeypatch.setattr("hullward.tools.recipe_trials.types_for", lambda formulas: types)
+    monkeypatch.setattr("hullward.tools.reference.recipe.trials.types_for", lambda formulas: types)
 
 
 def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_path, monkeypatch):

@@ -40,9 +40,9 @@ from hullward.tools.calibration_scores import (
     log_losses,
 )
 from hullward.tools.chances import which
-from hullward.tools.hull import load_reference
 from hullward.tools.readings import READING_STATE, SECOND, unread
 from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation
+from hullward.tools.reference import load_reference
 from hullward.tools.reliability_figure import reliability_figure, wilson
 from hullward.tools.report_trust import Trust, trust_words
 from hullward.tools.store import Store, open_snapshot

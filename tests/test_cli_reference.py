@@ -9,7 +9,12 @@ import pytest
 
 from hullward.agents.cli import main
 from hullward.models.crystal import Crystal
-from hullward.tools.mp_double import KEY, Fault, MaterialsProjectDouble, thermo_document
+from hullward.tools.reference.materials_project.server_double import (
+    KEY,
+    Fault,
+    MaterialsProjectDouble,
+    thermo_document,
+)
 
 Call = Callable[..., tuple[int, str, str]]
 HALF = [[0, 0, 0], [0.5, 0.5, 0.5]]

@@ -6,16 +6,9 @@ import pytest
 
 from hullward.models.errors import PreflightError
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools.energy_check import (
-    CANARIES,
-    element_offsets,
-    has_canaries,
-    offset_note,
-    read_canaries,
-    require_canaries,
-)
-from hullward.tools.hull import load_reference
 from hullward.tools.records import Product
+from hullward.tools.reference import element_offsets, load_reference, offset_note, read_canaries
+from hullward.tools.reference.energy_check import CANARIES, has_canaries, require_canaries
 
 
 @dataclass

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app
 from hullward.models.errors import HullwardError, InputError, PreflightError
-from hullward.tools.heights import judge_entries, parse_open
-from hullward.tools.hull import OpenHull, Phase, Reference, load_reference
-from hullward.tools.reference_files import read_entries
+from hullward.tools.hull import OpenHull, Phase, Reference
+from hullward.tools.reference import judge_entries, load_reference, parse_open
+from hullward.tools.reference.sources import read_entries
 
 # Invented energies, eV per formula; oxides carry a correction as MP2020's do.
 ENERGIES = {

@@ -11,7 +11,8 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Hull, Phase, load_reference
+from hullward.tools.hull import Hull, Phase
+from hullward.tools.reference import load_reference
 
 
 def phase(formula: str, energy: float, name: str = "", is_phase: bool = True) -> Phase:

@@ -15,10 +15,15 @@ from hullward.agents.settings import Campaign, read_machine
 from hullward.agents.settings_file import parse_settings
 from hullward.models import registry
 from hullward.models.errors import PreflightError
-from hullward.tools.hull import MP2020, load_reference
-from hullward.tools.materials_project import fetch_stable, fetch_systems
-from hullward.tools.mp_double import KEY, MaterialsProjectDouble, thermo_document
+from hullward.tools.hull import MP2020
 from hullward.tools.records import Basis
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.materials_project import fetch_stable, fetch_systems
+from hullward.tools.reference.materials_project.server_double import (
+    KEY,
+    MaterialsProjectDouble,
+    thermo_document,
+)
 from hullward.tools.store import Store, funnel, open_snapshot
 
 
@@ -102,7 +107,7 @@ def test_without_the_server_candidates_wait_and_are_judged_after_a_fetch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hullward.tools.mp_session.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("hullward.tools.reference.materials_project.session.FIRST_WAIT_S", 0.01)
     if why == "no server":
         monkeypatch.setenv("MP_API_KEY", KEY)
     directory, notes = tmp_path / "c", []

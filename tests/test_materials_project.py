@@ -15,12 +15,24 @@ from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import FetchError, InputError
-from hullward.tools import materials_project, mp_session
-from hullward.tools.entry_rows import read_rows
-from hullward.tools.hull import MP2020, load_reference
-from hullward.tools.materials_project import Access, fetch_stable, fetch_systems, whole_systems
-from hullward.tools.mp_double import KEY, Fault, MaterialsProjectDouble, thermo_document
-from hullward.tools.reference_mp import mp_folder
+from hullward.tools.hull import MP2020
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.materials_project import (
+    Access,
+    fetch_stable,
+    fetch_systems,
+    whole_systems,
+)
+from hullward.tools.reference.materials_project import fetch as materials_project
+from hullward.tools.reference.materials_project import session as mp_session
+from hullward.tools.reference.materials_project.server_double import (
+    KEY,
+    Fault,
+    MaterialsProjectDouble,
+    thermo_document,
+)
+from hullward.tools.reference.materials_project.stored import mp_folder
+from hullward.tools.reference.sources.rows import read_rows
 
 HALF = [[0, 0, 0], [0.5, 0.5, 0.5]]
 

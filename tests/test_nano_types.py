@@ -13,7 +13,7 @@ from hullward.tools.prototypes import Substitution, Types, decorate, library, ta
 from hullward.tools.prototypes import generated as nano_types
 from hullward.tools.prototypes.generated import about, nano_prototype
 from hullward.tools.quarantine import in_quarantine, is_quarantined
-from hullward.tools.recipe_trials import trials
+from hullward.tools.reference.recipe.trials import trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 
@@ -118,7 +118,7 @@ def test_substitution_tries_them_beside_the_library():
 
 def test_a_reference_build_tries_them_and_none_takes_anothers_place(monkeypatch):
     with_them = trials(["Ba", "Ti", "O"])
-    monkeypatch.setattr("hullward.tools.recipe_trials.types_for", lambda formulas: [])
+    monkeypatch.setattr("hullward.tools.reference.recipe.trials.types_for", lambda formulas: [])
     without = trials(["Ba", "Ti", "O"])
     written = [t for t in with_them if t.prototype.startswith("nano:")]
     assert written

@@ -11,7 +11,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
-from hullward.tools.hull import MP2020, correction_ev_per_atom, read_embedded_once
+from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.readings import (
     SECOND,
     WHERE_IT_STANDS,
@@ -20,6 +20,7 @@ from hullward.tools.readings import (
     reading_features,
 )
 from hullward.tools.records import Protocol, Reading, Relaxation
+from hullward.tools.reference import read_embedded_once
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.report_records import Entry
 from hullward.tools.report_trust import chance_words

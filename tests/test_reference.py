@@ -13,10 +13,16 @@ from pymatgen.core import Composition
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools.hull import MP2020, Reference, check_compatible, load_reference
+from hullward.tools.hull import MP2020, Reference, check_compatible
 from hullward.tools.records import Protocol
-from hullward.tools.reference_built import BuiltPhases, Manifest, SystemTried, served_class
-from hullward.tools.reference_tables import mp2020_elements
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.sources import (
+    BuiltPhases,
+    Manifest,
+    SystemTried,
+    mp2020_elements,
+    served_class,
+)
 
 CARD = PotentialCard(
     name="chgnet-0.3.0",

@@ -11,10 +11,9 @@ import pytest
 from zstandard import ZstdCompressor
 
 from hullward.models.errors import InputError
-from hullward.tools.energy_columns import EnergyColumn, energy_column
-from hullward.tools.hull import load_reference
-from hullward.tools.reference_files import read_entries
-from hullward.tools.reference_tables import mp2020_elements
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.sources import mp2020_elements, read_entries
+from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
 
 
 def structure(name: str, formula: str, **own: Any) -> dict[str, Any]:

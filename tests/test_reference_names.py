@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import load_reference
-from hullward.tools.reference_names import built_folder, import_file, known_names
+from hullward.tools.reference import built_folder, import_file, load_reference
+from hullward.tools.reference.names import known_names
 
 LI = {"entry_id": "li", "composition": {"Li": 1}, "energy": -1.9}
 O2 = {"entry_id": "o2", "composition": {"O": 2}, "energy": -9.8}

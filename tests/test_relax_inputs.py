@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app
 from hullward.models.errors import HullwardError
-from hullward.tools.heights import judge_entries
-from hullward.tools.hull import load_reference
 from hullward.tools.records import Protocol
-from hullward.tools.reference_files import read_entries
+from hullward.tools.reference import judge_entries, load_reference
+from hullward.tools.reference.sources import read_entries
 
 ROWS = [
     {

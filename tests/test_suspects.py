@@ -5,7 +5,6 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import potential_card
-from hullward.tools.hull import load_reference
 from hullward.tools.leaks import audit
 from hullward.tools.learnt import FORMULAS, IDS, digest
 from hullward.tools.records import (
@@ -21,6 +20,7 @@ from hullward.tools.records import (
     Suspicion,
     TrainingOverlap,
 )
+from hullward.tools.reference import load_reference
 from hullward.tools.store import Store
 from hullward.tools.suspects import doubt_all
 

@@ -12,9 +12,14 @@ from hullward.agents.cli import app
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
-from hullward.tools.hull import load_reference, low_structures
-from hullward.tools.materials_project import Access, fetch_systems
-from hullward.tools.mp_double import KEY, MaterialsProjectDouble, thermo_document
+from hullward.tools.hull import low_structures
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.materials_project import Access, fetch_systems
+from hullward.tools.reference.materials_project.server_double import (
+    KEY,
+    MaterialsProjectDouble,
+    thermo_document,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -14,10 +14,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import Evaluation
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools.heights import judge_entries
-from hullward.tools.hull import check_compatible, load_reference
+from hullward.tools.hull import check_compatible
 from hullward.tools.records import Protocol
-from hullward.tools.reference_files import read_entries
+from hullward.tools.reference import judge_entries, load_reference
+from hullward.tools.reference.sources import read_entries
 from hullward.tools.relax.stream import relax_one
 
 PROTOCOL = Protocol(fmax_ev_per_a=0.1, max_steps=200)

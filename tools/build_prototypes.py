@@ -26,7 +26,7 @@ from hullward.models.language import LanguageModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.models.registry import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
-from hullward.tools.hull import Reference, load_reference
+from hullward.tools.hull import Reference
 from hullward.tools.prototype_questions import (
     Question,
     formula_questions,
@@ -46,6 +46,7 @@ from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table,
 from hullward.tools.prototypes import Prototype, encyclopedia, library
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.records import Protocol
+from hullward.tools.reference import load_reference
 from hullward.tools.validate import Limits
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) ->
     from pymatgen.core import Composition
 
     from hullward.tools.generator_sampling import read_formulas
-    from hullward.tools.reference_built import BuiltPhases
+    from hullward.tools.reference.sources import BuiltPhases
 
     embedded = load_reference("embedded").source
     assert isinstance(embedded, BuiltPhases)

@@ -13,9 +13,9 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.energy_check import offset_note
 from hullward.tools.hull import Coverage, Hull, HullDistance, Phase, Reference
 from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
+from hullward.tools.reference import offset_note
 
 STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
 FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull

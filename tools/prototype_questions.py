@@ -16,8 +16,8 @@ from hullward.models.language import Request, Sampling
 from hullward.tools.crystal import Anonymous
 from hullward.tools.prototypes import anonymous_formula
 from hullward.tools.quarantine import in_quarantine
-from hullward.tools.recipe_trials import expected_formulas
 from hullward.tools.records import stable_id
+from hullward.tools.reference.recipe import expected_formulas
 
 CHUNK = 32  # completions a request: what a stop loses of it is asked again
 # What wide systems are drawn from: an anion, and one to three of the elements that stand with it.

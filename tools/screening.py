@@ -20,7 +20,6 @@ from hullward.models.potential import PotentialCard
 from hullward.tools import validate
 from hullward.tools.crystal import Library, label
 from hullward.tools.crystal.files import CifReader, KnownPhases, parse_raw
-from hullward.tools.energy_check import require_known_energies
 from hullward.tools.hull import Reference, height_over
 from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.records import (
@@ -36,6 +35,7 @@ from hullward.tools.records import (
     Stage,
     Verdict,
 )
+from hullward.tools.reference import require_known_energies
 from hullward.tools.relax import relax_best_first, relax_cached
 from hullward.tools.second_reference import Beside, library, unjudged
 from hullward.tools.store import Store

@@ -30,7 +30,8 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from hullward.tools.hull import Hull, HullDistance, Phase, load_reference
+from hullward.tools.hull import Hull, HullDistance, Phase
+from hullward.tools.reference import load_reference
 
 ELEMENTS = {"Li": -1.9, "Mn": -9.0, "P": -5.4, "O": -4.9}  # eV/atom
 SHAPES = {"few stable": (0.3, 0.4), "many stable": (1.0, 0.4), "most stable": (2.0, 0.15)}

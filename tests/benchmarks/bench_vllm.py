@@ -29,7 +29,7 @@ from hullward.models.model_cards import model_card
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
-from hullward.tools.hull import load_reference
+from hullward.tools.reference import load_reference
 
 ELEMENTS = ("Li", "Na", "Mg", "Al", "Ti", "Mn", "Fe", "Ni", "Zn", "Ba")
 ANIONS = ("O", "S", "F", "Cl", "N")

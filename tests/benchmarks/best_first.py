@@ -32,7 +32,7 @@ def main() -> None:
     from pymatgen.core import Composition
     from scipy.stats import spearmanr
 
-    from hullward.tools.hull import load_reference
+    from hullward.tools.reference import load_reference
     from hullward.tools.relax.state import EARLY_STEPS
     from hullward.tools.store.query import run_query
 

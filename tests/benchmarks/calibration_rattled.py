@@ -21,9 +21,9 @@ from hullward.tools.calibration_data import outcomes, read_dft_table
 from hullward.tools.calibration_fit import left_out_fits, rows_of
 from hullward.tools.calibration_folds import Fold, Rows
 from hullward.tools.calibration_scores import calibration_error, log_losses
-from hullward.tools.hull import load_reference
 from hullward.tools.readings import SECOND
 from hullward.tools.records import Protocol
+from hullward.tools.reference import load_reference
 
 HOME = Path(os.environ["HULLWARD_HOME"]) if "HULLWARD_HOME" in os.environ else None
 MOST_ATOMS = 24

@@ -23,9 +23,10 @@ import pandas as pd
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools.hull import Reference, load_reference
+from hullward.tools.hull import Reference
 from hullward.tools.records import Protocol
-from hullward.tools.reference_built import BuiltPhases, enough_tried, is_alloy, untried
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried
 from hullward.tools.relax import relax_many
 
 PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found
@@ -215,7 +216,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.built:
-        from hullward.tools.reference_built import read_built
+        from hullward.tools.reference.sources import read_built
 
         ours = read_built(arguments.built.parent, arguments.built.name)
     else:

@@ -26,8 +26,9 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from hullward.tools.entry_rows import read_rows
-from hullward.tools.hull import Hull, Phase, load_reference
+from hullward.tools.hull import Hull, Phase
+from hullward.tools.reference import load_reference
+from hullward.tools.reference.sources.rows import read_rows
 
 TOLERANCE_EV_PER_ATOM = 1e-9
 SHIFT_EV_PER_ATOM = -0.05

@@ -364,7 +364,7 @@ def attempts(work: Path, tag: str, number: int) -> None:
 
 def heights(work: Path, hull: Path) -> dict[str, Any]:
     """Shares of all attempts within 0.1 and 0 eV/atom of the hull; what has no row is a failure."""
-    from hullward.tools.reference_tables import mp2020_elements
+    from hullward.tools.reference.sources import mp2020_elements
 
     asked = json.loads((work / "attempts.json").read_text())["asked"]
     results = json.loads((work / "relaxed.json").read_text())["results"]

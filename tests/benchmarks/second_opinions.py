@@ -14,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
-from hullward.tools.hull import Hull, load_reference
+from hullward.tools.hull import Hull
 from hullward.tools.records import Protocol
+from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
 
 MARGIN_EV_PER_ATOM = 0.05

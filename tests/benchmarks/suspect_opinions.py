@@ -17,9 +17,10 @@ from pathlib import Path
 import duckdb
 
 from hullward.models.crystal import Crystal
-from hullward.tools.hull import Reference, load_reference
+from hullward.tools.hull import Reference
 from hullward.tools.judge import suspicions
 from hullward.tools.records import Basis, Candidate, Relaxation
+from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
 from hullward.tools.second_opinion import Adviser
 from hullward.tools.store import TABLES, decode

@@ -17,9 +17,9 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools.hull import load_reference
 from hullward.tools.judge import second_look_of, suspicions
 from hullward.tools.records import Basis, Candidate, Relaxation
+from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.store import TABLES, decode

@@ -13,9 +13,7 @@ from hullward.tools.hull.reference import (
     Reference,
     check_compatible,
     height_over,
-    load_reference,
     low_structures,
-    read_embedded_once,
     split_chemsys,
 )
 
@@ -30,8 +28,6 @@ __all__ = [
     "check_compatible",
     "correction_ev_per_atom",
     "height_over",
-    "load_reference",
     "low_structures",
-    "read_embedded_once",
     "split_chemsys",
 ]

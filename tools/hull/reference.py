@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Literal, NamedTuple
 from typing import Protocol as Interface
 
@@ -129,27 +127,6 @@ def split_chemsys(chemsys: str) -> frozenset[str]:
     if unknown:
         raise InputError(f"{chemsys!r} is no chemical system: {unknown} are not elements")
     return frozenset(parts)
-
-
-def load_reference(spec: str, home: Path | None = None) -> Reference:
-    """The reference a campaign names.
-
-    'embedded', 'file:PATH', and of what lies under `home`: 'built:NAME', 'mp' (everything fetched
-    from the Materials Project) or 'mp:VERSION' (of one database version), 'mp-stable' (the stable
-    phases of the whole database), or the NAME of an imported file. Without a home only the first
-    two are known. Raises InputError for any other name, saying which is nearest and what there is.
-    """
-    from hullward.tools.reference_names import read_named
-
-    return read_named(spec, home)
-
-
-@cache
-def read_embedded_once() -> Reference:
-    """The reference shipped with the package, read on first use."""
-    from hullward.tools.reference_built import read_embedded
-
-    return read_embedded()
 
 
 def check_compatible(reference: Reference, card: PotentialCard, protocol: Protocol) -> None:

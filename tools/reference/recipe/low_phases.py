@@ -21,8 +21,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import Evaluation, Potential
 from hullward.models.registry import load_potential
 from hullward.tools.hull import Hull, Phase
-from hullward.tools.recipe_trials import Trial
 from hullward.tools.records import Protocol, Relaxation
+from hullward.tools.reference.recipe.trials import Trial
 from hullward.tools.relax import relax_stream
 
 RECIPE = "2"

@@ -11,14 +11,15 @@ import hashlib
 import re
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Reference, read_embedded_once
+from hullward.tools.hull import Reference
 from hullward.tools.records import Record
-from hullward.tools.reference_files import read_file, sidecar_path
+from hullward.tools.reference.sources import read_built, read_embedded, read_file, sidecar_path
 from hullward.tools.store import timestamp, write_whole
 
 RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
@@ -63,7 +64,7 @@ def imported(home: Path) -> list[Imported]:
 
 def known_names(home: Path | None) -> list[str]:
     """Every name that can be used as it stands, the shipped one first."""
-    from hullward.tools.reference_mp import STABLE, versions
+    from hullward.tools.reference.materials_project import STABLE, versions
 
     if home is None:
         return ["embedded"]
@@ -72,8 +73,14 @@ def known_names(home: Path | None) -> list[str]:
     return ["embedded", *built, "mp", *stable, *(one.name for one in imported(home))]
 
 
-def read_named(spec: str, home: Path | None) -> Reference:
-    """The reference of a name; see `hullward.tools.hull.reference.load_reference`."""
+def load_reference(spec: str, home: Path | None = None) -> Reference:
+    """The reference a campaign names.
+
+    'embedded', 'file:PATH', and of what lies under `home`: 'built:NAME', 'mp' (everything fetched
+    from the Materials Project) or 'mp:VERSION' (of one database version), 'mp-stable' (the stable
+    phases of the whole database), or the NAME of an imported file. Without a home only the first
+    two are known. Raises InputError for any other name, saying which is nearest and what there is.
+    """
     kind, _, rest = spec.partition(":")
     if spec == "embedded":
         return read_embedded_once()
@@ -83,7 +90,7 @@ def read_named(spec: str, home: Path | None) -> Reference:
         raise InputError(f"unknown reference {spec!r}; to read a file, write 'file:{spec}'")
     if home is not None:
         if kind == "built" and rest in built_names(home):
-            return _read_built(rest, home)
+            return read_built(built_folder(home), rest)
         if kind in ("mp", "mp-stable"):
             return _read_mp(kind, rest or None, home)
         for one in imported(home):
@@ -92,14 +99,8 @@ def read_named(spec: str, home: Path | None) -> Reference:
     raise InputError(_unknown(spec, home))
 
 
-def _read_built(name: str, home: Path) -> Reference:
-    from hullward.tools.reference_built import read_built
-
-    return read_built(built_folder(home), name)
-
-
 def _read_mp(kind: str, version: str | None, home: Path) -> Reference:
-    from hullward.tools.reference_mp import read_fetched, read_stable
+    from hullward.tools.reference.materials_project import read_fetched, read_stable
 
     return read_fetched(home, version) if kind == "mp" else read_stable(home, version)
 
@@ -165,3 +166,9 @@ def _content(path: Path) -> str:
         digest.update(file.read_bytes() if file.is_file() else b"")
         digest.update(b"\0")
     return digest.hexdigest()[:32]
+
+
+@cache
+def read_embedded_once() -> Reference:
+    """The reference shipped with the package, read on first use."""
+    return read_embedded()

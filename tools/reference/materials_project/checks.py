@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hullward.models.errors import FetchError
-from hullward.tools.reference_files import off_scale
-from hullward.tools.reference_mp import THERMO_TYPE
-from hullward.tools.reference_tables import mp2020_elements
+from hullward.tools.reference.materials_project.stored import THERMO_TYPE
+from hullward.tools.reference.sources import mp2020_elements, off_scale
 
 SAME_ENERGY_EV_PER_ATOM = 1e-3  # an entry and the document it is in
 

@@ -7,12 +7,11 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Coverage, Hull, Phase, Reference, load_reference
+from hullward.tools.hull import Coverage, Hull, Phase, Reference
 from hullward.tools.records import Record
-from hullward.tools.reference_built import BuiltPhases
-from hullward.tools.reference_mp import FetchedPhases, fetched_last, versions
-from hullward.tools.reference_names import imported, known_names
-from hullward.tools.reference_tables import TablePhases
+from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
+from hullward.tools.reference.names import imported, known_names, load_reference
+from hullward.tools.reference.sources import BuiltPhases, TablePhases
 
 STABLE_TOLERANCE_EV_PER_ATOM = 1e-9  # rounding
 NAMED_SYSTEMS = 20  # listed by name; the rest is counted

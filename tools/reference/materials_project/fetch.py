@@ -20,9 +20,22 @@ from pydantic import SecretStr
 
 from hullward.models.errors import FetchError, InputError
 from hullward.tools.hull import split_chemsys
-from hullward.tools.mp_checks import as_parquet, as_row, as_zstd_lines, check_entries, check_stable
-from hullward.tools.mp_session import PoliteSession
-from hullward.tools.reference_mp import STABLE, THERMO_TYPE, Fetched, keep, manifests, mp_folder
+from hullward.tools.reference.materials_project.checks import (
+    as_parquet,
+    as_row,
+    as_zstd_lines,
+    check_entries,
+    check_stable,
+)
+from hullward.tools.reference.materials_project.session import PoliteSession
+from hullward.tools.reference.materials_project.stored import (
+    STABLE,
+    THERMO_TYPE,
+    Fetched,
+    keep,
+    manifests,
+    mp_folder,
+)
 from hullward.tools.store import timestamp
 
 MAX_ELEMENTS = 9  # 511 subsystems in one call: more do not fit an address

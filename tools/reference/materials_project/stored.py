@@ -3,7 +3,7 @@
 One folder a database version and thermo type. In it one file a whole system (its compounds, those
 of its subsystems and its elements) and, once fetched, the stable phases of the whole database.
 Each file has a manifest beside it, written last: what has no manifest is not there. Nothing here
-talks to a server; `hullward.tools.materials_project` does.
+talks to a server; `hullward.tools.reference.materials_project.fetch` does.
 """
 
 from __future__ import annotations
@@ -142,8 +142,7 @@ def read_fetched(home: Path, version: str | None = None) -> Reference:
 
 def read_stable(home: Path, version: str | None = None) -> Reference:
     """The stable phases of the whole database; raises InputError where they were not fetched."""
-    from hullward.tools.reference_files import Sidecar
-    from hullward.tools.reference_tables import TablePhases
+    from hullward.tools.reference.sources import Sidecar, TablePhases
 
     chosen = _choose(home, version, STABLE)
     if chosen is None:
@@ -239,7 +238,7 @@ class FetchedPhases:
         return Coverage(True, f"all {len(phases)} entries of {'-'.join(sorted(elements))}")
 
     def _phases(self, system: frozenset[str]) -> list[Phase]:
-        from hullward.tools.reference_files import EntryPhases, Sidecar
+        from hullward.tools.reference.sources import EntryPhases, Sidecar
 
         if system not in self._read:
             manifest = self.systems[system]

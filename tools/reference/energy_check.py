@@ -14,9 +14,10 @@ from functools import cache
 from hullward.models.errors import PreflightError
 from hullward.models.potential import Evaluation, Potential, PotentialCard
 from hullward.models.registry import load_potential
-from hullward.tools.hull import Phase, Reference, read_embedded_once
+from hullward.tools.hull import Phase, Reference
 from hullward.tools.records import Product, Record
-from hullward.tools.reference_tables import mp2020_elements
+from hullward.tools.reference.names import read_embedded_once
+from hullward.tools.reference.sources import mp2020_elements
 
 # Salts, oxides, a sulphide, a nitride, a metal: each tests other parts of the network.
 CANARIES = ("NaCl", "MgO", "Fe2O3", "CaF2", "ZnS", "AlN", "Cu")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from hullward.models.errors import InputError
-from hullward.tools.energy_columns import EnergyColumn, energy_column
 from hullward.tools.hull import MP2020, Phase
-from hullward.tools.reference_files import FilePhases, Sidecar
+from hullward.tools.reference.sources.base import FilePhases, Sidecar
+from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
 
 # The first of these that a table has is read.
 FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "formula_pretty")

@@ -12,9 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hullward.tools.prototypes import PREFIX
-from hullward.tools.recipe import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
-from hullward.tools.recipe_result import Found, SystemResult, found_of, result_key, stored_result
-from hullward.tools.recipe_trials import trials
+from hullward.tools.reference.recipe.low_phases import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
+from hullward.tools.reference.recipe.result import (
+    Found,
+    SystemResult,
+    found_of,
+    result_key,
+    stored_result,
+)
+from hullward.tools.reference.recipe.trials import trials
 from hullward.tools.store import write_whole
 
 

@@ -1,6 +1,6 @@
 """Build a reference for whole chemical systems with the project's own recipe.
 
-    python -m hullward.tools.build_reference Li-Mn-O Li-Fe-O --out data/reference_embedded
+    python -m hullward.tools.reference.recipe.build Li-Mn-O Li-Fe-O --out data/reference_embedded
 
 Writes OUT.parquet (phases) and OUT.json (how they were made). Systems are worked on in parallel,
 smaller ones first. Every finished computation is appended to a file in OUT.work: run the same
@@ -24,15 +24,15 @@ from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.registry import potential_card
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import require_encyclopedia
-from hullward.tools.recipe_added import add_types, with_earlier
-from hullward.tools.recipe_result import (
+from hullward.tools.reference.recipe.added import add_types, with_earlier
+from hullward.tools.reference.recipe.result import (
     SystemResult,
     assemble,
     build_system,
     stored_result,
     taken_over,
 )
-from hullward.tools.reference_built import Manifest, is_alloy, read_manifest
+from hullward.tools.reference.sources import Manifest, is_alloy, read_manifest
 from hullward.tools.relax import one_thread_each
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from hullward.tools.prototypes import (
     types_for,
 )
 from hullward.tools.records import Relaxation
-from hullward.tools.reference_built import common_states_of, is_alloy, served_class
+from hullward.tools.reference.sources import common_states_of, is_alloy, served_class
 
 EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tried
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures

@@ -11,10 +11,15 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.energy_columns import EnergyColumn, energy_column
 from hullward.tools.hull import Phase
-from hullward.tools.reference_files import FilePhases, Sidecar, by_system, one_line
-from hullward.tools.reference_tables import check_elements, element_zeros, energies_statement
+from hullward.tools.reference.sources.base import FilePhases, Sidecar, one_line
+from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
+from hullward.tools.reference.sources.entries import by_system
+from hullward.tools.reference.sources.tables import (
+    check_elements,
+    element_zeros,
+    energies_statement,
+)
 
 FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
 UNITS = {None, "eV", "ev", "eV/atom", "eV.atom^-1", "eV atom^-1"}

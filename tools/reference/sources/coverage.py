@@ -1,31 +1,17 @@
-"""References relaxed by this project: phases in a Parquet file, what was tried in a JSON beside it.
-
-`hullward.tools.build_reference` writes the pair; the embedded reference is one such pair.
-"""
+"""The rule by which a built reference covers a composition."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from itertools import combinations
-from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-from pydantic import ValidationError
-
-from hullward.models.crystal import Crystal
-from hullward.models.errors import InputError
 from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon
-from hullward.tools.hull import Coverage, Phase, Reference
+from hullward.tools.hull import Coverage
 from hullward.tools.records import Protocol, Record
-from hullward.tools.reference_files import one_line
 
 # Share of a system's expected formulas that must have been tried, each with so many structures.
 LEAST_SHARE_TRIED, LEAST_STRUCTURES = 0.8, 3
+
 
 # Anion atoms for each atom of a centre from which on its units share no corner.
 COMPLEX_UNITS = {"P": 4, "Si": 4, "B": 3}
@@ -66,49 +52,6 @@ class Manifest(Record):
     deep: dict[str, float]  # formula nobody named: eV/atom below all else; look at these twice
     force_calls: int
     cpu_s: float
-
-
-class BuiltPhases:
-    """Phases read from the Parquet file of a built reference."""
-
-    def __init__(
-        self, phases: Sequence[Phase], manifest: Manifest, rows: Sequence[dict[str, Any]] = ()
-    ) -> None:
-        self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
-        for phase in phases:
-            self._by_system[phase.elements].append(phase)
-        self.manifest = manifest
-        self.rows = rows  # as in the file, in the order of the phases
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
-
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
-
-    def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """Covered: a class that prototypes serve, and every subsystem was tried well enough.
-
-        Systems of metals alone do not count for a compound with an anion: an alloy nobody tried
-        could lower its hull only where it decomposes into bare metals.
-        """
-        elements = sorted(el for el, amount in composition.items() if amount > 0)
-        if len(elements) == 1:
-            return Coverage(True, "element")
-        served = served_class(composition)
-        if not served.covered:
-            return served
-        holes = untried(self.manifest, [frozenset(elements)])
-        if holes:
-            return Coverage(False, next(iter(holes.values())))
-        if is_alloy(elements) and not self._tried_itself(composition):
-            return Coverage(False, "alloys form at many compositions, and this one was not tried")
-        return served
-
-    def _tried_itself(self, composition: Mapping[str, float]) -> bool:
-        from pymatgen.core import Composition
-
-        facts = self.manifest.systems["-".join(sorted(composition))]
-        formula = str(Composition(dict(composition)).reduced_formula)
-        return facts.tried_formulas.get(formula, 0) >= LEAST_STRUCTURES
 
 
 def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:
@@ -200,71 +143,3 @@ def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
     from pymatgen.core import Element
 
     return {el: tuple(Element(el).common_oxidation_states) for el in elements}
-
-
-def read_embedded() -> Reference:
-    """The reference shipped with the package."""
-    return read_built(files("hullward.data"), "reference_embedded", "embedded")
-
-
-def embedded_stem() -> Path:
-    """The embedded reference's files, without their endings, for a build to extend."""
-    return Path(str(files("hullward.data") / "reference_embedded"))
-
-
-def read_manifest(file: Traversable) -> Manifest:
-    """What NAME.json says; raises InputError where it is no manifest."""
-    try:
-        return Manifest.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = one_line(error)
-        raise InputError(f"{file.name} is no manifest of a built reference ({reason})") from None
-
-
-def read_built(
-    folder: Traversable, stem: str, kind: Literal["embedded", "built"] = "built"
-) -> Reference:
-    """A built reference from STEM.parquet and STEM.json; raises InputError when one is absent."""
-    table, manifest_file = folder / f"{stem}.parquet", folder / f"{stem}.json"
-    if not (table.is_file() and manifest_file.is_file()):
-        raise InputError(
-            f"no built reference {stem!r} in {folder}; make one with "
-            f"`python -m hullward.tools.build_reference SYSTEM… --out {folder}`"
-        )
-    manifest = read_manifest(manifest_file)
-    raw = table.read_bytes()
-    return Reference(
-        reference_id=kind if kind == "embedded" else f"built:{stem}",
-        version=hashlib.sha256(raw + manifest_file.read_bytes()).hexdigest()[:16],
-        kind=kind,
-        energy_scheme=manifest.energy_scheme,
-        statement=manifest.statement,
-        source=_read_phases(raw, manifest),
-        potential_sha256=manifest.potential_sha256,
-        protocol=manifest.protocol,
-    )
-
-
-def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
-    import io
-
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(io.BytesIO(raw)).to_pylist()
-    phases = []
-    for row in rows:
-        crystal = Crystal.from_arrays(
-            row["lattice"], row["species"].split(), np.array(row["frac_coords"])
-        )
-        amounts = crystal.composition.get_el_amt_dict()
-        phases.append(
-            Phase(
-                phase_id=row["phase_id"],
-                formula=row["formula"],
-                composition={str(el): float(n) for el, n in amounts.items()},
-                energy_ev_per_atom=row["energy_ev_per_atom"],
-                crystal=crystal,
-                source=row["prototype"],
-            )
-        )
-    return BuiltPhases(phases, manifest, rows)

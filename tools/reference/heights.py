@@ -16,8 +16,7 @@ import numpy as np
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.hull import MP2020, HullDistance, OpenHull, Phase, Reference, check_compatible
 from hullward.tools.records import Product
-from hullward.tools.reference_files import Entries
-from hullward.tools.relaxed_entries import Unjudged
+from hullward.tools.reference.sources import Entries, Unjudged
 
 ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
 

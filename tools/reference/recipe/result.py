@@ -15,10 +15,16 @@ from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Hull, Phase
 from hullward.tools.prototypes import encyclopedia, library, table
-from hullward.tools.recipe import FINAL_PROTOCOL, RECIPE, Bench, as_phase, low_phases
-from hullward.tools.recipe_trials import Trial, expected_formulas, given, trials
 from hullward.tools.records import Record
-from hullward.tools.reference_built import (
+from hullward.tools.reference.recipe.low_phases import (
+    FINAL_PROTOCOL,
+    RECIPE,
+    Bench,
+    as_phase,
+    low_phases,
+)
+from hullward.tools.reference.recipe.trials import Trial, expected_formulas, given, trials
+from hullward.tools.reference.sources import (
     BuiltPhases,
     Manifest,
     SystemTried,

@@ -1,0 +1,39 @@
+"""References from the Materials Project: fetched once through mp-api, checked, stored by version.
+
+The only code that talks to the Materials Project. It needs the user's key to fetch and no network
+to read what was fetched.
+"""
+
+from hullward.tools.reference.materials_project.fetch import (
+    Access,
+    fetch_stable,
+    fetch_systems,
+    whole_systems,
+)
+from hullward.tools.reference.materials_project.stored import (
+    NOT_FETCHED,
+    STABLE,
+    FetchedPhases,
+    best_version,
+    fetched_last,
+    holds,
+    read_fetched,
+    read_stable,
+    versions,
+)
+
+__all__ = [
+    "NOT_FETCHED",
+    "STABLE",
+    "Access",
+    "FetchedPhases",
+    "best_version",
+    "fetch_stable",
+    "fetch_systems",
+    "fetched_last",
+    "holds",
+    "read_fetched",
+    "read_stable",
+    "versions",
+    "whole_systems",
+]

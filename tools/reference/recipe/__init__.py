@@ -1,0 +1,10 @@
+"""The recipe of built references: try structure types in a chemical system, keep the low phases.
+
+`python -m hullward.tools.reference.recipe.build` makes the embedded reference with it. Reading what
+it made is the work of `hullward.tools.reference.sources`.
+"""
+
+from hullward.tools.reference.recipe.build import build, tell_progress
+from hullward.tools.reference.recipe.trials import expected_formulas
+
+__all__ = ["build", "expected_formulas", "tell_progress"]
