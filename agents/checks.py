@@ -9,10 +9,9 @@ from hullward.agents.looking import model_folder
 from hullward.agents.opening import settled
 from hullward.agents.settings import Phonons
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools.leaks import audit
-from hullward.tools.phonon_run import Checked, check_shortlist
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.report import write_report
+from hullward.tools.screening import Checked, audit, check_shortlist
 from hullward.tools.store import Store
 
 

@@ -15,7 +15,7 @@ from hullward.models.errors import InputError
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.tools.records import Flaw
-    from hullward.tools.validate import Facts
+    from hullward.tools.screening import Facts
 
 
 class Wish(StrEnum):
@@ -68,7 +68,7 @@ def propose(
     from hullward.models.nano import NANO
     from hullward.models.registry import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
-    from hullward.tools.validate import Limits, check
+    from hullward.tools.screening import Limits, check
 
     wish: dict[str, Any] = {
         "elements": elements.split("-") if elements else None,

@@ -12,12 +12,9 @@ from hullward.models.errors import HullwardError
 from hullward.models.model_cards import model_card
 from hullward.models.nano import nano_folder
 from hullward.tools.chances import say_chances
-from hullward.tools.explain import explain_all
-from hullward.tools.leaks import audit
 from hullward.tools.records import Relaxation
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import Screen
-from hullward.tools.suspects import Relax, doubt_all
+from hullward.tools.screening import Relax, Screen, audit, doubt_all, explain_all
 
 
 def look_closer(screen: Screen) -> None:

@@ -30,8 +30,7 @@ from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.reference import load_reference
 from hullward.tools.report import ReportPaths, write_report
-from hullward.tools.screening import Screen
-from hullward.tools.second_reference import Beside
+from hullward.tools.screening import Beside, Screen
 from hullward.tools.store import Store, inbox
 
 ROOT = Path(__file__).resolve().parent.parent

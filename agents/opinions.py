@@ -13,10 +13,9 @@ from hullward.models.errors import HullwardError, InputError
 from hullward.models.registry import potential_card
 from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
 from hullward.tools.report import write_report
-from hullward.tools.screening import Screen
+from hullward.tools.screening import RATTLE_A, Screen
 from hullward.tools.second_opinion import Adviser, advise
 from hullward.tools.store import CONDITION, ORDER, Store
-from hullward.tools.suspects import RATTLE_A
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hullward.agents.backend_settings import ChatBackend, CrystalBackend, Strict
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol, stable_id
-from hullward.tools.validate import Limits
+from hullward.tools.screening import Limits
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 

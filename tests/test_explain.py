@@ -10,8 +10,9 @@ from hullward.tools.crystal import Parents, anonymous, blind, shared_sites
 from hullward.tools.crystal.disorder import similar
 from hullward.tools.crystal.files import KnownPhases, known_phases, read_known
 from hullward.tools.crystal.files.known_phases import plain_cif
-from hullward.tools.explain import Explainer, explain_all, explainer_of
 from hullward.tools.records import Explanation
+from hullward.tools.screening import explain_all
+from hullward.tools.screening.explain import Explainer, explainer_of
 
 
 def halite(a, c, edge=5.0):

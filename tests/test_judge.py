@@ -5,8 +5,9 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
-from hullward.tools.judge import FAR_BELOW_EV_PER_ATOM, judge, suspicions, union_verdicts
 from hullward.tools.records import Candidate, Protocol, Relaxation, Suspicion, VerdictLabel
+from hullward.tools.screening import suspicions
+from hullward.tools.screening.verdicts import FAR_BELOW_EV_PER_ATOM, judge, union_verdicts
 
 THRESHOLD = 0.1
 

@@ -14,8 +14,9 @@ from hullward.models.language import Request, Sampling
 from hullward.models.local_model import LocalModel
 from hullward.models.nano import NANO_SAMPLING, nano_folder
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.learnt import learnt_formulas, learnt_ids
 from hullward.tools.quarantine import in_quarantine
+from hullward.tools.screening import learnt_formulas
+from hullward.tools.screening.training_overlap import learnt_ids
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = [

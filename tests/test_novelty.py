@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Library, group, label, matching
+from hullward.tools.crystal import Library, group, matching
 from hullward.tools.crystal.matching import Match
 from hullward.tools.crystal.reduced_cell import reduced_cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
+from hullward.tools.screening.labels import label
 
 QUARTZ = Crystal.from_parameters(  # P3_221
     (4.913, 4.913, 5.405),

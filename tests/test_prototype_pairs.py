@@ -9,7 +9,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import LANTHANIDES, Parents
-from hullward.tools.explain import Explainer
+from hullward.tools.screening.explain import Explainer
 
 
 def build(group, cell, *sites):

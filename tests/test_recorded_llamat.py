@@ -23,8 +23,8 @@ from hullward.tools.records import (
     Protocol,
 )
 from hullward.tools.relax.stream import relax_one
+from hullward.tools.screening import check
 from hullward.tools.store import Store, funnel, open_snapshot
-from hullward.tools.validate import check
 
 PALETTE = ("Li", "Na", "K", "Mg", "O", "S", "Cl")
 PROPOSALS = 16

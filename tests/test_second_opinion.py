@@ -15,11 +15,11 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import Evaluation, UnsupportedElementError
 from hullward.models.registry import load_potential, potential_card
-from hullward.tools import validate
 from hullward.tools.hull import Reference
 from hullward.tools.records import Candidate, Protocol, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax.stream import relax_one
+from hullward.tools.screening import validate
 from hullward.tools.second_opinion import Adviser, advise
 
 LJ = "ase:ase.calculators.lj:LennardJones"

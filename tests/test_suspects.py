@@ -5,8 +5,6 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import potential_card
-from hullward.tools.leaks import audit
-from hullward.tools.learnt import FORMULAS, IDS, digest
 from hullward.tools.records import (
     Basis,
     CampaignRecord,
@@ -21,8 +19,8 @@ from hullward.tools.records import (
     TrainingOverlap,
 )
 from hullward.tools.reference import load_reference
+from hullward.tools.screening import FORMULAS, IDS, audit, digest, doubt_all
 from hullward.tools.store import Store
-from hullward.tools.suspects import doubt_all
 
 PROTOCOL = Protocol()
 

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hullward.models.crystal import Crystal
-from hullward.tools import validate
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.validate import Facts, Limits
+from hullward.tools.screening import Facts, Limits, validate
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")

@@ -47,7 +47,7 @@ from hullward.tools.prototypes import Prototype, encyclopedia, library
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
-from hullward.tools.validate import Limits
+from hullward.tools.screening import Limits
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from hullward.tools.prototypes import Prototype, Typed, Types, type_class, typed
 from hullward.tools.quarantine import is_quarantined
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
-from hullward.tools.validate import Limits, check
+from hullward.tools.screening import Limits, check
 
 AT_ONCE = 256  # answers between two writes
 SAID, RELAXED = "said.jsonl", "relaxed.jsonl"

@@ -21,7 +21,7 @@ from hullward.tools.crystal import Library
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
 from hullward.tools.relax import relax_cached
-from hullward.tools.suspects import GOING_ON
+from hullward.tools.screening import GOING_ON
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@
 RUN is the `--out` of a training run; its newest checkpoint is taken. Adapters are merged into their
 base. `learnt_ids.npy` and `learnt_formulas.npy` say what the model has seen without saying it: the
 first 8 bytes of the sha256 of every material id and flat formula of training and validation, in
-order (`hullward.tools.learnt` asks them). Optimiser state stays behind; no code of ours is needed
+order (`hullward.tools.screening.training_overlap` asks them). Optimiser state stays behind; no code of ours is needed
 to load the rest.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from hullward.models.checkpoint import quiet
 from hullward.models.errors import HullwardError, InputError
-from hullward.tools.learnt import FORMULAS, IDS, digest
+from hullward.tools.screening import FORMULAS, IDS, digest
 from hullward.training import checkpoints
 from hullward.training.crystal_corpus import CrystalRow, read_corpus
 from hullward.training.crystal_recipe import Recipe

@@ -18,8 +18,8 @@ import duckdb
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import Parents
 from hullward.tools.crystal.files import read_known
-from hullward.tools.explain import Explainer
 from hullward.tools.records import Explanation
+from hullward.tools.screening.explain import Explainer
 
 RELAXED = """
     SELECT r.candidate_id, r.duplicate_after, r.label, r.covered, r.suspect, x.crystal

@@ -36,9 +36,9 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
 
     from hullward.models.crystal import Crystal
     from hullward.models.registry import potential_card
-    from hullward.tools import validate
     from hullward.tools.crystal.files import parse_raw, read_inputs
     from hullward.tools.records import Flaw
+    from hullward.tools.screening import validate
 
     used = {
         Structure.from_dict(json.loads(line)["structure"]).composition.reduced_formula

@@ -17,14 +17,15 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.registry import load_potential
-from hullward.tools.judge import second_look_of, suspicions
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
+from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
+from hullward.tools.screening.suspects import reasons
+from hullward.tools.screening.verdicts import second_look_of
 from hullward.tools.store import TABLES, decode
 from hullward.tools.store.shortlist import shortlist
-from hullward.tools.suspects import GOING_ON, RATTLE_A, reasons
 
 
 def main(directory: Path, spec: str, top: int) -> None:

@@ -20,11 +20,10 @@ from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
-from hullward.tools import validate
 from hullward.tools.crystal import Library
 from hullward.tools.crystal import charge_balance as chemistry
 from hullward.tools.records import Flaw
-from hullward.tools.validate import Limits
+from hullward.tools.screening import Limits, validate
 
 SUPPORTED = frozenset(chemical_symbols[1:95])
 FACTORS = (0.4, 0.5, 0.6, 0.7, 0.75)

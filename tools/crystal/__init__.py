@@ -22,7 +22,7 @@ from hullward.tools.crystal.charges import (
 )
 from hullward.tools.crystal.disorder import shared_sites
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
-from hullward.tools.crystal.matching import Entry, Library, group, label
+from hullward.tools.crystal.matching import Entry, Library, group
 from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 from hullward.tools.crystal.vetting import ELEMENTS, quoted
@@ -47,7 +47,6 @@ __all__ = [
     "group",
     "has_bonded_carbon",
     "is_anion",
-    "label",
     "nearest_pairs",
     "packing",
     "plane_spacings_a",

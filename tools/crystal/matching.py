@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from hullward.models.crystal import Crystal
 from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
 from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
 from hullward.tools.crystal.superposition import rms_displacement
-from hullward.tools.records import Label
 
 # What is compared by content only, because reduction and matcher would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),
@@ -105,31 +103,6 @@ class Library:
             if rms is not None and (best is None or best.rms_a is None or rms < best.rms_a):
                 best = Match(entry.entry_id, rms)
         return best
-
-
-def label(
-    proposal_id: str,
-    crystal: Crystal,
-    known: Library,
-    seen: Library,
-    moment: Literal["before", "after"],
-) -> Label | None:
-    """Say whether a crystal is a known phase or, failing that, a duplicate within the campaign.
-
-    known: reference and user phases.  seen: what this campaign had before, by candidate id.
-    """
-    for kind, library in (("known", known), ("duplicate", seen)):
-        if match := library.match(crystal):
-            return Label.model_validate(
-                {
-                    "proposal_id": proposal_id,
-                    "moment": moment,
-                    "kind": kind,
-                    "match_id": match.match_id,
-                    "rms_a": match.rms_a,
-                }
-            )
-    return None
 
 
 def group(crystals: Sequence[Crystal]) -> list[list[int]]:

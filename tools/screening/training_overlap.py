@@ -6,13 +6,15 @@ discovery by the model. Where a model's folder has no hashes, as LLaMat's, that 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
-from hullward.tools.learnt import learnt_formulas, learnt_ids
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.store import Store
 
@@ -82,3 +84,37 @@ def _words(model: str, formula: bool | None, match: str | None, seen: bool | Non
         return f"{name} had learnt from {' and '.join(learnt)}"
     parent = f", nor its parent {match}" if match else ""
     return f"not its formula{parent} was in what {name} learnt from"
+
+
+IDS, FORMULAS = "learnt_ids.npy", "learnt_formulas.npy"
+
+
+def digest(word: str) -> int:
+    """The first 8 bytes of its sha256 as a number."""
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+
+
+def learnt_ids(model: Path, material_ids: Sequence[str]) -> list[bool]:
+    """Which of these materials a model was trained or validated on.
+
+    Raises InputError where its folder does not say.
+    """
+    return _asked(model / IDS, material_ids)
+
+
+def learnt_formulas(model: Path, flat_formulas: Sequence[str]) -> list[bool]:
+    """Which of these formulas, spelt by `models.crystal_prompts.flat_formula`, it has seen.
+
+    Raises InputError where its folder does not say.
+    """
+    return _asked(model / FORMULAS, flat_formulas)
+
+
+def _asked(path: Path, words: Sequence[str]) -> list[bool]:
+    try:
+        known = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read, so nobody knows what was learnt: {error}"
+        ) from None
+    return [bool(hit) for hit in np.isin([digest(word) for word in words], known)]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference
-from hullward.tools.judge import (
+from hullward.tools.records import Basis, Candidate, Doubt, Reason, Relaxation, Suspicion, Verdict
+from hullward.tools.screening.verdicts import (
     DROP_EV_PER_ATOM,
     FAR_BELOW_EV_PER_ATOM,
     SecondLook,
@@ -19,7 +20,6 @@ from hullward.tools.judge import (
     suspicions,
     volume_beside_estimate,
 )
-from hullward.tools.records import Basis, Candidate, Doubt, Reason, Relaxation, Suspicion, Verdict
 from hullward.tools.store import Store
 
 GOING_ON = (None, Reason.STEP_LIMIT, Reason.STALLED)  # it ended without converging, nothing broke

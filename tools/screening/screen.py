@@ -17,11 +17,9 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
-from hullward.tools import validate
-from hullward.tools.crystal import Library, label
+from hullward.tools.crystal import Library
 from hullward.tools.crystal.files import CifReader, KnownPhases, parse_raw
 from hullward.tools.hull import Reference, height_over
-from hullward.tools.judge import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.records import (
     Basis,
     Candidate,
@@ -37,7 +35,10 @@ from hullward.tools.records import (
 )
 from hullward.tools.reference import require_known_energies
 from hullward.tools.relax import relax_best_first, relax_cached
-from hullward.tools.second_reference import Beside, library, unjudged
+from hullward.tools.screening import validate
+from hullward.tools.screening.labels import label
+from hullward.tools.screening.second_reference import Beside, library, unjudged
+from hullward.tools.screening.verdicts import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.store import Store
 
 STORE_BATCH = 500  # records a journal write

@@ -9,8 +9,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.tools.crystal import Library
 from hullward.tools.hull import Reference
-from hullward.tools.judge import judge
 from hullward.tools.records import Candidate, Relaxation, SecondReference, Verdict, VerdictLabel
+from hullward.tools.screening.verdicts import judge
 
 
 @dataclass(kw_only=True)
