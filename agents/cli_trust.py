@@ -14,7 +14,7 @@ from hullward.agents.cli_reference import tell
 from hullward.agents.progress import Reporter
 
 if TYPE_CHECKING:
-    from hullward.tools.calibration_learning import Learning
+    from hullward.tools.uncertainty import Learning
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Reference = Annotated[str, typer.Option(help="see `hullward reference list`")]
@@ -58,8 +58,8 @@ def calibration(
     default protocol (kept in the home folder), read once more by another potential where they
     lie, and judged by the reference.
     """
-    from hullward.tools.calibration import shipped
     from hullward.tools.reliability_figure import reliability_figure
+    from hullward.tools.uncertainty import shipped
 
     if data is None:
         known = shipped()
@@ -98,10 +98,16 @@ def _measured(
     from hullward.agents.settings import read_machine
     from hullward.agents.settings_file import absolute_reference
     from hullward.models.errors import InputError
-    from hullward.tools.calibration_data import outcomes, read_dft_table
-    from hullward.tools.calibration_fit import checks_of, fit, kinds_like, left_out_fits
-    from hullward.tools.calibration_learning import learning_curves
     from hullward.tools.records import Protocol
+    from hullward.tools.uncertainty import (
+        checks_of,
+        fit,
+        kinds_like,
+        learning_curves,
+        left_out_fits,
+        outcomes,
+        read_dft_table,
+    )
 
     machine, protocol, potential = read_machine(), Protocol(), "chgnet-0.3.0"
     rows = read_dft_table(data)

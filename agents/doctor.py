@@ -132,7 +132,7 @@ def look_at_weights() -> Finding:
 def look_at_second(load: Callable[[str], Potential] | None = None) -> Finding:
     """The network whose readings the shipped calibrator looks at: its weights, and an answer."""
     from hullward.models.registry import load_potential, potential_card
-    from hullward.tools.calibration import shipped
+    from hullward.tools.uncertainty import shipped
 
     name = "second network"
     calibrator = shipped()

@@ -12,19 +12,25 @@ import numpy as np
 from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import read_machine
 from hullward.models.errors import InputError
-from hullward.tools.calibration import (
+from hullward.tools.report import write_report
+from hullward.tools.screening import Screen
+from hullward.tools.store import Store, write_whole
+from hullward.tools.uncertainty import (
+    DFT_COLUMNS,
     Calibrator,
     Case,
     calibrators_folder,
     case_of,
     known_calibrators,
+    pick,
+    read_table,
+    reading_trouble,
+    readings_for,
+    say_chances,
+    unsaid,
     updated,
+    which,
 )
-from hullward.tools.calibration_data import DFT_COLUMNS, pick, read_table
-from hullward.tools.chances import reading_trouble, readings_for, say_chances, unsaid, which
-from hullward.tools.report import write_report
-from hullward.tools.screening import Screen
-from hullward.tools.store import Store, write_whole
 
 SEEN = "seen already"
 

@@ -11,10 +11,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError
 from hullward.models.model_cards import model_card
 from hullward.models.nano import nano_folder
-from hullward.tools.chances import say_chances
 from hullward.tools.records import Relaxation
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening import Relax, Screen, audit, doubt_all, explain_all
+from hullward.tools.uncertainty import say_chances
 
 
 def look_closer(screen: Screen) -> None:

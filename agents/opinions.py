@@ -14,8 +14,8 @@ from hullward.models.registry import potential_card
 from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
 from hullward.tools.report import write_report
 from hullward.tools.screening import RATTLE_A, Screen
-from hullward.tools.second_opinion import Adviser, advise
 from hullward.tools.store import CONDITION, ORDER, Store
+from hullward.tools.uncertainty import Adviser, advise
 
 
 @dataclass(frozen=True)

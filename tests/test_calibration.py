@@ -16,36 +16,39 @@ from hullward.agents.cli import app
 from hullward.agents.ledger import LAG_CYCLES, read_outcomes
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
-from hullward.tools import calibration_model as model
-from hullward.tools.calibration import (
+from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation
+from hullward.tools.reference import load_reference
+from hullward.tools.reliability_figure import reliability_figure, wilson
+from hullward.tools.report_trust import Trust, trust_words
+from hullward.tools.store import Store, open_snapshot
+from hullward.tools.uncertainty import (
     Calibrator,
     Case,
     calibrators_folder,
+    fit,
     known_calibrators,
-    read_calibrator,
+    learning_curves,
+    model,
+    outcomes,
+    read_dft_table,
     shipped,
     updated,
+    which,
 )
-from hullward.tools.calibration_data import outcomes, read_dft_table
-from hullward.tools.calibration_features import STATE, share_roots
-from hullward.tools.calibration_fit import Outcome, evaluate, fit, rows_of
-from hullward.tools.calibration_folds import choose_widths, fit_rows, left_out_folds
-from hullward.tools.calibration_learning import after, learning_curves
-from hullward.tools.calibration_model import Widths
-from hullward.tools.calibration_scores import (
+from hullward.tools.uncertainty.calibrator import read_calibrator
+from hullward.tools.uncertainty.features import STATE, share_roots
+from hullward.tools.uncertainty.fitting import Outcome, evaluate, rows_of
+from hullward.tools.uncertainty.folds import choose_widths, fit_rows, left_out_folds
+from hullward.tools.uncertainty.learning_curve import after
+from hullward.tools.uncertainty.model import Widths
+from hullward.tools.uncertainty.scores import (
     bins_of,
     calibration_error,
     calibration_floor,
     isotonic,
     log_losses,
 )
-from hullward.tools.chances import which
-from hullward.tools.readings import READING_STATE, SECOND, unread
-from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation
-from hullward.tools.reference import load_reference
-from hullward.tools.reliability_figure import reliability_figure, wilson
-from hullward.tools.report_trust import Trust, trust_words
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.uncertainty.second_energies import READING_STATE, SECOND, unread
 
 RNG = np.random.default_rng
 
@@ -414,7 +417,7 @@ def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more
 ) -> None:
     monkeypatch.setenv("HULLWARD_HOME", str(tmp_path / "home"))
     with monkeypatch.context() as patch:
-        patch.setattr(f"hullward.tools.chances.{patched}", by)
+        patch.setattr(f"hullward.tools.uncertainty.probabilities.{patched}", by)
         screen_two_salts(tmp_path)
     assert said_in(tmp_path / "s") == [(None, f"{SECOND} gave no reading: {told}", None)] * 2
     with Store.open(tmp_path / "s", command="test") as store:
@@ -443,7 +446,7 @@ def test_what_is_read_already_needs_the_second_network_no_more(
     screen_two_salts(tmp_path)
     before = said_in(tmp_path / "s")
     assert [name for _, _, name in before] == [SECOND, SECOND]
-    monkeypatch.setattr("hullward.tools.chances.potential_card", absent)
+    monkeypatch.setattr("hullward.tools.uncertainty.probabilities.potential_card", absent)
     screen_two_salts(tmp_path)
     assert said_in(tmp_path / "s") == before
     with open_snapshot(tmp_path / "s") as connection:
@@ -469,12 +472,14 @@ def test_an_earlier_probability_stands_until_there_is_a_new_one(
         precision=tuple(tuple(row[: k + 1]) for k, row in enumerate(precision)),
     )
     with monkeypatch.context() as patch:
-        patch.setattr("hullward.tools.chances.known_calibrators", lambda home: [before])
+        patch.setattr(
+            "hullward.tools.uncertainty.probabilities.known_calibrators", lambda home: [before]
+        )
         screen_two_salts(tmp_path)
     first = said_in(tmp_path / "s")
     assert all(p is not None and by is None for p, _, by in first)
     with monkeypatch.context() as patch:
-        patch.setattr("hullward.tools.chances.potential_card", absent)
+        patch.setattr("hullward.tools.uncertainty.probabilities.potential_card", absent)
         screen_two_salts(tmp_path)
     assert said_in(tmp_path / "s") == first
     screen_two_salts(tmp_path)

@@ -145,7 +145,7 @@ def test_a_second_network_that_does_not_answer_comes_with_a_command():
 
 
 def test_other_weights_of_the_second_network_are_noticed(monkeypatch):
-    from hullward.tools import calibration
+    from hullward.tools.uncertainty import calibrator as calibration
 
     changed = calibration.shipped().changed(reading_sha256="0")
     monkeypatch.setattr(calibration, "shipped", lambda: changed)

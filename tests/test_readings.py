@@ -12,18 +12,18 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.models.registry import potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
-from hullward.tools.readings import (
+from hullward.tools.records import Protocol, Reading, Relaxation
+from hullward.tools.reference import read_embedded_once
+from hullward.tools.relax.stream import relax_one
+from hullward.tools.report_records import Entry
+from hullward.tools.report_trust import chance_words
+from hullward.tools.uncertainty.second_energies import (
     SECOND,
     WHERE_IT_STANDS,
     check_scales,
     read,
     reading_features,
 )
-from hullward.tools.records import Protocol, Reading, Relaxation
-from hullward.tools.reference import read_embedded_once
-from hullward.tools.relax.stream import relax_one
-from hullward.tools.report_records import Entry
-from hullward.tools.report_trust import chance_words
 
 
 def rock_salt(cation: str, anion: str, a: float) -> Crystal:

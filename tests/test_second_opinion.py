@@ -20,7 +20,7 @@ from hullward.tools.records import Candidate, Protocol, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.screening import validate
-from hullward.tools.second_opinion import Adviser, advise
+from hullward.tools.uncertainty import Adviser, advise
 
 LJ = "ase:ase.calculators.lj:LennardJones"
 EMT = "ase:ase.calculators.emt:EMT"

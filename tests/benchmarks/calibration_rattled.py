@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hullward.tools.calibration import THRESHOLDS_EV_PER_ATOM
-from hullward.tools.calibration_data import outcomes, read_dft_table
-from hullward.tools.calibration_fit import left_out_fits, rows_of
-from hullward.tools.calibration_folds import Fold, Rows
-from hullward.tools.calibration_scores import calibration_error, log_losses
-from hullward.tools.readings import SECOND
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
+from hullward.tools.uncertainty import left_out_fits, outcomes, read_dft_table
+from hullward.tools.uncertainty.calibrator import THRESHOLDS_EV_PER_ATOM
+from hullward.tools.uncertainty.fitting import rows_of
+from hullward.tools.uncertainty.folds import Fold, Rows
+from hullward.tools.uncertainty.scores import calibration_error, log_losses
+from hullward.tools.uncertainty.second_energies import SECOND
 
 HOME = Path(os.environ["HULLWARD_HOME"]) if "HULLWARD_HOME" in os.environ else None
 MOST_ATOMS = 24

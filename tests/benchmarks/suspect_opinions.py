@@ -22,8 +22,8 @@ from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
-from hullward.tools.second_opinion import Adviser
 from hullward.tools.store import TABLES, decode
+from hullward.tools.uncertainty import Adviser
 
 Suspect = tuple[Candidate, Relaxation, Relaxation | None]
 HOME = Path(os.environ["HULLWARD_HOME"]) if "HULLWARD_HOME" in os.environ else None

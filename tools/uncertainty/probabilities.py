@@ -8,17 +8,17 @@ from typing import Any
 
 from hullward.models.errors import PreflightError
 from hullward.models.registry import potential_card
-from hullward.tools.calibration import (
+from hullward.tools.hull import Reference
+from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
+from hullward.tools.screening import Screen
+from hullward.tools.uncertainty.calibrator import (
     THRESHOLDS_EV_PER_ATOM,
     Calibrator,
     Case,
     case_of,
     known_calibrators,
 )
-from hullward.tools.hull import Reference
-from hullward.tools.readings import FEW, read, unread
-from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
-from hullward.tools.screening import Screen
+from hullward.tools.uncertainty.second_energies import FEW, read, unread
 
 
 def say_chances(screen: Screen, home: Path | None) -> None:

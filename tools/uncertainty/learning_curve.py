@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hullward.tools import calibration_model as model
-from hullward.tools.calibration import THRESHOLDS_EV_PER_ATOM
-from hullward.tools.calibration_folds import Fitted, Fold, Rows
-from hullward.tools.calibration_scores import SEED, calibration_error
+from hullward.tools.uncertainty import model
+from hullward.tools.uncertainty.calibrator import THRESHOLDS_EV_PER_ATOM
+from hullward.tools.uncertainty.folds import Fitted, Fold, Rows
+from hullward.tools.uncertainty.scores import SEED, calibration_error
 
 SIZES = (0, 10, 20, 40, 80)  # DFT results of the left-out generator
 DRAWS = 40  # of each size

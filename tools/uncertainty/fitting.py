@@ -9,9 +9,15 @@ from functools import partial
 import numpy as np
 
 from hullward.models.registry import MPTRJ_ELEMENTS, potential_card
-from hullward.tools.calibration import THRESHOLDS_EV_PER_ATOM, Calibrator, Case, parameters
-from hullward.tools.calibration_features import STATE, share_roots
-from hullward.tools.calibration_folds import (
+from hullward.tools.records import Check, LeftOut, Protocol
+from hullward.tools.uncertainty.calibrator import (
+    THRESHOLDS_EV_PER_ATOM,
+    Calibrator,
+    Case,
+    parameters,
+)
+from hullward.tools.uncertainty.features import STATE, share_roots
+from hullward.tools.uncertainty.folds import (
     CHOICES,
     Fold,
     Rows,
@@ -19,10 +25,9 @@ from hullward.tools.calibration_folds import (
     fit_rows,
     left_out_folds,
 )
-from hullward.tools.calibration_model import Widths
-from hullward.tools.calibration_scores import check, left_out, worst_of
-from hullward.tools.readings import READING_STATE
-from hullward.tools.records import Check, LeftOut, Protocol
+from hullward.tools.uncertainty.model import Widths
+from hullward.tools.uncertainty.scores import check, left_out, worst_of
+from hullward.tools.uncertainty.second_energies import READING_STATE
 
 KINDS = ("file", "materials_project")  # hulls of DFT energies
 OWN_KINDS = ("embedded", "built")  # hulls of the potential's own energies

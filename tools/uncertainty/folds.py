@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from hullward.tools import calibration_model as model
-from hullward.tools.calibration_model import Posterior, Widths
-from hullward.tools.calibration_scores import log_losses
+from hullward.tools.uncertainty import model
+from hullward.tools.uncertainty.model import Posterior, Widths
+from hullward.tools.uncertainty.scores import log_losses
 
 # What is tried of each width.
 CHOICES: dict[str, tuple[float, ...]] = {

@@ -21,11 +21,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError
-from hullward.tools import calibration_model as model
-from hullward.tools.calibration_features import STATE, share_roots, state_features
 from hullward.tools.hull import HullDistance, Reference
-from hullward.tools.readings import reading_features
 from hullward.tools.records import Basis, Check, Protocol, Reading, Record, Relaxation
+from hullward.tools.uncertainty import model
+from hullward.tools.uncertainty.features import STATE, share_roots, state_features
+from hullward.tools.uncertainty.second_energies import reading_features
 
 THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)
 SHIPPED = "calibration_chgnet_mp2020.json"

@@ -17,13 +17,13 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.registry import potential_card
-from hullward.tools.calibration import case_of
-from hullward.tools.calibration_fit import ELEMENTS, Outcome
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
-from hullward.tools.readings import check_scales, read
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation
 from hullward.tools.relax import relax_cached
+from hullward.tools.uncertainty.calibrator import case_of
+from hullward.tools.uncertainty.fitting import ELEMENTS, Outcome
+from hullward.tools.uncertainty.second_energies import check_scales, read
 
 # The first of these that a table has is read.
 DFT_COLUMNS = (

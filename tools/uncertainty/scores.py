@@ -11,8 +11,8 @@ from dataclasses import astuple
 
 import numpy as np
 
-from hullward.tools.calibration_model import Widths
 from hullward.tools.records import Check, Curve, LeftOut, Worst
+from hullward.tools.uncertainty.model import Widths
 
 BINS = 10
 RESAMPLES = 1000
