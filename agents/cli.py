@@ -152,8 +152,7 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
 
 def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     """The counting, and where the report is."""
-    from hullward.tools.report_data import rows
-    from hullward.tools.report_models import count_requests, requests_line
+    from hullward.tools.report import count_requests, requests_line, rows
     from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:

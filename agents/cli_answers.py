@@ -83,7 +83,7 @@ def export_(
     as_json: Json = False,
 ) -> None:
     """Write relaxed structures of chosen candidates as CIF, POSCAR or extxyz."""
-    from hullward.tools.export import export
+    from hullward.tools.report import export
 
     paths = export(directory, out, format=form.value, ids=ids, where=which.value, symmetrise=not p1)
     tell({"files": [str(p) for p in paths]}, [str(p) for p in paths], as_json)

@@ -58,7 +58,7 @@ def calibration(
     default protocol (kept in the home folder), read once more by another potential where they
     lie, and judged by the reference.
     """
-    from hullward.tools.reliability_figure import reliability_figure
+    from hullward.tools.report.figures import reliability_figure
     from hullward.tools.uncertainty import shipped
 
     if data is None:

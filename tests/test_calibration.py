@@ -18,8 +18,10 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation
 from hullward.tools.reference import load_reference
-from hullward.tools.reliability_figure import reliability_figure, wilson
-from hullward.tools.report_trust import Trust, trust_words
+from hullward.tools.report.figures import reliability_figure
+from hullward.tools.report.figures.reliability import wilson
+from hullward.tools.report.uncertainty import Trust
+from hullward.tools.report.words import trust_words
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.uncertainty import (
     Calibrator,

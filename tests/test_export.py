@@ -5,7 +5,8 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
-from hullward.tools.export import export, safe_name
+from hullward.tools.report import export
+from hullward.tools.report.export import safe_name
 from hullward.tools.store import Store
 
 REFERENCE = {"reference_id": "embedded-li-mn-o", "reference_version": "5e1f" * 8}

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
-from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
-from hullward.tools.structure_figure import structure_figure
+from hullward.tools.report.figures import HullPoint, funnel_figure, hull_figure, structure_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROCKSALT = Crystal.from_parameters(

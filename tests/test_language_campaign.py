@@ -19,8 +19,7 @@ from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling
 from hullward.tools.crystal.text import can_hold
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan, Proposal
-from hullward.tools.report_data import rows
-from hullward.tools.report_models import count_requests, requests_line
+from hullward.tools.report import count_requests, requests_line, rows
 from hullward.tools.store import Store, funnel, open_snapshot, rebuild
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, reason,

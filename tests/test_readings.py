@@ -15,8 +15,8 @@ from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Reading, Relaxation
 from hullward.tools.reference import read_embedded_once
 from hullward.tools.relax.stream import relax_one
-from hullward.tools.report_records import Entry
-from hullward.tools.report_trust import chance_words
+from hullward.tools.report.schema import Entry
+from hullward.tools.report.words import chance_words
 from hullward.tools.uncertainty.second_energies import (
     SECOND,
     WHERE_IT_STANDS,

@@ -10,9 +10,10 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
-from hullward.tools.report import markdown_text, write_report
-from hullward.tools.report_records import Report
-from hullward.tools.report_words import mev
+from hullward.tools.report import write_report
+from hullward.tools.report.render import markdown_text
+from hullward.tools.report.schema import Report
+from hullward.tools.report.words import mev
 from hullward.tools.store import Store, open_snapshot
 from hullward.tools.store.shortlist import shortlist
 

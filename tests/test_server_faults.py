@@ -20,8 +20,7 @@ from hullward.models.errors import BreakerError
 from hullward.models.openai_breaker import Patience
 from hullward.models.server_double import ServerDouble, Trouble
 from hullward.tools.records import ModelFailure, ModelRequest, Plan
-from hullward.tools.report_data import rows
-from hullward.tools.report_models import count_requests
+from hullward.tools.report import count_requests, rows
 from hullward.tools.store import Store, funnel, open_snapshot
 
 HASTE = Patience(

@@ -1,7 +1,7 @@
 """Structures from files: CIF in a sandboxed child process, tables, JSON Lines, extxyz, folders.
 
 Each row becomes one `RawInput`, or a flaw that names the row. Nothing is repaired and nothing is
-written here; exports are in `hullward.tools.report`.
+written here; exports are in `hullward.tools.report.render`.
 """
 
 from hullward.tools.crystal.files.cif import CifReader

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from hullward.tools.svg import document, hex_colour, line, text
+from hullward.tools.report.figures.svg import document, hex_colour, line, text
 
 LABELLED = ("phase", "short_list")
 COLOUR_CAP_EV = 0.2  # heights above it share the last colour

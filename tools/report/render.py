@@ -18,18 +18,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
-from hullward.tools import report_words as words
-from hullward.tools.export import write_atomically
-from hullward.tools.figures import HullPoint, funnel_figure, hull_figure
-from hullward.tools.reliability_figure import reliability_figure
-from hullward.tools.report_data import gather
-from hullward.tools.report_models import backends_sentence
-from hullward.tools.report_opinions import opinion_words
-from hullward.tools.report_records import Entry, Report
-from hullward.tools.report_systems import System
-from hullward.tools.report_trust import chance_words, short_chance, trust_words
+from hullward.tools.report import words
+from hullward.tools.report.export import write_atomically
+from hullward.tools.report.figures import (
+    HullPoint,
+    funnel_figure,
+    hull_figure,
+    reliability_figure,
+    structure_figure,
+)
+from hullward.tools.report.gather import gather
+from hullward.tools.report.schema import Entry, Report
+from hullward.tools.report.systems import System
+from hullward.tools.report.words import (
+    backends_sentence,
+    chance_words,
+    opinion_words,
+    short_chance,
+    trust_words,
+)
 from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot
-from hullward.tools.structure_figure import structure_figure
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,15 @@ is counted out of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hullward.tools.records import Basis, Product
-from hullward.tools.report_records import Entry, Report
+from hullward.tools.report.opinions import Said
+from hullward.tools.report.schema import Entry, Report
+from hullward.tools.report.uncertainty import Trust
+
+if TYPE_CHECKING:
+    from hullward.tools.report.schema import Entry
 
 DASH = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -240,3 +246,120 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
         elif value not in (None, ""):
             found.append((prefix + key, str(value)))
     return found
+
+
+def chance_words(entry: Entry) -> str:
+    """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why it is unsaid."""
+    if entry.p_below_50mev is None:
+        return "unsaid: " + (entry.probability_note or "nobody asked")
+    told = []
+    for words, p, low, high in (
+        ("within 50 meV/atom", entry.p_below_50mev, entry.p_below_50mev_low,
+         entry.p_below_50mev_high),
+        ("within 100", entry.p_below_100mev, entry.p_below_100mev_low, entry.p_below_100mev_high),
+    ):  # fmt: skip
+        ends = "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f} %)"
+        told.append(f"{short_chance(p)}{ends} {words}")
+    return ", ".join(told) + _read_words(entry)
+
+
+def _read_words(entry: Entry) -> str:
+    """'; sevennet-l3i5 puts its energy 35 meV/atom higher than …', or nothing."""
+    if entry.read_by is None or entry.read_higher_ev_per_atom is None:
+        return ""
+    off = 1000 * entry.read_higher_ev_per_atom
+    side = "higher" if off >= 0 else "lower"
+    told = f"{entry.read_by} puts its energy {abs(off):.0f} meV/atom {side}"
+    return f"; {told} than the potential that relaxed it"
+
+
+def short_chance(p: float | None) -> str:
+    """'41 %', a dash where it is unsaid."""
+    return "—" if p is None else f"{100 * p:.0f} %"
+
+
+def trust_words(trust: Trust) -> str:
+    """One or two sentences on what the probabilities are."""
+    if not trust.judged:
+        return "Nothing was judged, so no probability is given."
+    if not trust.with_probability:
+        why = trust.unsaid[0].reason if trust.unsaid else "nobody asked"
+        return f"No probability is given: {why}."
+    told = (
+        f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
+        "DFT finds them within 50 or 100 meV/atom of the hull."
+    )
+    if trust.short_list_with_probability and trust.expected_below_50mev is not None:
+        told += (
+            f" Of the {trust.short_list_with_probability:,} of these on the short list DFT would "
+            f"leave about {trust.expected_below_50mev:.0f} within 50 meV/atom."
+        )
+    if trust.short_list_may_be_known:
+        told += (
+            f" That is the probability of a new structure. {trust.short_list_may_be_known:,} of "
+            "them may be known, for the reference has a phase of their formula without its "
+            "structure; of a known phase the probability is far too low."
+        )
+    return told
+
+
+def opinion_words(said: Said) -> str:
+    """What became of it, in a few words."""
+    told = []
+    if said.disputed is None:
+        told.append("no answer")
+    elif said.disputed:
+        told.append("DISPUTED" if said.kind == "decomposition" else "DISPUTED: another structure")
+    else:
+        told.append("agrees")
+    if said.kind == "geometry":
+        told.append("geometry only")
+    if said.failure:
+        told.append(said.failure)
+    if said.confirmed:
+        told.append("suspect confirmed")
+    elif said.suspect:
+        told.append("suspect")
+    if said.rank is not None and said.rank_before is not None and said.rank != said.rank_before:
+        told.append(f"moved from place {said.rank_before} to {said.rank}")
+    return "; ".join(told)
+
+
+def requests_line(counts: Mapping[str, Any]) -> str:
+    """The same in words: '12 answered, 3 failed (2 timeout, 1 server)'."""
+    told = [f"{counts[state]} {state}" for state in ("answered", "failed", "waiting")]
+    if counts["failures"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in counts["failures"].items())
+        told[1] += f" ({kinds})"
+    parts = [part for part in told if not part.startswith("0 ")]
+    return f"{', '.join(parts)}; {counts['tokens_in']} tokens in, {counts['tokens_out']} out"
+
+
+def backends_sentence(report: Report) -> str:
+    """Who wrote structures and who planned, in one plain sentence."""
+    settings = report.campaign.settings
+    if report.campaign.kind != "campaign":
+        return ""
+    asked = {use.backend for use in report.asked}
+    crystal, chat = settings.get("crystal") or {}, settings.get("chat") or {}
+    if "crystal" in asked:
+        writers = f"Structures were written by {_described(crystal)}"
+    else:
+        writers = "No language model wrote structures"
+    planner = "the built-in rules, without a chat model"
+    if "chat" in asked:
+        planner = _described(chat)
+    sentence = f"{writers}; planned by {planner}"
+    by_rules = sum(cycle.made_by == "rules" for cycle in report.cycles)
+    if by_rules and "chat" in asked:
+        sentence += f", which gave no usable plan in {by_rules} of {len(report.cycles)} cycles"
+    return f"{sentence}."
+
+
+def _described(backend: Mapping[str, Any]) -> str:
+    if backend.get("url"):
+        return f"{backend.get('model')} at {backend['url']}"
+    for key, what in (("path", "the checkpoint"), ("recorded", "the recording")):
+        if backend.get(key):
+            return f"{what} {backend[key]}"
+    return {"nano": "hullward-nano-cif"}.get(str(backend.get("word")), str(backend.get("word")))

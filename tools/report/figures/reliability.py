@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hullward.tools.records import Check
-from hullward.tools.svg import document, line, text
+from hullward.tools.report.figures.svg import document, line, text
 
 COLOURS = ("#2a7f8e", "#c77b30")
 SIDE, LEFT, TOP = 260.0, 60.0, 14.0

@@ -13,12 +13,12 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.export import cif_text, relaxed
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
-from hullward.tools.report_identities import gather_identities, gather_vibrations
-from hullward.tools.report_models import gather_asked
-from hullward.tools.report_opinions import gather_opinions
-from hullward.tools.report_records import (
+from hullward.tools.report.export import cif_text, relaxed
+from hullward.tools.report.models import gather_asked
+from hullward.tools.report.novelty import gather_identities, gather_vibrations
+from hullward.tools.report.opinions import gather_opinions
+from hullward.tools.report.schema import (
     Cost,
     CycleYield,
     Entry,
@@ -29,8 +29,8 @@ from hullward.tools.report_records import (
     Stop,
     Yield,
 )
-from hullward.tools.report_systems import gather_systems
-from hullward.tools.report_trust import gather_trust
+from hullward.tools.report.systems import gather_systems
+from hullward.tools.report.uncertainty import gather_trust
 from hullward.tools.store import CONDITION, ORDER, RULE, TABLES, count, decode
 
 PICTURED = 12  # entries of the short list with picture and CIF

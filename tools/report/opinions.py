@@ -70,25 +70,3 @@ def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
         force_calls=calls,
         said=tuple(said[:LISTED]),
     )
-
-
-def opinion_words(said: Said) -> str:
-    """What became of it, in a few words."""
-    told = []
-    if said.disputed is None:
-        told.append("no answer")
-    elif said.disputed:
-        told.append("DISPUTED" if said.kind == "decomposition" else "DISPUTED: another structure")
-    else:
-        told.append("agrees")
-    if said.kind == "geometry":
-        told.append("geometry only")
-    if said.failure:
-        told.append(said.failure)
-    if said.confirmed:
-        told.append("suspect confirmed")
-    elif said.suspect:
-        told.append("suspect")
-    if said.rank is not None and said.rank_before is not None and said.rank != said.rank_before:
-        told.append(f"moved from place {said.rank_before} to {said.rank}")
-    return "; ".join(told)

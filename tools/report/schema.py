@@ -36,10 +36,10 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
-from hullward.tools.report_identities import Identities
-from hullward.tools.report_opinions import Opinions
-from hullward.tools.report_systems import System
-from hullward.tools.report_trust import Trust
+from hullward.tools.report.novelty import Identities
+from hullward.tools.report.opinions import Opinions
+from hullward.tools.report.systems import System
+from hullward.tools.report.uncertainty import Trust
 
 
 class Entry(Record):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.svg import document, hex_colour, line, text
+from hullward.tools.report.figures.svg import document, hex_colour, line, text
 
 BOND_TOLERANCE = 1.15  # times the sum of covalent radii (Cordero et al., 10.1039/b801115j)
 ATOM_SCALE = 0.42  # drawn radius over covalent radius
