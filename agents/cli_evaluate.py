@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.models.language import LanguageModel
     from hullward.tools.crystal import Library
-    from hullward.tools.generator_inputs import Wish
+    from hullward.tools.evaluation import Wish
 
 PUBLISHED = ("structural", "compositional", "wasserstein_density", "wasserstein_n_elements")
 
@@ -94,9 +94,8 @@ def crystals(
     """
     from hullward.models.language import Sampling
     from hullward.tools.crystal import Library
-    from hullward.tools.generator_inputs import read_attempts
-    from hullward.tools.generator_metrics import evaluate as measure
-    from hullward.tools.generator_sampling import read_formulas, sample_crystals
+    from hullward.tools.evaluation import evaluate as measure
+    from hullward.tools.evaluation import read_attempts, read_formulas, sample_crystals
 
     if coverage and like is None:
         raise InputError("--coverage needs structures to compare with: give them with --like FILE")
@@ -132,7 +131,7 @@ def crystals(
         others = _structures(like) if like is not None else []
         found = measure(attempts, known=library, like=others, progress=reporter)
         if coverage:
-            from hullward.tools.generator_coverage import coverage as covered
+            from hullward.tools.evaluation import coverage as covered
             from hullward.tools.relax import default_workers
 
             found["coverage"] = covered(
@@ -187,7 +186,7 @@ def open_model(source: str, url: str | None, device: str) -> LanguageModel:
 def _structures(path: Path) -> list[Crystal]:
     """Crystals of a file of known ones; InputError where none can be read."""
     from hullward.models.crystal import Crystal
-    from hullward.tools.generator_inputs import read_attempts
+    from hullward.tools.evaluation import read_attempts
 
     found = [a.found for a in read_attempts(path) if isinstance(a.found, Crystal)]
     if not found:
@@ -197,7 +196,7 @@ def _structures(path: Path) -> list[Crystal]:
 
 def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, Any]:
     """Counts of a screening of the same file; InputError where it is of another one."""
-    from hullward.tools.generator_heights import height_adherence
+    from hullward.tools.evaluation import height_adherence
     from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
@@ -213,7 +212,7 @@ def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, 
 
 def _plain(value: Any) -> Any:
     """Shares as plain dicts."""
-    from hullward.tools.generator_metrics import Share
+    from hullward.tools.evaluation import Share
 
     if isinstance(value, Share):
         return value.as_dict()

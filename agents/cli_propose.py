@@ -132,7 +132,7 @@ def _written(
     from hullward.models.language import CompletionError, Request, Sampling
     from hullward.models.nano import NANO, NANO_SAMPLING
     from hullward.tools.crystal.text import crystal_grammar, unit_grammar
-    from hullward.tools.generator_inputs import parse_text
+    from hullward.tools.evaluation import parse_text
     from hullward.tools.records import Flaw, Reason
 
     formula, elements = wish.get("formula"), wish.get("elements", ())

@@ -9,13 +9,12 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools import fingerprints
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
-from hullward.tools.fingerprints import composition_fingerprint, structure_fingerprint
-from hullward.tools.generator_coverage import Prints, coverage, covered, draw
-from hullward.tools.generator_coverage import fingerprints as prints_of
-from hullward.tools.generator_inputs import Attempt, Wish
-from hullward.tools.generator_metrics import Share
+from hullward.tools.evaluation import Share, Wish, coverage, fingerprints
+from hullward.tools.evaluation.attempts import Attempt
+from hullward.tools.evaluation.coverage import Prints, covered, draw
+from hullward.tools.evaluation.coverage import fingerprints as prints_of
+from hullward.tools.evaluation.fingerprints import composition_fingerprint, structure_fingerprint
 from hullward.tools.records import Flaw, Reason
 
 NACL = parse_cell_text("4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
@@ -148,7 +147,7 @@ def test_nothing_made_covers_nothing():
 
 @pytest.mark.slow
 def test_processes_find_the_same(monkeypatch):
-    monkeypatch.setattr("hullward.tools.generator_coverage.PARALLEL_FROM", 1)
+    monkeypatch.setattr("hullward.tools.evaluation.coverage.PARALLEL_FROM", 1)
     crystals = [NACL, None, ODD]
     alone, together = prints_of(crystals), prints_of(crystals, workers=2)
     np.testing.assert_array_equal(alone.structures, together.structures)

@@ -11,14 +11,20 @@ from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.doubles import ScriptedModel
 from hullward.models.errors import InputError
 from hullward.models.language import CompletionError, Sampling
-from hullward.tools.composition_rules import random_amounts, smact_valid
 from hullward.tools.crystal import Library
 from hullward.tools.crystal.text import parse_cell_text
-from hullward.tools.generator_inputs import Wish, read_attempts
-from hullward.tools.generator_metrics import Share, density_g_per_cm3, evaluate
-from hullward.tools.generator_sampling import read_formulas, sample_crystals
+from hullward.tools.evaluation import (
+    Share,
+    Wish,
+    evaluate,
+    read_attempts,
+    read_formulas,
+    sample_crystals,
+)
+from hullward.tools.evaluation.metrics import density_g_per_cm3
+from hullward.tools.evaluation.smact import random_amounts, smact_valid
+from hullward.tools.evaluation.truth_match import TemplateTries, first_match, found_within
 from hullward.tools.records import Flaw, Reason
-from hullward.tools.truth_match import TemplateTries, first_match, found_within
 
 NACL = "4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"
 SHIFTED = "4.0 4.0 4.0\n60 60 60\nCl\n0.75 0.75 0.75\nNa\n0.25 0.25 0.25"

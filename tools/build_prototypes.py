@@ -68,7 +68,7 @@ def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) ->
     """
     from pymatgen.core import Composition
 
-    from hullward.tools.generator_sampling import read_formulas
+    from hullward.tools.evaluation import read_formulas
     from hullward.tools.reference.sources import BuiltPhases
 
     embedded = load_reference("embedded").source

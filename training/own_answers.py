@@ -29,7 +29,7 @@ from hullward.models.errors import HullwardError
 from hullward.models.language import CompletionError, LanguageModel, Request, Sampling
 from hullward.models.local_model import LocalModel
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.generator_metrics import closest_a
+from hullward.tools.evaluation import closest_a
 from hullward.training.crystal_corpus import (
     CrystalRow,
     corpus_row,

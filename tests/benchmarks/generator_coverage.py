@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.tools.generator_coverage import coverage, covered, draw, fingerprints
-from hullward.tools.generator_inputs import read_attempts
-from hullward.tools.generator_metrics import Share
+from hullward.tools.evaluation import Share, coverage, read_attempts
+from hullward.tools.evaluation.coverage import covered, draw, fingerprints
 from hullward.tools.relax import default_workers
 
 

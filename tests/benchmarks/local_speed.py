@@ -22,8 +22,7 @@ from hullward.models.language import CompletionError, Request
 from hullward.models.local_model import LocalModel
 from hullward.models.nano import NANO_SAMPLING
 from hullward.tools.crystal.text import crystal_grammar, unit_grammar
-from hullward.tools.generator_inputs import parse_text
-from hullward.tools.generator_metrics import closest_a
+from hullward.tools.evaluation import closest_a, parse_text
 
 MAX_ATOMS = 20
 FREE, HELD, GROUP, MASK = "free", "grammar", "grammar and space group", "grammar and distance mask"

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.tools.composition_rules import random_amounts, smact_valid
-from hullward.tools.generator_inputs import Attempt, Wish, read_attempts
-from hullward.tools.generator_metrics import evaluate
+from hullward.tools.evaluation import Wish, evaluate, read_attempts
+from hullward.tools.evaluation.attempts import Attempt
+from hullward.tools.evaluation.smact import random_amounts, smact_valid
 
 SHORTEST_A, SHARPEST = 1.5, 20  # what a cell read from a garbled first line falls below
 

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.fingerprints import composition_fingerprint, structure_fingerprint
-from hullward.tools.generator_inputs import Attempt
-from hullward.tools.generator_metrics import Share, check
+from hullward.tools.evaluation.attempts import Attempt
+from hullward.tools.evaluation.fingerprints import composition_fingerprint, structure_fingerprint
+from hullward.tools.evaluation.metrics import Share, check
 from hullward.tools.relax import end_with, one_thread_each
 
 STRUCTURE_CUTOFF = 0.4

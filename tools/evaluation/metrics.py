@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.composition_rules import random_amounts, smact_valid
 from hullward.tools.crystal import (
     Library,
     compact_cell,
@@ -27,7 +26,8 @@ from hullward.tools.crystal import (
     plane_spacings_a,
     space_group,
 )
-from hullward.tools.generator_inputs import Attempt
+from hullward.tools.evaluation.attempts import Attempt
+from hullward.tools.evaluation.smact import random_amounts, smact_valid
 from hullward.tools.records import Flaw
 
 CLOSE_A = 0.5

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import Library
-from hullward.tools.generator_metrics import Share
+from hullward.tools.evaluation.metrics import Share
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Flaw
 
