@@ -19,10 +19,10 @@ from hullward.models.language import (
     Constraint,
     LanguageModel,
     Message,
+    PromptForm,
     Request,
     Sampling,
 )
-from hullward.models.prompt_forms import PromptForm
 from hullward.tools.records import (
     ModelAnswer,
     ModelFailure,

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hullward.models.prompt_forms import PromptForm
+from hullward.models.language import PromptForm
 
 
 class Strict(BaseModel):

@@ -17,19 +17,23 @@ from pydantic import SecretStr
 from hullward.agents.asking import Reread, Role, Voice, request_again, settled, unconstrained
 from hullward.agents.backend_settings import Backend, CrystalBackend
 from hullward.agents.settings import Campaign, Machine
-from hullward.models.doubles import RecordedModel
 from hullward.models.errors import InputError
 from hullward.models.language import (
+    NANO,
+    NANO_SAMPLING,
     Answer,
     CompletionError,
     Constraint,
     LanguageModel,
+    ModelCard,
+    PromptForm,
+    RecordedModel,
     Request,
     Sampling,
+    model_card,
+    model_names,
+    nano_folder,
 )
-from hullward.models.model_cards import ModelCard, model_card, model_names
-from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
-from hullward.models.prompt_forms import PromptForm
 from hullward.tools.crystal.text import CrystalGrammar, crystal_grammar, unit_grammar
 from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
@@ -99,11 +103,11 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voic
         key = machine.chat_api_key if role == "chat" else machine.crystal_api_key
         model, reread = _served(backend, form, key, store)
     elif backend.path is not None:
-        from hullward.models.local_model import LocalModel
+        from hullward.models.language import LocalModel
 
         model = LocalModel(backend.path)
     else:
-        from hullward.models.local_model import LocalModel
+        from hullward.models.language import LocalModel
 
         model = LocalModel(nano_folder())
     return Voice(

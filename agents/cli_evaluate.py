@@ -152,13 +152,13 @@ def crystals(
 
 def _checkpoint(source: str) -> Path:
     """The folder of the model that comes with Hullward, or the path as it stands."""
-    from hullward.models.nano import NANO, nano_folder
+    from hullward.models.language import NANO, nano_folder
 
     return nano_folder() if source in ("nano", NANO) else Path(source)
 
 
 def _temperature(given: float | None, source: str) -> float:
-    from hullward.models.nano import NANO, NANO_SAMPLING
+    from hullward.models.language import NANO, NANO_SAMPLING
 
     if given is not None:
         return given
@@ -171,7 +171,7 @@ def open_model(source: str, url: str | None, device: str) -> LanguageModel:
     Raises PreflightError where it cannot be used.
     """
     if url is None:
-        from hullward.models.local_model import LocalModel
+        from hullward.models.language import LocalModel
 
         return LocalModel(_checkpoint(source), device=device)
     from hullward.agents.settings import read_machine

@@ -11,7 +11,7 @@ from hullward.agents.cli_reference import tell
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
-    from hullward.models.form_probe import Case
+    from hullward.models.language import Case
     from hullward.tools.hull import Phase
 
 SYSTEM = "You know how crystals are built. Write the structure that is asked for, and nothing else."
@@ -40,8 +40,7 @@ def probe(
     texts are likelier, and after which more of what is written is a crystal, comes first.
     """
     from hullward.agents.settings import read_machine
-    from hullward.models.form_probe import probe_forms
-    from hullward.models.language import Sampling
+    from hullward.models.language import Sampling, probe_forms
     from hullward.models.openai_server import ServedModel
     from hullward.tools.crystal.text import parse_cell_text, split_completion
     from hullward.tools.records import Flaw
@@ -96,8 +95,7 @@ def _cases(n: int) -> list[Case]:
 
 
 def _case(phase: Phase, crystal: Crystal) -> Case:
-    from hullward.models.crystal_prompts import crystal_prompt
-    from hullward.models.form_probe import Case
+    from hullward.models.language import Case, crystal_prompt
     from hullward.tools.crystal.text import write_cell_text
 
     asked = crystal_prompt(formula=phase.formula, elements=sorted(phase.elements))

@@ -65,7 +65,7 @@ def propose(
 
     Operators that breed from parents run in campaigns only. Nothing is relaxed here.
     """
-    from hullward.models.nano import NANO
+    from hullward.models.language import NANO
     from hullward.models.registry import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
     from hullward.tools.screening import Limits, check
@@ -128,9 +128,15 @@ def _written(
     changes: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """What a language model says, one row a completion; a request that failed is a row too."""
-    from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-    from hullward.models.language import CompletionError, Request, Sampling
-    from hullward.models.nano import NANO, NANO_SAMPLING
+    from hullward.models.language import (
+        NANO,
+        NANO_SAMPLING,
+        CompletionError,
+        Request,
+        Sampling,
+        crystal_prompt,
+        flat_formula,
+    )
     from hullward.tools.crystal.text import crystal_grammar, unit_grammar
     from hullward.tools.evaluation import parse_text
     from hullward.tools.records import Flaw, Reason
@@ -174,7 +180,7 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     from itertools import islice
 
     from hullward.agents.settings import read_machine
-    from hullward.models.crystal_prompts import flat_formula
+    from hullward.models.language import flat_formula
     from hullward.tools.hull import low_structures
     from hullward.tools.prototypes import Substitution
     from hullward.tools.reference.materials_project import read_fetched

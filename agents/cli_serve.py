@@ -13,7 +13,7 @@ import typer
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
-    from hullward.models.model_cards import ModelCard
+    from hullward.models.language import ModelCard
     from hullward.models.vllm_server import ServePlan
 
 
@@ -54,7 +54,7 @@ def serve(
     says otherwise: who reaches it can use it.
     """
     from hullward.agents.settings import read_machine
-    from hullward.models.model_cards import model_card
+    from hullward.models.language import model_card
 
     card = model_card(model)
     adapters = dict(_adapter(spec) for spec in lora or [])
@@ -86,8 +86,8 @@ def _print(
     card: ModelCard, revision: str | None, cache_gb: int | None, fixed: dict[str, Any]
 ) -> None:
     """The command for a machine that may be another one: nothing is looked up there."""
+    from hullward.models.language import adapter_rank
     from hullward.models.vllm_server import ServePlan
-    from hullward.models.weights import adapter_rank
 
     if not card.is_local and not (revision or card.revision):
         typer.echo(f"{card.name} is unpinned: name a revision with --revision", err=True)
@@ -107,8 +107,8 @@ def _plan(
     card: ModelCard, revision: str | None, fetch: bool, cache_gb: int | None, fixed: dict[str, Any]
 ) -> ServePlan:
     """Everything checked that can be, before minutes of loading."""
+    from hullward.models.language import adapter_rank, find_weights
     from hullward.models.vllm_server import ServePlan, find_vllm, require_free_port
-    from hullward.models.weights import adapter_rank, find_weights
 
     ranks = [adapter_rank(folder) for folder in fixed["adapters"].values()]
     require_free_port(fixed["host"], fixed["port"])

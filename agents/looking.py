@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hullward.agents.settings import read_machine
-from hullward.models.checkpoint import checkpoint_name
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError
-from hullward.models.model_cards import model_card
-from hullward.models.nano import nano_folder
+from hullward.models.language import checkpoint_name, model_card, nano_folder
 from hullward.tools.records import Relaxation
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening import Relax, Screen, audit, doubt_all, explain_all

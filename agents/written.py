@@ -13,8 +13,7 @@ from itertools import cycle
 
 from hullward.agents.asking import Ask, Voice
 from hullward.agents.bench import Bench
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula, infill_prompt
-from hullward.models.language import Constraint
+from hullward.models.language import Constraint, crystal_prompt, flat_formula, infill_prompt
 from hullward.tools.crystal.text import can_hold, write_cell_text
 from hullward.tools.records import Plan
 

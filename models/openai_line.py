@@ -15,10 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hullward.models.language import CompletionError, Fault
+from hullward.models.language import CompletionError, Fault, PromptForm
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_wire import Call, RawResponse, Served, one_line
-from hullward.models.prompt_forms import PromptForm
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

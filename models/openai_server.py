@@ -17,13 +17,12 @@ from dataclasses import replace
 from itertools import count
 
 from hullward.models.errors import PreflightError
-from hullward.models.language import Answer, CompletionError, Fault, Message, Request
+from hullward.models.language import Answer, CompletionError, Fault, Message, PromptForm, Request
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_exchange import Batch, Exchanger, Spent
 from hullward.models.openai_line import Line, ServerFaultError
 from hullward.models.openai_tokens import TokenCounts
 from hullward.models.openai_wire import RawResponse, Served
-from hullward.models.prompt_forms import PromptForm
 
 SEED_OF_SECOND = 1_000_003  # added for an answer asked for again
 SEEDS = 2**31  # servers take no larger ones

@@ -14,8 +14,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hullward.models.language import Completion, CompletionError, Fault, FinishReason, Request
-from hullward.models.prompt_forms import PromptForm, render
+from hullward.models.language import (
+    Completion,
+    CompletionError,
+    Fault,
+    FinishReason,
+    PromptForm,
+    Request,
+    render,
+)
 
 Path = Literal["completions", "chat/completions"]
 

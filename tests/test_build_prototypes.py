@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.doubles import ScriptedModel
-from hullward.models.language import Sampling
-from hullward.models.nano import NANO_SAMPLING, nano_folder
+from hullward.models.language import NANO_SAMPLING, Sampling, nano_folder
+from hullward.models.language.doubles import ScriptedModel
 from hullward.tools import prototype_search
 from hullward.tools.build_prototypes import make
 from hullward.tools.crystal.text import parse_asymmetric_text

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.local_model import LocalModel
+from hullward.models.language import CompletionError, LocalModel, Request, Sampling
 from hullward.tools.crystal import ELEMENTS, nearest_pairs
 from hullward.tools.crystal.text import crystal_grammar, parse_cell_text, write_cell_text
 

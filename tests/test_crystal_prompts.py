@@ -2,12 +2,8 @@
 
 import pytest
 
-from hullward.models.crystal_prompts import (
-    MASK,
-    crystal_prompt,
-    flat_formula,
-    infill_prompt,
-)
+from hullward.models.language import crystal_prompt, flat_formula, infill_prompt
+from hullward.models.language.crystal_prompts import MASK
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning")
@@ -89,8 +85,8 @@ def test_flat_formulas(given, flat):
 
 
 def test_where_the_nano_model_is_or_that_it_is_not(monkeypatch, tmp_path):
-    from hullward.models import nano
     from hullward.models.errors import PreflightError
+    from hullward.models.language import nano
 
     monkeypatch.setattr(nano, "files", lambda _: tmp_path)
     with pytest.raises(PreflightError, match="weights of hullward-nano-cif are missing"):

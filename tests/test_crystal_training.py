@@ -278,8 +278,7 @@ def test_the_recipes_that_come_with_it_are_right():
 
 
 def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_path):
-    from hullward.models.language import Request, Sampling
-    from hullward.models.local_model import LocalModel
+    from hullward.models.language import LocalModel, Request, Sampling
     from hullward.tools.screening import learnt_formulas
     from hullward.tools.screening.training_overlap import learnt_ids
     from hullward.training.export_model import export_model

@@ -7,8 +7,7 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app
 from hullward.models.errors import PreflightError
-from hullward.models.form_probe import Case, probe_forms
-from hullward.models.language import Completion, Sampling
+from hullward.models.language import Case, Completion, Sampling, probe_forms
 from hullward.models.openai_server import ServedModel
 from hullward.models.server_double import ServerDouble, Trouble
 

@@ -7,10 +7,9 @@ from typer.testing import CliRunner
 
 from hullward.agents.cli import app
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt
-from hullward.models.doubles import ScriptedModel
 from hullward.models.errors import InputError
-from hullward.models.language import CompletionError, Sampling
+from hullward.models.language import CompletionError, Sampling, crystal_prompt
+from hullward.models.language.doubles import ScriptedModel
 from hullward.tools.crystal import Library
 from hullward.tools.crystal.text import parse_cell_text
 from hullward.tools.evaluation import (

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from hullward.models.doubles import RecordedModel, ScriptedModel
 from hullward.models.errors import InputError
 from hullward.models.language import (
     Completion,
@@ -15,9 +14,11 @@ from hullward.models.language import (
     Constraint,
     LanguageModel,
     Message,
+    RecordedModel,
     Request,
     Sampling,
 )
+from hullward.models.language.doubles import ScriptedModel
 
 
 def ask(number, prompt="a crystal", n=1):

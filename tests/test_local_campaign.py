@@ -9,9 +9,9 @@ from hullward.agents import backends
 from hullward.agents.campaign import run
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
-from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import PreflightError
-from hullward.models.tiny_llama import write_tiny_llama
+from hullward.models.language import flat_formula
+from hullward.models.language.tiny_llama import write_tiny_llama
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelAnswer, ModelRequest, Proposal
 from hullward.tools.store import Store, funnel, open_snapshot

@@ -10,12 +10,12 @@ from hullward.models.language import (
     CompletionError,
     Constraint,
     LanguageModel,
+    LocalModel,
     Message,
     Request,
     Sampling,
-    Scorer,
 )
-from hullward.models.local_model import LocalModel
+from hullward.models.language.protocol import Scorer
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", *"abcdefgh", "\n"]
 CONTEXT = 64

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.language import Message
-from hullward.models.model_cards import model_card, model_names
-from hullward.models.prompt_forms import CHATML_STOP, conversation, defused, render
+from hullward.models.language import Message, model_card, model_names, render
+from hullward.models.language.prompt_forms import CHATML_STOP, conversation, defused
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -80,7 +79,7 @@ def test_an_empty_folder_holds_no_model(tmp_path):
 
 def test_the_model_that_comes_with_hullward_has_a_card_where_its_weights_are(folder, monkeypatch):
     home = folder()
-    monkeypatch.setattr("hullward.models.model_cards.nano_folder", lambda: home)
+    monkeypatch.setattr("hullward.models.language.cards.nano_folder", lambda: home)
     card = model_card("nano")
     assert card == model_card("hullward-nano-cif")
     assert (card.name, card.source, card.prompt_form) == ("hullward-nano-cif", str(home), "plain")

@@ -7,12 +7,17 @@ import pandas as pd
 import pytest
 
 from hullward.agents.looking import model_folder
-from hullward.models.checkpoint import checkpoint_name
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-from hullward.models.language import Request, Sampling
-from hullward.models.local_model import LocalModel
-from hullward.models.nano import NANO_SAMPLING, nano_folder
+from hullward.models.language import (
+    NANO_SAMPLING,
+    LocalModel,
+    Request,
+    Sampling,
+    checkpoint_name,
+    crystal_prompt,
+    flat_formula,
+    nano_folder,
+)
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.quarantine import in_quarantine
 from hullward.tools.screening import learnt_formulas

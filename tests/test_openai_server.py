@@ -20,10 +20,10 @@ from hullward.models.language import (
     Request,
     Sampling,
 )
+from hullward.models.language.prompt_forms import conversation
 from hullward.models.openai_breaker import Breaker, Patience
 from hullward.models.openai_server import Served, ServedModel
 from hullward.models.openai_wire import in_circles, read_answer
-from hullward.models.prompt_forms import conversation
 from hullward.models.server_double import ServerDouble, Trouble
 
 HASTE = Patience(

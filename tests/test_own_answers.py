@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from hullward.models.doubles import ScriptedModel
 from hullward.models.language import CompletionError
+from hullward.models.language.doubles import ScriptedModel
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.training import own_answers
 from hullward.training.crystal_corpus import may_be_learnt

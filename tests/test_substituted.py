@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import flat_formula
+from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.training import substituted, trainer
 from hullward.training.crystal_corpus import may_be_learnt

@@ -6,10 +6,8 @@ import pytest
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt
 from hullward.models.errors import InputError
-from hullward.models.language import Request, Sampling
-from hullward.models.local_model import LocalModel
+from hullward.models.language import LocalModel, Request, Sampling, crystal_prompt
 from hullward.tools.crystal import space_group
 from hullward.tools.crystal.text import (
     can_hold,

@@ -12,14 +12,13 @@ from hullward.agents.campaign import run
 from hullward.agents.plan_by_chat import PlanAnswer
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
-from hullward.models.language import CompletionError, Constraint, Request, Sampling
-from hullward.models.local_model import LocalModel
+from hullward.models.language import CompletionError, Constraint, LocalModel, Request, Sampling
+from hullward.models.language.prompt_forms import conversation
+from hullward.models.language.tiny_llama import CONTEXT
 from hullward.models.openai_breaker import Patience
 from hullward.models.openai_line import Line
 from hullward.models.openai_server import ServedModel
 from hullward.models.openai_wire import Call
-from hullward.models.prompt_forms import conversation
-from hullward.models.tiny_llama import CONTEXT
 from hullward.models.vllm_server import Child
 from hullward.tools.crystal.text import crystal_grammar, parse_cell_text
 from hullward.tools.records import (

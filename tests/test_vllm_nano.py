@@ -11,12 +11,17 @@ from hullward.agents.campaign import run
 from hullward.agents.settings import Campaign, read_machine
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.errors import PreflightError
-from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.local_model import LocalModel
-from hullward.models.model_cards import model_card
-from hullward.models.nano import NANO
+from hullward.models.language import (
+    NANO,
+    CompletionError,
+    LocalModel,
+    Request,
+    Sampling,
+    crystal_prompt,
+    flat_formula,
+    model_card,
+)
 from hullward.models.openai_server import Patience, ServedModel
 from hullward.models.vllm_server import Child, ServePlan, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text

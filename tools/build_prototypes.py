@@ -22,8 +22,7 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.models.language import LanguageModel
-from hullward.models.nano import NANO_SAMPLING, nano_folder
+from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.registry import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.hull import Reference
@@ -125,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from hullward.models.local_model import LocalModel
+    from hullward.models.language import LocalModel
 
     known = every_known()
     folder = nano_folder()

@@ -11,8 +11,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-from hullward.models.language import Request, Sampling
+from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
 from hullward.tools.crystal import Anonymous
 from hullward.tools.prototypes import anonymous_formula
 from hullward.tools.quarantine import in_quarantine

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hullward.models.crystal_prompts import flat_formula
+from hullward.models.language import flat_formula
 from hullward.models.registry import potential_card
 from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference

@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hullward.models.checkpoint import quiet
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.language import quiet
 from hullward.training.crystal_recipe import Recipe, Shape
 from hullward.training.errors import TrainingError
 

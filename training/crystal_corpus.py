@@ -24,8 +24,8 @@ from typing import Any
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
+from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import Form, crystal_prompt, infill_prompt
+from hullward.models.language import Form, crystal_prompt, infill_prompt
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.training.crystal_corpus import CrystalRow
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hullward.models.checkpoint import quiet
 from hullward.models.errors import HullwardError, InputError
+from hullward.models.language import quiet
 from hullward.tools.screening import FORMULAS, IDS, digest
 from hullward.training import checkpoints
 from hullward.training.crystal_corpus import CrystalRow, read_corpus

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hullward.models import crystal_prompts as words
 from hullward.models import wyckoff
+from hullward.models.language import crystal_prompts as words
 from hullward.models.registry import MPTRJ_ELEMENTS
 
 if TYPE_CHECKING:

@@ -24,10 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.errors import HullwardError
-from hullward.models.language import CompletionError, LanguageModel, Request, Sampling
-from hullward.models.local_model import LocalModel
+from hullward.models.language import (
+    CompletionError,
+    LanguageModel,
+    LocalModel,
+    Request,
+    Sampling,
+    crystal_prompt,
+    flat_formula,
+)
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.evaluation import closest_a
 from hullward.training.crystal_corpus import (

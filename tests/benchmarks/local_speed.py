@@ -16,11 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
 from hullward.models.errors import InputError
-from hullward.models.language import CompletionError, Request
-from hullward.models.local_model import LocalModel
-from hullward.models.nano import NANO_SAMPLING
+from hullward.models.language import (
+    NANO_SAMPLING,
+    CompletionError,
+    LocalModel,
+    Request,
+    crystal_prompt,
+    flat_formula,
+)
 from hullward.tools.crystal.text import crystal_grammar, unit_grammar
 from hullward.tools.evaluation import closest_a, parse_text
 

@@ -31,8 +31,7 @@ import numpy as np
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-from hullward.models.language import Request, Sampling
+from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,
@@ -150,7 +149,7 @@ def sample(work: Path, model: Path, temperature: float, top_p: float, form: str,
 
     Nothing is asked in LLaMat's form: its sites keep apart better where no formula guides.
     """
-    from hullward.models.local_model import LocalModel
+    from hullward.models.language import LocalModel
 
     held = pd.read_parquet(work / "held_out.parquet").head(N_FORMULAS)
     local = LocalModel(model)

@@ -27,8 +27,7 @@ import pandas as pd
 from nano_cif import N_MATCHED, matches, placed, prototype, substituted, template_pool
 
 from hullward.models.crystal import Crystal
-from hullward.models.crystal_prompts import crystal_prompt, flat_formula
-from hullward.models.language import Request, Sampling
+from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     crystal_grammar,
@@ -44,7 +43,7 @@ KINDS = ("formula", "space_group")
 
 def sample(work: Path, model: Path, temperature: float, top_p: float) -> None:
     """Write WORK/wide.json: answers to each of the first formulas, without and with the group."""
-    from hullward.models.local_model import LocalModel
+    from hullward.models.language import LocalModel
 
     held = pd.read_parquet(work / "held_out.parquet").head(N_MATCHED)
     local = LocalModel(model)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hullward.models import crystal_prompts as words
 from hullward.models.crystal import Crystal
+from hullward.models.language import crystal_prompts as words
 from hullward.tools.crystal.files import CifReader, RawInput, parse_raw, read_inputs, text_format
 from hullward.tools.records import Flaw
 

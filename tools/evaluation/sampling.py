@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hullward.models.crystal_prompts import Form, crystal_prompt, flat_formula
 from hullward.models.errors import InputError
 from hullward.models.language import (
     CompletionError,
     Constraint,
+    Form,
     LanguageModel,
     Request,
     Sampling,
+    crystal_prompt,
+    flat_formula,
 )
 from hullward.tools.crystal.text import DEFAULT_MAX_ATOMS, crystal_grammar, unit_grammar
 from hullward.tools.records import stable_id

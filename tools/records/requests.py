@@ -66,6 +66,6 @@ class ModelFailure(Record):
     """A request that got no completion."""
 
     request_id: str
-    kind: str  # of hullward.models.language.Fault
+    kind: str  # of hullward.models.language.protocol.Fault
     message: str
     retry: bool  # whether the same request may succeed later

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hullward.models.crystal_prompts import flat_formula
 from hullward.models.errors import InputError
+from hullward.models.language import flat_formula
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.store import Store
 

@@ -1,7 +1,7 @@
 """What a model may write when a crystal is asked for: crystal text with wishes that hold.
 
 Every text the grammar lets pass is one that `parse_cell_text` reads, with the elements, the
-formula and the number of atoms asked for. `hullward.models.local_model` holds a model to it token
+formula and the number of atoms asked for. `hullward.models.language.local` holds a model to it token
 by token, whatever its tokenizer; `gbnf` (or `constraint().value`) is the same grammar for vLLM's
 structured outputs. Two wishes do not fit into a context-free grammar and are left to the check on
 a server: that the angles close a cell, and the distances.

@@ -45,7 +45,7 @@ def read_asymmetric(text: str, finish_reason: str = "unknown", fault: str | None
 def read_completion(text: str, finish_reason: str = "unknown", fault: str | None = None) -> Reading:
     """The crystal text in a completion.
 
-    finish_reason and fault are those of a `hullward.models.language.Completion`. A text cut at its
+    finish_reason and fault are those of a `hullward.models.language.protocol.Completion`. A text cut at its
     length is accepted only where the model had gone on to something else already.
     """
     if not text.strip():

@@ -73,7 +73,7 @@ class WordGrammar(ABC):
         """The memory without what rules of a context-free grammar cannot hold or would blow up."""
         return memory
 
-    # an automaton over characters (hullward.models.language.Automaton)
+    # an automaton over characters (hullward.models.language.protocol.Automaton)
 
     def start(self) -> State:
         return self.first(), ""

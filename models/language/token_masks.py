@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from hullward.models.language import Automaton
+from hullward.models.language.protocol import Automaton
 
 Node = dict[str, Any]  # character: node; "": ids of the tokens that end here
 MAX_STATES = 8192  # of a grammar, remembered; about 1 kB each

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from hullward.models.checkpoint import Checkpoint
 from hullward.models.errors import PreflightError
-from hullward.models.language import FinishReason, Sampling
-from hullward.models.token_masks import TokenMasks
+from hullward.models.language.checkpoint import Checkpoint
+from hullward.models.language.protocol import FinishReason, Sampling
+from hullward.models.language.token_masks import TokenMasks
 
 TAIL = 4  # tokens a stop string may reach back beyond its own length
 

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hullward.models.errors import PreflightError
-from hullward.models.language import CompletionError, LanguageModel, Request, Sampling, Scorer
-from hullward.models.prompt_forms import PromptForm, conversation, render
+from hullward.models.language.prompt_forms import PromptForm, conversation, render
+from hullward.models.language.protocol import (
+    CompletionError,
+    LanguageModel,
+    Request,
+    Sampling,
+    Scorer,
+)
 
 
 class _Model(LanguageModel, Scorer, Protocol):

@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hullward.models.checkpoint import open_checkpoint
-from hullward.models.decoding import Row, decode
-from hullward.models.language import (
+from hullward.models.language.checkpoint import open_checkpoint
+from hullward.models.language.decoding import Row, decode
+from hullward.models.language.protocol import (
     Answer,
     Automaton,
     Completion,
@@ -26,7 +26,7 @@ from hullward.models.language import (
     Fault,
     Request,
 )
-from hullward.models.token_masks import TokenMasks, token_texts, vocabulary_tree
+from hullward.models.language.token_masks import TokenMasks, token_texts, vocabulary_tree
 
 BATCH = 64  # rows at once; more gain little on a CPU
 CACHE_BYTES = 2 << 30  # most memory for keys and values

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from hullward.models.language import Message
+from hullward.models.language.protocol import Message
 
 PromptForm = Literal["plain", "input-output", "chatml", "server"]
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hullward.models.errors import PreflightError
-from hullward.models.language import Sampling
+from hullward.models.language.protocol import Sampling
 
 NANO = "hullward-nano-cif"
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from hullward.models.errors import FetchError, InputError, PreflightError
-from hullward.models.model_cards import COMMIT, ModelCard, read_folder
+from hullward.models.language.cards import COMMIT, ModelCard, read_folder
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.language import Sampling
-from hullward.models.nano import NANO, NANO_SAMPLING, nano_folder
-from hullward.models.prompt_forms import CHATML_STOP, PromptForm
+from hullward.models.language.nano import NANO, NANO_SAMPLING, nano_folder
+from hullward.models.language.prompt_forms import CHATML_STOP, PromptForm
+from hullward.models.language.protocol import Sampling
 
 Task = Literal["text", "chat", "crystal"]
 

@@ -14,7 +14,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hullward.models.errors import InputError
-from hullward.models.language import Answer, Completion, CompletionError, FinishReason, Request
+from hullward.models.language.protocol import (
+    Answer,
+    Completion,
+    CompletionError,
+    FinishReason,
+    Request,
+)
 
 Line = str | Sequence[str] | BaseException  # a text, n texts, or what goes wrong
 

@@ -1,0 +1,67 @@
+"""Language models: one protocol, the models we know, a local backend and test doubles.
+
+Text in, text out, many requests at once. It knows prompts and tokens, not campaigns; servers are in
+`hullward.models.serving`.
+"""
+
+from hullward.models.language import crystal_prompts
+from hullward.models.language.cards import ModelCard, model_card, model_names
+from hullward.models.language.checkpoint import checkpoint_name, quiet
+from hullward.models.language.crystal_prompts import (
+    Form,
+    crystal_prompt,
+    flat_formula,
+    infill_prompt,
+)
+from hullward.models.language.doubles import RecordedModel
+from hullward.models.language.form_probe import Case, probe_forms
+from hullward.models.language.local import LocalModel
+from hullward.models.language.nano import NANO, NANO_SAMPLING, nano_folder
+from hullward.models.language.prompt_forms import PromptForm, render
+from hullward.models.language.protocol import (
+    Answer,
+    Completion,
+    CompletionError,
+    Constraint,
+    Fault,
+    FinishReason,
+    LanguageModel,
+    Message,
+    Request,
+    Sampling,
+)
+from hullward.models.language.weights import adapter_rank, find_weights
+
+__all__ = [
+    "NANO",
+    "NANO_SAMPLING",
+    "Answer",
+    "Case",
+    "Completion",
+    "CompletionError",
+    "Constraint",
+    "Fault",
+    "FinishReason",
+    "Form",
+    "LanguageModel",
+    "LocalModel",
+    "Message",
+    "ModelCard",
+    "PromptForm",
+    "RecordedModel",
+    "Request",
+    "Sampling",
+    "adapter_rank",
+    "checkpoint_name",
+    "crystal_prompt",
+    "crystal_prompts",
+    "find_weights",
+    "flat_formula",
+    "infill_prompt",
+    "model_card",
+    "model_names",
+    "nano_folder",
+    "probe_forms",
+    "quiet",
+    "render",
+]
