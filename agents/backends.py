@@ -172,8 +172,7 @@ def _served(
     backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
 ) -> tuple[LanguageModel, Reread]:
     """A model behind a server: what comes back is journalled before it is read."""
-    from hullward.models.openai_server import Patience, RawResponse, ServedModel
-    from hullward.models.openai_wire import read_answer
+    from hullward.models.serving import Patience, RawResponse, ServedModel, read_answer
 
     assert backend.url is not None
     assert backend.model is not None  # the settings see to it

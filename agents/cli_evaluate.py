@@ -175,7 +175,7 @@ def open_model(source: str, url: str | None, device: str) -> LanguageModel:
 
         return LocalModel(_checkpoint(source), device=device)
     from hullward.agents.settings import read_machine
-    from hullward.models.openai_server import ServedModel
+    from hullward.models.serving import ServedModel
 
     key = read_machine().crystal_api_key
     served = ServedModel(url, source, api_key=key.get_secret_value() if key else None)

@@ -41,7 +41,7 @@ def probe(
     """
     from hullward.agents.settings import read_machine
     from hullward.models.language import Sampling, probe_forms
-    from hullward.models.openai_server import ServedModel
+    from hullward.models.serving import ServedModel
     from hullward.tools.crystal.text import parse_cell_text, split_completion
     from hullward.tools.records import Flaw
 

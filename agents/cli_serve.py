@@ -14,7 +14,7 @@ from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.models.language import ModelCard
-    from hullward.models.vllm_server import ServePlan
+    from hullward.models.serving import ServePlan
 
 
 def serve(
@@ -87,7 +87,7 @@ def _print(
 ) -> None:
     """The command for a machine that may be another one: nothing is looked up there."""
     from hullward.models.language import adapter_rank
-    from hullward.models.vllm_server import ServePlan
+    from hullward.models.serving import ServePlan
 
     if not card.is_local and not (revision or card.revision):
         typer.echo(f"{card.name} is unpinned: name a revision with --revision", err=True)
@@ -108,7 +108,7 @@ def _plan(
 ) -> ServePlan:
     """Everything checked that can be, before minutes of loading."""
     from hullward.models.language import adapter_rank, find_weights
-    from hullward.models.vllm_server import ServePlan, find_vllm, require_free_port
+    from hullward.models.serving import ServePlan, find_vllm, require_free_port
 
     ranks = [adapter_rank(folder) for folder in fixed["adapters"].values()]
     require_free_port(fixed["host"], fixed["port"])
@@ -123,7 +123,7 @@ def _plan(
 
 
 def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None:
-    from hullward.models.vllm_server import Child
+    from hullward.models.serving import Child
 
     def tell(line: str) -> None:
         if not quiet:

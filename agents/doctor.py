@@ -199,7 +199,7 @@ def look_at_vllm(python: str | None) -> Finding:
 
     Found without importing it: that would take half a minute.
     """
-    from hullward.models.vllm_server import NAME_IT, ON_CPU, ON_GPU, find_vllm
+    from hullward.models.serving import NAME_IT, ON_CPU, ON_GPU, find_vllm
 
     try:
         found = find_vllm(python or sys.executable)

@@ -63,7 +63,7 @@ def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     from hullward.agents.settings import read_machine
     from hullward.models.errors import PreflightError
     from hullward.models.language.tiny_llama import CONTEXT, write_tiny_adapter, write_tiny_llama
-    from hullward.models.vllm_server import ServePlan, find_vllm
+    from hullward.models.serving import ServePlan, find_vllm
 
     python = read_machine().vllm_python or sys.executable
     try:

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.models.errors import PreflightError
 from hullward.models.language import Case, Completion, Sampling, probe_forms
-from hullward.models.openai_server import ServedModel
-from hullward.models.server_double import ServerDouble, Trouble
+from hullward.models.serving import ServedModel
+from hullward.models.serving.server_double import ServerDouble, Trouble
 
 CASES = [Case(question=f"q {i}", plain=f"p {i}", answer="4.2 right", system="s") for i in range(6)]
 FORMS = ("input-output", "chatml", "plain")

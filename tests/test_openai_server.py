@@ -21,10 +21,11 @@ from hullward.models.language import (
     Sampling,
 )
 from hullward.models.language.prompt_forms import conversation
-from hullward.models.openai_breaker import Breaker, Patience
-from hullward.models.openai_server import Served, ServedModel
-from hullward.models.openai_wire import in_circles, read_answer
-from hullward.models.server_double import ServerDouble, Trouble
+from hullward.models.serving import ServedModel, read_answer
+from hullward.models.serving.breaker import Breaker, Patience
+from hullward.models.serving.client import Served
+from hullward.models.serving.server_double import ServerDouble, Trouble
+from hullward.models.serving.wire import in_circles
 
 HASTE = Patience(
     connect_s=0.5,

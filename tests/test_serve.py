@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from hullward.agents import cli_serve
 from hullward.agents.cli import app
-from hullward.models import vllm_server
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.language import adapter_rank, find_weights, model_card, model_names, weights
-from hullward.models.vllm_server import Child, ServePlan, find_vllm, require_free_port
+from hullward.models.serving import Child, ServePlan, find_vllm, require_free_port
+from hullward.models.serving import vllm as vllm_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -17,8 +17,8 @@ from hullward.agents.campaign import run
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
 from hullward.models.errors import BreakerError
-from hullward.models.openai_breaker import Patience
-from hullward.models.server_double import ServerDouble, Trouble
+from hullward.models.serving.breaker import Patience
+from hullward.models.serving.server_double import ServerDouble, Trouble
 from hullward.tools.records import ModelFailure, ModelRequest, Plan
 from hullward.tools.report import count_requests, rows
 from hullward.tools.store import Store, funnel, open_snapshot
@@ -114,7 +114,7 @@ PLANS: list[tuple[Begin, str]] = [
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hullward.models.openai_server.Patience", lambda: HASTE)
+    monkeypatch.setattr("hullward.models.serving.client.Patience", lambda: HASTE)
 
 
 def campaign(settings: dict[str, Any], url: str, cycles: int, **changes: Any) -> Campaign:
@@ -249,7 +249,7 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
 ) -> None:
     """An engine that hangs for a whole cycle: nothing more is sent to it until it writes again."""
     patience = replace(HASTE, breaker_failures=2)
-    monkeypatch.setattr("hullward.models.openai_server.Patience", lambda: patience)
+    monkeypatch.setattr("hullward.models.serving.client.Patience", lambda: patience)
 
     def rested(server: ServerDouble) -> None:
         time.sleep(patience.rest_s)

@@ -15,11 +15,10 @@ from hullward.agents.settings_file import parse_settings
 from hullward.models.language import CompletionError, Constraint, LocalModel, Request, Sampling
 from hullward.models.language.prompt_forms import conversation
 from hullward.models.language.tiny_llama import CONTEXT
-from hullward.models.openai_breaker import Patience
-from hullward.models.openai_line import Line
-from hullward.models.openai_server import ServedModel
-from hullward.models.openai_wire import Call
-from hullward.models.vllm_server import Child
+from hullward.models.serving import Child, ServedModel
+from hullward.models.serving.breaker import Patience
+from hullward.models.serving.connection import Line
+from hullward.models.serving.wire import Call
 from hullward.tools.crystal.text import crystal_grammar, parse_cell_text
 from hullward.tools.records import (
     Flaw,

@@ -11,9 +11,8 @@ import time
 import pytest
 
 from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.openai_breaker import Patience
-from hullward.models.openai_server import ServedModel
-from hullward.models.vllm_server import Child
+from hullward.models.serving import Child, ServedModel
+from hullward.models.serving.breaker import Patience
 
 pytestmark = pytest.mark.vllm
 

@@ -22,8 +22,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.openai_server import Patience, ServedModel
-from hullward.models.vllm_server import Child, ServePlan, find_vllm
+from hullward.models.serving import Child, Patience, ServedModel, ServePlan, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, funnel, open_snapshot

@@ -22,8 +22,8 @@ from types import TracebackType
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.openai_breaker import Patience
-from hullward.models.openai_server import Served, ServedModel
+from hullward.models.serving.breaker import Patience
+from hullward.models.serving.client import Served, ServedModel
 
 VERSION = "0.32.0"  # the one these flags were tested with
 STRAYS = ("torchvision", "torchaudio", "torchcodec", "triton")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hullward.models.language import Request
-from hullward.models.openai_line import Line, ServerFaultError
-from hullward.models.openai_wire import Served, prompt_of
+from hullward.models.serving.connection import Line, ServerFaultError
+from hullward.models.serving.wire import Served, prompt_of
 
 REMEMBERED = 4096  # prompts whose tokens are not counted again
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hullward.models.language import CompletionError, Fault, PromptForm
-from hullward.models.openai_breaker import Patience
-from hullward.models.openai_wire import Call, RawResponse, Served, one_line
+from hullward.models.serving.breaker import Patience
+from hullward.models.serving.wire import Call, RawResponse, Served, one_line
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

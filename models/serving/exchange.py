@@ -10,10 +10,10 @@ from itertools import count
 from urllib.parse import urlsplit
 
 from hullward.models.language import Answer, CompletionError, Fault, Request
-from hullward.models.openai_breaker import Breaker, Patience
-from hullward.models.openai_line import Line, ServerFaultError
-from hullward.models.openai_tokens import TokenCounts
-from hullward.models.openai_wire import Served, call_for, read_answer
+from hullward.models.serving.breaker import Breaker, Patience
+from hullward.models.serving.connection import Line, ServerFaultError
+from hullward.models.serving.tokens import TokenCounts
+from hullward.models.serving.wire import Served, call_for, read_answer
 
 _NOT_SENT: frozenset[Fault] = frozenset({"outage", "context", "identity"})
 

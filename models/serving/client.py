@@ -18,11 +18,11 @@ from itertools import count
 
 from hullward.models.errors import PreflightError
 from hullward.models.language import Answer, CompletionError, Fault, Message, PromptForm, Request
-from hullward.models.openai_breaker import Patience
-from hullward.models.openai_exchange import Batch, Exchanger, Spent
-from hullward.models.openai_line import Line, ServerFaultError
-from hullward.models.openai_tokens import TokenCounts
-from hullward.models.openai_wire import RawResponse, Served
+from hullward.models.serving.breaker import Patience
+from hullward.models.serving.connection import Line, ServerFaultError
+from hullward.models.serving.exchange import Batch, Exchanger, Spent
+from hullward.models.serving.tokens import TokenCounts
+from hullward.models.serving.wire import RawResponse, Served
 
 SEED_OF_SECOND = 1_000_003  # added for an answer asked for again
 SEEDS = 2**31  # servers take no larger ones
@@ -126,7 +126,7 @@ class ServedModel:
         Raises PreflightError where the server does not tell them (vLLM does), ValueError for a
         continuation without a token of its own.
         """
-        from hullward.models.openai_score import score_pairs
+        from hullward.models.serving.score import score_pairs
 
         async def ask() -> list[float]:
             async with self._line() as line:

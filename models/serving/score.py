@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from hullward.models.errors import PreflightError
-from hullward.models.openai_line import Line
-from hullward.models.openai_wire import Call
+from hullward.models.serving.connection import Line
+from hullward.models.serving.wire import Call
 
 
 async def score_pairs(line: Line, model: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
