@@ -8,7 +8,7 @@ from pathlib import Path
 from hullward.agents.looking import model_folder
 from hullward.agents.opening import settled
 from hullward.agents.settings import Phonons
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import load_potential, potential_card
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.report import write_report
 from hullward.tools.screening import Checked, audit, check_shortlist

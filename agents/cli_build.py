@@ -38,7 +38,7 @@ def build(
     """
     from hullward.agents.cli_reference import tell
     from hullward.agents.settings import read_machine
-    from hullward.models.registry import potential_card
+    from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import read_known
     from hullward.tools.hull import split_chemsys
     from hullward.tools.reference import built_folder, load_reference
@@ -103,7 +103,7 @@ def check(
 ) -> None:
     """Compare CHGNet with itself, and its elements with the Materials Project's."""
     from hullward.agents.cli_reference import tell
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
     from hullward.tools.reference import (
         OFFSET_WORTH_SAYING_EV_PER_ATOM,
         element_offsets,

@@ -66,7 +66,7 @@ def propose(
     Operators that breed from parents run in campaigns only. Nothing is relaxed here.
     """
     from hullward.models.language import NANO
-    from hullward.models.registry import MPTRJ_ELEMENTS
+    from hullward.models.potential import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
     from hullward.tools.screening import Limits, check
 

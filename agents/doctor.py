@@ -119,7 +119,7 @@ def look_at_torch() -> list[Finding]:
 
 def look_at_weights() -> Finding:
     """The weight file, compared with the published one before anything opens it."""
-    from hullward.models.registry import potential_card
+    from hullward.models.potential import potential_card
 
     try:
         card = potential_card(POTENTIAL)
@@ -131,7 +131,7 @@ def look_at_weights() -> Finding:
 
 def look_at_second(load: Callable[[str], Potential] | None = None) -> Finding:
     """The network whose readings the shipped calibrator looks at: its weights, and an answer."""
-    from hullward.models.registry import load_potential, potential_card
+    from hullward.models.potential import load_potential, potential_card
     from hullward.tools.uncertainty import shipped
 
     name = "second network"
@@ -250,7 +250,7 @@ def _free_gb(folder: Path) -> float:
 
 
 def _load_potential() -> Potential:
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
 
     return load_potential(POTENTIAL)
 

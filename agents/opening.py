@@ -23,8 +23,7 @@ from hullward.agents.settings import Campaign, Machine, Screening, Settings, rea
 from hullward.agents.settings_file import parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import potential_card
+from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known
 from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id

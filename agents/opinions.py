@@ -10,7 +10,7 @@ from typing import Any
 from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import SecondOpinion
 from hullward.models.errors import HullwardError, InputError
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
 from hullward.tools.report import write_report
 from hullward.tools.screening import RATTLE_A, Screen

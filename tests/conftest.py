@@ -98,7 +98,7 @@ def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete reference for Li-Mn-O in the toy potential's world, as an entry file."""
     from hullward.models.crystal import Crystal
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
     from hullward.tools.records import Protocol
     from hullward.tools.relax.stream import relax_one
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
+from hullward.models.potential import load_potential
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax import relax_best_first, relax_stream
 from hullward.tools.relax import schedule as best_first

@@ -8,7 +8,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import load_potential, potential_card
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import encyclopedia

@@ -8,7 +8,7 @@ from hullward.agents import doctor
 from hullward.agents.doctor import Environment, Finding
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.models.registry import load_potential
+from hullward.models.potential import load_potential
 
 ENVIRONMENT = Environment(mp_api_key_present=False, thread_variables={"OMP_NUM_THREADS": "1"})
 
@@ -71,7 +71,7 @@ def test_damaged_weights_are_found_before_anything_opens_them(monkeypatch):
     def damaged(name):
         raise PreflightError(f"the weights of {name} are not the published ones")
 
-    monkeypatch.setattr("hullward.models.registry.potential_card", damaged)
+    monkeypatch.setattr("hullward.models.potential.registry.potential_card", damaged)
     finding = doctor.look_at_weights()
     assert finding.ok is False
     assert "not the published ones" in finding.says

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from hullward.models.errors import PreflightError
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import load_potential, potential_card
 from hullward.tools.records import Product
 from hullward.tools.reference import element_offsets, load_reference, offset_note, read_canaries
 from hullward.tools.reference.energy_check import CANARIES, has_canaries, require_canaries

@@ -9,10 +9,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hullward.models.batch import CrystalBatch, OneByOne
-from hullward.models.chgnet_graph import build_graph
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
+from hullward.models.potential import CrystalBatch, load_potential
+from hullward.models.potential.batch import OneByOne
+from hullward.models.potential.chgnet_graph import build_graph
 from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax import relax_cached, relax_stream
 from hullward.tools.relax import workers as pool

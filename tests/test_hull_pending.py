@@ -13,8 +13,8 @@ from hullward.agents.opening import rejudge_directory
 from hullward.agents.references import fetch_for_start, mp_access
 from hullward.agents.settings import Campaign, read_machine
 from hullward.agents.settings_file import parse_settings
-from hullward.models import registry
 from hullward.models.errors import PreflightError
+from hullward.models.potential import registry
 from hullward.tools.hull import MP2020
 from hullward.tools.records import Basis
 from hullward.tools.reference import load_reference

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
-from hullward.models.toy import _morse, _pair_parameters
+from hullward.models.potential import load_potential
+from hullward.models.potential.toy import _morse, _pair_parameters
 from hullward.tools.records import PhononCheck, SoftMode
 from hullward.tools.relax import check_phonons, phonons
 from hullward.tools.relax.phonons import choose_supercell

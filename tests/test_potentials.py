@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hullward.models import registry
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import (
@@ -16,8 +15,11 @@ from hullward.models.potential import (
     IsolatedAtomError,
     Potential,
     UnsupportedElementError,
+    load_potential,
+    potential_card,
+    registry,
 )
-from hullward.models.registry import load_potential, potential_card, potential_names
+from hullward.models.potential.registry import potential_names
 
 ROCK_SALT = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
 
@@ -144,7 +146,7 @@ def test_a_card_needs_no_torch():
     import subprocess
 
     code = (
-        "import sys; from hullward.models.registry import potential_card; "
+        "import sys; from hullward.models.potential.registry import potential_card; "
         "potential_card('chgnet-0.3.0'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hullward.models.ase_potential import UNCORRECTED
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import potential_card
+from hullward.models.potential import UNCORRECTED, PotentialCard, potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Reading, Relaxation
 from hullward.tools.reference import read_embedded_once
@@ -32,7 +30,7 @@ def rock_salt(cation: str, anion: str, a: float) -> Crystal:
 
 
 def relaxed_by(potential: str, crystal: Crystal, protocol: Protocol) -> Relaxation:
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
 
     return relax_one("c", crystal, load_potential(potential), protocol)
 

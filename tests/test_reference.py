@@ -11,8 +11,7 @@ import pytest
 from pymatgen.core import Composition
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import PotentialCard, load_potential, potential_card
 from hullward.tools.hull import MP2020, Reference, check_compatible
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import Evaluation
-from hullward.models.registry import load_potential
+from hullward.models.potential import Evaluation, load_potential
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax import relax_stream

@@ -10,11 +10,15 @@ from typer.testing import CliRunner
 from hullward.agents.cli import app
 from hullward.agents.settings import Campaign
 from hullward.agents.settings_file import parse_settings
-from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import Evaluation, UnsupportedElementError
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import (
+    Evaluation,
+    UnsupportedElementError,
+    in_batches,
+    load_potential,
+    potential_card,
+)
 from hullward.tools.hull import Reference
 from hullward.tools.records import Candidate, Protocol, Relaxation
 from hullward.tools.reference import load_reference

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.records import (
     Basis,
     CampaignRecord,

@@ -12,8 +12,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import Evaluation
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import Evaluation, load_potential, potential_card
 from hullward.tools.hull import check_compatible
 from hullward.tools.records import Protocol
 from hullward.tools.reference import judge_entries, load_reference

@@ -23,7 +23,7 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.hull import Reference
 from hullward.tools.prototype_questions import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.language import flat_formula
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
 from hullward.tools.prototype_search import LEAST_SPACE_GROUP, Example

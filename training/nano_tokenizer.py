@@ -15,7 +15,7 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.language import crystal_prompts as words
-from hullward.models.registry import MPTRJ_ELEMENTS
+from hullward.models.potential import MPTRJ_ELEMENTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -55,7 +55,7 @@ def bench_evaluate(structures: list, crystals: list, model: Any, potential: Any)
     from chgnet.model.dynamics import CHGNetCalculator
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    from hullward.models.batch import CrystalBatch
+    from hullward.models.potential import CrystalBatch
 
     with contextlib.redirect_stdout(io.StringIO()):
         calculator = CHGNetCalculator(model=model, use_device="cpu")
@@ -128,8 +128,8 @@ def bench_precision(structures: list, crystals: list, potential: Any) -> dict:
 
 def bench_graph(structures: list, crystals: list, model: Any) -> dict:
     """Graphs of 24 structures, by 8; edges and angles compared as sets."""
-    from hullward.models.batch import CrystalBatch
-    from hullward.models.chgnet_graph import build_graph
+    from hullward.models.potential import CrystalBatch
+    from hullward.models.potential.chgnet_graph import build_graph
 
     batches = [CrystalBatch.of(crystals[i : i + 8]) for i in range(0, 24, 8)]
     times = rounds(
@@ -179,7 +179,7 @@ def bench_kernels(structures: list, crystals: list, model: Any, potential: Any) 
     """Operations dispatched in one evaluation; views excepted, as no kernel runs for them."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from hullward.models.batch import CrystalBatch
+    from hullward.models.potential import CrystalBatch
 
     class Count(TorchDispatchMode):
         def __init__(self) -> None:
@@ -279,7 +279,7 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
 
 def bench_shares(crystals: list, potential: Any) -> dict:
     """Where the CPU seconds of a run go, from parsed crystal to finished record."""
-    from hullward.models import chgnet
+    from hullward.models.potential import chgnet
     from hullward.tools import relax
     from hullward.tools.records import Protocol
     from hullward.tools.relax import fire as optimise
@@ -327,7 +327,7 @@ def main() -> None:
     from pymatgen.core import Structure
 
     from hullward.models.crystal import Crystal
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

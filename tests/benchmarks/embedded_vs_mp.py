@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
+from hullward.models.potential import load_potential
 from hullward.tools.hull import Reference
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference

@@ -35,7 +35,7 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
     from pymatgen.core import Composition, Structure
 
     from hullward.models.crystal import Crystal
-    from hullward.models.registry import potential_card
+    from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import parse_raw, read_inputs
     from hullward.tools.records import Flaw
     from hullward.tools.screening import validate
@@ -100,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     import torch
 
-    from hullward.models.registry import load_potential
+    from hullward.models.potential import load_potential
     from hullward.tools.records import Protocol
     from hullward.tools.relax import relax_stream
 

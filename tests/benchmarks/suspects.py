@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
+from hullward.models.potential import load_potential
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons

@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.spacegroup import crystal
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import load_potential
+from hullward.models.potential import load_potential
 from hullward.tools.relax import check_phonons
 
 PEROVSKITES = {"BaTiO3": 4.0, "KNbO3": 4.0, "SrTiO3": 3.905, "CaTiO3": 3.85, "CsPbI3": 6.3}

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from hullward.models.errors import PreflightError
-from hullward.models.potential import Evaluation, Potential, PotentialCard
-from hullward.models.registry import load_potential
+from hullward.models.potential import Evaluation, Potential, PotentialCard, load_potential
 from hullward.tools.hull import Phase, Reference
 from hullward.tools.records import Product, Record
 from hullward.tools.reference.names import read_embedded_once

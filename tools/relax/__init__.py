@@ -2,7 +2,7 @@
 
 The engine steps a batch with one potential, `schedule` decides which structures go on first, and
 `workers` spread the work over processes. A relaxation that fails is a record with a reason, never
-an exception. Potentials are in `hullward.models.potential`.
+an exception. Potentials are in `hullward.models.potential.protocol`.
 """
 
 from hullward.tools.relax.cache import relax_cached

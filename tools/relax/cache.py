@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
 from hullward.tools.relax.stream import Guards
 from hullward.tools.relax.workers import relax_many

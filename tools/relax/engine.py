@@ -10,10 +10,12 @@ import time
 
 import numpy as np
 
-from hullward.models.batch import BatchEvaluation, BatchPotential, CrystalBatch
 from hullward.models.crystal import Crystal
 from hullward.models.potential import (
+    BatchEvaluation,
+    BatchPotential,
     ClashError,
+    CrystalBatch,
     DeviceLostError,
     IsolatedAtomError,
     UnsupportedElementError,

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
-from hullward.models.potential import Potential
+from hullward.models.potential import CrystalBatch, Potential, in_batches
 from hullward.tools.crystal import find_symmetry
 from hullward.tools.records import PhononCheck, Protocol, SoftMode
 from hullward.tools.relax.stream import relax_one

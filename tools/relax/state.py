@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from pydantic import Field
 
-from hullward.models.batch import CrystalBatch
 from hullward.models.crystal import Crystal
+from hullward.models.potential import CrystalBatch
 from hullward.tools.records import Reason, Record
 from hullward.tools.relax.variables import Optimiser, Walk, stack
 

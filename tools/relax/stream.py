@@ -14,9 +14,8 @@ from typing import cast
 
 import numpy as np
 
-from hullward.models.batch import CrystalBatch, in_batches
 from hullward.models.crystal import Crystal
-from hullward.models.potential import Potential, PotentialCard
+from hullward.models.potential import CrystalBatch, Potential, PotentialCard, in_batches
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.engine import Herd
@@ -112,7 +111,7 @@ def never_ran(
     detail: str,
 ) -> Relaxation:
     """The record of a relaxation that left nothing but the reason it ended."""
-    from hullward.models.registry import potential_card
+    from hullward.models.potential import potential_card
 
     course = Course(candidate_id, crystal, 0.0, reason, detail)
     ended = Ended(course, crystal.n_atoms, State.before(CrystalBatch.of([crystal])))

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from hullward.models.neighbours import bonds_within
+from hullward.models.potential import bonds_within
 from hullward.tools.relax.fire import Fire
 from hullward.tools.relax.variables import Rows, Walk, largest_row
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
-from hullward.models.batch import CrystalBatch
+from hullward.models.potential import CrystalBatch
 
 
 class Rows:

@@ -24,11 +24,9 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
-from hullward.models.batch import in_batches
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
-from hullward.models.potential import DeviceLostError
-from hullward.models.registry import load_potential, potential_card
+from hullward.models.potential import DeviceLostError, in_batches, load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.stream import Guards, Job, Traveller, never_ran, relax_in_turns
 

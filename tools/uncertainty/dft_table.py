@@ -16,7 +16,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
 from hullward.tools.records import Flaw, Protocol, Reading, Relaxation

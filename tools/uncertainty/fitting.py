@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from hullward.models.registry import MPTRJ_ELEMENTS, potential_card
+from hullward.models.potential import MPTRJ_ELEMENTS, potential_card
 from hullward.tools.records import Check, LeftOut, Protocol
 from hullward.tools.uncertainty.calibrator import (
     THRESHOLDS_EV_PER_ATOM,

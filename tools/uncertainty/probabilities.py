@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import PreflightError
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
 from hullward.tools.screening import Screen

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from hullward.models.ase_potential import UNCORRECTED
 from hullward.models.errors import InputError
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import potential_card
+from hullward.models.potential import UNCORRECTED, PotentialCard, potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Reading, Relaxation
 from hullward.tools.relax import relax_cached

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import potential_card
+from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal import Library
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation

@@ -21,7 +21,7 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
-from hullward.models.registry import potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import require_encyclopedia
 from hullward.tools.reference.recipe.added import add_types, with_earlier

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import Evaluation, Potential
-from hullward.models.registry import load_potential
+from hullward.models.potential import Evaluation, Potential, load_potential
 from hullward.tools.hull import Hull, Phase
 from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.reference.recipe.trials import Trial

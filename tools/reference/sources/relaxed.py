@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.models.potential import PotentialCard
-from hullward.models.registry import potential_card
+from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol
 

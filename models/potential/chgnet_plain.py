@@ -1,6 +1,6 @@
 """CHGNet checkpoints of another layout, run by the package's own network: slow, for few structures.
 
-`hullward.models.chgnet` is the same function made fast, for the layout of 0.3.0 only.
+`hullward.models.potential.chgnet` is the same function made fast, for the layout of 0.3.0 only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import (
+from hullward.models.potential.protocol import (
     Evaluation,
     IsolatedAtomError,
     PotentialCard,
@@ -41,7 +41,7 @@ class PlainChgnet:
         return self._card
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
-        """As `hullward.models.potential.Potential.evaluate`."""
+        """As `hullward.models.potential.protocol.Potential.evaluate`."""
         return [self._one(crystal) for crystal in crystals]
 
     def _one(self, crystal: Crystal) -> Evaluation | Exception:

@@ -9,13 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.neighbours import bonds_within
-from hullward.models.potential import (
-    ClashError,
-    Evaluation,
-    Potential,
-    PotentialCard,
-)
+from hullward.models.potential.neighbours import bonds_within
+from hullward.models.potential.protocol import ClashError, Evaluation, Potential, PotentialCard
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hullward.models.batch import BatchEvaluation, CrystalBatch
-from hullward.models.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, build_graph
 from hullward.models.crystal import Crystal
-from hullward.models.potential import (
+from hullward.models.potential.batch import BatchEvaluation, CrystalBatch
+from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, build_graph
+from hullward.models.potential.protocol import (
     ClashError,
     DeviceLostError,
     Evaluation,
@@ -23,7 +23,7 @@ from hullward.models.potential import (
 )
 
 if TYPE_CHECKING:
-    from hullward.models.chgnet_net import NetAnswer
+    from hullward.models.potential.chgnet_network import NetAnswer
 
 
 class ChgnetPotential:
@@ -34,7 +34,7 @@ class ChgnetPotential:
         from ase.data import chemical_symbols
         from chgnet.model import CHGNet
 
-        from hullward.models.chgnet_net import FastNet
+        from hullward.models.potential.chgnet_network import FastNet
 
         self._card = card
         with contextlib.redirect_stdout(io.StringIO()):  # it introduces itself
@@ -49,7 +49,7 @@ class ChgnetPotential:
         return self._card
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
-        """As `hullward.models.potential.Potential.evaluate`."""
+        """As `hullward.models.potential.protocol.Potential.evaluate`."""
         answers: list[Evaluation | Exception] = []
         for crystal in crystals:
             batch = CrystalBatch.of([crystal])
@@ -60,7 +60,7 @@ class ChgnetPotential:
         return answers
 
     def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
-        """As `hullward.models.batch.BatchPotential.evaluate_batch`."""
+        """As `hullward.models.potential.batch.BatchPotential.evaluate_batch`."""
         failures = self._strangers(batch)
         rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
         graph = build_graph(batch.pick(rows)) if len(rows) else None

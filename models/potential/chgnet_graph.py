@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hullward.models.batch import CrystalBatch
-from hullward.models.neighbours import bonds_within
+from hullward.models.potential.batch import CrystalBatch
+from hullward.models.potential.neighbours import bonds_within
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0

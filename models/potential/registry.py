@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from hullward.models.ase_potential import KNOWN, ase_card, is_ase, load_ase
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import Potential, PotentialCard, file_sha256
+from hullward.models.potential.ase import KNOWN, ase_card, is_ase, load_ase
+from hullward.models.potential.protocol import Potential, PotentialCard, file_sha256
 
 # The 89 elements of the Materials Project and so of MPtrj, on which CHGNet was trained
 # (DOI 10.1038/s42256-023-00716-3). Z <= 94 without Po, At, Rn, Fr and Ra: those have random
@@ -36,13 +36,13 @@ class _Entry:
 
 
 def _load_chgnet(card: PotentialCard, device: str) -> Potential:
-    from hullward.models.chgnet import ChgnetPotential
+    from hullward.models.potential.chgnet import ChgnetPotential
 
     return ChgnetPotential(card, _weights_path(card.name), device)
 
 
 def _load_plain_chgnet(card: PotentialCard, device: str) -> Potential:
-    from hullward.models.chgnet_plain import PlainChgnet
+    from hullward.models.potential.chgnet_plain import PlainChgnet
 
     # the bias existed only in this version
     return PlainChgnet(card, _weights_path(card.name), device, mlp_out_bias=True)
@@ -61,7 +61,7 @@ def _sibling(version: str, sha256: str) -> PotentialCard:
 
 
 def _load_toy(card: PotentialCard, device: str) -> Potential:
-    from hullward.models.toy import ToyPotential
+    from hullward.models.potential.toy import ToyPotential
 
     del device  # it would be slower anywhere but here
 

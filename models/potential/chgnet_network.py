@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from hullward.models.chgnet_graph import ATOM_CUTOFF_A, BOND_CUTOFF_A, BatchGraph
-from hullward.models.gated_layer import Gated
+from hullward.models.potential.chgnet_gated_layer import Gated
+from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BOND_CUTOFF_A, BatchGraph
 
 if TYPE_CHECKING:
     from chgnet.model import CHGNet

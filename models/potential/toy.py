@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import (
+from hullward.models.potential.protocol import (
     Evaluation,
     IsolatedAtomError,
     PotentialCard,
@@ -38,7 +38,7 @@ class ToyPotential:
         return self._card
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
-        """As `hullward.models.potential.Potential.evaluate`."""
+        """As `hullward.models.potential.protocol.Potential.evaluate`."""
         return [self._evaluate_one(crystal) for crystal in crystals]
 
     def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:

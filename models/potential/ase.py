@@ -21,7 +21,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.potential import (
+from hullward.models.potential.protocol import (
     Evaluation,
     PotentialCard,
     UnsupportedElementError,
@@ -149,7 +149,7 @@ class AsePotential:
         return self._card
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
-        """As `hullward.models.potential.Potential.evaluate`."""
+        """As `hullward.models.potential.protocol.Potential.evaluate`."""
         return [self._one(crystal) for crystal in crystals]
 
     def _one(self, crystal: Crystal) -> Evaluation | Exception:
