@@ -37,7 +37,7 @@ def shared_data() -> Path:
 def rock_salt() -> Callable[[str, str, float], Any]:
     """A function that makes a row of a training corpus: metal, anion, cube edge in Å."""
     from hullward.tools.crystal.text import parse_asymmetric_text, write_cell_text
-    from hullward.training.crystal_corpus import CrystalRow
+    from hullward.training.crystals import CrystalRow
 
     def row(metal: str, anion: str, a: float) -> CrystalRow:
         text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"

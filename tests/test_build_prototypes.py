@@ -9,21 +9,21 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.language import NANO_SAMPLING, Sampling, nano_folder
 from hullward.models.language.doubles import ScriptedModel
-from hullward.tools import prototype_search
-from hullward.tools.build_prototypes import make
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.tools.prototype_questions import (
+from hullward.tools.prototypes import Types, anonymous_formula, letters, typed
+from hullward.tools.prototypes import generated as nano_types
+from hullward.tools.prototypes.library import make_prototype
+from hullward.tools.reference import load_reference
+from hullward.training.crystals import in_quarantine
+from hullward.training.structure_types import search as prototype_search
+from hullward.training.structure_types.build import make
+from hullward.training.structure_types.questions import (
     formula_questions,
     free_questions,
     suggested_formulas,
     wide_systems,
 )
-from hullward.tools.prototype_table import write_table
-from hullward.tools.prototypes import Types, anonymous_formula, letters, typed
-from hullward.tools.prototypes import generated as nano_types
-from hullward.tools.prototypes.library import make_prototype
-from hullward.tools.quarantine import in_quarantine
-from hullward.tools.reference import load_reference
+from hullward.training.structure_types.table import write_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 
@@ -140,8 +140,8 @@ def toy_search(tmp_path, toy_reference, monkeypatch):
 
 
 def test_every_answer_has_one_fate_and_only_new_types_are_kept(toy_search, monkeypatch):
-    monkeypatch.setattr("hullward.tools.prototype_table.HIGHEST_EV_PER_ATOM", 5.0)
-    monkeypatch.setattr("hullward.tools.prototype_table.suspicions", lambda *a: ())
+    monkeypatch.setattr("hullward.training.structure_types.table.HIGHEST_EV_PER_ATOM", 5.0)
+    monkeypatch.setattr("hullward.training.structure_types.table.suspicions", lambda *a: ())
     quarantined = "221\nLi 1 1a\nO 3 3c\n3.5"
     texts = [KNOWN, NEW, AGAIN, NEW, ALONE, NO_SYMMETRY, quarantined, "I am sorry", ""]
     rows, about, _ = toy_search(texts)
@@ -157,7 +157,7 @@ def test_every_answer_has_one_fate_and_only_new_types_are_kept(toy_search, monke
 
 
 def test_suspects_and_what_lies_high_are_dropped_with_their_reason(toy_search, monkeypatch):
-    monkeypatch.setattr("hullward.tools.prototype_table.suspicions", lambda *a: ("odd",))
+    monkeypatch.setattr("hullward.training.structure_types.table.suspicions", lambda *a: ("odd",))
     rows, about, _ = toy_search([NEW])
     assert rows == []
     assert about["counts"]["suspect"] == about["counts"]["relaxed"] == 1

@@ -8,14 +8,19 @@ import pytest
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, write_cell_text
-from hullward.training import checkpoints, trainer
-from hullward.training.batches import batch_tensors, encode, plan_epoch
-from hullward.training.crystal_corpus import CrystalRow
-from hullward.training.crystal_examples import Mixture, example
-from hullward.training.crystal_recipe import Recipe, Shape, read_recipe
-from hullward.training.errors import TrainingError
-from hullward.training.nano_tokenizer import nano_tokenizer, vocabulary
-from hullward.training.plan import plan
+from hullward.training.crystals import (
+    CrystalRow,
+    Recipe,
+    Shape,
+    example,
+    nano_tokenizer,
+    read_recipe,
+)
+from hullward.training.crystals.examples import Mixture
+from hullward.training.crystals.tokenizer import vocabulary
+from hullward.training.engine import checkpoints, plan, trainer
+from hullward.training.engine.batches import batch_tensors, encode, plan_epoch
+from hullward.training.engine.errors import TrainingError
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = [
@@ -281,7 +286,7 @@ def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_pa
     from hullward.models.language import LocalModel, Request, Sampling
     from hullward.tools.screening import learnt_formulas
     from hullward.tools.screening.training_overlap import learnt_ids
-    from hullward.training.export_model import export_model
+    from hullward.training.engine.export import export_model
 
     run_folder = tmp_path / "run"
     shutil.copytree(trained[0], run_folder / trained[0].name)
@@ -301,7 +306,7 @@ def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_pa
 
 
 def test_exported_adapters_are_merged(trained, tmp_path):
-    from hullward.training.export_model import export_model
+    from hullward.training.engine.export import export_model
 
     lora = {"r": 4, "alpha": 8, "targets": ["q_proj"]}
     given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)

@@ -19,9 +19,9 @@ from hullward.models.language import (
     nano_folder,
 )
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.quarantine import in_quarantine
 from hullward.tools.screening import learnt_formulas
 from hullward.tools.screening.training_overlap import learnt_ids
+from hullward.training.crystals import in_quarantine
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = [

@@ -5,15 +5,15 @@ from collections import Counter
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.build_prototypes import anonymous_of
 from hullward.tools.crystal import anonymous, space_group
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.tools.prototype_search import known_types, read_typed
 from hullward.tools.prototypes import Substitution, Types, decorate, library, table, types_for
 from hullward.tools.prototypes import generated as nano_types
 from hullward.tools.prototypes.generated import about, nano_prototype
-from hullward.tools.quarantine import in_quarantine, is_quarantined
 from hullward.tools.reference.recipe.trials import trials
+from hullward.training.crystals import in_quarantine, is_quarantined
+from hullward.training.structure_types.build import anonymous_of
+from hullward.training.structure_types.search import known_types, read_typed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*monty.*:DeprecationWarning", "ignore:.*Omitted.*")
 

@@ -7,8 +7,8 @@ import pytest
 from hullward.models.language import CompletionError
 from hullward.models.language.doubles import ScriptedModel
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.training import own_answers
-from hullward.training.crystal_corpus import may_be_learnt
+from hullward.training.crystals import own_answers
+from hullward.training.crystals.corpus import may_be_learnt
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),

@@ -5,12 +5,8 @@ import hashlib
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.quarantine import (
-    in_quarantine,
-    is_quarantined,
-    quarantined_formula,
-    quarantined_systems,
-)
+from hullward.training.crystals import in_quarantine, is_quarantined
+from hullward.training.crystals.quarantine import quarantined_formula, quarantined_systems
 
 
 def test_a_formula_in_five_is_held_back():

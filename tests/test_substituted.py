@@ -7,12 +7,10 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.training import substituted, trainer
-from hullward.training.crystal_corpus import may_be_learnt
-from hullward.training.crystal_examples import Mixture, example
-from hullward.training.crystal_recipe import Recipe
-from hullward.training.nano_tokenizer import nano_tokenizer
-from hullward.training.substituted import Exchange
+from hullward.training.crystals import Exchange, Recipe, example, nano_tokenizer, substituted
+from hullward.training.crystals.corpus import may_be_learnt
+from hullward.training.crystals.examples import Mixture
+from hullward.training.engine import trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),

@@ -162,7 +162,7 @@ def test_it_holds_for_nano_s_tokenizer(tmp_path):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from hullward.training.nano_tokenizer import nano_tokenizer
+    from hullward.training.crystals import nano_tokenizer
 
     tokenizer = nano_tokenizer()
     tokenizer.save_pretrained(tmp_path)

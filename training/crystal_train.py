@@ -2,7 +2,7 @@
 
     python -m hullward.training.crystal_train RECIPE.yaml --corpus FOLDER --out FOLDER [--plan]
 
-The corpus is what `hullward.training.crystal_corpus` makes. The same command goes on where a run
+The corpus is what `hullward.training.crystals.corpus` makes. The same command goes on where a run
 stopped. `--plan` says what it would cost, and trains nothing.
 """
 
@@ -14,10 +14,8 @@ import sys
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
-from hullward.training.crystal_corpus import read_corpus
-from hullward.training.crystal_recipe import read_recipe
-from hullward.training.plan import plan
-from hullward.training.trainer import train
+from hullward.training.crystals import read_corpus, read_recipe
+from hullward.training.engine import plan, train
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,9 +39,8 @@ from hullward.tools.crystal.text import (
     parse_cell_text,
     parse_unit,
 )
-from hullward.tools.quarantine import in_quarantine
-from hullward.training.crystal_corpus import CrystalRow, read_corpus
-from hullward.training.nano_tokenizer import element_features
+from hullward.training.crystals import CrystalRow, in_quarantine, read_corpus
+from hullward.training.crystals.tokenizer import element_features
 
 N_FORMULAS, N_MATCHED, TRIES = 1000, 300, 5
 

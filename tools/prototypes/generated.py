@@ -1,6 +1,6 @@
 """The structure types that `hullward-nano-cif` wrote: `data/prototypes_nano.parquet`, read lazily.
 
-`hullward.tools.build_prototypes` makes the table. A type is kept as the text of its best example's
+`hullward.training.structure_types.build` makes the table. A type is kept as the text of its best example's
 asymmetric unit. Only types that fit a formula are built, each once; the file is read on first use.
 """
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hullward.models.errors import InputError
-from hullward.training.crystal_examples import Mixture
+from hullward.training.crystals.examples import Mixture
 
 
 class Shape(BaseModel):

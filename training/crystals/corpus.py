@@ -1,6 +1,6 @@
 """From a table of known crystals to the texts a generator learns from.
 
-    python -m hullward.training.crystal_corpus TABLE.parquet OUT
+    python -m hullward.training.crystals.corpus TABLE.parquet OUT
 
 reads columns `material_id`, `cif` and, where known, `e_above_hull` (eV/atom), and writes
 `OUT/train.parquet`, `OUT/validation.parquet` and `OUT/corpus.json`. A material id enters once; what
@@ -33,7 +33,7 @@ from hullward.tools.crystal.text import (
     write_asymmetric_text,
     write_cell_text,
 )
-from hullward.tools.quarantine import in_quarantine
+from hullward.training.crystals.quarantine import in_quarantine
 
 MAX_SITES = 60  # of a primitive cell
 VALIDATION_ONE_IN = 50
@@ -99,7 +99,7 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
     if not (path.is_file() and about.is_file()):
         raise InputError(
             f"no corpus at {folder}; make one: "
-            f"python -m hullward.training.crystal_corpus TABLE.parquet {folder}"
+            f"python -m hullward.training.crystals.corpus TABLE.parquet {folder}"
         )
     expected = json.loads(about.read_text(encoding="utf-8"))[part]["sha256"]
     if hashlib.sha256(path.read_bytes()).hexdigest() != expected:

@@ -17,7 +17,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.language import Form, crystal_prompt, infill_prompt
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
-from hullward.training.crystal_corpus import CrystalRow
+from hullward.training.crystals.corpus import CrystalRow
 
 SHARES = (
     "asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull", "nothing",

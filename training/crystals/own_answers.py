@@ -1,6 +1,6 @@
 """A corpus with a model's own sound answers added: it learns again what it got right.
 
-    python -m hullward.training.own_answers MODEL CORPUS OUT --free 8000 --asked 5000
+    python -m hullward.training.crystals.own_answers MODEL CORPUS OUT --free 8000 --asked 5000
 
 asks MODEL (an exported folder) for any crystal in LLaMat's form, and for formulas of the corpus
 with like elements exchanged in the asymmetric one. Kept is what parses, has the formula that was
@@ -36,14 +36,14 @@ from hullward.models.language import (
 )
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.evaluation import closest_a
-from hullward.training.crystal_corpus import (
+from hullward.training.crystals.corpus import (
     CrystalRow,
     corpus_row,
     may_be_learnt,
     read_corpus,
     write_corpus,
 )
-from hullward.training.substituted import Exchange
+from hullward.training.crystals.substituted import Exchange
 
 APART_A = 1.0  # any two atoms, images included
 ROOM = 1.6  # most, and its inverse least, of the volume that the elements take elsewhere

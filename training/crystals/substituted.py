@@ -19,8 +19,8 @@ from functools import cache
 import numpy as np
 
 from hullward.models.crystal import lattice_matrix
-from hullward.training.crystal_corpus import CrystalRow, may_be_learnt
-from hullward.training.nano_tokenizer import element_features
+from hullward.training.crystals.corpus import CrystalRow, may_be_learnt
+from hullward.training.crystals.tokenizer import element_features
 
 SHARE = 0.5  # of a crystal's elements, each drawn apart
 NEIGHBOURS = 8  # elements that may stand for one

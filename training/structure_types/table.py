@@ -14,11 +14,11 @@ from hullward.models.language import flat_formula
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
-from hullward.tools.prototype_search import LEAST_SPACE_GROUP, Example
 from hullward.tools.prototypes import ABOUT, PREFIX, Typed, Types, letters, typed
 from hullward.tools.records import Relaxation
 from hullward.tools.screening import Facts, Limits, candidate, check, learnt_formulas, suspicions
 from hullward.tools.store import write_whole
+from hullward.training.structure_types.search import LEAST_SPACE_GROUP, Example
 
 HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import quiet
-from hullward.training.crystal_recipe import Recipe, Shape
-from hullward.training.errors import TrainingError
+from hullward.training.crystals import Recipe, Shape
+from hullward.training.engine.errors import TrainingError
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
 KEPT = 2
@@ -52,7 +52,7 @@ def new_model(shape: Shape, seed: int) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from hullward.training.nano_tokenizer import features, nano_tokenizer
+    from hullward.training.crystals import features, nano_tokenizer
 
     tokenizer = nano_tokenizer()
     torch.manual_seed(seed)
@@ -199,7 +199,7 @@ def _load(source: str, eight_bit: bool = False) -> tuple[Any, Any]:
 
     extra: dict[str, Any] = {}
     if eight_bit:
-        from hullward.training.eight_bit import quantisation
+        from hullward.training.engine.eight_bit import quantisation
 
         extra["quantization_config"] = quantisation()
     try:

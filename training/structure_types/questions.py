@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
 from hullward.tools.crystal import Anonymous
 from hullward.tools.prototypes import anonymous_formula
-from hullward.tools.quarantine import in_quarantine
 from hullward.tools.records import stable_id
 from hullward.tools.reference.recipe import expected_formulas
+from hullward.training.crystals import in_quarantine
 
 CHUNK = 32  # completions a request: what a stop loses of it is asked again
 # What wide systems are drawn from: an anion, and one to three of the elements that stand with it.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hullward.training.crystal_examples import Example
+from hullward.training.crystals import Example
 
 if TYPE_CHECKING:
     import torch

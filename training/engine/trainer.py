@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import PreflightError
-from hullward.training import checkpoints
-from hullward.training.batches import Encoded, batch_tensors, encode, plan_epoch
-from hullward.training.crystal_corpus import CrystalRow
-from hullward.training.crystal_examples import example
-from hullward.training.crystal_recipe import Recipe
-from hullward.training.errors import TrainingError
-from hullward.training.substituted import Exchange
+from hullward.training.crystals import CrystalRow, Exchange, Recipe, example
+from hullward.training.engine import checkpoints
+from hullward.training.engine.batches import Encoded, batch_tensors, encode, plan_epoch
+from hullward.training.engine.errors import TrainingError
 
 
 @dataclass

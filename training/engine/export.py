@@ -1,6 +1,6 @@
 """From a training checkpoint to a folder that transformers, vLLM and our own backend load as it is.
 
-    python -m hullward.training.export_model RUN OUT --corpus FOLDER [--dtype bfloat16]
+    python -m hullward.training.engine.export RUN OUT --corpus FOLDER [--dtype bfloat16]
 
 RUN is the `--out` of a training run; its newest checkpoint is taken. Adapters are merged into their
 base. `learnt_ids.npy` and `learnt_formulas.npy` say what the model has seen without saying it: the
@@ -25,9 +25,8 @@ import numpy as np
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.language import quiet
 from hullward.tools.screening import FORMULAS, IDS, digest
-from hullward.training import checkpoints
-from hullward.training.crystal_corpus import CrystalRow, read_corpus
-from hullward.training.crystal_recipe import Recipe
+from hullward.training.crystals import CrystalRow, Recipe, read_corpus
+from hullward.training.engine import checkpoints
 
 
 def export_model(run: Path, out: Path, rows: Sequence[CrystalRow], dtype: str = "bfloat16") -> Path:

@@ -17,12 +17,12 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
-from hullward.tools.prototype_questions import Question
 from hullward.tools.prototypes import Prototype, Typed, Types, type_class, typed
-from hullward.tools.quarantine import is_quarantined
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
 from hullward.tools.screening import Limits, check
+from hullward.training.crystals import is_quarantined
+from hullward.training.structure_types.questions import Question
 
 AT_ONCE = 256  # answers between two writes
 SAID, RELAXED = "said.jsonl", "relaxed.jsonl"

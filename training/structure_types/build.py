@@ -1,6 +1,6 @@
 """Make a table of structure types from what nano writes.
 
-    python -m hullward.tools.build_prototypes --out data/prototypes_nano.parquet --work FOLDER
+    python -m hullward.training.structure_types.build --out data/prototypes_nano.parquet --work FOLDER
 
 Asks for crystals of no particular kind at several temperatures and by formula, in the asymmetric
 form; relaxes those whose type is not known with the campaigns' protocol; drops what did not
@@ -26,14 +26,19 @@ from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.hull import Reference
-from hullward.tools.prototype_questions import (
+from hullward.tools.prototypes import Prototype, encyclopedia, library
+from hullward.tools.records import Protocol
+from hullward.tools.reference import load_reference
+from hullward.tools.screening import Limits
+from hullward.training.crystals import in_quarantine
+from hullward.training.structure_types.questions import (
     Question,
     formula_questions,
     free_questions,
     suggested_formulas,
     wide_systems,
 )
-from hullward.tools.prototype_search import (
+from hullward.training.structure_types.search import (
     ask,
     in_turns,
     known_types,
@@ -41,12 +46,11 @@ from hullward.tools.prototype_search import (
     relax,
     said,
 )
-from hullward.tools.prototype_table import HIGHEST_EV_PER_ATOM, reduce_to_table, write_table
-from hullward.tools.prototypes import Prototype, encyclopedia, library
-from hullward.tools.quarantine import in_quarantine
-from hullward.tools.records import Protocol
-from hullward.tools.reference import load_reference
-from hullward.tools.screening import Limits
+from hullward.training.structure_types.table import (
+    HIGHEST_EV_PER_ATOM,
+    reduce_to_table,
+    write_table,
+)
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hullward.training import checkpoints
-from hullward.training.batches import batch_tensors
-from hullward.training.crystal_corpus import CrystalRow
-from hullward.training.crystal_recipe import Recipe
-from hullward.training.trainer import batches_of, encoded_rows, exchange_of, readable
+from hullward.training.crystals import CrystalRow, Recipe
+from hullward.training.engine import checkpoints
+from hullward.training.engine.batches import batch_tensors
+from hullward.training.engine.trainer import batches_of, encoded_rows, exchange_of, readable
 
 MEASURED_STEPS = 5
 MEASURED_WEIGHTS = 50_000_000  # larger models are not run to measure them

@@ -1,0 +1,6 @@
+"""The table of structure types that the nano model writes: ask, relax, reduce, keep.
+
+`python -m hullward.training.structure_types.build` makes `data/prototypes_nano.parquet`.
+"""
+
+__all__ = []
