@@ -15,8 +15,7 @@ from functools import partial
 from pydantic import SecretStr
 
 from hullward.agents.asking import Reread, Role, Voice, request_again, settled, unconstrained
-from hullward.agents.backend_settings import Backend, CrystalBackend
-from hullward.agents.settings import Campaign, Machine
+from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
 from hullward.models.errors import InputError
 from hullward.models.language import (
     NANO,

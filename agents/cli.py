@@ -121,7 +121,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a campaign to its end; run again, it goes on where it stopped."""
-    from hullward.agents.settings_file import read_campaign
+    from hullward.agents.settings import read_campaign
 
     settings = read_campaign(campaign)
     _run(directory or Path("campaigns") / settings.name, settings, workers, as_json)
@@ -196,7 +196,7 @@ def screen(
 ) -> None:
     """Judge the proposals of a file, by the path a campaign takes, without the agent."""
     from hullward.agents import screen_file
-    from hullward.agents.settings_file import absolute_reference
+    from hullward.agents.settings import absolute_reference
 
     settings = screen_file.describe(
         source,
@@ -265,7 +265,7 @@ def rejudge(
 ) -> None:
     """Judge what is stored by another reference, without relaxing it again."""
     from hullward.agents.opening import rejudge_directory
-    from hullward.agents.settings_file import absolute_reference
+    from hullward.agents.settings import absolute_reference
 
     paths = rejudge_directory(directory, absolute_reference(reference, Path.cwd()), workers)
     if paths is None:

@@ -26,8 +26,7 @@ def relax(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
     """Relax structures as they are: no checks, no reference, no campaign."""
-    from hullward.agents.settings import read_machine
-    from hullward.agents.settings_file import parse_protocol
+    from hullward.agents.settings import parse_protocol, read_machine
     from hullward.tools.relax import relax_inputs
 
     protocol = parse_protocol(optimizer=optimizer, fmax_ev_per_a=fmax, max_steps=max_steps)

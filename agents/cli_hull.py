@@ -40,8 +40,7 @@ def hull(
     the energy per atom of the reference's own elemental phase; --json states both.
     """
     from hullward.agents.references import open_reference
-    from hullward.agents.settings import read_machine
-    from hullward.agents.settings_file import absolute_reference
+    from hullward.agents.settings import absolute_reference, read_machine
     from hullward.tools.reference import judge_entries, parse_open
     from hullward.tools.reference.sources import read_entries
 

@@ -64,8 +64,7 @@ def show(
 ) -> None:
     """Say which phases of a system a reference holds stable, and what it covers."""
     from hullward.agents.references import open_reference
-    from hullward.agents.settings import read_machine
-    from hullward.agents.settings_file import absolute_reference
+    from hullward.agents.settings import absolute_reference, read_machine
     from hullward.tools.reference import show as look
 
     spec = absolute_reference(reference, Path.cwd())

@@ -95,8 +95,7 @@ def _measured(
     quiet: bool,
 ) -> tuple[Any, dict[str, Any], list[str]]:
     from hullward.agents.references import open_reference
-    from hullward.agents.settings import read_machine
-    from hullward.agents.settings_file import absolute_reference
+    from hullward.agents.settings import absolute_reference, read_machine
     from hullward.models.errors import InputError
     from hullward.tools.records import Protocol
     from hullward.tools.uncertainty import (
@@ -276,8 +275,7 @@ def opinion(
     next entries are asked instead, until --top stand or the budget is spent.
     """
     from hullward.agents.opinions import opinions_of
-    from hullward.agents.settings import SecondOpinion
-    from hullward.agents.settings_file import parse_settings
+    from hullward.agents.settings import SecondOpinion, parse_settings
 
     wanted = parse_settings(
         SecondOpinion,

@@ -19,8 +19,14 @@ from hullward.agents.references import (
     refuse_the_same_twice,
     second_basis,
 )
-from hullward.agents.settings import Campaign, Machine, Screening, Settings, read_machine
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import (
+    Campaign,
+    Machine,
+    Screening,
+    Settings,
+    parse_settings,
+    read_machine,
+)
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
 from hullward.models.potential import PotentialCard, potential_card

@@ -13,8 +13,7 @@ import pytest
 from hullward.agents.asking import Voice
 from hullward.agents.backends import Voices
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling
 from hullward.tools.crystal.text import can_hold

@@ -7,8 +7,7 @@ import pytest
 
 from hullward.agents import backends
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import PreflightError
 from hullward.models.language import flat_formula
 from hullward.models.language.tiny_llama import write_tiny_llama

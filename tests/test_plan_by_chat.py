@@ -14,8 +14,7 @@ from hullward.agents.asking import Voice
 from hullward.agents.backends import Voices
 from hullward.agents.campaign import run
 from hullward.agents.plan_by_chat import BriefAnswer, PlanAnswer, vetted_formula
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling
 from hullward.models.language.doubles import Line, ScriptedModel
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from hullward.agents.ledger import FormulaOutcome, Outcomes, ParentOutcome
 from hullward.agents.planner import make_plan
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
 from hullward.tools.store import BEFORE_OPINIONS, ranking
 

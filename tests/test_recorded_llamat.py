@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
 from hullward.tools.crystal.text import parse_cell_text, read_completion

@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hullward.agents.cli import app
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import (

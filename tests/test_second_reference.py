@@ -8,8 +8,7 @@ import pytest
 
 from hullward.agents.campaign import run
 from hullward.agents.opening import rejudge_directory
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.records import SecondReference, Verdict
 from hullward.tools.report import write_report

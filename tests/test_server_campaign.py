@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.serving.server_double import ServerDouble, Trouble
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, ModelResponse, Plan
 from hullward.tools.store import Store, funnel, open_snapshot

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import BreakerError
 from hullward.models.serving.breaker import Patience
 from hullward.models.serving.server_double import ServerDouble, Trouble

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.settings import Campaign, Machine, read_machine
-from hullward.agents.settings_file import parse_settings, read_campaign
+from hullward.agents.settings import Campaign, Machine, parse_settings, read_campaign, read_machine
 from hullward.models.errors import InputError
 
 GOOD: dict[str, Any] = {"name": "x", "systems": ["Li-Mn-O"]}

@@ -10,8 +10,7 @@ from pymatgen.core import Composition
 
 from hullward.agents.campaign import run
 from hullward.agents.plan_by_chat import PlanAnswer
-from hullward.agents.settings import Campaign
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Constraint, LocalModel, Request, Sampling
 from hullward.models.language.prompt_forms import conversation
 from hullward.models.language.tiny_llama import CONTEXT

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from hullward.agents.campaign import run
-from hullward.agents.settings import Campaign, read_machine
-from hullward.agents.settings_file import parse_settings
+from hullward.agents.settings import Campaign, parse_settings, read_machine
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
 from hullward.models.language import (

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hullward.agents.settings import Campaign
+from hullward.agents.settings.campaign import Campaign
 from hullward.models.errors import InputError
 from hullward.tools.records import Protocol
 

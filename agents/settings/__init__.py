@@ -1,0 +1,38 @@
+"""What the user asks for: the campaign file, the models it names, and the machine it runs on.
+
+`machine` is the only module of the project that reads the environment.
+"""
+
+from hullward.agents.settings.backends import Backend, CrystalBackend
+from hullward.agents.settings.campaign import (
+    Campaign,
+    Phonons,
+    Screening,
+    SecondOpinion,
+    Settings,
+    StopAfter,
+)
+from hullward.agents.settings.file import (
+    absolute_reference,
+    parse_protocol,
+    parse_settings,
+    read_campaign,
+)
+from hullward.agents.settings.machine import Machine, read_machine
+
+__all__ = [
+    "Backend",
+    "Campaign",
+    "CrystalBackend",
+    "Machine",
+    "Phonons",
+    "Screening",
+    "SecondOpinion",
+    "Settings",
+    "StopAfter",
+    "absolute_reference",
+    "parse_protocol",
+    "parse_settings",
+    "read_campaign",
+    "read_machine",
+]

@@ -1,0 +1,74 @@
+"""What the environment says about this machine. No other module reads the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hullward.models.errors import InputError
+
+
+class Machine(BaseSettings):
+    """What the environment says. Keys are secrets: nothing here prints them."""
+
+    model_config = SettingsConfigDict(env_prefix="HULLWARD_", extra="ignore", frozen=True)
+
+    workers: Annotated[int | None, Field(ge=0)] = None
+    home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "hullward")
+    cache: bool = True
+    mp_calls_per_day: Annotated[int, Field(gt=0)] = 500  # to the Materials Project, all processes
+    vllm_python: str | None = None  # the interpreter that has vLLM; it needs none of ours
+    chat_api_key: SecretStr | None = None  # of the servers that `chat:` and `crystal:` name
+    crystal_api_key: SecretStr | None = None
+
+    @property
+    def home_folder(self) -> Path:
+        """What campaigns share: references lie there, cache or no cache."""
+        return self.home.expanduser()
+
+    @property
+    def cache_home(self) -> Path | None:
+        """Where relaxations are shared between campaigns; None with HULLWARD_CACHE=false."""
+        return self.home_folder if self.cache else None
+
+    @property
+    def mp_api_key(self) -> SecretStr | None:
+        """The Materials Project key: MP_API_KEY, else pymatgen's own setting, as mp-api does."""
+        key = os.environ.get("MP_API_KEY") or os.environ.get("PMG_MAPI_KEY")
+        if not key:
+            from pymatgen.core import SETTINGS
+
+            key = SETTINGS.get("PMG_MAPI_KEY")
+        return SecretStr(str(key).strip()) if key else None
+
+    @property
+    def mp_endpoint(self) -> str | None:
+        """Where the Materials Project is, in mp-api's own variable; None: where mp-api says."""
+        return os.environ.get("MP_API_ENDPOINT") or None
+
+    @property
+    def thread_variables(self) -> dict[str, str | None]:
+        """The thread limits a numerical library would obey."""
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        return {name: os.environ.get(name) for name in names}
+
+    def workers_for(self, asked: int | None, campaign: int | None) -> int:
+        """Worker processes: command line, environment, campaign file, else one a usable core."""
+        for choice in (asked, self.workers, campaign):
+            if choice is not None:
+                return choice
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def read_machine() -> Machine:
+    """The environment, read now. Raises InputError for a HULLWARD_ variable that makes no sense."""
+    try:
+        return Machine()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "HULLWARD_" + "_".join(str(x) for x in first["loc"]).upper()
+        raise InputError(f"environment variable {name}: {first['msg']}") from error
