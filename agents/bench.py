@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hullward.agents.backends import Voices
+from hullward.agents.language import Voices
 from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
-from hullward.agents.backends import Voices
 from hullward.agents.bench import Bench
 from hullward.agents.checks import run_phonons
+from hullward.agents.language import Voices
 from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Campaign

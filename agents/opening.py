@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from hullward.agents.backends import Voices, open_voices
 from hullward.agents.bench import Bench
+from hullward.agents.language import Voices, open_voices
 from hullward.agents.looking import look_closer
 from hullward.agents.references import (
     basis_fields,

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.asking import Voice
-from hullward.agents.backends import Voices
 from hullward.agents.campaign import run
+from hullward.agents.language import Voice, Voices
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling

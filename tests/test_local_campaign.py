@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hullward.agents import backends
 from hullward.agents.campaign import run
+from hullward.agents.language import backends
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import PreflightError
 from hullward.models.language import flat_formula

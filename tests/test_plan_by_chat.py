@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hullward.agents.asking import Voice
-from hullward.agents.backends import Voices
 from hullward.agents.campaign import run
+from hullward.agents.language import Voice, Voices
 from hullward.agents.plan_by_chat import BriefAnswer, PlanAnswer, vetted_formula
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling

@@ -14,7 +14,14 @@ from functools import partial
 
 from pydantic import SecretStr
 
-from hullward.agents.asking import Reread, Role, Voice, request_again, settled, unconstrained
+from hullward.agents.language.requests import (
+    Reread,
+    Role,
+    Voice,
+    request_again,
+    settled,
+    unconstrained,
+)
 from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
 from hullward.models.errors import InputError
 from hullward.models.language import (
