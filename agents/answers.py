@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hullward.agents.bench import Bench
+from hullward.agents.workspace import Bench
 from hullward.tools.crystal import ELEMENTS, quoted
 from hullward.tools.crystal.files import Format
 from hullward.tools.crystal.text import Reading, read_asymmetric, read_completion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hullward.agents.bench import Bench
+from hullward.agents.workspace import Bench
 from hullward.models.errors import BreakerError
 from hullward.tools.records import RunEnd
 

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
-from hullward.agents.bench import Bench
 from hullward.agents.checks import run_phonons
 from hullward.agents.language import Voices
 from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Campaign
+from hullward.agents.workspace import Bench
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.looking import model_folder
-from hullward.agents.opening import settled
 from hullward.agents.settings import Phonons
+from hullward.agents.workspace import settled
 from hullward.models.potential import load_potential, potential_card
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.report import write_report

@@ -93,7 +93,7 @@ def build(
 
 def _candidates(campaigns: Sequence[Path]) -> list[tuple[str, Crystal]]:
     """The lowest non-suspect candidates of earlier campaigns, as they relaxed."""
-    from hullward.agents.bench import read_seeds
+    from hullward.agents.workspace import read_seeds
 
     return [pair for directory in campaigns for pair in read_seeds(directory).items()]
 

@@ -39,8 +39,8 @@ def hull(
     closed elements. pymatgen's GrandPotentialPhaseDiagram takes absolute potentials: ours plus
     the energy per atom of the reference's own elemental phase; --json states both.
     """
-    from hullward.agents.references import open_reference
     from hullward.agents.settings import absolute_reference, read_machine
+    from hullward.agents.workspace import open_reference
     from hullward.tools.reference import judge_entries, parse_open
     from hullward.tools.reference.sources import read_entries
 

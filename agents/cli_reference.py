@@ -63,8 +63,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Say which phases of a system a reference holds stable, and what it covers."""
-    from hullward.agents.references import open_reference
     from hullward.agents.settings import absolute_reference, read_machine
+    from hullward.agents.workspace import open_reference
     from hullward.tools.reference import show as look
 
     spec = absolute_reference(reference, Path.cwd())
@@ -97,8 +97,8 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch whole systems from the Materials Project with your key (MP_API_KEY), once each."""
-    from hullward.agents.references import mp_access
     from hullward.agents.settings import read_machine
+    from hullward.agents.workspace import mp_access
     from hullward.tools.reference.materials_project import fetch_stable, fetch_systems
 
     if not systems and not stable:

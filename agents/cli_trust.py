@@ -94,8 +94,8 @@ def _measured(
     workers: int | None,
     quiet: bool,
 ) -> tuple[Any, dict[str, Any], list[str]]:
-    from hullward.agents.references import open_reference
     from hullward.agents.settings import absolute_reference, read_machine
+    from hullward.agents.workspace import open_reference
     from hullward.models.errors import InputError
     from hullward.tools.records import Protocol
     from hullward.tools.uncertainty import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import read_machine
+from hullward.agents.workspace import make_screen, settled
 from hullward.models.errors import InputError
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen

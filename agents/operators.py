@@ -15,9 +15,9 @@ from itertools import islice
 from typing import Literal
 
 from hullward.agents.answers import proposals_of
-from hullward.agents.bench import Bench
 from hullward.agents.bred import ask_crossover, ask_mutation
 from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
+from hullward.agents.workspace import Bench
 from hullward.agents.written import (
     ask_de_novo,
     ask_e_hull,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hullward.agents.opening import make_screen, settled
 from hullward.agents.settings import SecondOpinion
+from hullward.agents.workspace import make_screen, settled
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.potential import potential_card
 from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation

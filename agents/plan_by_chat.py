@@ -16,11 +16,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hullward.agents.bench import Bench
 from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
 from hullward.agents.ledger import Outcomes
 from hullward.agents.settings import Campaign
+from hullward.agents.workspace import Bench
 from hullward.models.language import Constraint
 from hullward.tools.crystal import quoted
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id

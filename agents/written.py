@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from hullward.agents.bench import Bench
 from hullward.agents.language import Ask, Voice
+from hullward.agents.workspace import Bench
 from hullward.models.language import Constraint, crystal_prompt, flat_formula, infill_prompt
 from hullward.tools.crystal.text import can_hold, write_cell_text
 from hullward.tools.records import Plan

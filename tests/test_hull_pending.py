@@ -10,8 +10,8 @@ import pytest
 
 from hullward.agents.campaign import run
 from hullward.agents.opening import rejudge_directory
-from hullward.agents.references import fetch_for_start, mp_access
 from hullward.agents.settings import Campaign, parse_settings, read_machine
+from hullward.agents.workspace import fetch_for_start, mp_access
 from hullward.models.errors import PreflightError
 from hullward.models.potential import registry
 from hullward.tools.hull import MP2020

@@ -7,9 +7,9 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from hullward.agents.bench import Bench
 from hullward.agents.cli import app
 from hullward.agents.settings import Campaign, parse_settings
+from hullward.agents.workspace import Bench
 from hullward.models.crystal import Crystal
 from hullward.tools.hull import low_structures
 from hullward.tools.reference import load_reference
