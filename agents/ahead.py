@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from hullward.agents.ledger import read_outcomes
 from hullward.agents.operators import propose
-from hullward.agents.plan_by_chat import Brief, make_brief, plan_by_chat
-from hullward.agents.planner import make_plan
+from hullward.agents.planning import Brief, make_brief, make_plan, plan_by_chat, read_outcomes
 from hullward.agents.workspace import Bench
 from hullward.tools.records import Plan, Record
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count
 
-from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.language import Ask, Voice
+from hullward.agents.planning import Evidence, read_evidence
 from hullward.agents.workspace import Bench
 from hullward.agents.written import too_long
 from hullward.tools.crystal.text import write_cell_text

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hullward.agents.cli import app
-from hullward.agents.ledger import LAG_CYCLES, read_outcomes
+from hullward.agents.planning import read_outcomes
+from hullward.agents.planning.ledger import LAG_CYCLES
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.tools.records import Basis, Chance, Check, Protocol, Reading, Relaxation

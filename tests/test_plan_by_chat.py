@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hullward.agents.campaign import run
 from hullward.agents.language import Voice, Voices
-from hullward.agents.plan_by_chat import BriefAnswer, PlanAnswer, vetted_formula
+from hullward.agents.planning.chat import BriefAnswer, PlanAnswer, vetted_formula
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling
 from hullward.models.language.doubles import Line, ScriptedModel

@@ -6,8 +6,8 @@ import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hullward.agents.ledger import FormulaOutcome, Outcomes, ParentOutcome
-from hullward.agents.planner import make_plan
+from hullward.agents.planning import make_plan
+from hullward.agents.planning.ledger import FormulaOutcome, Outcomes, ParentOutcome
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
 from hullward.tools.store import BEFORE_OPINIONS, ranking

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pymatgen.core import Composition
 
 from hullward.agents.campaign import run
-from hullward.agents.plan_by_chat import PlanAnswer
+from hullward.agents.planning.chat import PlanAnswer
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Constraint, LocalModel, Request, Sampling
 from hullward.models.language.prompt_forms import conversation

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hullward.agents.ledger import LAG_CYCLES
+from hullward.agents.planning.ledger import LAG_CYCLES
 from hullward.tools.store import Store
 
 MOST_SUCCESSES = 5

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from hullward.agents.ledger import Outcomes
+from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.tools.records import Plan, stable_id
 

@@ -16,9 +16,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hullward.agents.evidence import Evidence, read_evidence
 from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
-from hullward.agents.ledger import Outcomes
+from hullward.agents.planning.evidence import Evidence, read_evidence
+from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Bench
 from hullward.models.language import Constraint

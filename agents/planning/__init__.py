@@ -1,0 +1,20 @@
+"""What to propose next: what earlier cycles achieved, and the plan made from it.
+
+The plan is made by fixed rules or by a chat model within the same limits. Nothing is proposed or
+stored here.
+"""
+
+from hullward.agents.planning.chat import Brief, make_brief, plan_by_chat
+from hullward.agents.planning.evidence import Evidence, read_evidence
+from hullward.agents.planning.ledger import read_outcomes
+from hullward.agents.planning.rules import make_plan
+
+__all__ = [
+    "Brief",
+    "Evidence",
+    "make_brief",
+    "make_plan",
+    "plan_by_chat",
+    "read_evidence",
+    "read_outcomes",
+]
