@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
-from hullward.agents.checks import run_phonons
+from hullward.agents.followup import close_with_opinions, run_phonons
 from hullward.agents.language import Voices
 from hullward.agents.opening import close_bench, open_bench
-from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Bench
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError

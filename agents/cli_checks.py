@@ -22,7 +22,7 @@ def phonons(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
     """Look for imaginary vibrations of short-listed cells, at the zone's centre and boundary."""
-    from hullward.agents.checks import check_directory
+    from hullward.agents.followup import check_directory
 
     with Reporter(quiet=as_json) as reporter:
         checked, report = check_directory(
@@ -42,7 +42,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
     """Say whose formula, or whose parent, the proposing model had learnt from."""
-    from hullward.agents.checks import audit_directory
+    from hullward.agents.followup import audit_directory
 
     found, report = audit_directory(directory, model)
     seen = [one for one in found if one.formula_seen or one.match_seen]

@@ -246,7 +246,7 @@ def calibrate(
     RESULTS is Parquet or CSV with a column `candidate_id` and a column
     `dft_e_above_hull_ev_per_atom`. The data the shipped calibrator was fitted on are not needed.
     """
-    from hullward.agents.learn import learn
+    from hullward.agents.followup import learn
 
     with Reporter(quiet=as_json) as reporter:
         answer = learn(source, directory, reporter)
@@ -274,7 +274,7 @@ def opinion(
     wholly within its own potential. What it disputes goes to the end of the short list, and the
     next entries are asked instead, until --top stand or the budget is spent.
     """
-    from hullward.agents.opinions import opinions_of
+    from hullward.agents.followup import opinions_of
     from hullward.agents.settings import SecondOpinion, parse_settings
 
     wanted = parse_settings(

@@ -18,7 +18,7 @@ from langgraph.runtime import Runtime
 
 from hullward.agents.ahead import Ahead, briefed, planned, proposed
 from hullward.agents.away import require_answers
-from hullward.agents.looking import look_closer
+from hullward.agents.followup import look_closer
 from hullward.agents.opening import apply_waiting, bench_at
 from hullward.agents.workspace import Bench
 from hullward.models.errors import RunInterruptedError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from hullward.agents.followup import look_closer
 from hullward.agents.language import Voices, open_voices
-from hullward.agents.looking import look_closer
 from hullward.agents.settings import (
     Campaign,
     Settings,

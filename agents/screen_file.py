@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.campaign import Stopper, end_run
-from hullward.agents.looking import look_closer
+from hullward.agents.followup import close_with_opinions, look_closer
 from hullward.agents.opening import apply_waiting, claim
-from hullward.agents.opinions import close_with_opinions
 from hullward.agents.settings import Screening, StopAfter, parse_settings
 from hullward.agents.workspace import make_screen, settled
 from hullward.models.errors import InputError, RunInterruptedError

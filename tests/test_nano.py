@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from hullward.agents.looking import model_folder
+from hullward.agents.followup.after_judging import model_folder
 from hullward.models.crystal import Crystal
 from hullward.models.language import (
     NANO_SAMPLING,

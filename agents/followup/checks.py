@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hullward.agents.looking import model_folder
+from hullward.agents.followup.after_judging import model_folder
 from hullward.agents.settings import Phonons
 from hullward.agents.workspace import settled
 from hullward.models.potential import load_potential, potential_card
