@@ -1,6 +1,6 @@
 """New crystals without a model: structure types, substitution, orderings, mutation.
 
-It makes structures only. Which of them to try is decided by `hullward.agents.operators`, and
+It makes structures only. Which of them to try is decided by `hullward.agents.operators.table`, and
 whether they are low in energy by `hullward.tools.relax.stream` and `hullward.tools.hull`.
 """
 

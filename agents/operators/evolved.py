@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations, count
 
 from hullward.agents.language import Ask, Voice
+from hullward.agents.operators.prompted import too_long
 from hullward.agents.planning import Evidence, read_evidence
 from hullward.agents.workspace import Bench
-from hullward.agents.written import too_long
 from hullward.tools.crystal.text import write_cell_text
 from hullward.tools.records import Plan
 

@@ -14,11 +14,10 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
-from hullward.agents.answers import proposals_of
-from hullward.agents.bred import ask_crossover, ask_mutation
 from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
-from hullward.agents.workspace import Bench
-from hullward.agents.written import (
+from hullward.agents.operators.answers import proposals_of
+from hullward.agents.operators.evolved import ask_crossover, ask_mutation
+from hullward.agents.operators.prompted import (
     ask_de_novo,
     ask_e_hull,
     ask_elements,
@@ -26,6 +25,7 @@ from hullward.agents.written import (
     ask_infill,
     ask_space_group,
 )
+from hullward.agents.workspace import Bench
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request
 from hullward.tools.prototypes import Constructed, generator, perturb, swap
