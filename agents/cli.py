@@ -134,8 +134,8 @@ def resume(directory: Directory, workers: Workers = None, as_json: Json = False)
 
 
 def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> None:
-    from hullward.agents import campaign, screen_file
-    from hullward.agents.opening import kind_of
+    from hullward.agents import campaign
+    from hullward.agents.campaign import kind_of, screen_file
 
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
@@ -195,7 +195,7 @@ def screen(
     as_json: Json = False,
 ) -> None:
     """Judge the proposals of a file, by the path a campaign takes, without the agent."""
-    from hullward.agents import screen_file
+    from hullward.agents.campaign import screen_file
     from hullward.agents.settings import absolute_reference
 
     settings = screen_file.describe(
@@ -264,7 +264,7 @@ def rejudge(
     as_json: Json = False,
 ) -> None:
     """Judge what is stored by another reference, without relaxing it again."""
-    from hullward.agents.opening import rejudge_directory
+    from hullward.agents.campaign import rejudge_directory
     from hullward.agents.settings import absolute_reference
 
     paths = rejudge_directory(directory, absolute_reference(reference, Path.cwd()), workers)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.campaign import run
-from hullward.agents.opening import rejudge_directory
+from hullward.agents.campaign import rejudge_directory, run
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError, PreflightError, RunInterruptedError
@@ -326,7 +325,9 @@ def _child(directory: str, settings: dict[str, Any]) -> None:
 def _killed_and_resumed(directory: Path, settings: dict[str, Any], delays: list[float]) -> int:
     """Kill a run again and again, then let it finish; how many kills hit a living run."""
     spawn = multiprocessing.get_context("forkserver")
-    spawn.set_forkserver_preload(["hullward.agents.campaign", "hullward.agents.graph"])
+    spawn.set_forkserver_preload(
+        ["hullward.agents.campaign.runner", "hullward.agents.campaign.graph"]
+    )
     hits = 0
     for delay in delays:
         child = spawn.Process(target=_child, args=(str(directory), settings))

@@ -219,7 +219,7 @@ def test_a_bad_row_or_a_missing_name_is_one_line(tmp_path):
 def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
     """Every candidate gets its label before, every relaxed one after; asking again adds nothing."""
     from hullward.agents.campaign import run
-    from hullward.agents.opening import close_bench, open_bench
+    from hullward.agents.campaign.opening import close_bench, open_bench
     from hullward.agents.settings import Campaign
 
     settings = Campaign.model_validate(toy_settings | {"budget": {"cycles": 1}})

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.campaign import run
-from hullward.agents.opening import rejudge_directory
+from hullward.agents.campaign import rejudge_directory, run
 from hullward.agents.settings import Campaign, parse_settings, read_machine
 from hullward.agents.workspace import fetch_for_start, mp_access
 from hullward.models.errors import PreflightError

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.campaign import run
-from hullward.agents.opening import rejudge_directory
+from hullward.agents.campaign import rejudge_directory, run
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.records import SecondReference, Verdict

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from hullward.agents.campaign import Stopper, end_run
+from hullward.agents.campaign.commands import apply_waiting
+from hullward.agents.campaign.opening import claim
+from hullward.agents.campaign.runner import Stopper, end_run
 from hullward.agents.followup import close_with_opinions, look_closer
-from hullward.agents.opening import apply_waiting, claim
 from hullward.agents.settings import Screening, StopAfter, parse_settings
 from hullward.agents.workspace import make_screen, settled
 from hullward.models.errors import InputError, RunInterruptedError

@@ -3,7 +3,7 @@
 State is narrow and holds ids only; structures stay in the store. Every node can be run again
 after a kill: what it has already done is found in the store and skipped. Brief, plan and proposals
 of the next cycle depend on results up to the last one only, so they are prepared while this cycle
-is relaxed (`hullward.agents.ahead`); the nodes then find their work done.
+is relaxed (`hullward.agents.campaign.prepare`); the nodes then find their work done.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from hullward.agents.ahead import Ahead, briefed, planned, proposed
-from hullward.agents.away import require_answers
+from hullward.agents.campaign.commands import apply_waiting
+from hullward.agents.campaign.opening import bench_at
+from hullward.agents.campaign.outage import require_answers
+from hullward.agents.campaign.prepare import Ahead, briefed, planned, proposed
 from hullward.agents.followup import look_closer
-from hullward.agents.opening import apply_waiting, bench_at
 from hullward.agents.workspace import Bench
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import CycleEnd, Plan, Proposal

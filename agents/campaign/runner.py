@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
+from hullward.agents.campaign.opening import close_bench, open_bench
 from hullward.agents.followup import close_with_opinions, run_phonons
 from hullward.agents.language import Voices
-from hullward.agents.opening import close_bench, open_bench
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Bench
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
@@ -126,7 +126,7 @@ def _to_the_end(
 
 def _invoke(bench: Bench, directory: Path, notes: Callable[[str], None]) -> str:
     """Run the graph from its last checkpoint; returns why it ended."""
-    from hullward.agents.graph import NODES, Start, Where, build_graph
+    from hullward.agents.campaign.graph import NODES, Start, Where, build_graph
 
     config: RunnableConfig = {
         "configurable": {"thread_id": bench.campaign.campaign_id},

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hullward.agents.followup import look_closer
 from hullward.agents.language import Voices, open_voices
 from hullward.agents.settings import (
     Campaign,
@@ -14,20 +13,15 @@ from hullward.agents.settings import (
 )
 from hullward.agents.workspace import (
     Bench,
-    basis_fields,
     make_screen,
-    open_reference,
     settled,
     versions,
 )
 from hullward.models.crystal import Crystal
-from hullward.models.errors import HullwardError, InputError, LockedError, PreflightError
-from hullward.tools.hull import check_compatible
+from hullward.models.errors import InputError
 from hullward.tools.records import CampaignRecord, stable_id
-from hullward.tools.reference import load_reference
-from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import Store, inbox
+from hullward.tools.store import Store
 
 _open: dict[str, Bench] = {}
 
@@ -102,59 +96,11 @@ def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> N
         screen.store.add([screen.second.basis])
 
 
-def apply_waiting(screen: Screen) -> list[str]:
-    """Carry out the commands left in the inbox; returns what was done or refused, a line each."""
-    done = []
-    for command in inbox.drain(screen.store.directory):
-        if command.kind == "rejudge":
-            spec = str(command.payload.get("reference", ""))
-            try:
-                rejudge(screen, spec)
-            except HullwardError as error:  # what was asked is at fault, not this campaign
-                inbox.refuse(command.path, str(error))
-                done.append(f"not judged again: {error}")
-                continue
-            done.append(f"judged again by {spec}")
-            inbox.acknowledge(command)
-    return done
-
-
 def kind_of(directory: Path) -> str:
     """'campaign' or 'screen'; raises InputError where there is neither."""
     with Store.open(directory, command="look") as store:
         records = store.load(CampaignRecord)
     return records[0].kind if records else "campaign"
-
-
-def rejudge_directory(directory: Path, spec: str, workers: int | None) -> ReportPaths | None:
-    """Judge a directory again and report; None when its writer was asked to do it instead."""
-    load_reference(spec, read_machine().home_folder)
-    try:
-        store = Store.open(directory, command="rejudge")
-    except LockedError:
-        inbox.send(directory, "rejudge", {"reference": spec})
-        return None
-    with store:
-        screen = make_screen(store, settled(store, None), workers, reference_spec=spec)
-        apply_waiting(screen)
-        rejudge(screen, spec)
-        store.publish()
-        return write_report(directory)
-
-
-def rejudge(screen: Screen, spec: str) -> None:
-    """Judge what is stored by another reference; raises PreflightError where it does not fit."""
-    rows = screen.store.rows("SELECT DISTINCT chemsys FROM candidates ORDER BY chemsys")
-    reference = open_reference(spec, read_machine(), [row["chemsys"] for row in rows])
-    if reference.absent is not None and not reference.elements:
-        raise PreflightError(
-            f"nothing was fetched from the Materials Project yet, so {spec!r} can judge nothing; "
-            "`hullward reference fetch SYSTEM` first"
-        )
-    check_compatible(reference, screen.card, screen.basis.protocol)
-    basis = screen.basis.model_copy(update=basis_fields(spec, reference))
-    screen.rejudge(basis, reference)
-    look_closer(screen)
 
 
 def _record(settings: Settings, inputs_digest: str) -> CampaignRecord:
