@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.agents.planning import read_outcomes
 from hullward.agents.planning.ledger import LAG_CYCLES
 from hullward.models.errors import InputError, PreflightError

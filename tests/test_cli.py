@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app, main
+from hullward.agents.cli.app import app, main
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import State
 from hullward.tools.store import inbox
@@ -205,7 +205,7 @@ def test_rebuild_says_what_it_made(screened: tuple[Path, dict[str, Any]]) -> Non
 def test_the_installed_command_starts_quickly_and_plainly() -> None:
     environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "hullward.agents.cli", "--help"],
+        [sys.executable, "-m", "hullward.agents.cli.app", "--help"],
         capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
     assert "screen" in done.stdout

@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app, main
+from hullward.agents.cli.app import app, main
 
 
 def proposals(*arguments):

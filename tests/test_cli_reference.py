@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hullward.agents.cli import main
+from hullward.agents.cli.app import main
 from hullward.models.crystal import Crystal
 from hullward.tools.reference.materials_project.server_double import (
     KEY,

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.models.errors import PreflightError
 from hullward.models.language import Case, Completion, Sampling, probe_forms
 from hullward.models.serving import ServedModel

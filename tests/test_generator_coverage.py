@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import CompletionError, Sampling, crystal_prompt

@@ -17,7 +17,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.models.errors import HullwardError, InputError, PreflightError
 from hullward.tools.hull import OpenHull, Phase, Reference
 from hullward.tools.reference import judge_entries, load_reference, parse_open

@@ -164,7 +164,7 @@ def test_a_short_list_is_checked_once_and_told(toy_settings, tmp_path):
     from typer.testing import CliRunner
 
     from hullward.agents.campaign import run
-    from hullward.agents.cli import app
+    from hullward.agents.cli.app import app
     from hullward.agents.settings import Campaign
     from hullward.tools.store import Store
 
@@ -195,7 +195,7 @@ def test_an_empty_short_list_is_said(toy_settings, tmp_path):
     from typer.testing import CliRunner
 
     from hullward.agents.campaign import run
-    from hullward.agents.cli import app
+    from hullward.agents.cli.app import app
     from hullward.agents.settings import Campaign
 
     empty = {"budget": {"cycles": 1, "relaxations": 1}, "metastable_ev_per_atom": 0, "name": "none"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.models.errors import HullwardError
 from hullward.tools.records import Protocol
 from hullward.tools.reference import judge_entries, load_reference

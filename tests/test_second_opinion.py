@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError

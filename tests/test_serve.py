@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hullward.agents import cli_serve
-from hullward.agents.cli import app
+from hullward.agents.cli import serve as cli_serve
+from hullward.agents.cli.app import app
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.language import adapter_rank, find_weights, model_card, model_names, weights
 from hullward.models.serving import Child, ServePlan, find_vllm, require_free_port
@@ -326,7 +326,7 @@ def test_ctrl_c_stops_server_and_command(folder, tmp_path, number):
         f"echo $$ > {tmp_path}/pid\nexec {sys.executable} {code} {port} tiny\n"
     )
     fake.chmod(0o755)
-    command = [sys.executable, "-m", "hullward.agents.cli", "serve", str(folder)]
+    command = [sys.executable, "-m", "hullward.agents.cli.app", "serve", str(folder)]
     command += ["--port", str(port), "--python", str(fake), "--quiet"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

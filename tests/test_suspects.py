@@ -173,7 +173,7 @@ def test_the_audit_asks_for_the_formula_and_for_the_parent(store, tmp_path):
 def test_the_audit_command_says_when_no_model_is_named(store, tmp_path):
     from typer.testing import CliRunner
 
-    from hullward.agents.cli import app
+    from hullward.agents.cli.app import app
 
     done = CliRunner().invoke(app, ["audit", str(tmp_path / "nowhere"), "--json"])
     assert done.exit_code != 0

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from hullward.agents.cli import app
+from hullward.agents.cli.app import app
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.agents.workspace import Bench
 from hullward.models.crystal import Crystal

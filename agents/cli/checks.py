@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli_reference import tell
-from hullward.agents.progress import Reporter
+from hullward.agents.cli.output import tell
+from hullward.agents.cli.progress import Reporter
 
 
 def phonons(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli_reference import tell
+from hullward.agents.cli.output import tell
 from hullward.models.errors import InputError
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hullward.agents.cli_build import build, check
+from hullward.agents.cli.output import Json, tell
+from hullward.agents.cli.reference_build import build, check
 from hullward.models.errors import InputError
 
 app = typer.Typer(
@@ -19,17 +18,6 @@ app = typer.Typer(
 )
 
 PATIENCE_S = 1200.0  # of a fetch that somebody asked for
-
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-
-
-def tell(document: dict[str, Any], lines: Sequence[str], as_json: bool) -> None:
-    """Print one JSON document, or lines for people."""
-    if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        for line in lines:
-            typer.echo(line)
 
 
 @app.command(name="list")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli_reference import tell
-from hullward.agents.progress import Reporter
+from hullward.agents.cli.output import tell
+from hullward.agents.cli.progress import Reporter
 
 if TYPE_CHECKING:
     from hullward.tools.uncertainty import Learning

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli_evaluate import TextForm, open_model
-from hullward.agents.cli_reference import tell
+from hullward.agents.cli.evaluate import TextForm, open_model
+from hullward.agents.cli.output import tell
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def build(
 
     What the embedded reference holds is taken over, so that only new systems cost time.
     """
-    from hullward.agents.cli_reference import tell
+    from hullward.agents.cli.output import tell
     from hullward.agents.settings import read_machine
     from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import read_known
@@ -102,7 +102,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
     """Compare CHGNet with itself, and its elements with the Materials Project's."""
-    from hullward.agents.cli_reference import tell
+    from hullward.agents.cli.output import tell
     from hullward.models.potential import load_potential
     from hullward.tools.reference import (
         OFFSET_WORTH_SAYING_EV_PER_ATOM,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.progress import Reporter
+from hullward.agents.cli.progress import Reporter
 
 
 def relax(

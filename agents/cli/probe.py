@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hullward.agents.cli_reference import tell
+from hullward.agents.cli.output import tell
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
