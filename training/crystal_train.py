@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hullward.models.errors import HullwardError
 from hullward.training.crystals import read_corpus, read_recipe
-from hullward.training.engine import plan, train
+from hullward.training.engine import estimate_cost, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = read_recipe(given.recipe)
         rows = read_corpus(given.corpus, "train")
         if given.plan:
-            print("\n".join(plan(recipe, rows, given.flops).lines()))
+            print("\n".join(estimate_cost(recipe, rows, given.flops).lines()))
             return 0
         validation = read_corpus(given.corpus, "validation")
         digest = hashlib.sha256((given.corpus / "corpus.json").read_bytes()).hexdigest()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hullward.agents.followup import look_closer
+from hullward.agents.followup import assess_candidates
 from hullward.agents.settings import read_machine
-from hullward.agents.workspace import basis_fields, make_screen, open_reference, settled
+from hullward.agents.workspace import basis_fields, make_screen, open_reference, stored_settings
 from hullward.models.errors import HullwardError, LockedError, PreflightError
 from hullward.tools.hull import check_compatible
 from hullward.tools.reference import load_reference
@@ -41,7 +41,7 @@ def rejudge_directory(directory: Path, spec: str, workers: int | None) -> Report
         inbox.send(directory, "rejudge", {"reference": spec})
         return None
     with store:
-        screen = make_screen(store, settled(store, None), workers, reference_spec=spec)
+        screen = make_screen(store, stored_settings(store, None), workers, reference_spec=spec)
         apply_waiting(screen)
         rejudge(screen, spec)
         store.publish()
@@ -60,4 +60,4 @@ def rejudge(screen: Screen, spec: str) -> None:
     check_compatible(reference, screen.card, screen.basis.protocol)
     basis = screen.basis.model_copy(update=basis_fields(spec, reference))
     screen.rejudge(basis, reference)
-    look_closer(screen)
+    assess_candidates(screen)

@@ -17,11 +17,11 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from hullward.agents.campaign.commands import apply_waiting
-from hullward.agents.campaign.opening import bench_at
-from hullward.agents.campaign.outage import require_answers
-from hullward.agents.campaign.prepare import Ahead, briefed, planned, proposed
-from hullward.agents.followup import look_closer
-from hullward.agents.workspace import Bench
+from hullward.agents.campaign.opening import workspace_at
+from hullward.agents.campaign.outage import stop_if_no_model_answers
+from hullward.agents.campaign.prepare import NextCycle, briefed, planned, proposed
+from hullward.agents.followup import assess_candidates
+from hullward.agents.workspace import Workspace
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import CycleEnd, Plan, Proposal
 
@@ -52,8 +52,8 @@ class Cycle(Start, total=False):
 
 def brief(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Have the results so far read, where a chat model is there to read them."""
-    bench = bench_at(runtime.context.directory)
-    require_answers(bench, state["cycle"] - 1)
+    bench = workspace_at(runtime.context.directory)
+    stop_if_no_model_answers(bench, state["cycle"] - 1)
     with bench.screen.timed("plan"):
         briefed(bench, state["cycle"])
     return {}
@@ -61,7 +61,7 @@ def brief(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def plan(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Decide quotas, formulas and parents from the outcomes this cycle may see."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     with bench.screen.timed("plan"):
         made = planned(bench, state["cycle"])
     bench.store.add([made])
@@ -70,7 +70,7 @@ def plan(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def propose(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Carry the plan out."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     (made,) = bench.store.load(Plan, [state["plan_id"]])
     with bench.screen.timed("propose"):
         records = proposed(bench, made)
@@ -81,7 +81,7 @@ def propose(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Parse, check, and label what is known or proposed before."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     proposals = bench.proposals(state["proposal_ids"])
     with bench.screen.timed("check"):
         bench.screen.check(proposals)
@@ -93,9 +93,9 @@ def screen(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Relax what is new, within the budget, while the next cycle is prepared."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     proposals, limit = bench.proposals(state["proposal_ids"]), bench.relaxations_left()
-    with Ahead(bench, state["cycle"] + 1, meanwhile=bool(proposals)):
+    with NextCycle(bench, state["cycle"] + 1, meanwhile=bool(proposals)):
         bench.screen.relax(proposals, limit=limit)
     _stop_here_if_asked(bench)
     return {}
@@ -103,7 +103,7 @@ def relax(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def judge(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Give every converged relaxation its height over the reference."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     with bench.screen.timed("judge"):
         bench.screen.judge(bench.proposals(state["proposal_ids"]))
     _stop_here_if_asked(bench)
@@ -112,11 +112,11 @@ def judge(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
 
 def record(state: Cycle, runtime: Runtime[Where]) -> dict[str, Any]:
     """Recompute the campaign's own hull, close the cycle, publish, and decide whether to go on."""
-    bench = bench_at(runtime.context.directory)
+    bench = workspace_at(runtime.context.directory)
     with bench.screen.timed("judge"):
         bench.screen.judge_union()
     apply_waiting(bench.screen)
-    look_closer(bench.screen)
+    assess_candidates(bench.screen)
     bench.store.add([_cycle_end(bench, state["cycle"])])
     bench.store.publish()
     following = state["cycle"] + 1
@@ -128,12 +128,12 @@ def after_record(state: Cycle) -> Literal["brief", "__end__"]:
     return "__end__" if state.get("stop") else "brief"
 
 
-def _stop_here_if_asked(bench: Bench) -> None:
+def _stop_here_if_asked(bench: Workspace) -> None:
     if bench.screen.stopping():
         raise RunInterruptedError("stopped on request; nothing finished is lost")
 
 
-def _cycle_end(bench: Bench, cycle: int) -> CycleEnd:
+def _cycle_end(bench: Workspace, cycle: int) -> CycleEnd:
     (row,) = bench.store.rows(
         """SELECT count(*) AS proposed, count(*) FILTER (WHERE state = 'judged') AS judged,
                   coalesce(sum(force_calls), 0)::BIGINT AS force_calls

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hullward.agents.language import Voices, open_voices
+from hullward.agents.language import ModelEndpoints, open_voices
 from hullward.agents.settings import (
     Campaign,
     Settings,
     read_machine,
 )
 from hullward.agents.workspace import (
-    Bench,
+    Workspace,
     make_screen,
-    settled,
+    stored_settings,
     versions,
 )
 from hullward.models.crystal import Crystal
@@ -23,25 +23,25 @@ from hullward.tools.records import CampaignRecord, stable_id
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store
 
-_open: dict[str, Bench] = {}
+_open: dict[str, Workspace] = {}
 
 
-def bench_at(directory: str) -> Bench:
+def workspace_at(directory: str) -> Workspace:
     """The bench of a directory, opened on first use and kept until it is closed."""
     key = str(Path(directory).resolve())
     if key not in _open:
-        open_bench(Path(directory), command="graph")
+        open_workspace(Path(directory), command="graph")
     return _open[key]
 
 
-def open_bench(
+def open_workspace(
     directory: Path,
     *,
     command: str,
     campaign: Campaign | None = None,
     workers: int | None = None,
-    voices: Voices | None = None,
-) -> Bench:
+    voices: ModelEndpoints | None = None,
+) -> Workspace:
     """Open a campaign directory for writing; with `campaign` it may be a new one.
 
     voices: the language models to ask, instead of those that the campaign names.
@@ -50,7 +50,7 @@ def open_bench(
     """
     store = Store.open(directory, command=command, create=campaign is not None)
     try:
-        settings = settled(store, campaign)
+        settings = stored_settings(store, campaign)
         if not isinstance(settings, Campaign):
             raise InputError(
                 f"{directory} holds the screening of {settings.name}, not a campaign; "
@@ -59,8 +59,8 @@ def open_bench(
         screen = make_screen(store, settings, workers)
         if voices is None:
             voices = open_voices(settings, read_machine(), store)
-        bench = Bench(campaign=settings, store=store, screen=screen, voices=voices)
-        claim(screen, settings, bench.seeds)
+        bench = Workspace(campaign=settings, store=store, screen=screen, voices=voices)
+        record_basis(screen, settings, bench.seeds)
     except BaseException:
         store.close()
         raise
@@ -68,13 +68,13 @@ def open_bench(
     return bench
 
 
-def close_bench(bench: Bench) -> None:
+def close_bench(bench: Workspace) -> None:
     """Give the directory back."""
     _open.pop(str(bench.store.directory.resolve()), None)
     bench.store.close()
 
 
-def claim(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> None:
+def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> None:
     """Record whose directory this is and what its verdicts rest on, once all of it is sound.
 
     Raises InputError where the user's phases or the seeds are no longer those it began with:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.models.errors import BreakerError
 from hullward.tools.records import RunEnd
 
 
-def require_answers(bench: Bench, cycle: int) -> None:
+def stop_if_no_model_answers(bench: Workspace, cycle: int) -> None:
     """Raise BreakerError, once, where a cycle proposed nothing because its requests failed.
 
     A server that is away for minutes would cost every cycle that is left: an empty one takes

@@ -15,24 +15,24 @@ from types import TracebackType
 
 from hullward.agents.operators import propose
 from hullward.agents.planning import Brief, make_brief, make_plan, plan_by_chat, read_outcomes
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.tools.records import Plan, Record
 
 
-def briefed(bench: Bench, cycle: int) -> Brief | None:
+def briefed(bench: Workspace, cycle: int) -> Brief | None:
     """What the planner of a cycle is told; asked once, then found in the store."""
     outcomes = read_outcomes(bench.store, cycle, bench.campaign.metastable_ev_per_atom)
     return make_brief(bench, cycle, outcomes)
 
 
-def planned(bench: Bench, cycle: int) -> Plan:
+def planned(bench: Workspace, cycle: int) -> Plan:
     """The plan of a cycle: by the rules, changed by the chat model where there is one."""
     outcomes = read_outcomes(bench.store, cycle, bench.campaign.metastable_ev_per_atom)
     rules = make_plan(bench.campaign, cycle, outcomes, bench.formulas, bench.spare_parents())
     return plan_by_chat(bench, rules, outcomes, make_brief(bench, cycle, outcomes))
 
 
-def proposed(bench: Bench, plan: Plan) -> list[Record]:
+def proposed(bench: Workspace, plan: Plan) -> list[Record]:
     """The proposals of a plan, prepared ahead or made now."""
     ready = bench.ready.pop(plan.plan_id, None)
     if ready is not None:
@@ -40,7 +40,7 @@ def proposed(bench: Bench, plan: Plan) -> list[Record]:
     return propose(bench, plan, bench.screen.stopping, bench.screen.progress)
 
 
-class Ahead:
+class NextCycle:
     """Prepares a cycle in a thread for as long as the block runs; then waits for it.
 
     Nothing is prepared where relaxations run in this very process, where there are none, where the
@@ -48,13 +48,13 @@ class Ahead:
     end of the block, unless the block has one of its own.
     """
 
-    def __init__(self, bench: Bench, cycle: int, *, meanwhile: bool = True) -> None:
+    def __init__(self, bench: Workspace, cycle: int, *, meanwhile: bool = True) -> None:
         self._bench, self._cycle, self._meanwhile = bench, cycle, meanwhile
         self._given_up = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> NextCycle:
         campaign, screen = self._bench.campaign, self._bench.screen
         wanted = self._meanwhile and campaign.overlap and screen.workers > 0
         if wanted and not self._bench.reason_to_stop(self._cycle):

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
-from hullward.agents.campaign.opening import close_bench, open_bench
+from hullward.agents.campaign.opening import close_bench, open_workspace
 from hullward.agents.followup import close_with_opinions, run_phonons
-from hullward.agents.language import Voices
+from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
@@ -69,7 +69,7 @@ def run(
     campaign: Campaign | None,
     *,
     workers: int | None = None,
-    voices: Voices | None = None,
+    voices: ModelEndpoints | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     notes: Callable[[str], None] = lambda line: None,
 ) -> ReportPaths:
@@ -80,7 +80,7 @@ def run(
     what was done is stored, published and reported in every case.
     """
     command = "run" if campaign is not None else "resume"
-    bench = open_bench(
+    bench = open_workspace(
         directory, command=command, campaign=campaign, workers=workers, voices=voices
     )
     try:
@@ -96,7 +96,7 @@ def run(
 
 
 def _to_the_end(
-    bench: Bench, directory: Path, stopper: Stopper, notes: Callable[[str], None]
+    bench: Workspace, directory: Path, stopper: Stopper, notes: Callable[[str], None]
 ) -> ReportPaths:
     try:
         why = _invoke(bench, directory, notes)
@@ -124,7 +124,7 @@ def _to_the_end(
     return _finish(bench, directory, reason, why)
 
 
-def _invoke(bench: Bench, directory: Path, notes: Callable[[str], None]) -> str:
+def _invoke(bench: Workspace, directory: Path, notes: Callable[[str], None]) -> str:
     """Run the graph from its last checkpoint; returns why it ended."""
     from hullward.agents.campaign.graph import NODES, Start, Where, build_graph
 
@@ -175,7 +175,7 @@ def _saver(connection: sqlite3.Connection) -> Any:
 
 
 def _publishing(
-    bench: Bench, progress: Callable[[str, int, int], None]
+    bench: Workspace, progress: Callable[[str, int, int], None]
 ) -> Callable[[str, int, int], None]:
     """Progress that also publishes a snapshot now and then, so that readers see the run."""
     last = time.monotonic()
@@ -190,7 +190,7 @@ def _publishing(
     return tell
 
 
-def _finish(bench: Bench, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
+def _finish(bench: Workspace, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
     """Record why the run ended, publish, and write the report."""
     end_run(bench.screen, reason, detail)
     bench.store.publish()

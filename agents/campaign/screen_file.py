@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.campaign.commands import apply_waiting
-from hullward.agents.campaign.opening import claim
+from hullward.agents.campaign.opening import record_basis
 from hullward.agents.campaign.runner import Stopper, end_run
-from hullward.agents.followup import close_with_opinions, look_closer
+from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Screening, StopAfter, parse_settings
-from hullward.agents.workspace import make_screen, settled
+from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools.crystal.files import cif_files, read_inputs
 from hullward.tools.records import Proposal, stable_id
@@ -60,12 +60,12 @@ def screen_file(
     with Store.open(directory, command="screen", create=settings is not None) as store:
         for line in store.notes:
             notes(line)
-        there = settled(store, settings)
+        there = stored_settings(store, settings)
         if not isinstance(there, Screening):
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
         proposals = _proposals(path, there) if path is not None else []
         screen = make_screen(store, there, workers)
-        claim(screen, there, {})
+        record_basis(screen, there, {})
         store.add(proposals)
         stopper = Stopper(directory)
         screen.progress, screen.stopping = progress, stopper
@@ -98,7 +98,7 @@ def _steps(screen: Screen, last: StopAfter) -> None:
             screen.label(proposals)
     if "relaxed" not in wanted:
         if "novel" in wanted:
-            look_closer(screen)
+            assess_candidates(screen)
         return
     for start in range(0, len(proposals), CHUNK):
         chunk = proposals[start : start + CHUNK]
@@ -112,7 +112,7 @@ def _steps(screen: Screen, last: StopAfter) -> None:
     if "judged" in wanted:
         with screen.timed("judge"):
             screen.judge_union()
-    look_closer(screen)
+    assess_candidates(screen)
 
 
 def _proposals(path: Path, settings: Screening) -> list[Proposal]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
-from hullward.agents.cli.checks import audit, phonons
+from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
+from hullward.agents.cli.checks import audit, doctor, phonons
 from hullward.agents.cli.evaluate import evaluate
 from hullward.agents.cli.hull import hull
 from hullward.agents.cli.probe import probe
@@ -37,12 +37,6 @@ app = typer.Typer(
 )
 
 CTRL_C = 130  # what typer ends with
-
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="worker processes; 0 relaxes in this process")
-]
 
 
 def main() -> None:
@@ -74,14 +68,15 @@ def _fail(message: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
+# In the order in which `hullward --help` lists them.
+for command in (doctor, run, resume, screen, status, stop, report, rejudge, rebuild):
+    app.command()(command)
 app.command()(relax)
 app.add_typer(reference_app)
 app.command()(hull)
 app.add_typer(evaluate)
 app.command()(calibrate)
 app.command()(opinion)
-
-
 app.command()(serve)
 app.command()(probe)
 app.command()(propose)

@@ -1,4 +1,4 @@
-"""Commands that run a campaign and follow it: run, resume, screen, status, stop, report, rejudge."""
+"""Commands that run or screen, and follow what runs: run, resume, status, stop, report, rejudge."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hullward.agents.cli.app import Directory, Json, Workers, app
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Directory, Json, Workers, tell
 from hullward.agents.cli.progress import Reporter
 
 
-class Stop(StrEnum):
+class StopAfter(StrEnum):
     """Where a screening ends."""
 
     PARSE = "parse"
@@ -23,31 +22,6 @@ class Stop(StrEnum):
     JUDGED = "judged"
 
 
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which backends answer, and the command that mends what is missing."""
-    from hullward.agents.doctor import Environment, diagnose
-    from hullward.agents.settings import read_machine
-
-    machine = read_machine()
-    findings = diagnose(
-        Environment(
-            mp_api_key_present=machine.mp_api_key is not None,
-            thread_variables=machine.thread_variables,
-            vllm_python=machine.vllm_python,
-        )
-    )
-    marks = {True: "ok", False: "MISSING", None: "-"}
-    lines = []
-    for finding in findings:
-        lines.append(f"{marks[finding.ok]:>8}  {finding.name}: {finding.says}")
-        if finding.fix and finding.ok is not True:
-            lines.append(f"{'':>8}  fix: {finding.fix}")
-    rows = [{"name": f.name, "ok": f.ok, "says": f.says, "fix": f.fix} for f in findings]
-    tell({"findings": rows}, lines, as_json)
-
-
-@app.command()
 def run(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml")],
     directory: Annotated[
@@ -63,7 +37,6 @@ def run(
     _run(directory or Path("campaigns") / settings.name, settings, workers, as_json)
 
 
-@app.command()
 def resume(directory: Directory, workers: Workers = None, as_json: Json = False) -> None:
     """Go on with the campaign or screening of a directory where it stopped."""
     _run(directory, None, workers, as_json)
@@ -109,7 +82,6 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     tell(document, lines, as_json)
 
 
-@app.command()
 def screen(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
     directory: Annotated[Path, typer.Option("--dir", help="where results are kept")],
@@ -120,7 +92,7 @@ def screen(
     known: Annotated[
         Path | None, typer.Option(help="known structures: a folder of CIFs, or a table of them")
     ] = None,
-    stop_after: Annotated[Stop, typer.Option(help="the last step")] = Stop.JUDGED,
+    stop_after: Annotated[StopAfter, typer.Option(help="the last step")] = StopAfter.JUDGED,
     relax_known: Annotated[
         bool, typer.Option("--relax-known", help="relax what matches a known phase too")
     ] = False,
@@ -151,7 +123,6 @@ def screen(
     _show_counts(directory, paths, as_json)
 
 
-@app.command()
 def status(directory: Directory, as_json: Json = False) -> None:
     """Say where a campaign stands, from its last published snapshot."""
     from hullward.tools.store import lock
@@ -162,7 +133,6 @@ def status(directory: Directory, as_json: Json = False) -> None:
     _show_counts(directory, None, as_json)
 
 
-@app.command()
 def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask the process that is writing there to finish what is in flight and stop."""
     from hullward.tools.store import inbox, lock
@@ -176,7 +146,6 @@ def stop(directory: Directory, as_json: Json = False) -> None:
     tell({"asked": running}, [line], as_json)
 
 
-@app.command()
 def report(directory: Directory, as_json: Json = False) -> None:
     """Write the report again, from the last published snapshot."""
     from hullward.tools.report import write_report
@@ -184,7 +153,6 @@ def report(directory: Directory, as_json: Json = False) -> None:
     _show_counts(directory, write_report(directory), as_json)
 
 
-@app.command()
 def rejudge(
     directory: Directory,
     reference: Annotated[str, typer.Option(help="see `hullward reference list`")],
@@ -202,7 +170,6 @@ def rejudge(
         _show_counts(directory, paths, as_json)
 
 
-@app.command()
 def rebuild(directory: Directory, as_json: Json = False) -> None:
     """Build the database again from the journal alone."""
     from hullward.tools.store import rebuild as rebuild_store

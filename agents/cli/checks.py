@@ -1,25 +1,47 @@
-"""Commands that look closer at what a campaign has found."""
+"""Commands that check: this installation, vibrations of a short list, overlap with training data."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Directory, Json, tell
 from hullward.agents.cli.progress import Reporter
 
 
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which backends answer, and the command that mends what is missing."""
+    from hullward.agents.doctor import Environment, diagnose
+    from hullward.agents.settings import read_machine
+
+    machine = read_machine()
+    findings = diagnose(
+        Environment(
+            mp_api_key_present=machine.mp_api_key is not None,
+            thread_variables=machine.thread_variables,
+            vllm_python=machine.vllm_python,
+        )
+    )
+    marks = {True: "ok", False: "MISSING", None: "-"}
+    lines = []
+    for finding in findings:
+        lines.append(f"{marks[finding.ok]:>8}  {finding.name}: {finding.says}")
+        if finding.fix and finding.ok is not True:
+            lines.append(f"{'':>8}  fix: {finding.fix}")
+    rows = [{"name": f.name, "ok": f.ok, "says": f.says, "fix": f.fix} for f in findings]
+    tell({"findings": rows}, lines, as_json)
+
+
 def phonons(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")],
+    directory: Directory,
     top: Annotated[int, typer.Option(min=1, max=10, help="entries of the short list")] = 10,
     potential: Annotated[
         str | None, typer.Option(help="another potential than the campaign's")
     ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="atoms of a supercell")] = 256,
     force_calls: Annotated[int, typer.Option(min=1, help="of all cells together")] = 5000,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Look for imaginary vibrations of short-listed cells, at the zone's centre and boundary."""
     from hullward.agents.followup import check_directory
@@ -35,11 +57,11 @@ def phonons(
 
 
 def audit(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")],
+    directory: Directory,
     model: Annotated[
         str | None, typer.Option(help="what proposed a screened file: a model's folder or name")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say whose formula, or whose parent, the proposing model had learnt from."""
     from hullward.agents.followup import audit_directory

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Json, tell
 from hullward.agents.cli.progress import Reporter
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.models.language import LanguageModel
-    from hullward.tools.crystal import Library
+    from hullward.tools.crystal import StructureLibrary
     from hullward.tools.evaluation import Wish
 
 PUBLISHED = ("structural", "compositional", "wasserstein_density", "wasserstein_n_elements")
@@ -86,14 +86,14 @@ def crystals(
     ] = None,
     url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
     device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judge crystals that a generator wrote; every rate divides by all attempts.
 
     Stability comes from `hullward screen FILE --relax-known --dir DIR`, given as --screened DIR.
     """
     from hullward.models.language import Sampling
-    from hullward.tools.crystal import Library
+    from hullward.tools.crystal import StructureLibrary
     from hullward.tools.evaluation import evaluate as measure
     from hullward.tools.evaluation import read_attempts, read_formulas, sample_crystals
 
@@ -125,13 +125,13 @@ def crystals(
         attempts = read_attempts(path)
         if not attempts:
             raise InputError(f"{path} holds no attempt to judge")
-        library: Library | None = None
+        library: StructureLibrary | None = None
         if known is not None:
-            library = Library((f"known-{i}", c) for i, c in enumerate(_structures(known)))
+            library = StructureLibrary((f"known-{i}", c) for i, c in enumerate(_structures(known)))
         others = _structures(like) if like is not None else []
         found = measure(attempts, known=library, like=others, progress=reporter)
         if coverage:
-            from hullward.tools.evaluation import coverage as covered
+            from hullward.tools.evaluation import measure_coverage as covered
             from hullward.tools.relax import default_workers
 
             found["coverage"] = covered(
@@ -196,12 +196,12 @@ def _structures(path: Path) -> list[Crystal]:
 
 def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, Any]:
     """Counts of a screening of the same file; InputError where it is of another one."""
-    from hullward.tools.evaluation import height_adherence
+    from hullward.tools.evaluation import adherence_to_height
     from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
-        adherence = height_adherence(connection, wishes)
+        adherence = adherence_to_height(connection, wishes)
     if counting.proposed != len(wishes):
         raise InputError(
             f"{directory} screened {counting.proposed} proposals and {path} holds {len(wishes)}: "
@@ -212,9 +212,9 @@ def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, 
 
 def _plain(value: Any) -> Any:
     """Shares as plain dicts."""
-    from hullward.tools.evaluation import Share
+    from hullward.tools.evaluation import Rate
 
-    if isinstance(value, Share):
+    if isinstance(value, Rate):
         return value.as_dict()
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hullward.agents.cli.output import Json
+
 
 def hull(
     source: Annotated[
@@ -31,7 +33,7 @@ def hull(
     energy: Annotated[
         str | None, typer.Option(help="the column or property that is the energy, eV/atom")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Signed height above a reference's hull, and decomposition, of energies computed elsewhere.
 

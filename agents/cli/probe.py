@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Json, tell
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
-    from hullward.models.language import Case
+    from hullward.models.language import ProbeCase
     from hullward.tools.hull import Phase
 
 SYSTEM = "You know how crystals are built. Write the structure that is asked for, and nothing else."
@@ -32,7 +32,7 @@ def probe(
     cases: Annotated[int, typer.Option(min=2, max=100, help="known crystals to ask for")] = 12,
     samples: Annotated[int, typer.Option(min=1, max=64, help="texts for each of them")] = 4,
     temperature: Annotated[float, typer.Option(min=0.01, max=2)] = 0.7,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Find out which prompt form a crystal model was trained on.
 
@@ -76,7 +76,7 @@ def probe(
     tell({"model": model, "url": url, "forms": rows}, lines, as_json)
 
 
-def _cases(n: int) -> list[Case]:
+def _cases(n: int) -> list[ProbeCase]:
     """Small stable compounds of two elements, spread over the embedded reference."""
     from hullward.tools.reference import load_reference
 
@@ -94,11 +94,11 @@ def _cases(n: int) -> list[Case]:
     return [_case(phase, crystal) for phase, crystal in chosen[:n]]
 
 
-def _case(phase: Phase, crystal: Crystal) -> Case:
-    from hullward.models.language import Case, crystal_prompt
+def _case(phase: Phase, crystal: Crystal) -> ProbeCase:
+    from hullward.models.language import ProbeCase, crystal_prompt
     from hullward.tools.crystal.text import write_cell_text
 
     asked = crystal_prompt(formula=phase.formula, elements=sorted(phase.elements))
-    return Case(
+    return ProbeCase(
         system=SYSTEM, question=asked + LAYOUT, plain=asked, answer=write_cell_text(crystal)
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hullward.agents.cli.evaluate import TextForm, open_model
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Json, tell
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hullward.tools.screening import Facts
 
 
-class Wish(StrEnum):
+class ProposalKind(StrEnum):
     """The operators that need no parents and no earlier results, by what each of them asks for."""
 
     DE_NOVO = "de_novo"
@@ -30,17 +30,17 @@ class Wish(StrEnum):
 
 
 _NEEDS = {
-    Wish.DE_NOVO: (),
-    Wish.ELEMENTS: ("elements",),
-    Wish.FORMULA: ("formula",),
-    Wish.SPACE_GROUP: ("formula", "space_group"),
-    Wish.E_HULL: ("formula", "e_hull"),
-    Wish.SUBSTITUTION: ("formula",),
+    ProposalKind.DE_NOVO: (),
+    ProposalKind.ELEMENTS: ("elements",),
+    ProposalKind.FORMULA: ("formula",),
+    ProposalKind.SPACE_GROUP: ("formula", "space_group"),
+    ProposalKind.E_HULL: ("formula", "e_hull"),
+    ProposalKind.SUBSTITUTION: ("formula",),
 }
 
 
 def propose(
-    operator: Annotated[Wish, typer.Option(help="how proposals are made")],
+    operator: Annotated[ProposalKind, typer.Option(help="how proposals are made")],
     model: Annotated[
         str, typer.Option(help="'nano', a checkpoint folder, or with --url a served one")
     ] = "nano",
@@ -59,7 +59,7 @@ def propose(
     seed: int = 0,
     url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
     device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Propose crystals for one wish, each with its text, its structure and the hard checks.
 
@@ -68,13 +68,13 @@ def propose(
     from hullward.models.language import NANO
     from hullward.models.potential import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
-    from hullward.tools.screening import Limits, check
+    from hullward.tools.screening import Limits, check_crystal
 
     wish: dict[str, Any] = {
         "elements": elements.split("-") if elements else None,
         "formula": formula,
         "space_group": space_group,
-        "e_hull": 0.0 if operator is Wish.E_HULL and e_hull is None else e_hull,
+        "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
     }
     wanted = _NEEDS[operator]
     for name, value in wish.items():
@@ -84,7 +84,7 @@ def propose(
         if name not in wanted and value is not None:
             raise InputError(f"the operator {operator.value} takes no {option}")
     wish = {name: value for name, value in wish.items() if name in wanted}
-    if operator is Wish.SUBSTITUTION:
+    if operator is ProposalKind.SUBSTITUTION:
         drawn = _substituted(wish["formula"], number, max_atoms)
     else:
         text = form or (TextForm.ASYMMETRIC if model in ("nano", NANO) else TextForm.CELL)
@@ -100,7 +100,7 @@ def propose(
             said["structure"] = crystal.model_dump(mode="json")
             said["formula"] = crystal.formula
             said["as_asked"] = _as_asked(crystal, wish)
-            found = check(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
+            found = check_crystal(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
         flawed = isinstance(found, Flaw)
         said["checks"] = found.model_dump(mode="json")
         said["valid"] = not flawed

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Directory, Json, tell
 from hullward.models.errors import InputError
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Directory = Directory
+Json = Json
 
 
 class Form(StrEnum):
@@ -83,7 +83,9 @@ def export_(
     as_json: Json = False,
 ) -> None:
     """Write relaxed structures of chosen candidates as CIF, POSCAR or extxyz."""
-    from hullward.tools.report import export
+    from hullward.tools.report import export_structures
 
-    paths = export(directory, out, format=form.value, ids=ids, where=which.value, symmetrise=not p1)
+    paths = export_structures(
+        directory, out, format=form.value, ids=ids, where=which.value, symmetrise=not p1
+    )
     tell({"files": [str(p) for p in paths]}, [str(p) for p in paths], as_json)

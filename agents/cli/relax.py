@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hullward.agents.cli.output import Json
 from hullward.agents.cli.progress import Reporter
 
 
@@ -23,7 +24,7 @@ def relax(
         int | None, typer.Option(min=0, help="worker processes; 0 relaxes in this process")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="write the JSON document here")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Relax structures as they are: no checks, no reference, no campaign."""
     from hullward.agents.settings import parse_protocol, read_machine

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import tell
+from hullward.agents.cli.output import Directory, Json, tell
 from hullward.agents.cli.progress import Reporter
 
 if TYPE_CHECKING:
     from hullward.tools.uncertainty import Learning
 
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Json = Json
 Reference = Annotated[str, typer.Option(help="see `hullward reference list`")]
 
 
@@ -254,7 +254,7 @@ def calibrate(
 
 
 def opinion(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a campaign directory")],
+    directory: Directory,
     potential: Annotated[
         str,
         typer.Option(
@@ -275,10 +275,10 @@ def opinion(
     next entries are asked instead, until --top stand or the budget is spent.
     """
     from hullward.agents.followup import opinions_of
-    from hullward.agents.settings import SecondOpinion, parse_settings
+    from hullward.agents.settings import SecondOpinionSettings, parse_settings
 
     wanted = parse_settings(
-        SecondOpinion,
+        SecondOpinionSettings,
         {
             "potential": potential,
             "top": top,

@@ -11,15 +11,15 @@ from hullward.models.errors import HullwardError
 from hullward.models.language import checkpoint_name, model_card, nano_folder
 from hullward.tools.records import Relaxation
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import Relax, Screen, audit, doubt_all, explain_all
-from hullward.tools.uncertainty import say_chances
+from hullward.tools.screening import Relax, Screen, audit, explain_all, store_suspects
+from hullward.tools.uncertainty import store_probabilities
 
 
-def look_closer(screen: Screen) -> None:
+def assess_candidates(screen: Screen) -> None:
     """Suspects with why, probabilities, an explanation for each candidate, the audit of leaks."""
     with screen.timed("judge"):
-        doubt_all(screen.store, screen.basis, screen.reference, _rattled(screen))
-    say_chances(screen, read_machine().home_folder)
+        store_suspects(screen.store, screen.basis, screen.reference, _rattled(screen))
+    store_probabilities(screen, read_machine().home_folder)
     with screen.timed("match"):
         explain_all(screen.store, screen.reference, screen.user_phases)
         audit(screen.store, model_folder)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from hullward.agents.followup.after_judging import model_folder
 from hullward.agents.settings import Phonons
-from hullward.agents.workspace import settled
+from hullward.agents.workspace import stored_settings
 from hullward.models.potential import load_potential, potential_card
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.report import write_report
-from hullward.tools.screening import Checked, audit, check_shortlist
+from hullward.tools.screening import CheckedCell, audit, check_shortlist
 from hullward.tools.store import Store
 
 
@@ -23,13 +23,13 @@ def check_directory(
     force_calls: int,
     *,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
-) -> tuple[list[Checked], Path]:
+) -> tuple[list[CheckedCell], Path]:
     """Check the short list of a directory, publish, and write its report again.
 
     Raises InputError where there is no campaign, LockedError while another process writes there.
     """
     with Store.open(directory, command="phonons") as store:
-        name = potential or settled(store, None).potential
+        name = potential or stored_settings(store, None).potential
         limits = Phonons(top=top, max_atoms=max_atoms, force_calls=force_calls)
         checked = run_phonons(store, name, limits, progress=progress)
         store.publish()
@@ -42,7 +42,7 @@ def audit_directory(directory: Path, model: str | None) -> tuple[list[TrainingOv
     model: what proposed those that name no model. Raises as `check_directory`.
     """
     with Store.open(directory, command="audit") as store:
-        settled(store, None)
+        stored_settings(store, None)
         found = audit(store, model_folder, model)
         store.publish()
         return found, write_report(directory).html
@@ -55,7 +55,7 @@ def run_phonons(
     *,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     stopping: Callable[[], bool] = lambda: False,
-) -> list[Checked]:
+) -> list[CheckedCell]:
     """Check as many entries as the settings ask for."""
     if not limits.top:
         return []

@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 
 from hullward.agents.settings import read_machine
-from hullward.agents.workspace import make_screen, settled
+from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import InputError
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import Store, write_whole
 from hullward.tools.uncertainty import (
     DFT_COLUMNS,
+    CalibrationCase,
     Calibrator,
-    Case,
     calibrators_folder,
     case_of,
+    fitting_calibrator,
     known_calibrators,
     pick,
     read_table,
     reading_trouble,
     readings_for,
-    say_chances,
-    unsaid,
+    store_probabilities,
     updated,
-    which,
+    why_no_probability,
 )
 
 SEEN = "seen already"
@@ -80,8 +80,8 @@ def learn(
     heights = dict(zip(table["candidate_id"].astype(str), energies.astype(float), strict=True))
     home = read_machine().home_folder
     with Store.open(directory, command="calibrate") as store:
-        screen = replace(make_screen(store, settled(store, None), None), progress=progress)
-        fitting, why = which(screen.basis, known_calibrators(home))
+        screen = replace(make_screen(store, stored_settings(store, None), None), progress=progress)
+        fitting, why = fitting_calibrator(screen.basis, known_calibrators(home))
         if fitting is None:
             raise InputError(f"{directory}: {why}, so there is nothing to move")
         cases, found, left_out = _cases(screen, heights, fitting)
@@ -110,7 +110,7 @@ def learn(
 
 def _say_again(screen: Screen, home: Path) -> None:
     """Probabilities by what is known now, and the report with them."""
-    say_chances(screen, home)
+    store_probabilities(screen, home)
     screen.store.publish()
     write_report(screen.store.directory)
 
@@ -123,12 +123,12 @@ def _named(fitting: Calibrator) -> dict[str, Any]:
 
 def _cases(
     screen: Screen, heights: dict[str, float], fitting: Calibrator
-) -> tuple[dict[str, Case], list[float], dict[str, str]]:
+) -> tuple[dict[str, CalibrationCase], list[float], dict[str, str]]:
     """What can be learnt from, by candidate id; its DFT heights in order; the rest and why."""
     relaxed = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
     new = {i for i, height in heights.items() if np.isfinite(height)} - set(fitting.seen)
     readings = readings_for(screen, fitting, [pair for i, pair in relaxed.items() if i in new])
-    cases: dict[str, Case] = {}
+    cases: dict[str, CalibrationCase] = {}
     found: list[float] = []
     left_out: dict[str, str] = {}
     for candidate_id, height in heights.items():
@@ -141,7 +141,9 @@ def _cases(
         else:
             candidate, relaxation = relaxed[candidate_id]
             reading = readings.get(relaxation.relaxation_id)
-            why = unsaid(candidate, screen.reference, fitting) or reading_trouble(reading, fitting)
+            why = why_no_probability(candidate, screen.reference, fitting) or reading_trouble(
+                reading, fitting
+            )
             if why:
                 left_out[candidate_id] = why
             else:

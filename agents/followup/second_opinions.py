@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hullward.agents.settings import SecondOpinion
-from hullward.agents.workspace import make_screen, settled
+from hullward.agents.settings import SecondOpinionSettings
+from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.potential import potential_card
-from hullward.tools.records import Candidate, Doubt, Opinion, Relaxation
+from hullward.tools.records import Candidate, Relaxation, SecondOpinion, Suspect
 from hullward.tools.report import write_report
 from hullward.tools.screening import RATTLE_A, Screen
 from hullward.tools.store import CONDITION, ORDER, Store
-from hullward.tools.uncertainty import Adviser, advise
+from hullward.tools.uncertainty import SecondPotential, ask_second_potential
 
 
 @dataclass(frozen=True)
-class Advice:
+class OpinionSummary:
     """What a round of opinions came to."""
 
     potential: str
@@ -55,10 +55,12 @@ class Advice:
         return told
 
 
-def opinions_of(directory: Path, wanted: SecondOpinion, workers: int | None) -> Advice:
+def opinions_of(
+    directory: Path, wanted: SecondOpinionSettings, workers: int | None
+) -> OpinionSummary:
     """Ask about what a directory holds, and write its report again."""
     with Store.open(directory, command="opinion") as store:
-        screen = make_screen(store, settled(store, None), workers)
+        screen = make_screen(store, stored_settings(store, None), workers)
         advice = take_opinions(screen, wanted)
         store.publish()
         write_report(directory)
@@ -66,7 +68,7 @@ def opinions_of(directory: Path, wanted: SecondOpinion, workers: int | None) -> 
 
 
 def close_with_opinions(
-    screen: Screen, wanted: SecondOpinion | None, notes: Callable[[str], None]
+    screen: Screen, wanted: SecondOpinionSettings | None, notes: Callable[[str], None]
 ) -> None:
     """As a run ends: ask if that is wanted. What cannot be asked is said and ends nothing."""
     if wanted is None:
@@ -80,9 +82,9 @@ def close_with_opinions(
 
 def take_opinions(
     screen: Screen,
-    wanted: SecondOpinion,
+    wanted: SecondOpinionSettings,
     notes: Callable[[str], None] = lambda line: None,
-) -> Advice:
+) -> OpinionSummary:
     """Ask, store the answers, take confirmed suspects back. Done twice, it asks nothing again.
 
     Raises InputError where the second potential is the first one, PreflightError where it cannot
@@ -95,7 +97,7 @@ def take_opinions(
         )
     before = _ids(screen, CONDITION)
     suspects = _ids(screen, "suspect AND state = 'judged'")
-    adviser = Adviser(
+    adviser = SecondPotential(
         potential=wanted.potential,
         protocol=screen.basis.protocol,
         reference=screen.reference,
@@ -106,7 +108,7 @@ def take_opinions(
         stopping=screen.stopping,
     )
     pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
-    listed = advise(adviser, [pairs[i] for i in before if i in pairs], wanted.top)
+    listed = ask_second_potential(adviser, [pairs[i] for i in before if i in pairs], wanted.top)
     odd = adviser.ask([pairs[i] for i in suspects if i in pairs])
     unsettled = [adviser.ask_unsettled(*one) for one in _unsettled(screen)]
     screen.store.add([*listed, *odd, *unsettled])
@@ -115,7 +117,7 @@ def take_opinions(
     behind = {i for i in before if i in after and after.index(i) > before.index(i)}
     said = [*listed, *odd, *unsettled]
     disputed = {o.relaxation_id for o in listed if o.disputed}
-    advice = Advice(
+    advice = OpinionSummary(
         potential=card.name,
         asked=len(listed),
         asked_suspects=len(odd) + len(unsettled),
@@ -143,7 +145,7 @@ def _unsettled(screen: Screen) -> list[tuple[Candidate, Relaxation, Relaxation |
     reference = screen.reference
     doubts = {
         d.relaxation_id
-        for d in screen.store.load(Doubt)
+        for d in screen.store.load(Suspect)
         if (d.reference_id, d.reference_version) == (reference.reference_id, reference.version)
     }
     every = screen.store.load(Relaxation)
@@ -162,7 +164,7 @@ def _confirm(
     screen: Screen,
     name: str,
     suspects: list[tuple[Candidate, Relaxation]],
-    opinions: list[Opinion],
+    opinions: list[SecondOpinion],
 ) -> int:
     """Take back suspects whose rattle came back and whom another kind of potential agrees with.
 

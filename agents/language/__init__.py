@@ -4,7 +4,21 @@ A request is stored before it is sent and an answer before it is read, so an int
 asks nothing twice.
 """
 
-from hullward.agents.language.backends import Voices, open_voices
-from hullward.agents.language.requests import Ask, Place, Voice, ask_all, request_of
+from hullward.agents.language.backends import ModelEndpoints, open_voices
+from hullward.agents.language.requests import (
+    ModelEndpoint,
+    Question,
+    RequestSlot,
+    complete_requests,
+    request_of,
+)
 
-__all__ = ["Ask", "Place", "Voice", "Voices", "ask_all", "open_voices", "request_of"]
+__all__ = [
+    "ModelEndpoint",
+    "ModelEndpoints",
+    "Question",
+    "RequestSlot",
+    "complete_requests",
+    "open_voices",
+    "request_of",
+]

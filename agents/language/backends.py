@@ -15,11 +15,11 @@ from functools import partial
 from pydantic import SecretStr
 
 from hullward.agents.language.requests import (
+    ModelEndpoint,
     Reread,
     Role,
-    Voice,
-    request_again,
-    settled,
+    answered_ids,
+    request_of_record,
     unconstrained,
 )
 from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
@@ -54,24 +54,26 @@ BREEDING_TEMPERATURE = 0.7  # of a chat model that varies structures, where it p
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voices:
-    """Who is asked: `crystal` writes structures, `chat` plans, `breeder` varies parents."""
+class ModelEndpoints:
+    """Who is asked: `crystal` writes structures, `chat` plans, `variation_model` varies parents."""
 
-    crystal: Voice | None = None
-    chat: Voice | None = None
-    breeder: Voice | None = None
+    crystal: ModelEndpoint | None = None
+    chat: ModelEndpoint | None = None
+    variation_model: ModelEndpoint | None = None
 
     @classmethod
-    def of(cls, crystal: Voice | None = None, chat: Voice | None = None) -> Voices:
+    def of(
+        cls, crystal: ModelEndpoint | None = None, chat: ModelEndpoint | None = None
+    ) -> ModelEndpoints:
         """The chat model also breeds, at the temperature that structures want."""
         if chat is None:
             return cls(crystal=crystal)
         warm = max(BREEDING_TEMPERATURE, chat.sampling.temperature)
-        breeder = replace(chat, sampling=replace(chat.sampling, temperature=warm))
-        return cls(crystal=crystal, chat=chat, breeder=breeder)
+        variation_model = replace(chat, sampling=replace(chat.sampling, temperature=warm))
+        return cls(crystal=crystal, chat=chat, variation_model=variation_model)
 
 
-def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
+def open_voices(campaign: Campaign, machine: Machine, store: Store) -> ModelEndpoints:
     """The models a campaign names, as far as anything in it asks them.
 
     Raises InputError for a recording that is none and PreflightError for a checkpoint that cannot
@@ -95,10 +97,10 @@ def open_voices(campaign: Campaign, machine: Machine, store: Store) -> Voices:
             crystal = replace(crystal, constrain=unconstrained if server else constrain_unit)
     if not campaign.chat.absent:
         chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
-    return Voices.of(crystal, chat)
+    return ModelEndpoints.of(crystal, chat)
 
 
-def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voice:
+def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> ModelEndpoint:
     card = model_card(backend.model) if backend.model in model_names() else None
     form = backend.format or (card.prompt_form if card else _FORM[role])
     reread = None
@@ -116,7 +118,7 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Voic
         from hullward.models.language import LocalModel
 
         model = LocalModel(nano_folder())
-    return Voice(
+    return ModelEndpoint(
         role=role,
         label=backend.label,
         model=model,
@@ -178,7 +180,7 @@ def _served(
     backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
 ) -> tuple[LanguageModel, Reread]:
     """A model behind a server: what comes back is journalled before it is read."""
-    from hullward.models.serving import Patience, RawResponse, ServedModel, read_answer
+    from hullward.models.serving import RawResponse, RetryPolicy, ServedModel, read_answer
 
     assert backend.url is not None
     assert backend.model is not None  # the settings see to it
@@ -218,7 +220,7 @@ def _served(
         backend.model,
         form=form,
         api_key=key.get_secret_value() if key else None,
-        patience=replace(Patience(), concurrency=backend.at_once),
+        patience=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
         context_tokens=backend.context_tokens,
         ask_again=isinstance(backend, CrystalBackend),  # a plan is asked for again by its planner
@@ -244,5 +246,5 @@ def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:
 def already_asked(store: Store, role: Role) -> list[Request]:
     """The requests to a model that were answered by earlier processes, in their order."""
     asked = [r for r in store.load(ModelRequest) if r.backend == role]
-    done = settled(store, [r.request_id for r in asked])
-    return [request_again(r) for r in asked if r.request_id in done]
+    done = answered_ids(store, [r.request_id for r in asked])
+    return [request_of_record(r) for r in asked if r.request_id in done]

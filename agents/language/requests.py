@@ -58,7 +58,7 @@ def unconstrained(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class Question:
     """What an operator or the planner wants to know, before it is a request."""
 
     prompt: str
@@ -75,7 +75,7 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class ModelEndpoint:
     """One language model of a campaign, and how it is asked."""
 
     role: Role
@@ -104,7 +104,7 @@ class Voice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RequestSlot:
     """Where in a campaign a request stands."""
 
     campaign_id: str
@@ -115,7 +115,9 @@ class Place:
     plan_id: str | None = None
 
 
-def request_of(place: Place, voice: Voice, ask: Ask, samples: int) -> tuple[ModelRequest, Request]:
+def request_of(
+    place: RequestSlot, voice: ModelEndpoint, ask: Question, samples: int
+) -> tuple[ModelRequest, Request]:
     """The record of a request and what is sent: its id says all that decides the answer."""
     seed = seed_of(place.seed, place.cycle, place.purpose, place.position)
     sampling = replace(voice.sampling, n=samples, seed=seed)
@@ -148,10 +150,10 @@ def request_of(place: Place, voice: Voice, ask: Ask, samples: int) -> tuple[Mode
         memories=ask.memories,
         memories_left_out=ask.memories_left_out,
     )
-    return record, request_again(record, constraint)
+    return record, request_of_record(record, constraint)
 
 
-def request_again(record: ModelRequest, constraint: Constraint | None = None) -> Request:
+def request_of_record(record: ModelRequest, constraint: Constraint | None = None) -> Request:
     """What is sent for a stored request: its prompt as it stands, or messages for another form."""
     said: dict[str, Any] = {**record.sampling, "stop": tuple(record.sampling.get("stop", ()))}
     sampling = Sampling(**said, seed=record.seed)
@@ -174,10 +176,10 @@ def seed_of(*parts: Any) -> int:
     return int(stable_id("s", *parts)[2:18], 16) % SEEDS
 
 
-def ask_all(
+def complete_requests(
     store: Store,
-    voice: Voice,
-    asked: Sequence[tuple[ModelRequest, Request, Ask]],
+    voice: ModelEndpoint,
+    asked: Sequence[tuple[ModelRequest, Request, Question]],
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -188,7 +190,7 @@ def ask_all(
     """
     store.add([record for record, _, _ in asked])
     ids = [record.request_id for record, _, _ in asked]
-    done = settled(store, ids)
+    done = answered_ids(store, ids)
     long = [(r, a) for r, _, a in asked if a.too_long and r.request_id not in done]
     store.add(
         ModelFailure(
@@ -211,7 +213,7 @@ def ask_all(
         progress(start + len(batch), len(waiting))
 
 
-def _read_again(store: Store, voice: Voice, waiting: Sequence[Request]) -> list[Request]:
+def _read_again(store: Store, voice: ModelEndpoint, waiting: Sequence[Request]) -> list[Request]:
     """Read what had come back when an earlier process ended; returns who must be asked still."""
     if voice.reread is None:
         return list(waiting)
@@ -230,7 +232,7 @@ def _read_again(store: Store, voice: Voice, waiting: Sequence[Request]) -> list[
     return left
 
 
-def settled(store: Store, request_ids: Sequence[str]) -> set[str]:
+def answered_ids(store: Store, request_ids: Sequence[str]) -> set[str]:
     """Those of the requests that have all their answers or have failed."""
     ids = list(request_ids)
     heard = Counter(answer.request_id for answer in store.load(ModelAnswer, ids))

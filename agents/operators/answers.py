@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hullward.agents.workspace import Bench
-from hullward.tools.crystal import ELEMENTS, quoted
+from hullward.agents.workspace import Workspace
+from hullward.tools.crystal import ELEMENTS, shorten
 from hullward.tools.crystal.files import Format
-from hullward.tools.crystal.text import Reading, read_asymmetric, read_completion
+from hullward.tools.crystal.text import CutCompletion, read_asymmetric, read_completion
 from hullward.tools.records import (
     Flaw,
     ModelAnswer,
@@ -25,7 +25,7 @@ from hullward.tools.records import (
 )
 
 
-def proposals_of(bench: Bench, requests: Sequence[ModelRequest]) -> list[Record]:
+def proposals_of(bench: Workspace, requests: Sequence[ModelRequest]) -> list[Record]:
     """Proposals of the stored answers, and rejections of what holds no structure, in order."""
     answers: dict[str, list[ModelAnswer]] = {}
     for answer in bench.store.load(ModelAnswer, [r.request_id for r in requests]):
@@ -37,7 +37,7 @@ def proposals_of(bench: Bench, requests: Sequence[ModelRequest]) -> list[Record]
     return found
 
 
-def _proposal(bench: Bench, request: ModelRequest, answer: ModelAnswer) -> list[Record]:
+def _proposal(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> list[Record]:
     filled = request.purpose == "infill"
     reading = _filled_in(bench, request, answer) if filled else _read(request, answer)
     proposal = Proposal(
@@ -83,24 +83,28 @@ def _format(request: ModelRequest, built: bool) -> Format:
     return "asymmetric_text" if request.text_form == "asymmetric" else "crystal_text"
 
 
-def _read(request: ModelRequest, answer: ModelAnswer) -> Reading:
+def _read(request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
     read = read_asymmetric if request.text_form == "asymmetric" else read_completion
     return read(answer.text, answer.finish_reason, answer.fault)
 
 
-def _filled_in(bench: Bench, request: ModelRequest, answer: ModelAnswer) -> Reading:
+def _filled_in(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
     """The parent with its masked element exchanged for the one the model named."""
     (parent_id,) = request.parents
     parent, masked = bench.parent(parent_id), request.wish["masked"]
     words = answer.text.split()
     if not words:
-        return Reading(raw=answer.text, flaw=Flaw(reason=Reason.EMPTY, detail="no element named"))
+        return CutCompletion(
+            raw=answer.text, flaw=Flaw(reason=Reason.EMPTY, detail="no element named")
+        )
     symbol = words[0].strip(".,;:'\"`")
     if symbol not in ELEMENTS:
-        detail = f"expected an element in place of {masked}, found {quoted(words[0])}"
-        return Reading(raw=answer.text, flaw=Flaw(reason=Reason.BAD_ELEMENT_LINE, detail=detail))
+        detail = f"expected an element in place of {masked}, found {shorten(words[0])}"
+        return CutCompletion(
+            raw=answer.text, flaw=Flaw(reason=Reason.BAD_ELEMENT_LINE, detail=detail)
+        )
     if parent is None:
         raise LookupError(f"parent {parent_id} of {request.request_id} is not stored")
     species = tuple(symbol if s == masked else s for s in parent.species)
     filled = parent.model_copy(update={"species": species})
-    return Reading(raw=filled.model_dump_json(), cut=len(answer.text) - len(symbol))
+    return CutCompletion(raw=filled.model_dump_json(), cut=len(answer.text) - len(symbol))

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count
 
-from hullward.agents.language import Ask, Voice
+from hullward.agents.language import ModelEndpoint, Question
 from hullward.agents.operators.prompted import too_long
 from hullward.agents.planning import Evidence, read_evidence
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.tools.crystal.text import write_cell_text
 from hullward.tools.records import Plan
 
@@ -36,7 +36,7 @@ CHANGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parent:
+class ParentCandidate:
     """A structure as the prompt shows it."""
 
     parent_id: str
@@ -44,7 +44,7 @@ class Parent:
     text: str
 
 
-def ask_mutation(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_mutation(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """One parent in turn, one kind of change in turn."""
     evidence = _evidence(bench, plan)
     parents = shown_parents(bench, plan)
@@ -55,7 +55,7 @@ def ask_mutation(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
         yield _question(bench, voice, (parent,), task, evidence)
 
 
-def ask_crossover(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_crossover(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """Two parents of different formula or structure, the lowest pairs first."""
     evidence = _evidence(bench, plan)
     pairs = list(combinations(shown_parents(bench, plan), 2))
@@ -69,7 +69,7 @@ def ask_crossover(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
             yield _question(bench, voice, pair, task, evidence)
 
 
-def shown_parents(bench: Bench, plan: Plan) -> list[Parent]:
+def shown_parents(bench: Workspace, plan: Plan) -> list[ParentCandidate]:
     """The plan's parents that fit the campaign and the text form, in its order."""
     found = []
     for parent_id in plan.parents:
@@ -80,23 +80,27 @@ def shown_parents(bench: Bench, plan: Plan) -> list[Parent]:
             text = write_cell_text(crystal)
         except ValueError:  # what the form cannot hold cannot be shown
             continue
-        found.append(Parent(parent_id=parent_id, formula=crystal.formula, text=text))
+        found.append(ParentCandidate(parent_id=parent_id, formula=crystal.formula, text=text))
     return found
 
 
-def _evidence(bench: Bench, plan: Plan) -> Evidence:
+def _evidence(bench: Workspace, plan: Plan) -> Evidence:
     return read_evidence(bench.store, plan.cycle, bench.campaign.metastable_ev_per_atom)
 
 
 def _question(
-    bench: Bench, voice: Voice, parents: Sequence[Parent], task: str, evidence: Evidence
-) -> Ask:
+    bench: Workspace,
+    voice: ModelEndpoint,
+    parents: Sequence[ParentCandidate],
+    task: str,
+    evidence: Evidence,
+) -> Question:
     """The prompt with as many memories as fit."""
     memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
     campaign = bench.campaign
     elements = sorted({e for palette in campaign.palettes for e in palette})
     constraint, words = voice.constrain(elements, None, campaign.max_atoms, True, None)
-    ask = Ask(
+    ask = Question(
         prompt="",
         role=voice.role,
         system=SYSTEM,
@@ -116,7 +120,10 @@ def _question(
 
 
 def _prompt(
-    bench: Bench, parents: Sequence[Parent], task: str, memories: Sequence[tuple[str, str]]
+    bench: Workspace,
+    parents: Sequence[ParentCandidate],
+    task: str,
+    memories: Sequence[tuple[str, str]],
 ) -> str:
     campaign = bench.campaign
     palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from hullward.agents.language import Ask, Voice
-from hullward.agents.workspace import Bench
+from hullward.agents.language import ModelEndpoint, Question
+from hullward.agents.workspace import Workspace
 from hullward.models.language import Constraint, crystal_prompt, flat_formula, infill_prompt
 from hullward.tools.crystal.text import can_hold, write_cell_text
 from hullward.tools.records import Plan
@@ -23,33 +23,33 @@ ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
 COMMON_SPACE_GROUPS = (225, 62, 14, 2, 221, 166, 139, 12, 194, 227, 15, 148, 63, 123, 164, 216)
 
 
-def ask_de_novo(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_de_novo(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """Any crystal of the campaign's elements: where a grammar is sent, it keeps to them."""
     for palette in cycle(bench.campaign.palettes):
         yield _ask(bench, voice, {}, elements=palette, only=True)
 
 
-def ask_elements(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_elements(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of these elements, one target system after the other."""
     for system in cycle(bench.campaign.target_systems):
         symbols = system.split("-")
         yield _ask(bench, voice, {"elements": symbols}, elements=symbols)
 
 
-def ask_formula(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_formula(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of the plan's formulas, the most promising first."""
     for formula in cycle(plan.formulas):
         yield _ask(bench, voice, {"formula": formula}, formula=formula)
 
 
-def ask_e_hull(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_e_hull(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of a formula, said to lie on the hull."""
     for formula in cycle(plan.formulas):
         wish = {"formula": formula, "e_above_hull_ev_per_atom": ON_THE_HULL_EV_PER_ATOM}
         yield _ask(bench, voice, wish, formula=formula)
 
 
-def ask_space_group(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_space_group(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of a formula in a space group: each turn the next group with the next formula.
 
     A group whose positions cannot hold the formula is passed over.
@@ -64,7 +64,7 @@ def ask_space_group(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
         yield _ask(bench, voice, wish, formula=formula, space_group=group)
 
 
-def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
+def ask_infill(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """Which element could stand where one of a parent's stands; the answer is that element."""
     allowed = sorted({e for palette in bench.campaign.palettes for e in palette})
     for parent_id in plan.parents:
@@ -81,7 +81,7 @@ def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
             choices = others or [e for e in allowed if e != element]
             yield _fitted(
                 voice,
-                Ask(
+                Question(
                     prompt=prompt,
                     role=voice.role,
                     constraint=Constraint.regex(f"({'|'.join(choices)})") if choices else None,
@@ -93,15 +93,15 @@ def ask_infill(bench: Bench, plan: Plan, voice: Voice) -> Iterator[Ask]:
 
 
 def _ask(
-    bench: Bench,
-    voice: Voice,
+    bench: Workspace,
+    voice: ModelEndpoint,
     wish: dict[str, object],
     *,
     elements: Sequence[str] = (),
     formula: str | None = None,
     space_group: int | None = None,
     only: bool = False,
-) -> Ask:
+) -> Question:
     """A question in the training's words, with the constraint that says the same."""
     said = dict(wish)
     if formula is not None and voice.flat_formulas:
@@ -111,7 +111,7 @@ def _ask(
     constraint, words = voice.constrain(elements, formula, most, only, space_group)
     return _fitted(
         voice,
-        Ask(
+        Question(
             prompt=prompt,
             role=voice.role,
             constraint=constraint,
@@ -122,14 +122,14 @@ def _ask(
     )
 
 
-def _fitted(voice: Voice, ask: Ask) -> Ask:
+def _fitted(voice: ModelEndpoint, ask: Question) -> Question:
     """The question, marked where it does not fit the model's context."""
     if voice.room_for(ask.system, ask.prompt):
         return ask
     return too_long(ask, voice)
 
 
-def too_long(ask: Ask, voice: Voice) -> Ask:
+def too_long(ask: Question, voice: ModelEndpoint) -> Question:
     """The question as one that is counted and not sent."""
     why = (
         f"prompt of {len(ask.prompt)} characters and {voice.sampling.max_tokens} tokens of answer "
@@ -138,7 +138,7 @@ def too_long(ask: Ask, voice: Voice) -> Ask:
     return replace(ask, too_long=why)
 
 
-def _space_groups(bench: Bench, plan: Plan) -> list[int]:
+def _space_groups(bench: Workspace, plan: Plan) -> list[int]:
     """Those the plan names, else those of its parents and then the commonest."""
     if plan.space_groups:
         return list(plan.space_groups)

@@ -14,7 +14,13 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
-from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
+from hullward.agents.language import (
+    ModelEndpoint,
+    Question,
+    RequestSlot,
+    complete_requests,
+    request_of,
+)
 from hullward.agents.operators.answers import proposals_of
 from hullward.agents.operators.evolved import ask_crossover, ask_mutation
 from hullward.agents.operators.prompted import (
@@ -25,7 +31,7 @@ from hullward.agents.operators.prompted import (
     ask_infill,
     ask_space_group,
 )
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request
 from hullward.tools.prototypes import Constructed, generator, perturb, swap
@@ -36,22 +42,22 @@ FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and 
 POSITIONS = 100_000  # of one operator within a cycle
 
 Need = Literal["formulas", "a parent", "two parents", "a crystal model", "instructions followed"]
-Construct = Callable[[Bench, Plan], Iterator[Constructed]]
-Prompts = Callable[[Bench, Plan, Voice], Iterator[Ask]]
+Construct = Callable[[Workspace, Plan], Iterator[Constructed]]
+Prompts = Callable[[Workspace, Plan, ModelEndpoint], Iterator[Question]]
 
 
-def _substitution(bench: Bench, plan: Plan) -> Iterator[Constructed]:
+def _substitution(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
     return bench.substitution.propose(plan.formulas)
 
 
-def _perturbation(bench: Bench, plan: Plan) -> Iterator[Constructed]:
+def _perturbation(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
         if parent.n_atoms <= bench.campaign.max_atoms:
             rng = generator(bench.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
 
-def _swap(bench: Bench, plan: Plan) -> Iterator[Constructed]:
+def _swap(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
         rng = generator(bench.campaign.seed, plan.cycle, "swap", parent_id, number)
         child = swap(parent_id, parent, rng, max_atoms=bench.campaign.max_atoms)
@@ -86,7 +92,7 @@ OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _TABLE
 
 
 def propose(
-    bench: Bench,
+    bench: Workspace,
     plan: Plan,
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -111,7 +117,7 @@ def propose(
 
 
 def ask_models(
-    bench: Bench,
+    bench: Workspace,
     plan: Plan,
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -121,10 +127,12 @@ def ask_models(
         voice = _voice(bench, OPERATORS[name]) if name in plan.quotas else None
         if voice is not None:
             asked = questions(bench, plan, name)
-            ask_all(bench.store, voice, asked, stopping, partial(progress, f"ask {name}"))
+            complete_requests(bench.store, voice, asked, stopping, partial(progress, f"ask {name}"))
 
 
-def questions(bench: Bench, plan: Plan, name: str) -> list[tuple[ModelRequest, Request, Ask]]:
+def questions(
+    bench: Workspace, plan: Plan, name: str
+) -> list[tuple[ModelRequest, Request, Question]]:
     """The requests of one operator, enough for its quota, in the order of asking.
 
     A question that does not fit the model's context stands among them, is never sent, and makes
@@ -142,7 +150,7 @@ def questions(bench: Bench, plan: Plan, name: str) -> list[tuple[ModelRequest, R
         if left <= 0 or position >= limit:
             break
         samples = min(voice.samples, left)
-        place = Place(
+        place = RequestSlot(
             campaign_id=plan.campaign_id,
             cycle=plan.cycle,
             position=position,
@@ -156,12 +164,12 @@ def questions(bench: Bench, plan: Plan, name: str) -> list[tuple[ModelRequest, R
     return asked
 
 
-def _voice(bench: Bench, operator: Operator) -> Voice | None:
+def _voice(bench: Workspace, operator: Operator) -> ModelEndpoint | None:
     """Who answers an operator's questions; None for one that asks nobody."""
     if operator.asks is None:
         return None
-    if "instructions followed" in operator.needs and bench.campaign.breeder == "chat":
-        return bench.voices.breeder
+    if "instructions followed" in operator.needs and bench.campaign.variation_model == "chat":
+        return bench.voices.variation_model
     return bench.voices.crystal
 
 
@@ -172,7 +180,9 @@ def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructe
             yield one
 
 
-def _proposal(bench: Bench, plan: Plan, operator: str, index: int, built: Constructed) -> Proposal:
+def _proposal(
+    bench: Workspace, plan: Plan, operator: str, index: int, built: Constructed
+) -> Proposal:
     seed = bench.campaign.seed
     request_id = stable_id("q", plan.campaign_id, plan.cycle, operator, plan.plan_id, seed)
     return Proposal(
@@ -192,7 +202,7 @@ def _proposal(bench: Bench, plan: Plan, operator: str, index: int, built: Constr
     )
 
 
-def _parents_in_turn(bench: Bench, plan: Plan) -> Iterator[tuple[str, Crystal]]:
+def _parents_in_turn(bench: Workspace, plan: Plan) -> Iterator[tuple[str, Crystal]]:
     """Every parent once, then again, while more children may be wanted."""
     rounds = TRIES_PER_PROPOSAL * max(plan.quotas.values())
     parents = [(i, crystal) for i in plan.parents if (crystal := bench.parent(i)) is not None]

@@ -16,13 +16,19 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hullward.agents.language import Ask, Place, Voice, ask_all, request_of
+from hullward.agents.language import (
+    ModelEndpoint,
+    Question,
+    RequestSlot,
+    complete_requests,
+    request_of,
+)
 from hullward.agents.planning.evidence import Evidence, read_evidence
 from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
-from hullward.agents.workspace import Bench
+from hullward.agents.workspace import Workspace
 from hullward.models.language import Constraint
-from hullward.tools.crystal import quoted
+from hullward.tools.crystal import shorten
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
 
 MOST_FORMULAS = 24
@@ -49,7 +55,7 @@ class BriefAnswer(BaseModel):
     avoid: list[Formula] = Field(max_length=MOST_FORMULAS, description="formulas to leave alone")
 
 
-class Share(BaseModel):
+class OperatorShare(BaseModel):
     """Proposals of one operator."""
 
     model_config = ConfigDict(extra="forbid")
@@ -66,7 +72,7 @@ class PlanAnswer(BaseModel):
     formulas: list[Formula] = Field(
         max_length=MOST_FORMULAS, description="reduced formulas to aim at, best first"
     )
-    quotas: list[Share] = Field(max_length=32, description="proposals of every operator")
+    quotas: list[OperatorShare] = Field(max_length=32, description="proposals of every operator")
     space_groups: list[int] = Field(max_length=MOST_FORMULAS, description="numbers from 1 to 230")
     reason: str = Field(max_length=400, description="why, in a sentence or two")
 
@@ -82,7 +88,7 @@ class Brief:
 A = TypeVar("A", bound=BaseModel)
 
 
-def make_brief(bench: Bench, cycle: int, outcomes: Outcomes) -> Brief | None:
+def make_brief(bench: Workspace, cycle: int, outcomes: Outcomes) -> Brief | None:
     """The chat model's reading of the results; None without such a model, or without results."""
     voice = bench.voices.chat
     if voice is None or outcomes.up_to_cycle < 0:
@@ -102,7 +108,7 @@ def make_brief(bench: Bench, cycle: int, outcomes: Outcomes) -> Brief | None:
     return Brief(text="\n".join(lines), dropped=fates.total())
 
 
-def plan_by_chat(bench: Bench, rules: Plan, outcomes: Outcomes, brief: Brief | None) -> Plan:
+def plan_by_chat(bench: Workspace, rules: Plan, outcomes: Outcomes, brief: Brief | None) -> Plan:
     """The rules' plan, changed as far as the chat model's keeps to the limits.
 
     Without a chat model the rules' plan as it is; where it fails, that plan with the reason.
@@ -127,7 +133,7 @@ def plan_by_chat(bench: Bench, rules: Plan, outcomes: Outcomes, brief: Brief | N
 
 
 def _merged(
-    campaign: Campaign, rules: Plan, answer: PlanAnswer, voice: Voice, brief: Brief | None
+    campaign: Campaign, rules: Plan, answer: PlanAnswer, voice: ModelEndpoint, brief: Brief | None
 ) -> Plan:
     """The model's plan within the limits, the rules' where it leaves off."""
     fates: Counter[str] = Counter()
@@ -214,7 +220,7 @@ def _quotas(campaign: Campaign, answer: PlanAnswer, fates: Counter[str]) -> dict
     return {name: asked[name] for name in campaign.operators}
 
 
-def _situation(bench: Bench, outcomes: Outcomes, cycle: int) -> list[str]:
+def _situation(bench: Workspace, outcomes: Outcomes, cycle: int) -> list[str]:
     """Goal, limits and results, in few lines."""
     campaign = bench.campaign
     palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)
@@ -249,8 +255,8 @@ def _results(outcomes: Outcomes, evidence: Evidence) -> list[str]:
 
 
 def _ask(
-    bench: Bench,
-    voice: Voice,
+    bench: Workspace,
+    voice: ModelEndpoint,
     cycle: int,
     purpose: str,
     position: int,
@@ -262,7 +268,7 @@ def _ask(
     why = ""
     for turn in range(TRIES):
         again = f"\nYour last answer could not be used: {why}." if turn else ""
-        ask = Ask(
+        ask = Question(
             prompt=prompt + again,
             role="chat",
             system=SYSTEM,
@@ -271,7 +277,7 @@ def _ask(
         )
         if not voice.room_for(SYSTEM, ask.prompt):
             return None, "the prompt exceeds the model's context"
-        place = Place(
+        place = RequestSlot(
             campaign_id=bench.campaign.campaign_id,
             cycle=cycle,
             position=position + turn,
@@ -279,7 +285,7 @@ def _ask(
             seed=bench.campaign.seed,
         )
         record, request = request_of(place, voice, ask, 1)
-        ask_all(bench.store, voice, [(record, request, ask)])
+        complete_requests(bench.store, voice, [(record, request, ask)])
         if failures := bench.store.load(ModelFailure, [record.request_id]):
             why = f"{failures[0].kind}: {failures[0].message}"
             if failures[0].kind in UNUSABLE:
@@ -292,7 +298,7 @@ def _ask(
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             found = f" in `{where}`" if where else ""
-            why = f"{first['msg']}{found}; it begins {quoted(said.text)}"
+            why = f"{first['msg']}{found}; it begins {shorten(said.text)}"
     return None, why
 
 

@@ -8,7 +8,7 @@ from hullward.agents.settings.campaign import (
     Campaign,
     Phonons,
     Screening,
-    SecondOpinion,
+    SecondOpinionSettings,
     Settings,
     StopAfter,
 )
@@ -27,7 +27,7 @@ __all__ = [
     "Machine",
     "Phonons",
     "Screening",
-    "SecondOpinion",
+    "SecondOpinionSettings",
     "Settings",
     "StopAfter",
     "absolute_reference",

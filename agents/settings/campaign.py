@@ -32,8 +32,18 @@ OperatorName = Literal[
     "perturbation",
     "swap",
 ]
-WRITTEN = ("de_novo", "elements", "formula", "space_group", "e_hull", "infill")  # by `crystal`
-BRED = ("mutation", "crossover")  # by whoever follows instructions: `chat`, else `crystal`
+BY_CRYSTAL_MODEL = (
+    "de_novo",
+    "elements",
+    "formula",
+    "space_group",
+    "e_hull",
+    "infill",
+)  # by `crystal`
+BY_INSTRUCTION = (
+    "mutation",
+    "crossover",
+)  # by whoever follows instructions: `chat`, else `crystal`
 
 
 class Budget(Strict):
@@ -55,7 +65,7 @@ class Phonons(Strict):
     force_calls: int = Field(default=5000, ge=1, description="of all cells together")
 
 
-class SecondOpinion(Strict):
+class SecondOpinionSettings(Strict):
     """Another potential asked about the short list and the suspects, at the end of a run."""
 
     potential: str
@@ -72,7 +82,7 @@ class Settings(Strict):
     reference: str = "embedded"
     second_reference: str | None = Field(default=None, description="heights shown beside")
     disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
-    second_opinion: SecondOpinion | None = None
+    second_opinion: SecondOpinionSettings | None = None
     protocol: Protocol = Protocol()
     metastable_ev_per_atom: float = Field(default=0.1, ge=0, le=1)
     known_phases: Path | None = Field(
@@ -189,12 +199,16 @@ class Campaign(Settings):
             )
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")
-        if self.crystal.absent and (written := [x for x in self.operators if x in WRITTEN]):
+        if self.crystal.absent and (
+            written := [x for x in self.operators if x in BY_CRYSTAL_MODEL]
+        ):
             raise ValueError(
                 f"{', '.join(written)} need a crystal model: name one under `crystal:`, or leave "
                 "them out of `operators`"
             )
-        if self.breeder is None and (bred := [x for x in self.operators if x in BRED]):
+        if self.variation_model is None and (
+            bred := [x for x in self.operators if x in BY_INSTRUCTION]
+        ):
             raise ValueError(
                 f"{', '.join(bred)} need a model that follows instructions, not "
                 f"{self.crystal.label}: name one under `chat:`, or a server under `crystal:`"
@@ -202,7 +216,7 @@ class Campaign(Settings):
         return self
 
     @property
-    def breeder(self) -> Literal["chat", "crystal"] | None:
+    def variation_model(self) -> Literal["chat", "crystal"] | None:
         """Who varies parents. The embedded model knows only the prompts it was trained on."""
         if not self.chat.absent:
             return "chat"
@@ -211,7 +225,7 @@ class Campaign(Settings):
     @property
     def asks_crystal(self) -> bool:
         """Whether any operator asks the crystal model."""
-        wanted = (*WRITTEN, *(BRED if self.breeder == "crystal" else ()))
+        wanted = (*BY_CRYSTAL_MODEL, *(BY_INSTRUCTION if self.variation_model == "crystal" else ()))
         return any(name in wanted for name in self.operators)
 
     def _identity(self, aside: set[str]) -> dict[str, Any]:

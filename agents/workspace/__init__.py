@@ -13,11 +13,11 @@ from hullward.agents.workspace.references import (
     refuse_the_same_twice,
     second_basis,
 )
-from hullward.agents.workspace.setup import make_screen, settled
-from hullward.agents.workspace.workspace import Bench, read_seeds
+from hullward.agents.workspace.setup import make_screen, stored_settings
+from hullward.agents.workspace.workspace import Workspace, read_seeds
 
 __all__ = [
-    "Bench",
+    "Workspace",
     "basis_fields",
     "check_elements",
     "fetch_for_start",
@@ -27,6 +27,6 @@ __all__ = [
     "read_seeds",
     "refuse_the_same_twice",
     "second_basis",
-    "settled",
+    "stored_settings",
     "versions",
 ]

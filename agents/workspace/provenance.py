@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 PACKAGES = ("torch", "chgnet", "pymatgen", "ase", "numpy", "langgraph", "duckdb", "moyopy")
@@ -19,6 +19,6 @@ def versions() -> dict[str, str]:
     found |= {name: version(name) for name in PACKAGES}
     digest = hashlib.sha256()
     for room in ("models", "tools", "agents"):
-        for path in sorted((ROOT / room).glob("*.py")):
-            digest.update(path.read_bytes())
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return {**found, "source": digest.hexdigest()[:16]}

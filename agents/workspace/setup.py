@@ -25,11 +25,11 @@ from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known
 from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference
-from hullward.tools.screening import Beside, Screen
+from hullward.tools.screening import Screen, SecondReferenceJudge
 from hullward.tools.store import Store
 
 
-def settled(store: Store, asked: Settings | None) -> Settings:
+def stored_settings(store: Store, asked: Settings | None) -> Settings:
     """The settings this directory belongs to, or those asked for if it is new; refuses others."""
     stored = store.load(CampaignRecord)
     if not stored:
@@ -129,7 +129,7 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
 
 def _second(
     store: Store, settings: Settings, card: PotentialCard, machine: Machine, *, again: bool
-) -> Beside | None:
+) -> SecondReferenceJudge | None:
     """The second reference, if one is asked for: the version it had; again: the newest there is."""
     if settings.second_reference is None:
         return None
@@ -139,7 +139,7 @@ def _second(
     spec = earlier[0].reference_spec if earlier and not again else settings.second_reference
     reference = open_reference(spec, machine, _systems(store, settings))
     check_compatible(reference, card, settings.protocol)
-    return Beside(reference=reference, basis=second_basis(settings, spec, reference))
+    return SecondReferenceJudge(reference=reference, basis=second_basis(settings, spec, reference))
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hullward.agents.language import Voices
+from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -24,13 +24,15 @@ SPARE_PARENTS = 6
 
 
 @dataclass(kw_only=True)
-class Bench:
+class Workspace:
     """An open campaign directory; this process is its only writer."""
 
     campaign: Campaign
     store: Store
     screen: Screen
-    voices: Voices = field(default_factory=Voices)  # the language models that are asked
+    voices: ModelEndpoints = field(
+        default_factory=ModelEndpoints
+    )  # the language models that are asked
     ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
     started_s: float = field(default_factory=time.monotonic)
 

@@ -14,7 +14,7 @@ from hullward.models.language.crystal_prompts import (
     infill_prompt,
 )
 from hullward.models.language.doubles import RecordedModel
-from hullward.models.language.form_probe import Case, probe_forms
+from hullward.models.language.form_probe import ProbeCase, probe_forms
 from hullward.models.language.local import LocalModel
 from hullward.models.language.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.language.prompt_forms import PromptForm, render
@@ -36,7 +36,6 @@ __all__ = [
     "NANO",
     "NANO_SAMPLING",
     "Answer",
-    "Case",
     "Completion",
     "CompletionError",
     "Constraint",
@@ -47,6 +46,7 @@ __all__ = [
     "LocalModel",
     "Message",
     "ModelCard",
+    "ProbeCase",
     "PromptForm",
     "RecordedModel",
     "Request",

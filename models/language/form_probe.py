@@ -27,7 +27,7 @@ class _Model(LanguageModel, Scorer, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ProbeCase:
     """A question with a right answer; there may be others. plain: the same for that form."""
 
     question: str
@@ -53,7 +53,7 @@ class FormScore:
 def probe_forms(
     model: _Model,
     forms: Sequence[PromptForm],
-    cases: Sequence[Case],
+    cases: Sequence[ProbeCase],
     parses: Callable[[str], bool],
     sampling: Sampling,
 ) -> list[FormScore]:
@@ -77,7 +77,7 @@ def probe_forms(
 def _score(
     model: _Model,
     form: PromptForm,
-    cases: Sequence[Case],
+    cases: Sequence[ProbeCase],
     parses: Callable[[str], bool],
     sampling: Sampling,
 ) -> FormScore:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential.batch import BatchEvaluation, CrystalBatch
-from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, build_graph
+from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, crystal_graph
 from hullward.models.potential.protocol import (
     ClashError,
     DeviceLostError,
@@ -63,7 +63,7 @@ class ChgnetPotential:
         """As `hullward.models.potential.batch.BatchPotential.evaluate_batch`."""
         failures = self._strangers(batch)
         rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
-        graph = build_graph(batch.pick(rows)) if len(rows) else None
+        graph = crystal_graph(batch.pick(rows)) if len(rows) else None
         if graph is not None and (unfit := graph.lonely | (graph.closest_a < min_distance_a)).any():
             for place in np.flatnonzero(unfit):
                 failures[int(rows[place])] = (
@@ -72,13 +72,13 @@ class ChgnetPotential:
                     else ClashError(f"two atoms {graph.closest_a[place]:.2f} Å apart")
                 )
             rows = rows[~unfit]
-            graph = build_graph(batch.pick(rows)) if len(rows) else None
+            graph = crystal_graph(batch.pick(rows)) if len(rows) else None
         return self._answers(batch, rows, graph, failures)
 
     def work(self, batch: CrystalBatch) -> np.ndarray:
         """(b,) directed bonds plus ordered angles."""
         rows = [batch.pick(np.array([row])) for row in range(len(batch.counts))]
-        return np.array([build_graph(one).rows for one in rows], dtype=float)
+        return np.array([crystal_graph(one).rows for one in rows], dtype=float)
 
     @property
     def work_at_once(self) -> float:

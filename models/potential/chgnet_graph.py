@@ -45,7 +45,7 @@ class BatchGraph:
         return 2 * len(self.first) + 2 * len(self.corner)
 
 
-def build_graph(batch: CrystalBatch) -> BatchGraph:
+def crystal_graph(batch: CrystalBatch) -> BatchGraph:
     """The graph of a batch; crystals that are `lonely` must not be believed."""
     if not len(batch.counts):
         raise ValueError("a graph of no crystals")

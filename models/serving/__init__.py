@@ -3,7 +3,7 @@
 Every answer is handed to the caller before it is read. `server_double` imitates a server in tests.
 """
 
-from hullward.models.serving.client import Patience, RawResponse, ServedModel
+from hullward.models.serving.client import RawResponse, RetryPolicy, ServedModel
 from hullward.models.serving.vllm import (
     NAME_IT,
     ON_CPU,
@@ -20,8 +20,8 @@ __all__ = [
     "ON_CPU",
     "ON_GPU",
     "Child",
-    "Patience",
     "RawResponse",
+    "RetryPolicy",
     "ServePlan",
     "ServedModel",
     "find_vllm",

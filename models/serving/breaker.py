@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """Times in seconds. Counts bound what one request can cost."""
 
     connect_s: float = 5.0
@@ -43,7 +43,7 @@ class Patience:
 class Breaker:
     """Failures in a row, and since when nothing is sent. Knows no network."""
 
-    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, patience: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
         self._clock = clock
         self._failures = 0

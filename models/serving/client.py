@@ -18,9 +18,9 @@ from itertools import count
 
 from hullward.models.errors import PreflightError
 from hullward.models.language import Answer, CompletionError, Fault, Message, PromptForm, Request
-from hullward.models.serving.breaker import Patience
-from hullward.models.serving.connection import Line, ServerFaultError
-from hullward.models.serving.exchange import Batch, Exchanger, Spent
+from hullward.models.serving.breaker import RetryPolicy
+from hullward.models.serving.connection import Connection, ServerFaultError
+from hullward.models.serving.exchange import Batch, RequestRunner, Spent
 from hullward.models.serving.tokens import TokenCounts
 from hullward.models.serving.wire import RawResponse, Served
 
@@ -28,7 +28,7 @@ SEED_OF_SECOND = 1_000_003  # added for an answer asked for again
 SEEDS = 2**31  # servers take no larger ones
 _ASK_AGAIN: frozenset[Fault] = frozenset({"protocol", "encoding"})
 _SAID_BACK = 2000  # characters of a wrong answer that are shown to the model
-_PATIENCE = Patience()
+_PATIENCE = RetryPolicy()
 
 
 class ServedModel:
@@ -50,7 +50,7 @@ class ServedModel:
         form: PromptForm = "server",
         stop: Sequence[str] = (),
         api_key: str | None = None,
-        patience: Patience = _PATIENCE,
+        patience: RetryPolicy = _PATIENCE,
         on_response: Callable[[RawResponse], None] | None = None,
         expected: Served | None = None,
         context_tokens: int | None = None,
@@ -66,7 +66,7 @@ class ServedModel:
         self._on_response = on_response
         self._ask_again = ask_again
         counts = TokenCounts(context_tokens, count_tokens)
-        self._exchanger = Exchanger(model, patience, counts, expected)
+        self._exchanger = RequestRunner(model, patience, counts, expected)
 
     @property
     def name(self) -> str:
@@ -138,8 +138,8 @@ class ServedModel:
         except ServerFaultError as fault:
             raise PreflightError(str(fault)) from fault
 
-    def _line(self) -> Line:
-        return Line(self.url, self._key, self._form, self._patience, self._on_response)
+    def _line(self) -> Connection:
+        return Connection(self.url, self._key, self._form, self._patience, self._on_response)
 
     async def _answer(self, batch: Batch, request: Request) -> Answer:
         extra = tuple(s for s in self._stop if s not in request.sampling.stop)

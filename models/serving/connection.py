@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hullward.models.language import CompletionError, Fault, PromptForm
-from hullward.models.serving.breaker import Patience
+from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.wire import Call, RawResponse, Served, one_line
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ServerFaultError(Exception):
         return CompletionError(str(self), retry=later, kind=self.kind)
 
 
-class Line:
+class Connection:
     """A client on one event loop, in an `async with` block.
 
     record: given every answer, whatever its status, before anyone reads it.
@@ -61,7 +61,7 @@ class Line:
         url: str,
         api_key: str | None,
         form: PromptForm,
-        patience: Patience,
+        patience: RetryPolicy,
         record: Callable[[RawResponse], None] | None,
     ) -> None:
         self.url = url.rstrip("/")
@@ -71,7 +71,7 @@ class Line:
         self._record = record
         self._open: AsyncOpenAI | None = None
 
-    async def __aenter__(self) -> Line:
+    async def __aenter__(self) -> Connection:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         p = self._patience
@@ -247,7 +247,7 @@ class Line:
         return ServerFaultError("refused", message, retry=False)
 
 
-def _timeout(p: Patience) -> Any:
+def _timeout(p: RetryPolicy) -> Any:
     from openai import Timeout
 
     return Timeout(connect=p.connect_s, read=p.read_s, write=p.read_s, pool=p.total_s)

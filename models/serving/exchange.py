@@ -10,8 +10,8 @@ from itertools import count
 from urllib.parse import urlsplit
 
 from hullward.models.language import Answer, CompletionError, Fault, Request
-from hullward.models.serving.breaker import Breaker, Patience
-from hullward.models.serving.connection import Line, ServerFaultError
+from hullward.models.serving.breaker import Breaker, RetryPolicy
+from hullward.models.serving.connection import Connection, ServerFaultError
 from hullward.models.serving.tokens import TokenCounts
 from hullward.models.serving.wire import Served, call_for, read_answer
 
@@ -35,13 +35,13 @@ class Spent:
 class Batch:
     """What the requests of one call share, on one event loop."""
 
-    line: Line
+    line: Connection
     gate: asyncio.Semaphore
     lock: asyncio.Lock
     checked: bool = False  # who answers there was asked since the last failure
 
 
-class Exchanger:
+class RequestRunner:
     """Knows one model on one server. What it keeps outlives a batch and its event loop.
 
     served: the model as it answered first; another one is not used. chat: it has a chat template
@@ -49,7 +49,7 @@ class Exchanger:
     """
 
     def __init__(
-        self, model: str, patience: Patience, counts: TokenCounts, expected: Served | None
+        self, model: str, patience: RetryPolicy, counts: TokenCounts, expected: Served | None
     ) -> None:
         self.served = expected
         self.spent = Spent()
@@ -59,7 +59,7 @@ class Exchanger:
         self._counts = counts
         self._rng = random.Random(0)  # of the jitter only
 
-    async def identify(self, line: Line) -> Served:
+    async def identify(self, line: Connection) -> Served:
         """Who answers there; the first time this is remembered, later compared.
 
         Raises ServerFaultError.

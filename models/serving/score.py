@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 
 from hullward.models.errors import PreflightError
-from hullward.models.serving.connection import Line
+from hullward.models.serving.connection import Connection
 from hullward.models.serving.wire import Call
 
 
-async def score_pairs(line: Line, model: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
+async def score_pairs(
+    line: Connection, model: str, pairs: Sequence[tuple[str, str]]
+) -> list[float]:
     """Mean natural log-probability a token of each continuation after its prompt.
 
     Raises ServerFaultError for what the server does, PreflightError where it tells no
@@ -19,7 +21,7 @@ async def score_pairs(line: Line, model: str, pairs: Sequence[tuple[str, str]]) 
     return [await _score(line, model, prompt, text) for prompt, text in pairs]
 
 
-async def _score(line: Line, model: str, prompt: str, text: str) -> float:
+async def _score(line: Connection, model: str, prompt: str, text: str) -> float:
     before = await line.tokenize({"model": model, "prompt": prompt})
     asked = {"model": model, "prompt": prompt + text, "max_tokens": 1, "temperature": 0}
     call = Call(path="completions", arguments=asked, extra={"prompt_logprobs": 0})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hullward.models.language import Request
-from hullward.models.serving.connection import Line, ServerFaultError
+from hullward.models.serving.connection import Connection, ServerFaultError
 from hullward.models.serving.wire import Served, prompt_of
 
 REMEMBERED = 4096  # prompts whose tokens are not counted again
@@ -27,7 +27,7 @@ class TokenCounts:
         self._known: OrderedDict[Any, int] = OrderedDict()
         self._guard = threading.Lock()
 
-    async def require_room(self, line: Line, request: Request, served: Served) -> None:
+    async def require_room(self, line: Connection, request: Request, served: Served) -> None:
         """Raise ServerFaultError for what is longer than the context. Unknown: let it pass."""
         limit = served.max_model_len or self._limit
         tokens = None if limit is None else await self._count(line, request, served)
@@ -39,7 +39,7 @@ class TokenCounts:
         )
         raise ServerFaultError("context", message, retry=False)
 
-    async def _count(self, line: Line, request: Request, served: Served) -> int | None:
+    async def _count(self, line: Connection, request: Request, served: Served) -> int | None:
         said = prompt_of(request, line.form)
         key = said if isinstance(said, str) else request.messages
         with self._guard:

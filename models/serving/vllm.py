@@ -22,7 +22,7 @@ from types import TracebackType
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.serving.breaker import Patience
+from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.client import Served, ServedModel
 
 VERSION = "0.32.0"  # the one these flags were tested with
@@ -189,7 +189,7 @@ class Child:
         ran out.
         """
         asked = ServedModel(
-            url, model, patience=Patience(connect_s=2, probe_s=60, read_s=600, total_s=600)
+            url, model, patience=RetryPolicy(connect_s=2, probe_s=60, read_s=600, total_s=600)
         )
         until = time.monotonic() + timeout_s
         while True:

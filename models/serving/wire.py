@@ -243,7 +243,7 @@ def _completion(
 def _fault(request: Request, text: str, reason: FinishReason) -> Fault | None:
     if not text.strip():
         return "empty"
-    if reason == "repetition" or in_circles(text):
+    if reason == "repetition" or is_repetitive(text):
         return "repetition"
     if reason == "length":
         return "truncated"
@@ -252,7 +252,7 @@ def _fault(request: Request, text: str, reason: FinishReason) -> Fault | None:
     return None
 
 
-def in_circles(text: str) -> bool:
+def is_repetitive(text: str) -> bool:
     """Whether a text ends in one short pattern, again and again.
 
     >>> in_circles("and so on " * 16), in_circles("0.25 0.25 0.25" * 3)

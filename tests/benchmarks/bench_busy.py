@@ -39,7 +39,7 @@ OURS = """
 import json, sys, time
 from pymatgen.core import Structure
 from hullward.models.crystal import Crystal
-from hullward.tools.pool import relax_many
+from hullward.tools.relax import relax_many
 from hullward.tools.records import Protocol
 lines = open(sys.argv[1]).read().splitlines()[: int(sys.argv[2])]
 jobs = [

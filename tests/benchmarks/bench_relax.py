@@ -129,19 +129,19 @@ def bench_precision(structures: list, crystals: list, potential: Any) -> dict:
 def bench_graph(structures: list, crystals: list, model: Any) -> dict:
     """Graphs of 24 structures, by 8; edges and angles compared as sets."""
     from hullward.models.potential import CrystalBatch
-    from hullward.models.potential.chgnet_graph import build_graph
+    from hullward.models.potential.chgnet_graph import crystal_graph
 
     batches = [CrystalBatch.of(crystals[i : i + 8]) for i in range(0, 24, 8)]
     times = rounds(
         {
             "peer": lambda: [model.graph_converter(s) for s in structures[:24]],
-            "ours": lambda: [build_graph(b) for b in batches],
+            "ours": lambda: [crystal_graph(b) for b in batches],
         },
         repeats=7,
     )
     same = sum(
         graph_sets_peer(model.graph_converter(s))
-        == graph_sets(build_graph(CrystalBatch.of([c])), s)
+        == graph_sets(crystal_graph(CrystalBatch.of([c])), s)
         for s, c in zip(structures, crystals, strict=True)
     )
     return {
@@ -283,7 +283,7 @@ def bench_shares(crystals: list, potential: Any) -> dict:
     from hullward.tools import relax
     from hullward.tools.records import Protocol
     from hullward.tools.relax import fire as optimise
-    from hullward.tools.relax.trust_region import TrustedBfgs
+    from hullward.tools.relax.trust_region import TrustRegionBfgs
 
     shares: dict[str, Counter] = {}
     for name in OPTIMISERS:
@@ -303,7 +303,7 @@ def bench_shares(crystals: list, potential: Any) -> dict:
             patch.object(chgnet, "build_graph", timed("graph", chgnet.build_graph)),
             patch.object(potential, "_run", timed("network", potential._run)),
             patch.object(optimise.Fire, "step", timed("optimiser", optimise.Fire.step)),
-            patch.object(TrustedBfgs, "step", timed("optimiser", TrustedBfgs.step)),
+            patch.object(TrustRegionBfgs, "step", timed("optimiser", TrustRegionBfgs.step)),
             patch.object(relax, "_record", timed("record", relax._record)),
         ):
             total, _ = cpu_s(

@@ -31,7 +31,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import Child, Patience, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import Child, RetryPolicy, ServedModel, ServePlan, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
 from hullward.tools.reference import load_reference
 
@@ -118,7 +118,7 @@ def main() -> None:
 
 def report(given: Any, name: str, url: str, vllm: str) -> None:
     asked = prompts(given.prompts, given.form)
-    served = ServedModel(url, name, patience=Patience(read_s=600, total_s=600, concurrency=64))
+    served = ServedModel(url, name, patience=RetryPolicy(read_s=600, total_s=600, concurrency=64))
     local = LocalModel(given.folder)
     drawn = Sampling(temperature=0.8, max_tokens=200, n=given.samples, seed=1)
     texts = [a[0].text for a in local.complete(

@@ -21,7 +21,7 @@ from hullward.tools.reference import load_reference
 from hullward.tools.uncertainty import left_out_fits, outcomes, read_dft_table
 from hullward.tools.uncertainty.calibrator import THRESHOLDS_EV_PER_ATOM
 from hullward.tools.uncertainty.fitting import rows_of
-from hullward.tools.uncertainty.folds import Fold, Rows
+from hullward.tools.uncertainty.folds import DftRows, Fold
 from hullward.tools.uncertainty.scores import calibration_error, log_losses
 from hullward.tools.uncertainty.second_energies import SECOND
 
@@ -51,7 +51,7 @@ def main(data: Path, count: int, rattle_a: float) -> None:
     print(f"{len(chosen)} structures were asked about")
 
 
-def report(name: str, rows: Rows, every: Rows, folds: list[Fold]) -> None:
+def report(name: str, rows: DftRows, every: DftRows, folds: list[Fold]) -> None:
     """One line a threshold."""
     for threshold in THRESHOLDS_EV_PER_ATOM:
         said = np.full(len(rows.dft), np.nan)

@@ -24,7 +24,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Library, group
+from hullward.tools.crystal import StructureLibrary, group
 from hullward.tools.crystal.matching import _Entry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
@@ -231,7 +231,7 @@ def against_known(known: Sequence[Crystal]) -> None:
     copies = [distorted(c, rng, 0.05, 0.02) for c in known]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    library = Library((str(i), c) for i, c in enumerate(known))
+    library = StructureLibrary((str(i), c) for i, c in enumerate(known))
     built = time.process_time() - start
     start = time.process_time()
     found = sum(library.match(c) is not None for c in copies)

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Parents
+from hullward.tools.crystal import PrototypeLibrary
 from hullward.tools.crystal.files import read_known
 from hullward.tools.records import Explanation
 from hullward.tools.screening.explain import Explainer
@@ -37,7 +37,7 @@ def main(directory: Path, known_file: Path, moment: str) -> None:
     print(f"{len(known):,} known structures read in {time.process_time() - started:.1f} CPU s")
     snapshot = duckdb.connect(str(directory / "snapshot.duckdb"), read_only=True)
     rows = snapshot.execute(PROPOSED if moment == "before" else RELAXED).fetchall()
-    explainer, families = Explainer(list(known)), Parents()
+    explainer, families = Explainer(list(known)), PrototypeLibrary()
     said: list[tuple[Explanation, bool]] = []
     started = time.process_time()
     for number, (candidate_id, twin, label, covered, suspect, text) in enumerate(rows, start=1):

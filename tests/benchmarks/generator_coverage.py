@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from hullward.models.crystal import Crystal
-from hullward.tools.evaluation import Share, coverage, read_attempts
+from hullward.tools.evaluation import Rate, measure_coverage, read_attempts
 from hullward.tools.evaluation.coverage import covered, draw, fingerprints
 from hullward.tools.relax import default_workers
 
@@ -38,7 +38,7 @@ def main() -> None:
     workers = default_workers()
 
     start = time.monotonic()
-    figures = coverage(attempts, crystals, sample=options.sample, workers=workers)
+    figures = measure_coverage(attempts, crystals, sample=options.sample, workers=workers)
     figures["seconds"] = round(time.monotonic() - start)
     drawn = [crystals[i] for i in draw(len(crystals), options.sample)]
     half = len(drawn) // 2
@@ -50,7 +50,7 @@ def main() -> None:
         ("random_places", [_places(c, rng) for c in drawn[:half]]),
     ):
         figures["controls"][f"half_with_{name}"] = covered(fingerprints(changed, workers), there)
-    print(json.dumps(figures, indent=1, default=Share.as_dict))
+    print(json.dumps(figures, indent=1, default=Rate.as_dict))
 
 
 def _elements(crystal: Crystal, elements: list[str], rng: np.random.Generator) -> Crystal:

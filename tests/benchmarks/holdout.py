@@ -52,7 +52,7 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
         if not isinstance(crystal, Crystal):
             continue
         if isinstance(
-            validate.check(crystal, validate.Limits(max_atoms=MAX_ATOMS), supported), Flaw
+            validate.check_crystal(crystal, validate.Limits(max_atoms=MAX_ATOMS), supported), Flaw
         ):
             continue
         if Composition(crystal.formula).reduced_formula not in used:

@@ -23,7 +23,7 @@ from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
 from hullward.tools.store import TABLES, decode
-from hullward.tools.uncertainty import Adviser
+from hullward.tools.uncertainty import SecondPotential
 
 Suspect = tuple[Candidate, Relaxation, Relaxation | None]
 HOME = Path(os.environ["HULLWARD_HOME"]) if "HULLWARD_HOME" in os.environ else None
@@ -37,7 +37,7 @@ def main(directory: Path, spec: str, potentials: list[str]) -> None:
     reference = load_reference(spec)
     for name in potentials:
         started = time.process_time()
-        adviser = Adviser(
+        adviser = SecondPotential(
             potential=name,
             protocol=basis.protocol,
             reference=reference,

@@ -20,7 +20,7 @@ from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Library
+from hullward.tools.crystal import StructureLibrary
 from hullward.tools.crystal import charge_balance as chemistry
 from hullward.tools.records import Flaw
 from hullward.tools.screening import Limits, validate
@@ -53,7 +53,7 @@ def scattered(crystal: Crystal, rng: np.random.Generator) -> Crystal:
 
 
 def reasons(crystals: Iterable[Crystal], limits: Limits) -> Counter[str]:
-    outcomes = (validate.check(c, limits, SUPPORTED) for c in crystals)
+    outcomes = (validate.check_crystal(c, limits, SUPPORTED) for c in crystals)
     return Counter(o.reason.value if isinstance(o, Flaw) else "passed" for o in outcomes)
 
 
@@ -94,7 +94,7 @@ def generated(data: Path) -> None:
         except (TypeError, ValueError):  # empty columns, angles that close no cell
             unbuilt += 1
     start = time.process_time()
-    outcomes = [validate.check(c, Limits(), SUPPORTED) for c in crystals]
+    outcomes = [validate.check_crystal(c, Limits(), SUPPORTED) for c in crystals]
     seconds = time.process_time() - start
     tally = Counter(o.reason.value if isinstance(o, Flaw) else "passed" for o in outcomes)
     print(f"generated: {len(table)} rows, {unbuilt} not built; {dict(tally.most_common())}")
@@ -103,7 +103,7 @@ def generated(data: Path) -> None:
     claims = Counter(o.charge_balanced for o in outcomes if not isinstance(o, Flaw))
     print(f"  charges of the valid: {dict(claims)}")
     start = time.process_time()
-    library = Library()
+    library = StructureLibrary()
     for number, crystal in enumerate(valid):
         if library.match(crystal) is None:
             library.add(str(number), crystal)

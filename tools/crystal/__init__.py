@@ -8,10 +8,10 @@ Everything here is a function of one or two crystals; it knows no energies and n
 from hullward.tools.crystal.anonymous_match import (
     LANTHANIDES,
     Anonymous,
-    Kin,
-    Parents,
+    PrototypeLibrary,
+    PrototypeMatch,
     anonymous,
-    blind,
+    merge_lanthanides,
 )
 from hullward.tools.crystal.charges import (
     METALLOIDS,
@@ -22,23 +22,22 @@ from hullward.tools.crystal.charges import (
 )
 from hullward.tools.crystal.disorder import shared_sites
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
-from hullward.tools.crystal.matching import Entry, Library, group
+from hullward.tools.crystal.matching import LibraryEntry, StructureLibrary, group
 from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
-from hullward.tools.crystal.vetting import ELEMENTS, quoted
+from hullward.tools.crystal.vetting import ELEMENTS, shorten
 
 __all__ = [
     "ELEMENTS",
     "LANTHANIDES",
     "METALLOIDS",
     "Anonymous",
-    "Entry",
-    "Kin",
-    "Library",
-    "Parents",
+    "LibraryEntry",
+    "PrototypeLibrary",
+    "PrototypeMatch",
     "States",
+    "StructureLibrary",
     "anonymous",
-    "blind",
     "bond_length",
     "charge_balance",
     "charge_balanced_formulas",
@@ -47,11 +46,12 @@ __all__ = [
     "group",
     "has_bonded_carbon",
     "is_anion",
+    "merge_lanthanides",
     "nearest_pairs",
     "packing",
     "plane_spacings_a",
-    "quoted",
     "scale",
     "shared_sites",
+    "shorten",
     "space_group",
 ]

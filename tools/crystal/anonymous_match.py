@@ -18,7 +18,7 @@ from itertools import permutations, product
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.matching import CELL_ERRORS, Entry
+from hullward.tools.crystal.matching import CELL_ERRORS, LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
 
@@ -32,7 +32,7 @@ Anonymous = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Kin:
+class PrototypeMatch:
     """A known crystal of the same prototype."""
 
     match_id: str
@@ -45,14 +45,14 @@ class Kin:
 class _Bucket:
     """Known crystals of one anonymous formula; reduced when first asked."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LibraryEntry] = field(default_factory=list)
     _ready: tuple[_Prepared, ...] = ()
     _seen: int = 0  # how many of the entries `_ready` knows
 
     def prepared(self) -> tuple[_Prepared, ...]:
         """By sites of each element in the primitive cell."""
         if self._seen < len(self.entries):
-            by_counts: dict[tuple[int, ...], list[tuple[Entry, Cell, tuple[str, ...]]]] = {}
+            by_counts: dict[tuple[int, ...], list[tuple[LibraryEntry, Cell, tuple[str, ...]]]] = {}
             for entry in self.entries:
                 if entry.cell is not None:
                     cell, symbols = _sorted(entry)
@@ -67,7 +67,7 @@ class _Prepared:
     """Known crystals with equal numbers of sites, elements in order of these numbers."""
 
     counts: tuple[int, ...]
-    rows: tuple[tuple[Entry, Cell, tuple[str, ...]], ...]
+    rows: tuple[tuple[LibraryEntry, Cell, tuple[str, ...]], ...]
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -95,7 +95,7 @@ class _Prepared:
             yield int(rows[row]), orders[order].tolist()
 
 
-class Parents:
+class PrototypeLibrary:
     """Known crystals by id, searched for the same arrangement whatever the elements."""
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
@@ -109,12 +109,12 @@ class Parents:
 
     def add(self, entry_id: str, crystal: Crystal) -> None:
         bucket = self._buckets.setdefault(anonymous(crystal), _Bucket())
-        bucket.entries.append(Entry(entry_id, crystal))
+        bucket.entries.append(LibraryEntry(entry_id, crystal))
         self._size += 1
 
-    def nearest(self, crystal: Crystal) -> Kin | None:
+    def nearest(self, crystal: Crystal) -> PrototypeMatch | None:
         """The parent of a crystal, None where there is none or the crystal cannot be compared."""
-        mine = Entry("", crystal)
+        mine = LibraryEntry("", crystal)
         bucket = self._buckets.get(anonymous(crystal))
         if bucket is None or mine.cell is None:
             return None
@@ -131,7 +131,9 @@ class Parents:
                 if rms is not None:
                     pairs = zip((theirs[k] for k in order), symbols, strict=True)
                     exchanged = tuple(sorted((a, b) for a, b in pairs if a != b))
-                    return Kin(entry.entry_id, entry.crystal.formula, exchanged, round(rms, 6))
+                    return PrototypeMatch(
+                        entry.entry_id, entry.crystal.formula, exchanged, round(rms, 6)
+                    )
         return None
 
 
@@ -142,7 +144,7 @@ def anonymous(crystal: Crystal) -> Anonymous:
     return tuple(sorted(n // units for n in counts))
 
 
-def blind(crystal: Crystal) -> Crystal | None:
+def merge_lanthanides(crystal: Crystal) -> Crystal | None:
     """The crystal with all lanthanides under one name, None where it has none."""
     if LANTHANIDES.isdisjoint(crystal.species):
         return None
@@ -150,7 +152,7 @@ def blind(crystal: Crystal) -> Crystal | None:
     return Crystal.from_arrays(crystal.lattice, names, crystal.frac_coords)
 
 
-def _sorted(entry: Entry) -> tuple[Cell, tuple[str, ...]]:
+def _sorted(entry: LibraryEntry) -> tuple[Cell, tuple[str, ...]]:
     """The cell with its elements in order of their number of sites, and these elements."""
     cell = entry.cell
     assert cell is not None

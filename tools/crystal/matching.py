@@ -46,7 +46,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LibraryEntry:
     """A crystal by name; reduced once, when first compared."""
 
     entry_id: str
@@ -67,7 +67,7 @@ class Entry:
         return cell if len(cell) <= MAX_MATCHED_SITES else None
 
 
-class Library:
+class StructureLibrary:
     """Crystals by name, searched by structure.
 
     Matches are those of `StructureMatcher.fit` with pymatgen's defaults: lengths within 20 %,
@@ -78,7 +78,7 @@ class Library:
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
         self._by_content: dict[str, str] = {}
-        self._by_formula: dict[Formula, list[Entry]] = {}
+        self._by_formula: dict[Formula, list[LibraryEntry]] = {}
         for entry_id, crystal in entries:
             self.add(entry_id, crystal)
 
@@ -90,13 +90,13 @@ class Library:
         if crystal.content_id in self._by_content:
             return
         self._by_content[crystal.content_id] = entry_id
-        self._by_formula.setdefault(_formula(crystal), []).append(Entry(entry_id, crystal))
+        self._by_formula.setdefault(_formula(crystal), []).append(LibraryEntry(entry_id, crystal))
 
     def match(self, crystal: Crystal) -> Match | None:
         """The same crystal in here: identical content first, else the smallest rms."""
         if found := self._by_content.get(crystal.content_id):
             return Match(found, None)
-        query = Entry("", crystal)
+        query = LibraryEntry("", crystal)
         best: Match | None = None
         for entry in self._by_formula.get(_formula(crystal), ()):
             rms = _rms(entry, query)
@@ -120,9 +120,9 @@ def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> Iterator[list[int
     if len(bucket) == 1:
         yield bucket
         return
-    leaders: list[tuple[Entry, list[int]]] = []
+    leaders: list[tuple[LibraryEntry, list[int]]] = []
     for index in bucket:
-        query = Entry(str(index), crystals[index])
+        query = LibraryEntry(str(index), crystals[index])
         for entry, members in leaders:
             if _same(entry, query):
                 members.append(index)
@@ -132,7 +132,7 @@ def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> Iterator[list[int
     yield from (members for _, members in leaders)
 
 
-def _same(entry: Entry, query: Entry) -> bool:
+def _same(entry: LibraryEntry, query: LibraryEntry) -> bool:
     if entry.cell is None or query.cell is None:
         return entry.crystal.content_id == query.crystal.content_id
     return _rms(entry, query, first=True) is not None
@@ -145,7 +145,7 @@ def _formula(crystal: Crystal) -> Formula:
     return tuple((symbol, counts[symbol] // units) for symbol in sorted(counts))
 
 
-def _rms(entry: Entry, query: Entry, *, first: bool = False) -> float | None:
+def _rms(entry: LibraryEntry, query: LibraryEntry, *, first: bool = False) -> float | None:
     """Normalised rms displacement where the two superpose, rounded; None where they do not."""
     one, two = entry.cell, query.cell
     if one is None or two is None:

@@ -27,7 +27,7 @@ MAX_FRACTION = 1000.0  # beyond it, wrapping into the cell leaves few correct di
 MIN_FLATNESS = 1e-5  # cell volume over a·b·c
 
 
-def vet(
+def checked_crystal(
     lattice: object, species: Sequence[str], frac_coords: object, otherwise: Reason
 ) -> Crystal | Flaw:
     """The crystal of a (3, 3) lattice in Å, n symbols and (n, 3) fractions, or why there is none.
@@ -38,14 +38,14 @@ def vet(
         cell = np.asarray(lattice, dtype=float)
         coords = np.asarray(frac_coords, dtype=float)
     except (TypeError, ValueError, OverflowError) as error:
-        return Flaw(reason=otherwise, detail=f"not an array of numbers: {quoted(str(error))}")
+        return Flaw(reason=otherwise, detail=f"not an array of numbers: {shorten(str(error))}")
     if not species:
         return Flaw(reason=Reason.NO_SITES, detail="no atoms")
     if len(species) > MAX_SITES:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(species)} sites, limit {MAX_SITES}")
     for number, symbol in enumerate(species, 1):
         if symbol not in ELEMENTS:
-            detail = f"site {number}: {quoted(symbol)} is not an element"
+            detail = f"site {number}: {shorten(symbol)} is not an element"
             return Flaw(reason=Reason.UNKNOWN_ELEMENT, detail=detail)
     if cell.shape != (3, 3) or coords.shape != (len(species), 3):
         detail = f"shapes: lattice {cell.shape}, {len(species)} species, coordinates {coords.shape}"
@@ -71,6 +71,6 @@ def _cell_fault(cell: np.ndarray) -> str | None:
     return None
 
 
-def quoted(found: str, width: int = 60) -> str:
+def shorten(found: str, width: int = 60) -> str:
     """What was found, short and in plain ASCII, for a message."""
     return ascii(found if len(found) <= width else found[:width] + "...")

@@ -5,18 +5,18 @@ relaxes nothing itself.
 """
 
 from hullward.tools.evaluation.attempts import Wish, parse_text, read_attempts
-from hullward.tools.evaluation.coverage import coverage
-from hullward.tools.evaluation.height_adherence import height_adherence
-from hullward.tools.evaluation.metrics import Share, closest_a, evaluate
+from hullward.tools.evaluation.coverage import measure_coverage
+from hullward.tools.evaluation.height_adherence import adherence_to_height
+from hullward.tools.evaluation.metrics import Rate, closest_a, evaluate
 from hullward.tools.evaluation.sampling import read_formulas, sample_crystals
 
 __all__ = [
-    "Share",
+    "Rate",
     "Wish",
+    "adherence_to_height",
     "closest_a",
-    "coverage",
     "evaluate",
-    "height_adherence",
+    "measure_coverage",
     "parse_text",
     "read_attempts",
     "read_formulas",

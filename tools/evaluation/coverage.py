@@ -29,7 +29,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.evaluation.attempts import Attempt
 from hullward.tools.evaluation.fingerprints import composition_fingerprint, structure_fingerprint
-from hullward.tools.evaluation.metrics import Share, check
+from hullward.tools.evaluation.metrics import Rate, check
 from hullward.tools.relax import end_with, one_thread_each
 
 STRUCTURE_CUTOFF = 0.4
@@ -66,7 +66,7 @@ class Prints:
         return Prints(self.structures, compositions)
 
 
-def coverage(
+def measure_coverage(
     attempts: Sequence[Attempt],
     like: Sequence[Crystal],
     *,
@@ -103,7 +103,7 @@ def draw(n: int, sample: int) -> list[int]:
     return shuffled[:sample]
 
 
-def covered(made: Prints, there: Prints) -> dict[str, Share]:
+def covered(made: Prints, there: Prints) -> dict[str, Rate]:
     """How many of `there` something made is like, and the reverse; both also `separately`."""
     from scipy.spatial.distance import cdist
 
@@ -117,10 +117,10 @@ def covered(made: Prints, there: Prints) -> dict[str, Share]:
             recalled[i] |= alike.any(axis=0)
             precise[i, rows] = alike.any(axis=1)
     return {
-        "recall": Share(int(recalled[2].sum()), len(there)),
-        "precision": Share(int(precise[2].sum()), len(made)),
-        "recall_separately": Share(int((recalled[0] & recalled[1]).sum()), len(there)),
-        "precision_separately": Share(int((precise[0] & precise[1]).sum()), len(made)),
+        "recall": Rate(int(recalled[2].sum()), len(there)),
+        "precision": Rate(int(precise[2].sum()), len(made)),
+        "recall_separately": Rate(int((recalled[0] & recalled[1]).sum()), len(there)),
+        "precision_separately": Rate(int((precise[0] & precise[1]).sum()), len(made)),
     }
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hullward.tools.evaluation.attempts import Wish
-from hullward.tools.evaluation.metrics import Share
+from hullward.tools.evaluation.metrics import Rate
 
 WITHIN_EV_PER_ATOM = (0.05, 0.1)
 
 
-def height_adherence(connection: Any, wishes: Sequence[Wish]) -> dict[str, Share]:
+def adherence_to_height(connection: Any, wishes: Sequence[Wish]) -> dict[str, Rate]:
     """Shares of the attempts that asked for a height and are near it after relaxation.
 
     connection: a snapshot of a screening.  wishes: of the same attempts, in order. An attempt
@@ -32,7 +32,7 @@ def height_adherence(connection: Any, wishes: Sequence[Wish]) -> dict[str, Share
         ).fetchall()
     )
     return {
-        f"within_{near:g}_ev_per_atom": Share(
+        f"within_{near:g}_ev_per_atom": Rate(
             sum(i in heights and abs(heights[i] - e) <= near for i, e in asked.items()), len(asked)
         )
         for near in WITHIN_EV_PER_ATOM

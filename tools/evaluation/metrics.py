@@ -19,7 +19,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import (
-    Library,
+    StructureLibrary,
     compact_cell,
     group,
     nearest_pairs,
@@ -40,7 +40,7 @@ AMU_PER_A3 = 1.66053907  # g/cm³
 
 
 @dataclass(frozen=True)
-class Share:
+class Rate:
     """A count and what it is divided by."""
 
     count: int
@@ -55,7 +55,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedAttempt:
     """An attempt that parsed, and what the metrics need of it."""
 
     index: int
@@ -72,7 +72,7 @@ class Checked:
 def evaluate(
     attempts: Sequence[Attempt],
     *,
-    known: Library | None = None,
+    known: StructureLibrary | None = None,
     like: Sequence[Crystal] = (),
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> dict[str, Any]:
@@ -101,22 +101,22 @@ def evaluate(
     result: dict[str, Any] = {
         "attempts": total,
         "rates": {
-            "parsed": Share(len(checked), total),
-            "structurally_valid": Share(sum(c.structural for c in checked), total),
-            "no_pair_below_1_a": Share(sum(c.closest_a >= CROWDED_A for c in checked), total),
-            "compositionally_valid": Share(sum(c.compositional for c in checked), total),
-            "valid": Share(len(valid), total),
-            "valid_and_unique": Share(len(groups), total),
+            "parsed": Rate(len(checked), total),
+            "structurally_valid": Rate(sum(c.structural for c in checked), total),
+            "no_pair_below_1_a": Rate(sum(c.closest_a >= CROWDED_A for c in checked), total),
+            "compositionally_valid": Rate(sum(c.compositional for c in checked), total),
+            "valid": Rate(len(valid), total),
+            "valid_and_unique": Rate(len(groups), total),
         },
         "of_those_that_parsed": {
-            "structurally_valid": Share(sum(c.structural for c in checked), len(checked)),
-            "pair_below_0_5_a": Share(sum(c.closest_a < CLOSE_A for c in checked), len(checked)),
-            "pair_below_1_a": Share(sum(c.closest_a < CROWDED_A for c in checked), len(checked)),
-            "compositionally_valid": Share(sum(c.compositional for c in checked), len(checked)),
-            "random_amounts_compositionally_valid": Share(sum(control), len(control)),
-            "valid": Share(len(valid), len(checked)),
+            "structurally_valid": Rate(sum(c.structural for c in checked), len(checked)),
+            "pair_below_0_5_a": Rate(sum(c.closest_a < CLOSE_A for c in checked), len(checked)),
+            "pair_below_1_a": Rate(sum(c.closest_a < CROWDED_A for c in checked), len(checked)),
+            "compositionally_valid": Rate(sum(c.compositional for c in checked), len(checked)),
+            "random_amounts_compositionally_valid": Rate(sum(control), len(control)),
+            "valid": Rate(len(valid), len(checked)),
         },
-        "of_the_valid": {"unique": Share(len(groups), len(valid))},
+        "of_the_valid": {"unique": Rate(len(groups), len(valid))},
         "parse_failures": dict(
             Counter(a.found.reason.value for a in attempts if isinstance(a.found, Flaw))
         ),
@@ -125,8 +125,8 @@ def evaluate(
     if known is not None:
         new = {m[0] for m in groups if known.match(valid[m[0]].crystal) is None}
         members = sum(len(m) for m in groups if m[0] in new)
-        result["rates"]["valid_unique_and_novel"] = Share(len(new), total)
-        result["of_the_valid"]["novel"] = Share(members, len(valid))
+        result["rates"]["valid_unique_and_novel"] = Rate(len(new), total)
+        result["of_the_valid"]["novel"] = Rate(members, len(valid))
     if like:
         result["wasserstein"] = _distances([c.crystal for c in valid], like)
         result["wasserstein_of_all_parsed"] = _distances([c.crystal for c in checked], like)
@@ -157,7 +157,7 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
                 met.setdefault(f"space_group_at_{symprec:g}_a", []).append(
                     found == wish.space_group
                 )
-    return {name: Share(sum(hits), len(hits)) for name, hits in met.items()}
+    return {name: Rate(sum(hits), len(hits)) for name, hits in met.items()}
 
 
 def density_g_per_cm3(crystal: Crystal) -> float:
@@ -168,11 +168,13 @@ def density_g_per_cm3(crystal: Crystal) -> float:
     return mass / crystal.volume_a3 * AMU_PER_A3
 
 
-def check(index: int, crystal: Crystal) -> Checked:
+def check(index: int, crystal: Crystal) -> CheckedAttempt:
     """Whether a crystal's structure and composition are valid."""
     closest = closest_a(crystal)
     structural = closest >= CLOSE_A and crystal.volume_a3 >= LEAST_VOLUME_A3
-    return Checked(index, crystal, closest, structural, smact_valid(Counter(crystal.species)))
+    return CheckedAttempt(
+        index, crystal, closest, structural, smact_valid(Counter(crystal.species))
+    )
 
 
 def closest_a(crystal: Crystal) -> float:

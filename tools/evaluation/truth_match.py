@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Library
-from hullward.tools.evaluation.metrics import Share
+from hullward.tools.crystal import StructureLibrary
+from hullward.tools.evaluation.metrics import Rate
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Flaw
 
@@ -24,7 +24,7 @@ Stoichiometry = tuple[int, ...]
 
 def first_match(tries: Sequence[Try], truths: Sequence[Crystal]) -> int | None:
     """Number, from 1, of the first try that is one of the true structures; None where none is."""
-    library = Library((f"truth-{i}", truth) for i, truth in enumerate(truths))
+    library = StructureLibrary((f"truth-{i}", truth) for i, truth in enumerate(truths))
     for number, crystal in enumerate(tries, 1):
         if isinstance(crystal, Crystal) and library.match(crystal) is not None:
             return number
@@ -33,13 +33,13 @@ def first_match(tries: Sequence[Try], truths: Sequence[Crystal]) -> int | None:
 
 def found_within(
     tries: Mapping[str, Sequence[Try]], truths: Mapping[str, Sequence[Crystal]], ks: Sequence[int]
-) -> dict[int, Share]:
+) -> dict[int, Rate]:
     """Of all formulas with a truth, how many were found within k tries, for each k.
 
     tries and truths by formula; a formula without tries was not found.
     """
     firsts = [first_match(tries.get(formula, ())[: max(ks)], truths[formula]) for formula in truths]
-    return {k: Share(sum(n is not None and n <= k for n in firsts), len(firsts)) for k in ks}
+    return {k: Rate(sum(n is not None and n <= k for n in firsts), len(firsts)) for k in ks}
 
 
 class TemplateTries:
@@ -62,7 +62,7 @@ class TemplateTries:
     def tries(self, formula: str, k: int) -> list[Crystal]:
         """The k likeliest structures that differ, fewer where there are fewer."""
         found: list[Crystal] = []
-        seen = Library()
+        seen = StructureLibrary()
         for crystal in self._ranked(formula):
             if seen.match(crystal) is None:
                 seen.add(str(len(found)), crystal)

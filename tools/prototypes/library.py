@@ -63,7 +63,7 @@ class Decorated:
 
 
 @cache
-def library() -> tuple[Prototype, ...]:
+def prototype_library() -> tuple[Prototype, ...]:
     """Every structure type: AFLOW's 288, then ours."""
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
@@ -127,7 +127,7 @@ def decorate(
     symbols = tuple(dict.fromkeys(elements))
     wanted = None if formulas is None else {_reduced(f) for f in formulas}
     claims: dict[tuple[int, ...], tuple[bool, bool]] = {}
-    for prototype in library() if prototypes is None else prototypes:
+    for prototype in prototype_library() if prototypes is None else prototypes:
         groups = _movable(prototype)
         n_groups = int(groups.max()) + 1
         if prototype.n_atoms > max_atoms or not len(symbols) <= n_groups <= MAX_ORBITS:
@@ -173,7 +173,7 @@ def element_structures(
             atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
         found.append((f"dcdft:{symbol}", crystal))
-    for prototype in library() if types is None else types:
+    for prototype in prototype_library() if types is None else types:
         own = set(prototype.species)
         if own == {symbol}:
             found.append(

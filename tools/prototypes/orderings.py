@@ -20,7 +20,7 @@ ENERGY_STEP_EV = 1e-3  # per cell: closer Ewald energies are taken for the same 
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentStructure:
     """Anions and the cation sites between them, in a cell of unit anion-anion spacing scale."""
 
     name: str
@@ -32,14 +32,14 @@ class Parent:
 
 _FCC = ((0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
 PARENTS = {
-    "antifluorite": Parent(
+    "antifluorite": ParentStructure(
         "antifluorite",
         _FCC,
         ((0.0, 0.0, 0.0),),
         ((0.25, 0.25, 0.25), (0.75, 0.75, 0.75)),
         3**0.5 / 4,
     ),
-    "rocksalt": Parent("rocksalt", _FCC, ((0.0, 0.0, 0.0),), ((0.5, 0.5, 0.5),), 0.5),
+    "rocksalt": ParentStructure("rocksalt", _FCC, ((0.0, 0.0, 0.0),), ((0.5, 0.5, 0.5),), 0.5),
 }
 # Shapes of supercells, in parent cells; compact ones first.
 SUPERCELLS = (
@@ -57,8 +57,8 @@ SUPERCELLS = (
 )
 
 
-def orderings(
-    parent: Parent,
+def best_orderings(
+    parent: ParentStructure,
     cations: Mapping[str, tuple[int, float]],
     anion: str,
     anion_charge: float,
@@ -103,7 +103,7 @@ def orderings(
 
 
 def _supercell(
-    parent: Parent, shape: np.ndarray, scale: float
+    parent: ParentStructure, shape: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lattice (3, 3) Å, fractional anion and cation sites."""
     small = np.array(parent.lattice) * scale

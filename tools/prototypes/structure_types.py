@@ -13,7 +13,7 @@ from math import gcd
 from string import ascii_uppercase
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Anonymous, Parents, space_group
+from hullward.tools.crystal import Anonymous, PrototypeLibrary, space_group
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,
@@ -63,7 +63,7 @@ class Types:
     """Structure types by name, searched for the one a crystal belongs to."""
 
     def __init__(self, entries: Iterable[tuple[str, Crystal, TypeClass]] = ()) -> None:
-        self._classes: dict[TypeClass, Parents] = {}
+        self._classes: dict[TypeClass, PrototypeLibrary] = {}
         self._size = 0
         for name, crystal, of_class in entries:
             self.add(name, crystal, of_class)
@@ -72,7 +72,7 @@ class Types:
         return self._size
 
     def add(self, name: str, crystal: Crystal, of_class: TypeClass) -> None:
-        self._classes.setdefault(of_class, Parents()).add(name, crystal)
+        self._classes.setdefault(of_class, PrototypeLibrary()).add(name, crystal)
         self._size += 1
 
     def find(self, crystal: Crystal, of_class: TypeClass) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import States, charge_balance
 from hullward.tools.prototypes.generated import PREFIX, nano_prototype, types_for
-from hullward.tools.prototypes.library import decorate, library
+from hullward.tools.prototypes.library import decorate, prototype_library
 from hullward.tools.prototypes.mutation import Constructed
 
 PER_TURN = 2  # structures of a formula before the next formula has its turn
@@ -83,7 +83,7 @@ def _from_prototypes(
 
     amounts = Composition(formula).get_el_amt_dict()
     charges = _charges(amounts, allowed)
-    types = [*library(), *types_for([formula])]
+    types = [*prototype_library(), *types_for([formula])]
     for made in decorate(list(amounts), [formula], max_atoms, allowed=allowed, prototypes=types):
         old = _prototype_charges(made.prototype_id)
         pairs = [(label.rsplit("-", 1)[0], new) for label, new in made.assignment]
@@ -169,7 +169,7 @@ def _charges(amounts: Mapping[str, float], allowed: States | None) -> Mapping[st
 def _prototype_charges(prototype_id: str) -> Mapping[str, float]:
     if prototype_id.startswith(PREFIX):
         return _charges(Counter(nano_prototype(prototype_id).species), None)
-    species = {p.prototype_id: p.species for p in library()}[prototype_id]
+    species = {p.prototype_id: p.species for p in prototype_library()}[prototype_id]
     return _charges(Counter(species), None)
 
 

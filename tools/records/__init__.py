@@ -8,11 +8,11 @@ Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why 
 """
 
 from hullward.tools.records.assessments import (
-    Doubt,
     Explanation,
     NoveltyKind,
     PhononCheck,
     SoftMode,
+    Suspect,
     TrainingOverlap,
 )
 from hullward.tools.records.base import Flaw, Reason, Record, Stage, State, stable_id
@@ -36,12 +36,12 @@ from hullward.tools.records.candidates import (
 from hullward.tools.records.requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
 from hullward.tools.records.uncertainty import (
     Calibration,
-    Chance,
     Check,
     Curve,
     LeftOut,
-    Opinion,
-    Reading,
+    SecondEnergy,
+    SecondOpinion,
+    StabilityProbability,
     Worst,
 )
 from hullward.tools.records.verdicts import Product, Suspicion, Verdict, VerdictLabel
@@ -51,11 +51,9 @@ __all__ = [
     "Calibration",
     "CampaignRecord",
     "Candidate",
-    "Chance",
     "Check",
     "Curve",
     "CycleEnd",
-    "Doubt",
     "Explanation",
     "Flaw",
     "Label",
@@ -66,22 +64,24 @@ __all__ = [
     "ModelResponse",
     "NoveltyKind",
     "OperatorOutcome",
-    "Opinion",
     "PhononCheck",
     "Plan",
     "Product",
     "Proposal",
     "Protocol",
-    "Reading",
     "Reason",
     "Record",
     "Rejection",
     "Relaxation",
     "RunEnd",
+    "SecondEnergy",
+    "SecondOpinion",
     "SecondReference",
     "SoftMode",
+    "StabilityProbability",
     "Stage",
     "State",
+    "Suspect",
     "Suspicion",
     "TrainingOverlap",
     "Verdict",

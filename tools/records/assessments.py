@@ -89,7 +89,7 @@ class PhononCheck(Record):
         return f"no imaginary mode ({where}, {noise})"
 
 
-class Doubt(Record):
+class Suspect(Record):
     """A suspect under one reference, with why."""
 
     relaxation_id: str

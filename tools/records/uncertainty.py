@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from hullward.tools.records.base import Record
 
 
-class Chance(Record):
+class StabilityProbability(Record):
     """How likely DFT is to find a relaxation within so much of the hull, or why that is unsaid.
 
     Of DFT's own height above the hull, given the height over this version of this reference.
@@ -116,7 +116,7 @@ class Calibration(Record):
     checks: tuple[Check, ...]
 
 
-class Opinion(Record):
+class SecondOpinion(Record):
     """What another potential says of a relaxed candidate, next to the first one's word.
 
     Decomposition energies are computed wholly within each potential: candidate and competing
@@ -141,7 +141,7 @@ class Opinion(Record):
     force_calls: int  # of the second potential, competing phases included
 
 
-class Reading(Record):
+class SecondEnergy(Record):
     """Another potential's energy of a structure where the first one left it, unrelaxed.
 
     Absent numbers have a reason in `failure`.

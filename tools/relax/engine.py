@@ -22,39 +22,48 @@ from hullward.models.potential import (
 )
 from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax.optimizers import make_optimiser
-from hullward.tools.relax.state import EARLY_STEPS, Course, Ended, Guards, State, Traveller
-from hullward.tools.relax.variables import Walk, largest_row
+from hullward.tools.relax.state import (
+    EARLY_STEPS,
+    BatchState,
+    Finished,
+    Guards,
+    PausedRelaxation,
+    RelaxationJob,
+)
+from hullward.tools.relax.variables import CellVariables, largest_row
 
 STALL_STEPS = 60  # without falling by this much, or the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5
 
 
-class Herd:
+class BatchRelaxer:
     """Admits structures while there is room, steps them all, lets go of those that have ended."""
 
     def __init__(self, potential: BatchPotential, protocol: Protocol, guards: Guards) -> None:
         self._potential, self._protocol, self._guards = potential, protocol, guards
         self._room = potential.work_at_once
-        self._courses: list[Course] = []
-        self._state = State.before(CrystalBatch.of([]))
-        self._walk = Walk(CrystalBatch.of([]))
+        self._courses: list[RelaxationJob] = []
+        self._state = BatchState.before(CrystalBatch.of([]))
+        self._walk = CellVariables(CrystalBatch.of([]))
         self._optimiser = make_optimiser(protocol.optimizer, self._walk)
 
     def __len__(self) -> int:
         return len(self._courses)
 
-    def ready(self, candidate_id: str, start: Crystal, here: Crystal, pause: bool) -> Traveller:
+    def ready(
+        self, candidate_id: str, start: Crystal, here: Crystal, pause: bool
+    ) -> PausedRelaxation:
         """A structure about to begin, standing at `here`."""
         batch = CrystalBatch.of([here])
-        walk = Walk(batch)
-        return Traveller(
-            Course(candidate_id, start, float(self._potential.work(batch)[0]), pause=pause),
-            State.before(batch),
+        walk = CellVariables(batch)
+        return PausedRelaxation(
+            RelaxationJob(candidate_id, start, float(self._potential.work(batch)[0]), pause=pause),
+            BatchState.before(batch),
             walk,
             make_optimiser(self._protocol.optimizer, walk),
         )
 
-    def admit(self, one: Traveller, at_once: int | None) -> bool:
+    def admit(self, one: PausedRelaxation, at_once: int | None) -> bool:
         """Take one more in, unless the room is full; then ask again later."""
         if at_once is not None and len(self) >= at_once:
             return False
@@ -67,7 +76,7 @@ class Herd:
         self._optimiser.join(one.optimiser)
         return True
 
-    def step(self, started: float) -> list[Ended | Traveller]:
+    def step(self, started: float) -> list[Finished | PausedRelaxation]:
         """Evaluate all where they stand and move those that go on; the rest is returned.
 
         What was to pause is returned too, moved already.
@@ -101,8 +110,9 @@ class Herd:
             return self._pauses()
         ended = np.flatnonzero(~going)
         self._count_cpu(started)
-        left: list[Ended | Traveller] = [
-            Ended(self._courses[r], int(counts[r]), self._state.keep(np.array([r]))) for r in ended
+        left: list[Finished | PausedRelaxation] = [
+            Finished(self._courses[r], int(counts[r]), self._state.keep(np.array([r])))
+            for r in ended
         ]
         started = time.process_time()
         self._keep(going)
@@ -111,7 +121,7 @@ class Herd:
             self._count_cpu(started)
         return left + self._pauses()
 
-    def _pauses(self) -> list[Ended | Traveller]:
+    def _pauses(self) -> list[Finished | PausedRelaxation]:
         """Let those go that are to wait for their turn."""
         due = [
             c.pause and s >= EARLY_STEPS
@@ -119,12 +129,12 @@ class Herd:
         ]
         if not any(due):
             return []
-        left: list[Ended | Traveller] = []
+        left: list[Finished | PausedRelaxation] = []
         for row, course in enumerate(self._courses):
             if due[row]:
                 course.pause, n = False, int(self._walk.counts[row])
                 state, walk = self._state.pick(row, n), self._walk.pick(row, n)
-                left.append(Traveller(course, state, walk, self._optimiser.pick(row, n)))
+                left.append(PausedRelaxation(course, state, walk, self._optimiser.pick(row, n)))
         self._keep(~np.array(due))
         return left
 

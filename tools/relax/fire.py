@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hullward.tools.relax.variables import Rows, Walk
+from hullward.tools.relax.variables import BatchRows, CellVariables
 
 
-class Fire(Rows):
+class Fire(BatchRows):
     """FIRE (DOI 10.1103/PhysRevLett.97.170201) with ASE's parameters and order of operations."""
 
     padded = ("_velocity",)
@@ -22,7 +22,7 @@ class Fire(Rows):
     PATIENCE, GROWTH, SHRINK = 5, 1.1, 0.5
     MAX_MOVE_A = 0.2  # norm over all rows of one structure
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: CellVariables) -> None:
         b = len(walk.counts)
         self._velocity = np.zeros_like(walk.variables)
         self._time_step = np.full(b, self.START_STEP)

@@ -15,7 +15,8 @@ from pathlib import Path
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.relax.cache import RelaxationCache
-from hullward.tools.relax.stream import Guards, Job, Traveller
+from hullward.tools.relax.state import Guards, PausedRelaxation
+from hullward.tools.relax.stream import Job
 from hullward.tools.relax.workers import relax_many_in_turns
 
 Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; lower goes first
@@ -43,15 +44,15 @@ def relax_best_first(
     cache = RelaxationCache(home) if home is not None else None
     crystals = dict(jobs)
     looked: dict[str, float] = {}  # heights, once known
-    paused: dict[str, Traveller] = {}
+    paused: dict[str, PausedRelaxation] = {}
     held: dict[str, Relaxation] = {}  # done, but not known to be among the lowest
     chosen: set[str] = set()
     ready: deque[Relaxation] = deque()
 
-    def settle(result: Relaxation | Traveller) -> None:
+    def settle(result: Relaxation | PausedRelaxation) -> None:
         who, energy = result.candidate_id, result.early_energy_ev_per_atom
         looked.setdefault(who, float("inf") if energy is None else height(crystals[who], energy))
-        if isinstance(result, Traveller):
+        if isinstance(result, PausedRelaxation):
             paused[who] = result
         elif limit is None or who in chosen:
             ready.append(result)

@@ -10,7 +10,7 @@ from pydantic import Field
 from hullward.models.crystal import Crystal
 from hullward.models.potential import CrystalBatch
 from hullward.tools.records import Reason, Record
-from hullward.tools.relax.variables import Optimiser, Walk, stack
+from hullward.tools.relax.variables import CellVariables, Optimiser, stack
 
 EARLY_STEPS = 15  # where the order of what follows is decided; rank correlation about 0.95
 
@@ -25,7 +25,7 @@ class Guards(Record):
 
 
 @dataclass
-class Course:
+class RelaxationJob:
     """One structure's way through: where it began and, once it has ended, why it failed."""
 
     candidate_id: str
@@ -40,7 +40,7 @@ class Course:
 
 
 @dataclass
-class State:
+class BatchState:
     """Numbers of b structures; energies are nan until a first evaluation was good."""
 
     numbers: np.ndarray  # (b, n) atomic numbers
@@ -62,7 +62,7 @@ class State:
     magmoms: np.ndarray  # (b, n) μB, nan where the potential gives none
 
     @classmethod
-    def before(cls, batch: CrystalBatch) -> State:
+    def before(cls, batch: CrystalBatch) -> BatchState:
         """Structures nothing has happened to."""
         b, n = batch.numbers.shape
         return cls(
@@ -85,39 +85,39 @@ class State:
             magmoms=np.full((b, n), np.nan),
         )
 
-    def keep(self, mask: np.ndarray) -> State:
-        return State(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+    def keep(self, mask: np.ndarray) -> BatchState:
+        return BatchState(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
-    def pick(self, row: int, n_atoms: int) -> State:
+    def pick(self, row: int, n_atoms: int) -> BatchState:
         """A copy of one structure's row, without the padding."""
         kept = {f.name: getattr(self, f.name)[row : row + 1].copy() for f in fields(self)}
         padded = ("numbers", "coords", "forces", "magmoms")
-        return State(**kept | {name: kept[name][:, :n_atoms] for name in padded})
+        return BatchState(**kept | {name: kept[name][:, :n_atoms] for name in padded})
 
-    def join(self, other: State) -> State:
+    def join(self, other: BatchState) -> BatchState:
         names = [f.name for f in fields(self)]
-        return State(**{k: stack(getattr(self, k), getattr(other, k)) for k in names})
+        return BatchState(**{k: stack(getattr(self, k), getattr(other, k)) for k in names})
 
 
 @dataclass
-class Ended:
+class Finished:
     """One structure that has left, with its row of numbers."""
 
-    course: Course
+    course: RelaxationJob
     n_atoms: int
-    row: State  # of one
+    row: BatchState  # of one
 
 
 @dataclass
-class Traveller:
+class PausedRelaxation:
     """One structure with all that its next step needs: about to begin, or paused.
 
     Whoever takes it in goes on as if it had never left.
     """
 
-    course: Course
-    state: State  # of one, like the others
-    walk: Walk
+    course: RelaxationJob
+    state: BatchState  # of one, like the others
+    walk: CellVariables
     optimiser: Optimiser
 
     @property

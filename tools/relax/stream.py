@@ -18,10 +18,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import CrystalBatch, Potential, PotentialCard, in_batches
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax.engine import Herd
-from hullward.tools.relax.state import Course, Ended, Guards, State, Traveller
+from hullward.tools.relax.engine import BatchRelaxer
+from hullward.tools.relax.state import BatchState, Finished, Guards, PausedRelaxation, RelaxationJob
 
-Job = tuple[str, Crystal] | Traveller  # a candidate about to begin, or one that has paused
+Job = tuple[str, Crystal] | PausedRelaxation  # a candidate about to begin, or one that has paused
 
 GPA_PER_EV_PER_A3 = 160.21766208
 
@@ -66,14 +66,14 @@ def relax_in_turns(
     guards: Guards | None = None,
     at_once: int | None = None,
     pausing: bool = True,
-) -> Iterator[Relaxation | Traveller]:
+) -> Iterator[Relaxation | PausedRelaxation]:
     """As `relax_stream`, but what begins here pauses after EARLY_STEPS steps and is yielded.
 
     Handed in again, here or in another process, it goes on as if it had never paused.
     """
-    herd = Herd(in_batches(potential), protocol, guards or Guards())
+    herd = BatchRelaxer(in_batches(potential), protocol, guards or Guards())
     waiting = iter(jobs)
-    next_in: Traveller | None = None
+    next_in: PausedRelaxation | None = None
     exhausted = False
     while True:
         started = time.process_time()
@@ -86,7 +86,7 @@ def relax_in_turns(
                     break
                 if job is None:
                     break
-                if isinstance(job, Traveller):
+                if isinstance(job, PausedRelaxation):
                     next_in = job
                 else:
                     start = rattled(job[1], protocol.rattle_a, job[0])
@@ -99,10 +99,14 @@ def relax_in_turns(
                 return
             continue
         for left in herd.step(started):
-            yield left if isinstance(left, Traveller) else _record(left, potential.card, protocol)
+            yield (
+                left
+                if isinstance(left, PausedRelaxation)
+                else _record(left, potential.card, protocol)
+            )
 
 
-def never_ran(
+def failed_relaxation(
     candidate_id: str,
     crystal: Crystal,
     potential_name: str,
@@ -113,8 +117,8 @@ def never_ran(
     """The record of a relaxation that left nothing but the reason it ended."""
     from hullward.models.potential import potential_card
 
-    course = Course(candidate_id, crystal, 0.0, reason, detail)
-    ended = Ended(course, crystal.n_atoms, State.before(CrystalBatch.of([crystal])))
+    course = RelaxationJob(candidate_id, crystal, 0.0, reason, detail)
+    ended = Finished(course, crystal.n_atoms, BatchState.before(CrystalBatch.of([crystal])))
     return _record(ended, potential_card(potential_name), protocol)
 
 
@@ -128,7 +132,7 @@ def rattled(crystal: Crystal, size_a: float, seed_text: str) -> Crystal:
     return Crystal.from_arrays(crystal.lattice, crystal.species, moved)
 
 
-def _record(ended: Ended, card: PotentialCard, protocol: Protocol) -> Relaxation:
+def _record(ended: Finished, card: PotentialCard, protocol: Protocol) -> Relaxation:
     started = time.process_time()
     course, row, n = ended.course, ended.row, ended.n_atoms
     end = Crystal.from_arrays(

@@ -16,7 +16,7 @@ import numpy as np
 
 from hullward.models.potential import bonds_within
 from hullward.tools.relax.fire import Fire
-from hullward.tools.relax.variables import Rows, Walk, largest_row
+from hullward.tools.relax.variables import BatchRows, CellVariables, largest_row
 
 SPRING_EV_PER_A2 = 10.0  # of the shortest bond
 SPRING_DECAY = 3.0  # per shortest bond length
@@ -28,12 +28,12 @@ CALM_EV_PER_A = 0.3  # the largest row of forces at which BFGS takes over
 FIRE_STEPS = 150  # or after so many: FIRE is not getting anywhere
 
 
-class TrustedBfgs(Rows):
+class TrustRegionBfgs(BatchRows):
     """Many structures' Hessians, padded and updated together."""
 
     padded = ("_variables", "_gradient")
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: CellVariables) -> None:
         b = len(walk.counts)
         size = 3 * walk.variables.shape[1]
         self._hessian = np.zeros((b, size, size))  # filled in before its first step
@@ -129,8 +129,8 @@ class FireThenBfgs:
     where it has not calmed the forces in FIRE_STEPS it may never.
     """
 
-    def __init__(self, walk: Walk) -> None:
-        self._fire, self._bfgs = Fire(walk), TrustedBfgs(walk)
+    def __init__(self, walk: CellVariables) -> None:
+        self._fire, self._bfgs = Fire(walk), TrustRegionBfgs(walk)
         self._left = np.full(len(walk.counts), FIRE_STEPS)  # steps that FIRE may still take
 
     def keep(self, mask: np.ndarray) -> None:

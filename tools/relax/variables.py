@@ -9,7 +9,7 @@ import numpy as np
 from hullward.models.potential import CrystalBatch
 
 
-class Rows:
+class BatchRows:
     """Attributes that all are arrays with one row a structure."""
 
     padded: ClassVar[tuple[str, ...]] = ()  # those with 3 + n along the second axis
@@ -33,7 +33,7 @@ class Rows:
         return one
 
 
-class Walk(Rows):
+class CellVariables(BatchRows):
     """Where a set of structures stands.
 
     reference_cells: (b, 3, 3) Å.  counts: (b,) atoms.  variables: (b, 3 + n, 3).
@@ -84,7 +84,7 @@ class Walk(Rows):
 
 
 class Optimiser(Protocol):
-    """Moves a set of structures downhill; knows them by their rows only, as `Rows` does."""
+    """Moves a set of structures downhill; knows them by their rows only, as `BatchRows` does."""
 
     def keep(self, mask: np.ndarray) -> None:
         """Forget the others; `mask` is (b,) of bool."""

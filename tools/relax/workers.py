@@ -28,7 +28,13 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
 from hullward.models.potential import DeviceLostError, in_batches, load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax.stream import Guards, Job, Traveller, never_ran, relax_in_turns
+from hullward.tools.relax.stream import (
+    Guards,
+    Job,
+    PausedRelaxation,
+    failed_relaxation,
+    relax_in_turns,
+)
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -93,7 +99,7 @@ def relax_many_in_turns(
     guards: Guards | None = None,
     device: str = "cpu",
     pausing: bool = True,
-) -> Iterator[Relaxation | Traveller]:
+) -> Iterator[Relaxation | PausedRelaxation]:
     """As `relax_many`, but what begins pauses early, as in `hullward.tools.relax.stream.relax_in_turns`.
 
     `jobs` may yield None where what comes next depends on results that are still under way.
@@ -120,14 +126,14 @@ class _Item:
 class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
-    appetite: int = 0  # structures it wants at hand; 0 until it is ready
+    capacity: int = 0  # structures it wants at hand; 0 until it is ready
     held: dict[int, _Item] = field(default_factory=dict)
 
     def has_room(self, alone: bool) -> bool:
         """A second try is done alone: it may be what ended the first."""
         if alone or any(item.tries > 1 for item in self.held.values()):
             return not self.held
-        return len(self.held) < max(1, self.appetite)
+        return len(self.held) < max(1, self.capacity)
 
     def give(self, key: int, item: _Item) -> None:
         self.held[key] = item
@@ -143,9 +149,9 @@ class _Pool:
         self._workers: list[_Worker] = []
         self._again: deque[_Item] = deque()
         self._keys = count()
-        self._stillborn = 0
+        self._failed_starts = 0
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[Relaxation | Traveller]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Relaxation | PausedRelaxation]:
         waiting = iter(jobs)
         try:
             while self._feed(waiting):
@@ -173,31 +179,31 @@ class _Pool:
             worker.give(next(self._keys), item)
         return any(worker.held for worker in self._workers)
 
-    def _hear(self, worker: _Worker) -> Iterator[Relaxation | Traveller]:
+    def _hear(self, worker: _Worker) -> Iterator[Relaxation | PausedRelaxation]:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
-            yield from self._bury(worker)
+            yield from self._on_exit(worker)
             return
         if isinstance(message, HullwardError):
             raise message
-        self._stillborn = 0
+        self._failed_starts = 0
         if isinstance(message, int):
-            worker.appetite = message
+            worker.capacity = message
             return
         key, done = message
         del worker.held[key]
         yield done
 
-    def _bury(self, worker: _Worker) -> Iterator[Relaxation]:
+    def _on_exit(self, worker: _Worker) -> Iterator[Relaxation]:
         """A worker is gone: what it held is tried once more, then recorded as lost."""
         self._workers.remove(worker)
         worker.pipe.close()
         code = worker.process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if not worker.appetite:
-            self._stillborn += 1
-            if self._stillborn > 2:
+        if not worker.capacity:
+            self._failed_starts += 1
+            if self._failed_starts > 2:
                 raise PreflightError(
                     f"relaxation workers end before they are ready ({how}); "
                     "the lines above say why, and `hullward doctor` checks the installation"
@@ -210,8 +216,8 @@ class _Pool:
             hint = " (the kernel's, if memory ran out)" if code == -signal.SIGKILL else ""
             detail = f"two workers ended while relaxing it, the second by {how}{hint}"
             job = item.job
-            who = (job.candidate_id, job.course.start) if isinstance(job, Traveller) else job
-            yield never_ran(*who, potential, protocol, Reason.WORKER_DIED, detail)
+            who = (job.candidate_id, job.course.start) if isinstance(job, PausedRelaxation) else job
+            yield failed_relaxation(*who, potential, protocol, Reason.WORKER_DIED, detail)
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -273,7 +279,7 @@ def _hand_in(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | No
             yield None
             continue
         key, job = pipe.recv()
-        candidate_id = job.candidate_id if isinstance(job, Traveller) else job[0]
+        candidate_id = job.candidate_id if isinstance(job, PausedRelaxation) else job[0]
         keys[candidate_id].append(key)
         yield job
 

@@ -3,10 +3,17 @@
 It reads one published snapshot and computes nothing that the store does not hold.
 """
 
-from hullward.tools.report.export import export
+from hullward.tools.report.export import export_structures
 from hullward.tools.report.gather import rows
 from hullward.tools.report.models import count_requests
 from hullward.tools.report.render import ReportPaths, write_report
 from hullward.tools.report.words import requests_line
 
-__all__ = ["ReportPaths", "count_requests", "export", "requests_line", "rows", "write_report"]
+__all__ = [
+    "ReportPaths",
+    "count_requests",
+    "export_structures",
+    "requests_line",
+    "rows",
+    "write_report",
+]

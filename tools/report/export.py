@@ -33,7 +33,7 @@ _CONDITIONS: dict[Where, str] = {
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class ExportedStructure:
     """One relaxed candidate and what must be told with it."""
 
     candidate_id: str
@@ -41,7 +41,7 @@ class Relaxed:
     provenance: Mapping[str, str | int | float | None]  # None: not known
 
 
-def export(
+def export_structures(
     directory: Path,
     out: Path,
     *,
@@ -59,7 +59,7 @@ def export(
     Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, or
     an `out` that is no folder.
     """
-    writers: dict[Format, Callable[[Relaxed], str]] = {
+    writers: dict[Format, Callable[[ExportedStructure], str]] = {
         "cif": lambda r: cif_text(r, symmetrise=symmetrise),
         "poscar": poscar_text,
         "extxyz": extxyz_text,
@@ -83,7 +83,7 @@ def export(
 
 def relaxed(
     connection: duckdb.DuckDBPyConnection, *, ids: list[str] | None = None, where: Where
-) -> list[Relaxed]:
+) -> list[ExportedStructure]:
     """The chosen candidates with their relaxed structures, in the order of the short list."""
     if where not in _CONDITIONS:
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
@@ -116,9 +116,9 @@ def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
         raise InputError(f"no candidate is called {unknown!r}; {hint}")
 
 
-def _from_row(row: Mapping[str, Any]) -> Relaxed:
+def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
     protocol = json.loads(row["protocol"])
-    return Relaxed(
+    return ExportedStructure(
         candidate_id=row["candidate_id"],
         crystal=Crystal.model_validate_json(row["crystal"]),
         provenance={
@@ -143,7 +143,7 @@ def _from_row(row: Mapping[str, Any]) -> Relaxed:
     )
 
 
-def cif_text(candidate: Relaxed, *, symmetrise: bool = True) -> str:
+def cif_text(candidate: ExportedStructure, *, symmetrise: bool = True) -> str:
     """A CIF led by provenance comments; in P1 where no symmetry can be found."""
     from pymatgen.io.cif import CifWriter
 
@@ -156,7 +156,7 @@ def cif_text(candidate: Relaxed, *, symmetrise: bool = True) -> str:
     return "\n".join(["# Hullward", *notes, f"# setting: {setting}", str(writer)])
 
 
-def poscar_text(candidate: Relaxed) -> str:
+def poscar_text(candidate: ExportedStructure) -> str:
     """A VASP 5 POSCAR, species grouped, provenance in its first line."""
     from pymatgen.io.vasp import Poscar
 
@@ -166,7 +166,7 @@ def poscar_text(candidate: Relaxed) -> str:
     return Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
 
 
-def extxyz_text(candidate: Relaxed) -> str:
+def extxyz_text(candidate: ExportedStructure) -> str:
     """One extxyz frame: provenance in its info keys; no energy or forces to be mistaken for DFT."""
     from ase import Atoms
     from ase.io import write

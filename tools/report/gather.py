@@ -21,12 +21,12 @@ from hullward.tools.report.opinions import gather_opinions
 from hullward.tools.report.schema import (
     Cost,
     CycleYield,
-    Entry,
+    EndCount,
     Listing,
     ModelUse,
     Report,
+    ReportEntry,
     Run,
-    Stop,
     Yield,
 )
 from hullward.tools.report.systems import gather_systems
@@ -140,7 +140,7 @@ def _listing(
     return Listing(total=len(found), entries=entries, rule=rule)
 
 
-def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> Entry:
+def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
     same = (
         "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
         "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
@@ -152,7 +152,7 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> E
         "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
         "disputed",
     )  # fmt: skip
-    return Entry(
+    return ReportEntry(
         **{key: row[key] for key in same},
         parents=tuple(row["parents"] or ()),
         suspicions=tuple(row["suspicions"] or ()),
@@ -234,9 +234,9 @@ def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
     )
 
 
-def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[Stop, ...]:
+def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
     return tuple(
-        Stop(
+        EndCount(
             state=row["state"],
             reason=row["reason"],
             count=row["n"],

@@ -28,7 +28,7 @@ class Identity(Record):
     novel: int  # of these judged novel
 
 
-class Parent(Record):
+class ParentCount(Record):
     """A known phase whose arrangement candidates have."""
 
     match_id: str
@@ -41,7 +41,7 @@ class Identities(Record):
 
     against: str = ""  # what everything was compared with
     kinds: tuple[Identity, ...] = ()
-    parents: tuple[Parent, ...] = ()  # of lanthanide swaps and substitutions, commonest first
+    parents: tuple[ParentCount, ...] = ()  # of lanthanide swaps and substitutions, commonest first
     parents_total: int = 0
     disorder: int = 0  # novel candidates that may be disordered
 
@@ -75,7 +75,7 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
             for kind, words in WORDS.items()
             if kind in counted
         ),
-        parents=tuple(Parent(match_id=i, formula=f, count=n) for i, f, n in parents[:PARENTS]),
+        parents=tuple(ParentCount(match_id=i, formula=f, count=n) for i, f, n in parents[:PARENTS]),
         parents_total=len(parents),
         disorder=disorder,
     )

@@ -28,7 +28,7 @@ from hullward.tools.report.figures import (
     structure_figure,
 )
 from hullward.tools.report.gather import gather
-from hullward.tools.report.schema import Entry, Report
+from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
 from hullward.tools.report.words import (
     backends_sentence,
@@ -138,7 +138,7 @@ def _backticks_as_code(sentence: str) -> Markup:
     return _trusted(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))
 
 
-def _structure(entry: Entry) -> Markup:
+def _structure(entry: ReportEntry) -> Markup:
     return _trusted(structure_figure(entry.crystal) if entry.crystal else "")
 
 

@@ -42,7 +42,7 @@ from hullward.tools.report.systems import System
 from hullward.tools.report.uncertainty import Trust
 
 
-class Entry(Record):
+class ReportEntry(Record):
     """One judged candidate."""
 
     candidate_id: str
@@ -103,7 +103,7 @@ class Listing(Record):
     """The first entries of a list, and how long it is."""
 
     total: int
-    entries: tuple[Entry, ...]
+    entries: tuple[ReportEntry, ...]
     rule: str = ""
 
 
@@ -126,7 +126,7 @@ class CycleYield(Yield):
     reasons: tuple[str, ...]
 
 
-class Stop(Record):
+class EndCount(Record):
     """One way to end, and who ended so."""
 
     state: str
@@ -199,7 +199,7 @@ class Report(Record):
     systems_total: int
     operators: tuple[Yield, ...]
     cycles: tuple[CycleYield, ...]
-    stops: tuple[Stop, ...]
+    stops: tuple[EndCount, ...]
     backends: str = ""
     asked: tuple[AskedOf, ...] = ()
     models: tuple[ModelUse, ...]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from hullward.tools.records import Basis, Product
 from hullward.tools.report.opinions import Said
-from hullward.tools.report.schema import Entry, Report
+from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.uncertainty import Trust
 
 if TYPE_CHECKING:
-    from hullward.tools.report.schema import Entry
+    from hullward.tools.report.schema import ReportEntry
 
 DASH = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -188,7 +188,7 @@ def _next(report: Report) -> str:
     return "Next: widen the search: more cycles, other systems or another seed."
 
 
-def notes(entry: Entry) -> str:
+def notes(entry: ReportEntry) -> str:
     """Why an entry is listed where it is, in a few words."""
     told = [s.replace("_", " ") for s in entry.suspicions]
     if entry.suspect_because:
@@ -208,7 +208,7 @@ def notes(entry: Entry) -> str:
     return "; ".join([*told, entry.novelty])
 
 
-def _second(entry: Entry) -> str:
+def _second(entry: ReportEntry) -> str:
     """What the second reference says of an entry, and whether the two disagree."""
     if entry.e_above_second_reference_ev_per_atom is None:
         return "second reference: no hull yet"
@@ -248,7 +248,7 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
     return found
 
 
-def chance_words(entry: Entry) -> str:
+def chance_words(entry: ReportEntry) -> str:
     """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why it is unsaid."""
     if entry.p_below_50mev is None:
         return "unsaid: " + (entry.probability_note or "nobody asked")
@@ -263,7 +263,7 @@ def chance_words(entry: Entry) -> str:
     return ", ".join(told) + _read_words(entry)
 
 
-def _read_words(entry: Entry) -> str:
+def _read_words(entry: ReportEntry) -> str:
     """'; sevennet-l3i5 puts its energy 35 meV/atom higher than …', or nothing."""
     if entry.read_by is None or entry.read_higher_ev_per_atom is None:
         return ""

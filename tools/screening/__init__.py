@@ -5,12 +5,12 @@ verdict (probabilities, second opinions) is in `hullward.tools.uncertainty`.
 """
 
 from hullward.tools.screening.explain import explain_all
-from hullward.tools.screening.phonons import Checked, check_shortlist
+from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.screen import Screen
-from hullward.tools.screening.second_reference import Beside
-from hullward.tools.screening.suspects import GOING_ON, RATTLE_A, Relax, doubt_all
+from hullward.tools.screening.second_reference import SecondReferenceJudge
+from hullward.tools.screening.suspects import GOING_ON, RATTLE_A, Relax, store_suspects
 from hullward.tools.screening.training_overlap import FORMULAS, IDS, audit, digest, learnt_formulas
-from hullward.tools.screening.validate import Facts, Limits, candidate, check
+from hullward.tools.screening.validate import Facts, Limits, candidate, check_crystal
 from hullward.tools.screening.verdicts import suspicions
 
 __all__ = [
@@ -18,19 +18,19 @@ __all__ = [
     "GOING_ON",
     "IDS",
     "RATTLE_A",
-    "Beside",
-    "Checked",
+    "CheckedCell",
     "Facts",
     "Limits",
     "Relax",
     "Screen",
+    "SecondReferenceJudge",
     "audit",
     "candidate",
-    "check",
+    "check_crystal",
     "check_shortlist",
     "digest",
-    "doubt_all",
     "explain_all",
     "learnt_formulas",
+    "store_suspects",
     "suspicions",
 ]

@@ -13,12 +13,12 @@ from typing import Any, Literal
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import (
     LANTHANIDES,
-    Entry,
-    Kin,
-    Library,
-    Parents,
-    blind,
+    LibraryEntry,
+    PrototypeLibrary,
+    PrototypeMatch,
+    StructureLibrary,
     charge_balance,
+    merge_lanthanides,
     shared_sites,
 )
 from hullward.tools.crystal.files import KnownPhases
@@ -57,7 +57,7 @@ class Explainer:
         candidate_id: str,
         crystal: Crystal,
         moment: Moment,
-        families: Parents,
+        families: PrototypeLibrary,
         exact: tuple[Literal["known", "duplicate"], str] | None = None,
     ) -> Explanation:
         """Say what a crystal is.
@@ -92,11 +92,11 @@ class Explainer:
 
     def _find(
         self, crystal: Crystal, exact: tuple[Literal["known", "duplicate"], str] | None
-    ) -> tuple[NoveltyKind, Kin | None]:
+    ) -> tuple[NoveltyKind, PrototypeMatch | None]:
         if exact is not None:
             kind, match_id = exact
-            return kind, Kin(match_id, crystal.formula, (), None)
-        if Entry("", crystal).cell is None:
+            return kind, PrototypeMatch(match_id, crystal.formula, (), None)
+        if LibraryEntry("", crystal).cell is None:
             return "not_compared", None
         if swapped := self._lanthanide_swap(crystal):
             return "lanthanide_swap", swapped
@@ -106,8 +106,8 @@ class Explainer:
             return "structure_type", kin
         return "new_prototype", None
 
-    def _lanthanide_swap(self, crystal: Crystal) -> Kin | None:
-        merged = blind(crystal)
+    def _lanthanide_swap(self, crystal: Crystal) -> PrototypeMatch | None:
+        merged = merge_lanthanides(crystal)
         if merged is None or (match := self._blind.match(merged)) is None:
             return None
         parent = self._crystals[match.match_id]
@@ -117,16 +117,16 @@ class Explainer:
             return None  # the same elements: known, or not at all
         pairs = zip(gone, come, strict=True) if len(gone) == len(come) else ()
         exchanged = tuple(pairs) or (("+".join(theirs), "+".join(ours)),)
-        return Kin(match.match_id, parent.formula, exchanged, match.rms_a)
+        return PrototypeMatch(match.match_id, parent.formula, exchanged, match.rms_a)
 
     @cached_property
-    def _parents(self) -> Parents:
-        return Parents(self.known)
+    def _parents(self) -> PrototypeLibrary:
+        return PrototypeLibrary(self.known)
 
     @cached_property
-    def _blind(self) -> Library:
-        merged = ((i, blind(crystal)) for i, crystal in self.known)
-        return Library((i, crystal) for i, crystal in merged if crystal is not None)
+    def _blind(self) -> StructureLibrary:
+        merged = ((i, merge_lanthanides(crystal)) for i, crystal in self.known)
+        return StructureLibrary((i, crystal) for i, crystal in merged if crystal is not None)
 
     @cached_property
     def _crystals(self) -> dict[str, Crystal]:
@@ -143,7 +143,7 @@ def explain_all(store: Store, reference: Reference, user_phases: KnownPhases) ->
             for e in store.load(Explanation)
             if e.moment == moment and e.against_id == explainer.against_id
         }
-        families, found = Parents(), []
+        families, found = PrototypeLibrary(), []
         for row, crystal in _candidates(store, moment):
             candidate_id = row["candidate_id"]
             if (there := stored.get(candidate_id)) is not None:
@@ -196,17 +196,17 @@ def _candidates(store: Store, moment: Moment) -> Iterator[tuple[dict[str, Any], 
 
 
 @cache
-def _types() -> Parents:
+def _types() -> PrototypeLibrary:
     """The structure types of the prototype library, each as its first compound."""
-    from hullward.tools.prototypes import library
+    from hullward.tools.prototypes import prototype_library
 
-    return Parents(
+    return PrototypeLibrary(
         (p.prototype_id, Crystal.from_arrays(p.lattice, p.species, p.frac_coords))
-        for p in library()
+        for p in prototype_library()
     )
 
 
-def _inverse(kin: Kin, crystal: Crystal) -> bool:
+def _inverse(kin: PrototypeMatch, crystal: Crystal) -> bool:
     """Whether cations stand where the parent has anions; False where charges make no claim."""
     from pymatgen.core import Composition
 
@@ -232,7 +232,7 @@ def _bare_words(bare: int) -> str:
 
 def _words(
     kind: NoveltyKind,
-    kin: Kin | None,
+    kin: PrototypeMatch | None,
     exchanged: tuple[str, ...],
     upside_down: bool,
     against: str,

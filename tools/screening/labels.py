@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.matching import Library
+from hullward.tools.crystal.matching import StructureLibrary
 from hullward.tools.records import Label
 
 
 def label(
     proposal_id: str,
     crystal: Crystal,
-    known: Library,
-    seen: Library,
+    known: StructureLibrary,
+    seen: StructureLibrary,
     moment: Literal["before", "after"],
 ) -> Label | None:
     """Say whether a crystal is a known phase or, failing that, a duplicate within the campaign.

@@ -15,7 +15,7 @@ MOST = 10  # cells a call
 FORCE_CALLS = 5000  # of all cells together
 
 
-class Checked(NamedTuple):
+class CheckedCell(NamedTuple):
     """What became of the first entries of the short list, in its order."""
 
     formula: str
@@ -33,7 +33,7 @@ def check_shortlist(
     force_calls: int = FORCE_CALLS,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     stopping: Callable[[], bool] = lambda: False,
-) -> list[Checked]:
+) -> list[CheckedCell]:
     """Check the first `top` entries, storing each result as it comes.
 
     A cell that this potential has answered for is not asked again, unless its first answer was
@@ -50,11 +50,11 @@ def check_shortlist(
         if c.potential_sha256 == potential_sha256 and c.result != "not_checked"
     }
     potential: Potential | None = None
-    found: list[Checked] = []
+    found: list[CheckedCell] = []
     for number, row in enumerate(rows, start=1):
         there = stored.get(row["candidate_id"])
         if there is not None and there.relaxation_id == row["relaxation_id"]:
-            found.append(Checked(row["formula"], there, False))
+            found.append(CheckedCell(row["formula"], there, False))
             continue
         if stopping():
             break
@@ -68,6 +68,6 @@ def check_shortlist(
             force_calls=force_calls - sum(c.check.force_calls for c in found if c.fresh),
         )
         store.add([check])
-        found.append(Checked(row["formula"], check, True))
+        found.append(CheckedCell(row["formula"], check, True))
         progress("vibrations", number, len(rows))
     return found

@@ -17,7 +17,7 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.models.potential import PotentialCard
-from hullward.tools.crystal import Library
+from hullward.tools.crystal import StructureLibrary
 from hullward.tools.crystal.files import CifReader, KnownPhases, parse_raw
 from hullward.tools.hull import Reference, height_over
 from hullward.tools.records import (
@@ -37,7 +37,11 @@ from hullward.tools.reference import require_known_energies
 from hullward.tools.relax import relax_best_first, relax_cached
 from hullward.tools.screening import validate
 from hullward.tools.screening.labels import label
-from hullward.tools.screening.second_reference import Beside, library, unjudged
+from hullward.tools.screening.second_reference import (
+    SecondReferenceJudge,
+    needs_verdict,
+    structure_library,
+)
 from hullward.tools.screening.verdicts import SecondLook, judge, second_look_of, union_verdicts
 from hullward.tools.store import Store
 
@@ -54,7 +58,7 @@ class Screen:
     card: PotentialCard
     reference: Reference
     limits: validate.Limits
-    second: Beside | None = None  # another reference to judge by; it decides nothing
+    second: SecondReferenceJudge | None = None  # another reference to judge by; it decides nothing
     user_phases: KnownPhases = field(default_factory=KnownPhases)
     workers: int = 1
     home: Path | None = None  # where relaxations are shared between campaigns
@@ -63,7 +67,7 @@ class Screen:
     progress: Callable[[str, int, int], None] = lambda step, done, total: None
     stopping: Callable[[], bool] = lambda: False
     stage_cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _known: dict[str, Library] = field(default_factory=dict)
+    _known: dict[str, StructureLibrary] = field(default_factory=dict)
     _energies_known: bool = False  # canaries were looked at, once a run
 
     @contextmanager
@@ -104,7 +108,7 @@ class Screen:
             return _rejection(proposal, Stage.PARSE, crystal)
         if parse_only:
             return None
-        facts = validate.check(crystal, self.limits, self.card.elements)
+        facts = validate.check_crystal(crystal, self.limits, self.card.elements)
         if isinstance(facts, Flaw):
             return _rejection(proposal, Stage.CHECK, facts)
         return validate.candidate(proposal.proposal_id, crystal, facts)
@@ -114,7 +118,7 @@ class Screen:
         asked = {p.proposal_id for p in proposals}
         candidates = self.candidates()
         settled = {x.proposal_id: x.kind for x in self.store.load(Label) if x.moment == "before"}
-        seen = Library()
+        seen = StructureLibrary()
         found: list[Record] = []
         for count, proposal_id in enumerate(self._order(candidates), start=1):
             candidate = candidates[proposal_id]
@@ -201,7 +205,7 @@ class Screen:
             self._verdict(candidate, relaxation)
             for candidate, relaxation in relaxed
             if candidate.proposal_id in asked
-            and unjudged(candidate, judged.get(relaxation.relaxation_id), self.reference)
+            and needs_verdict(candidate, judged.get(relaxation.relaxation_id), self.reference)
         ]
         self.store.add(new)
         judged |= {v.relaxation_id: v for v in new}
@@ -222,7 +226,7 @@ class Screen:
         self, relaxed: Sequence[tuple[Candidate, Relaxation]], asked: Collection[str]
     ) -> None:
         settled = {x.proposal_id: x.kind for x in self.store.load(Label) if x.moment == "after"}
-        seen = Library()
+        seen = StructureLibrary()
         found: list[Record] = []
         for candidate, relaxation in relaxed:
             assert relaxation.crystal is not None  # a converged relaxation has a structure
@@ -294,10 +298,12 @@ class Screen:
         self.judge(self.store.load(Proposal))
         self.judge_union()
 
-    def known(self, chemsys: str) -> Library:
+    def known(self, chemsys: str) -> StructureLibrary:
         """Known phases of exactly this system, the reference's and the user's."""
         if chemsys not in self._known:
-            self._known[chemsys] = library(self.reference, chemsys, self.user_phases.of(chemsys))
+            self._known[chemsys] = structure_library(
+                self.reference, chemsys, self.user_phases.of(chemsys)
+            )
         return self._known[chemsys]
 
     def candidates(self) -> dict[str, Candidate]:

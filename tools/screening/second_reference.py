@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
-from hullward.tools.crystal import Library
+from hullward.tools.crystal import StructureLibrary
 from hullward.tools.hull import Reference
 from hullward.tools.records import Candidate, Relaxation, SecondReference, Verdict, VerdictLabel
 from hullward.tools.screening.verdicts import judge
 
 
 @dataclass(kw_only=True)
-class Beside:
+class SecondReferenceJudge:
     """The second reference, and what is stored of it."""
 
     reference: Reference
     basis: SecondReference
-    _known: dict[str, Library] = field(default_factory=dict)
+    _known: dict[str, StructureLibrary] = field(default_factory=dict)
 
     def verdicts(
         self,
@@ -37,12 +37,12 @@ class Beside:
         }
         found = []
         for candidate, relaxation in relaxed:
-            if not unjudged(candidate, judged.get(relaxation.relaxation_id), self.reference):
+            if not needs_verdict(candidate, judged.get(relaxation.relaxation_id), self.reference):
                 continue
             assert relaxation.crystal is not None  # a converged relaxation has a structure
             chemsys = candidate.chemsys
             if chemsys not in self._known:
-                self._known[chemsys] = library(self.reference, chemsys)
+                self._known[chemsys] = structure_library(self.reference, chemsys)
             match = self._known[chemsys].match(relaxation.crystal)
             found.append(
                 judge(
@@ -58,7 +58,7 @@ class Beside:
         return found
 
 
-def unjudged(candidate: Candidate, verdict: Verdict | None, reference: Reference) -> bool:
+def needs_verdict(candidate: Candidate, verdict: Verdict | None, reference: Reference) -> bool:
     """Whether there is no verdict, or one that waited for a hull which is there now."""
     if verdict is None:
         return True
@@ -66,9 +66,9 @@ def unjudged(candidate: Candidate, verdict: Verdict | None, reference: Reference
     return waited and not reference.lacking(frozenset(candidate.crystal.species))
 
 
-def library(
+def structure_library(
     reference: Reference, chemsys: str, more: Sequence[tuple[str, Crystal]] = ()
-) -> Library:
+) -> StructureLibrary:
     """Known phases of exactly this system."""
     phases = [*reference.library_entries(chemsys), *more]
-    return Library((i, crystal) for i, crystal in phases if crystal.chemsys == chemsys)
+    return StructureLibrary((i, crystal) for i, crystal in phases if crystal.chemsys == chemsys)

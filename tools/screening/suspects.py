@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference
-from hullward.tools.records import Basis, Candidate, Doubt, Reason, Relaxation, Suspicion, Verdict
+from hullward.tools.records import Basis, Candidate, Reason, Relaxation, Suspect, Suspicion, Verdict
 from hullward.tools.screening.verdicts import (
     DROP_EV_PER_ATOM,
     FAR_BELOW_EV_PER_ATOM,
@@ -28,7 +28,7 @@ RATTLE_A = 0.05
 Relax = Callable[[Sequence[tuple[str, Crystal]], float], Iterable[Relaxation]]
 
 
-def doubt_all(store: Store, basis: Basis, reference: Reference, relax: Relax) -> None:
+def store_suspects(store: Store, basis: Basis, reference: Reference, relax: Relax) -> None:
     """Store every suspect of this basis and reference with its reasons.
 
     relax: relaxes (candidate id, crystal) pairs from a rattle of so many Å; asked only for what
@@ -56,7 +56,7 @@ def doubt_all(store: Store, basis: Basis, reference: Reference, relax: Relax) ->
         store.add([done])
         again[done.candidate_id] = done
     store.add(
-        Doubt(
+        Suspect(
             relaxation_id=r.relaxation_id,
             candidate_id=r.candidate_id,
             reference_id=reference.reference_id,

@@ -73,7 +73,7 @@ class Facts(Record):
     charge_note: str
 
 
-def check(crystal: Crystal, limits: Limits, supported: frozenset[str]) -> Facts | Flaw:
+def check_crystal(crystal: Crystal, limits: Limits, supported: frozenset[str]) -> Facts | Flaw:
     """Every hard check, in order; never raises for a crystal.
 
     supported: elements the potential knows.

@@ -26,7 +26,7 @@ from hullward.tools.store.database import (
     DATABASE,
     SETTINGS,
     SNAPSHOT,
-    build,
+    build_database,
     is_full,
     open_database,
     publish_file,
@@ -37,7 +37,7 @@ from hullward.tools.store.database import (
 from hullward.tools.store.journal import NAME as JOURNAL
 from hullward.tools.store.journal import Journal, JournalError, StorageError, salvage
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import RANK, TABLES, Key, decode, key_of
+from hullward.tools.store.projection import KIND_OF, RANK, TABLES, Key, decode, key_of
 
 # What a campaign may have put into its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
@@ -114,7 +114,7 @@ class Store:
             self._catch_up()
             index = self._database.index
             try:
-                fresh = self._fresh(sorted(records, key=lambda record: RANK[type(record).__name__]))
+                fresh = self._fresh(sorted(records, key=lambda record: RANK[KIND_OF[type(record)]]))
                 self._journal.append([(kind, text) for kind, text, _ in fresh])
             except BaseException:
                 index.discard()
@@ -145,7 +145,7 @@ class Store:
         relaxation_id, plan_id or campaign_id, whichever names the record. Candidates come once a
         crystal, with the proposal that first brought it.
         """
-        table = TABLES[kind.__name__]
+        table = TABLES[KIND_OF[kind]]
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
         query, parameters = f"SELECT * FROM {table.name} ORDER BY {order}", []
         if ids is not None:
@@ -199,7 +199,7 @@ class Store:
         """(kind, JSON text, JSON data) of the records that are not stored with this content."""
         fresh: dict[tuple[str, Key], tuple[Record, str, dict[str, Any]]] = {}
         for record in records:
-            kind, text = type(record).__name__, record.model_dump_json()
+            kind, text = KIND_OF[type(record)], record.model_dump_json()
             data = json.loads(text)
             if self._database.index.stage(kind, data):
                 fresh[kind, key_of(TABLES[kind], data)] = (record, text, data)
@@ -262,7 +262,7 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
         with journal:
             for text in journal.notes:
                 note(text)
-            build(directory, journal, note)
+            build_database(directory, journal, note)
     with Store.open(directory, command="rebuild") as store:
         store.publish()
         if notes is not None:

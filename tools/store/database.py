@@ -79,7 +79,7 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
             return replace(directory, journal, error, note)
     if journal.last_seq:
         note(f"{DATABASE} was missing; it was built again from the journal")
-    build(directory, journal, note)
+    build_database(directory, journal, note)
     return _open_current(path, journal, note)
 
 
@@ -88,11 +88,11 @@ def replace(
 ) -> Database:
     """Another database for one that cannot be used."""
     set_aside(directory, reason, note)
-    build(directory, journal, note)
+    build_database(directory, journal, note)
     return _open_current(directory / DATABASE, journal, note)
 
 
-def build(directory: Path, journal: Journal, note: Callable[[str], None]) -> None:
+def build_database(directory: Path, journal: Journal, note: Callable[[str], None]) -> None:
     """Lay the database out anew and replay the whole journal; replaces the file in one step."""
     path, fresh = directory / DATABASE, directory / f"{DATABASE}.new"
     remove(fresh)

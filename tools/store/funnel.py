@@ -16,14 +16,14 @@ NOVEL = ("novel_metastable", "novel_stable")
 APART = ("rediscovered", "below_reference", "suspect")
 
 
-class Answer(Protocol):
+class SqlAnswer(Protocol):
     def fetchall(self) -> list[tuple[Any, ...]]: ...
 
 
 class Source(Protocol):
     """A DuckDB connection, an open store, a snapshot."""
 
-    def execute(self, query: str, /) -> Answer: ...
+    def execute(self, query: str, /) -> SqlAnswer: ...
 
 
 @dataclass(frozen=True)

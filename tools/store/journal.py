@@ -42,7 +42,7 @@ class StorageError(HullwardError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalLine:
     """One line of the journal."""
 
     seq: int
@@ -118,7 +118,7 @@ class Journal:
         self.last_seq += len(items)
         self.last_checksum = digest
 
-    def read(self, after: int = 0) -> Iterator[Entry]:
+    def read(self, after: int = 0) -> Iterator[JournalLine]:
         """Entries with seq > after, in order."""
         with self.path.open("rb") as lines:
             for seq, line in enumerate(lines, start=1):
@@ -185,9 +185,9 @@ def _problem(number: int, line: bytes) -> str | None:
     return None
 
 
-def _entry(seq: int, line: bytes) -> Entry:
+def _entry(seq: int, line: bytes) -> JournalLine:
     fields = json.loads(line)
-    return Entry(seq, fields["kind"], fields["data"], fields["sum"])
+    return JournalLine(seq, fields["kind"], fields["data"], fields["sum"])
 
 
 def salvage(path: Path) -> str:

@@ -19,12 +19,12 @@ from hullward.models.errors import HullwardError, InputError
 from hullward.tools import records as r
 from hullward.tools.records import (
     Calibration,
-    Chance,
-    Doubt,
     Explanation,
-    Opinion,
     PhononCheck,
-    Reading,
+    SecondEnergy,
+    SecondOpinion,
+    StabilityProbability,
+    Suspect,
     TrainingOverlap,
 )
 
@@ -37,9 +37,10 @@ class CountingError(HullwardError):
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """Where one kind of record lives."""
 
+    kind: str  # what a journal line calls the record; never changes, whatever the class is called
     name: str
     record: type[r.Record]
     key: tuple[str, ...]  # fields that make a record the same one
@@ -51,38 +52,54 @@ class Table:
 
 # In the order in which records refer to each other: a batch is written in this order, so that any
 # beginning of it makes sense.
-TABLES: dict[str, Table] = {
-    table.record.__name__: table
+TABLES: dict[str, RecordTable] = {
+    table.kind: table
     for table in (
-        Table("campaigns", r.CampaignRecord, ("campaign_id",), frozenset({"settings", "versions"})),
-        Table("bases", r.Basis, ("campaign_id",), frozenset({"protocol"}), latest=True),
-        Table("second_references", r.SecondReference, ("campaign_id",), latest=True),
-        Table(
+        RecordTable(
+            "CampaignRecord",
+            "campaigns",
+            r.CampaignRecord,
+            ("campaign_id",),
+            frozenset({"settings", "versions"}),
+        ),
+        RecordTable(
+            "Basis", "bases", r.Basis, ("campaign_id",), frozenset({"protocol"}), latest=True
+        ),
+        RecordTable(
+            "SecondReference", "second_references", r.SecondReference, ("campaign_id",), latest=True
+        ),
+        RecordTable(
+            "Plan",
             "plans",
             r.Plan,
             ("plan_id",),
             frozenset({"quotas", "outcomes", "dropped"}),
             order=("cycle", "plan_id"),
         ),
-        Table(
+        RecordTable(
+            "ModelRequest",
             "requests",
             r.ModelRequest,
             ("request_id",),
             frozenset({"sampling", "wish"}),
             order=("cycle", "position", "request_id"),
         ),
-        Table("responses", r.ModelResponse, ("request_id", "exchange", "status")),
-        Table("answers", r.ModelAnswer, ("request_id", "index")),
-        Table("request_failures", r.ModelFailure, ("request_id",)),
-        Table(
+        RecordTable(
+            "ModelResponse", "responses", r.ModelResponse, ("request_id", "exchange", "status")
+        ),
+        RecordTable("ModelAnswer", "answers", r.ModelAnswer, ("request_id", "index")),
+        RecordTable("ModelFailure", "request_failures", r.ModelFailure, ("request_id",)),
+        RecordTable(
+            "Proposal",
             "proposals",
             r.Proposal,
             ("proposal_id",),
             frozenset({"sampling"}),
             order=("cycle", "request_id", "index", "proposal_id"),
         ),
-        Table("rejections", r.Rejection, ("proposal_id",)),
-        Table(
+        RecordTable("Rejection", "rejections", r.Rejection, ("proposal_id",)),
+        RecordTable(
+            "Candidate",
             "candidates",
             r.Candidate,
             ("proposal_id",),
@@ -90,53 +107,75 @@ TABLES: dict[str, Table] = {
             order=("candidate_id",),
             by="candidate_id",
         ),
-        Table("labels", r.Label, ("proposal_id", "moment", "kind")),
-        Table("relaxations", r.Relaxation, ("relaxation_id",), frozenset({"protocol", "crystal"})),
-        Table(
+        RecordTable("Label", "labels", r.Label, ("proposal_id", "moment", "kind")),
+        RecordTable(
+            "Relaxation",
+            "relaxations",
+            r.Relaxation,
+            ("relaxation_id",),
+            frozenset({"protocol", "crystal"}),
+        ),
+        RecordTable(
+            "Verdict",
             "verdicts",
             r.Verdict,
             ("relaxation_id", "reference_id", "reference_version", "height"),
             frozenset({"decomposition"}),
             latest=True,
         ),
-        Table("explanations", Explanation, ("candidate_id", "moment"), latest=True),
-        Table(
+        RecordTable(
+            "Explanation", "explanations", Explanation, ("candidate_id", "moment"), latest=True
+        ),
+        RecordTable(
+            "PhononCheck",
             "phonon_checks",
             PhononCheck,
             ("candidate_id", "potential_sha256"),
             frozenset({"q_points", "soft"}),
             latest=True,
         ),
-        Table(
+        RecordTable(
+            "Doubt",
             "doubts",
-            Doubt,
+            Suspect,
             ("relaxation_id", "reference_id", "reference_version"),
             latest=True,
         ),
-        Table("training_overlaps", TrainingOverlap, ("candidate_id",), latest=True),
-        Table(
+        RecordTable(
+            "TrainingOverlap", "training_overlaps", TrainingOverlap, ("candidate_id",), latest=True
+        ),
+        RecordTable(
+            "Chance",
             "chances",
-            Chance,
+            StabilityProbability,
             ("relaxation_id", "reference_id", "reference_version"),
             latest=True,
         ),
-        Table(
+        RecordTable(
+            "Opinion",
             "opinions",
-            Opinion,
+            SecondOpinion,
             ("relaxation_id", "reference_id", "reference_version", "potential_sha256"),
             latest=True,
         ),
-        Table("readings", Reading, ("relaxation_id", "potential_sha256"), latest=True),
-        Table("calibrations", Calibration, ("calibrator_id",), frozenset({"checks"})),
-        Table("cycles", r.CycleEnd, ("campaign_id", "cycle")),
-        Table("runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})),
+        RecordTable(
+            "Reading", "readings", SecondEnergy, ("relaxation_id", "potential_sha256"), latest=True
+        ),
+        RecordTable(
+            "Calibration", "calibrations", Calibration, ("calibrator_id",), frozenset({"checks"})
+        ),
+        RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
+        RecordTable(
+            "RunEnd", "runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})
+        ),
     )
 }
 OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap")
+KIND_OF = {table.record: kind for kind, table in TABLES.items()}
 RANK = {kind: place for place, kind in enumerate(TABLES)}
 
 
-def encode(table: Table, data: Mapping[str, Any]) -> Row:
+def encode(table: RecordTable, data: Mapping[str, Any]) -> Row:
     """One row from a record's JSON data, derived columns included."""
     row = {
         name: json.dumps(value, separators=(",", ":"), ensure_ascii=False)
@@ -149,7 +188,7 @@ def encode(table: Table, data: Mapping[str, Any]) -> Row:
     return row
 
 
-def decode(table: Table, row: Mapping[str, Any]) -> r.Record:
+def decode(table: RecordTable, row: Mapping[str, Any]) -> r.Record:
     """The record a row was made from."""
     data = {
         name: json.loads(row[name]) if name in table.nested and row[name] is not None else row[name]
@@ -159,7 +198,7 @@ def decode(table: Table, row: Mapping[str, Any]) -> r.Record:
     return table.record.model_validate(data)
 
 
-def key_of(table: Table, data: Mapping[str, Any]) -> Key:
+def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
     return tuple(data[name] for name in table.key)
 
 

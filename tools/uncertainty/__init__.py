@@ -5,8 +5,8 @@ potential for the same decomposition energy. It changes no verdict.
 """
 
 from hullward.tools.uncertainty.calibrator import (
+    CalibrationCase,
     Calibrator,
-    Case,
     calibrators_folder,
     case_of,
     known_calibrators,
@@ -23,25 +23,26 @@ from hullward.tools.uncertainty.dft_table import (
 from hullward.tools.uncertainty.fitting import checks_of, fit, kinds_like, left_out_fits
 from hullward.tools.uncertainty.learning_curve import Learning, learning_curves
 from hullward.tools.uncertainty.probabilities import (
+    fitting_calibrator,
     reading_trouble,
     readings_for,
-    say_chances,
-    unsaid,
-    which,
+    store_probabilities,
+    why_no_probability,
 )
-from hullward.tools.uncertainty.second_opinion import Adviser, advise
+from hullward.tools.uncertainty.second_opinion import SecondPotential, ask_second_potential
 
 __all__ = [
     "DFT_COLUMNS",
-    "Adviser",
+    "CalibrationCase",
     "Calibrator",
-    "Case",
     "Learning",
-    "advise",
+    "SecondPotential",
+    "ask_second_potential",
     "calibrators_folder",
     "case_of",
     "checks_of",
     "fit",
+    "fitting_calibrator",
     "kinds_like",
     "known_calibrators",
     "learning_curves",
@@ -52,9 +53,8 @@ __all__ = [
     "read_table",
     "reading_trouble",
     "readings_for",
-    "say_chances",
     "shipped",
-    "unsaid",
+    "store_probabilities",
     "updated",
-    "which",
+    "why_no_probability",
 ]

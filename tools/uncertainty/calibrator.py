@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from hullward.models.errors import InputError
 from hullward.tools.hull import HullDistance, Reference
-from hullward.tools.records import Basis, Check, Protocol, Reading, Record, Relaxation
+from hullward.tools.records import Basis, Check, Protocol, Record, Relaxation, SecondEnergy
 from hullward.tools.uncertainty import model
 from hullward.tools.uncertainty.features import STATE, share_roots, state_features
 from hullward.tools.uncertainty.second_energies import reading_features
@@ -92,7 +92,7 @@ class Calibrator(Record):
             return f"it is for references of kind {kinds}, not {basis.reference_kind}"
         return ""
 
-    def design(self, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
+    def design(self, cases: Sequence[CalibrationCase]) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) rows for the centre and (n, q) rows for the width."""
         width = np.ones((len(cases), 1 + len(self.state)))
         for row, case in enumerate(cases):
@@ -102,12 +102,12 @@ class Calibrator(Record):
         return np.hstack([width, roots.reshape(len(cases), -1)]), width
 
     def chances(
-        self, cases: Sequence[Case], threshold_ev_per_atom: float
+        self, cases: Sequence[CalibrationCase], threshold_ev_per_atom: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probability and the ends of its 95 % interval, (n,) each."""
         centre, width = self.design(cases)
         heights = np.array([c.height_ev_per_atom for c in cases])
-        return model.chances(
+        return model.probabilities(
             self.posterior,
             self.covariance,
             centre,
@@ -119,7 +119,7 @@ class Calibrator(Record):
 
 
 @dataclass(frozen=True)
-class Case:
+class CalibrationCase:
     """One relaxed candidate over one reference, as a calibrator sees it."""
 
     state: dict[str, float]
@@ -127,7 +127,9 @@ class Case:
     height_ev_per_atom: float
 
 
-def case_of(relaxation: Relaxation, reference: Reference, reading: Reading | None = None) -> Case:
+def case_of(
+    relaxation: Relaxation, reference: Reference, reading: SecondEnergy | None = None
+) -> CalibrationCase:
     """What a calibrator is asked about; the reference must have a hull for it.
 
     reading: another potential's, for a calibrator that looks at one; it must have numbers.
@@ -145,11 +147,11 @@ def case_of(relaxation: Relaxation, reference: Reference, reading: Reading | Non
     state = state_features(relaxation, amounts, distance, formula, elements)
     if reading is not None:
         state |= reading_features(reading)
-    return Case(state, amounts, distance.e_above_hull_ev_per_atom)
+    return CalibrationCase(state, amounts, distance.e_above_hull_ev_per_atom)
 
 
 def updated(
-    calibrator: Calibrator, cases: Sequence[Case], dft_heights_ev_per_atom: np.ndarray
+    calibrator: Calibrator, cases: Sequence[CalibrationCase], dft_heights_ev_per_atom: np.ndarray
 ) -> Calibrator:
     """The calibrator after seeing DFT heights, (n,), of these cases."""
     centre, width = calibrator.design(cases)

@@ -19,7 +19,7 @@ from hullward.models.errors import InputError
 from hullward.models.potential import potential_card
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
-from hullward.tools.records import Flaw, Protocol, Reading, Relaxation
+from hullward.tools.records import Flaw, Protocol, Relaxation, SecondEnergy
 from hullward.tools.relax import relax_cached
 from hullward.tools.uncertainty.calibrator import case_of
 from hullward.tools.uncertainty.fitting import ELEMENTS, Outcome
@@ -129,7 +129,7 @@ def outcomes(
     for done, relaxation in enumerate(results, start=1):
         relaxed[int(relaxation.candidate_id)] = relaxation
         progress("relax", done, len(jobs))
-    readings: dict[int, Reading] = {}
+    readings: dict[int, SecondEnergy] = {}
     if reading:
         settled = {r.relaxation_id: i for i, r in relaxed.items() if r.converged}
         taken = read([relaxed[i] for i in settled.values()], reading, home, workers)
@@ -143,7 +143,7 @@ def outcomes(
 def _judged(
     rows: list[DftRow],
     relaxed: dict[int, Relaxation],
-    readings: dict[int, Reading],
+    readings: dict[int, SecondEnergy],
     reference: Reference,
     lost: Counter[str],
 ) -> Iterator[Outcome]:

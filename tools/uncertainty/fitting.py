@@ -12,15 +12,15 @@ from hullward.models.potential import MPTRJ_ELEMENTS, potential_card
 from hullward.tools.records import Check, LeftOut, Protocol
 from hullward.tools.uncertainty.calibrator import (
     THRESHOLDS_EV_PER_ATOM,
+    CalibrationCase,
     Calibrator,
-    Case,
     parameters,
 )
 from hullward.tools.uncertainty.features import STATE, share_roots
 from hullward.tools.uncertainty.folds import (
     CHOICES,
+    DftRows,
     Fold,
-    Rows,
     choose_widths,
     fit_rows,
     left_out_folds,
@@ -38,7 +38,7 @@ ELEMENTS = tuple(sorted(MPTRJ_ELEMENTS))
 class Outcome:
     """One structure, and what DFT found."""
 
-    case: Case
+    case: CalibrationCase
     generator: str
     formula: str  # reduced
     dft_ev_per_atom: float  # above the hull, signed
@@ -92,10 +92,10 @@ def fit(
     )
 
 
-def rows_of(outcomes: Sequence[Outcome]) -> Rows:
+def rows_of(outcomes: Sequence[Outcome]) -> DftRows:
     """Outcomes as arrays, in their order; all of them have readings, or none."""
     names = _state_names(outcomes)
-    return Rows(
+    return DftRows(
         state=np.array([[o.case.state[name] for name in names] for o in outcomes]),
         roots=np.array([share_roots(o.case.amounts, ELEMENTS) for o in outcomes]),
         heights=np.array([o.case.height_ev_per_atom for o in outcomes]),
@@ -127,18 +127,18 @@ def evaluate(
 
 def left_out_fits(
     outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
-) -> tuple[Rows, list[Fold]]:
+) -> tuple[DftRows, list[Fold]]:
     """Outcomes as rows, and a fit without each generator."""
     rows = rows_of(outcomes)
     return rows, left_out_folds(rows, THRESHOLDS_EV_PER_ATOM, choices)
 
 
-def checks_of(rows: Rows, folds: Sequence[Fold]) -> list[Check]:
+def checks_of(rows: DftRows, folds: Sequence[Fold]) -> list[Check]:
     """The checks on folds that leave out a generator each, one a threshold."""
     return [_check(rows, folds, threshold) for threshold in THRESHOLDS_EV_PER_ATOM]
 
 
-def _check(rows: Rows, folds: Sequence[Fold], threshold: float) -> Check:
+def _check(rows: DftRows, folds: Sequence[Fold], threshold: float) -> Check:
     """One threshold's scores; a generator that left nothing to train on is not among its rows."""
     said = np.full(len(rows.dft), np.nan)
     found = rows.dft <= threshold

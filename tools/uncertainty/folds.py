@@ -29,7 +29,7 @@ SWEEPS = 3
 
 
 @dataclass(frozen=True)
-class Rows:
+class DftRows:
     """DFT results as arrays of n rows.
 
     state: (n, s) features.  roots: (n, e) of atomic fractions.  heights, dft: (n,) above the hull
@@ -68,22 +68,22 @@ class Fitted:
     def covariance(self) -> np.ndarray:
         return self.posterior.covariance
 
-    def design(self, rows: Rows, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def design(self, rows: DftRows, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) and (n, q): rows for the centre and for the width."""
         scaled = (rows.state[which] - self.centres) / self.scales
         width = np.hstack([np.ones((len(which), 1)), scaled])
         return np.hstack([width, rows.roots[which]]), width
 
-    def chances(self, rows: Rows, which: np.ndarray, threshold: float) -> np.ndarray:
+    def chances(self, rows: DftRows, which: np.ndarray, threshold: float) -> np.ndarray:
         """P(DFT height <= threshold), (n,), of rows of a generator not seen before."""
         centre, width = self.design(rows, which)
         heights = rows.heights[which]
-        return model.chances(
+        return model.probabilities(
             self.posterior, self.covariance, centre, width, heights, threshold, self.shift_sd
         )[0]
 
     def moved(
-        self, rows: Rows, which: np.ndarray, threshold: float, shifts: np.ndarray
+        self, rows: DftRows, which: np.ndarray, threshold: float, shifts: np.ndarray
     ) -> np.ndarray:
         """(m, n): the same if the generator were known to lie off by each of m shifts, eV/atom."""
         from scipy.special import stdtr
@@ -95,7 +95,7 @@ class Fitted:
 
 
 def fit_rows(
-    rows: Rows,
+    rows: DftRows,
     which: np.ndarray,
     widths: Widths,
     shift_sd: float | None = None,
@@ -126,7 +126,7 @@ def fit_rows(
 
 
 def choose_widths(
-    rows: Rows,
+    rows: DftRows,
     among: np.ndarray,
     thresholds: Sequence[float],
     choices: Mapping[str, Sequence[float]] = CHOICES,
@@ -172,7 +172,7 @@ class Fold:
 
 
 def left_out_folds(
-    rows: Rows, thresholds: Sequence[float], choices: Mapping[str, Sequence[float]] = CHOICES
+    rows: DftRows, thresholds: Sequence[float], choices: Mapping[str, Sequence[float]] = CHOICES
 ) -> list[Fold]:
     """A fold for each generator that leaves anything to train on."""
     found = []

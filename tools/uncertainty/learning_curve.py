@@ -9,7 +9,7 @@ import numpy as np
 
 from hullward.tools.uncertainty import model
 from hullward.tools.uncertainty.calibrator import THRESHOLDS_EV_PER_ATOM
-from hullward.tools.uncertainty.folds import Fitted, Fold, Rows
+from hullward.tools.uncertainty.folds import DftRows, Fitted, Fold
 from hullward.tools.uncertainty.scores import SEED, calibration_error
 
 SIZES = (0, 10, 20, 40, 80)  # DFT results of the left-out generator
@@ -28,14 +28,14 @@ class Learning:
 
 
 def learning_curves(
-    rows: Rows, folds: Sequence[Fold], sizes: Sequence[int] = SIZES, draws: int = DRAWS
+    rows: DftRows, folds: Sequence[Fold], sizes: Sequence[int] = SIZES, draws: int = DRAWS
 ) -> list[Learning]:
     """By threshold, generator and size, up to half the rows of the generator."""
     found = [point for fold in folds for point in _curve(rows, fold, sizes, draws)]
     return sorted(found, key=lambda p: (p.threshold_ev_per_atom, p.generator, p.results))
 
 
-def _curve(rows: Rows, fold: Fold, sizes: Sequence[int], draws: int) -> Iterator[Learning]:
+def _curve(rows: DftRows, fold: Fold, sizes: Sequence[int], draws: int) -> Iterator[Learning]:
     generator = str(rows.generators[fold.left_out[0]])
     for size in sizes:
         if 2 * size > len(fold.left_out):
@@ -57,7 +57,7 @@ def _curve(rows: Rows, fold: Fold, sizes: Sequence[int], draws: int) -> Iterator
             yield Learning(threshold, generator, size, mean, sd)
 
 
-def after(fitted: Fitted, rows: Rows, seen: np.ndarray) -> Fitted:
+def after(fitted: Fitted, rows: DftRows, seen: np.ndarray) -> Fitted:
     """The fit after seeing rows of a new generator: what `calibration.updated` makes of it.
 
     seen: (n,) indices of rows.

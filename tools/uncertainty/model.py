@@ -182,7 +182,7 @@ def _information(
     return total
 
 
-def chances(
+def probabilities(
     posterior: Posterior,
     covariance: np.ndarray,
     centre: np.ndarray,

@@ -9,19 +9,26 @@ from typing import Any
 from hullward.models.errors import PreflightError
 from hullward.models.potential import potential_card
 from hullward.tools.hull import Reference
-from hullward.tools.records import Basis, Calibration, Candidate, Chance, Reading, Relaxation
+from hullward.tools.records import (
+    Basis,
+    Calibration,
+    Candidate,
+    Relaxation,
+    SecondEnergy,
+    StabilityProbability,
+)
 from hullward.tools.screening import Screen
 from hullward.tools.uncertainty.calibrator import (
     THRESHOLDS_EV_PER_ATOM,
+    CalibrationCase,
     Calibrator,
-    Case,
     case_of,
     known_calibrators,
 )
 from hullward.tools.uncertainty.second_energies import FEW, read, unread
 
 
-def say_chances(screen: Screen, home: Path | None) -> None:
+def store_probabilities(screen: Screen, home: Path | None) -> None:
     """Store a probability for each verdict of the current basis that has none by this calibrator.
 
     One by an earlier calibrator stands until there is a new one.
@@ -29,14 +36,14 @@ def say_chances(screen: Screen, home: Path | None) -> None:
     """
     basis, calibrators = screen.basis, known_calibrators(home)
     with screen.timed("judge"):
-        fitting, _ = which(basis, calibrators)
+        fitting, _ = fitting_calibrator(basis, calibrators)
         said = _said(screen)
         todo = _unanswered(screen, fitting, said)
         if fitting is not None and todo:
-            screen.store.add([calibration(fitting)])
+            screen.store.add([calibration_record(fitting)])
     readings = {} if fitting is None else readings_for(screen, fitting, todo)
     with screen.timed("judge"):
-        new = chances(todo, screen.reference, basis, calibrators, readings)
+        new = probabilities_of(todo, screen.reference, basis, calibrators, readings)
         stands = {i for i, by in said.items() if by is not None and fitting is not None}
         screen.store.add(c for c in new if c.calibrator_id or c.relaxation_id not in stands)
 
@@ -46,7 +53,7 @@ def _said(screen: Screen) -> dict[str, str | None]:
     key = (screen.basis.reference_id, screen.basis.reference_version)
     return {
         c.relaxation_id: c.calibrator_id
-        for c in screen.store.load(Chance)
+        for c in screen.store.load(StabilityProbability)
         if (c.reference_id, c.reference_version) == key
     }
 
@@ -63,7 +70,7 @@ def _unanswered(
 
 def readings_for(
     screen: Screen, fitting: Calibrator, asked: Sequence[tuple[Candidate, Relaxation]]
-) -> dict[str, Reading]:
+) -> dict[str, SecondEnergy]:
     """What a calibrator's other potential reads, by relaxation id; what is new is stored.
 
     What gave no number says why, is not stored, and is asked again the next time.
@@ -72,14 +79,14 @@ def readings_for(
         return {}
     found = {
         r.relaxation_id: r
-        for r in screen.store.load(Reading)
+        for r in screen.store.load(SecondEnergy)
         if r.potential_sha256 == fitting.reading_sha256
     }
     todo = [
         relaxation
         for candidate, relaxation in asked
         if relaxation.relaxation_id not in found
-        and not unsaid(candidate, screen.reference, fitting)
+        and not why_no_probability(candidate, screen.reference, fitting)
     ]
     if not todo:
         return found
@@ -94,7 +101,9 @@ def readings_for(
     return found | {r.relaxation_id: r for r in unread(left, fitting.reading, why)}
 
 
-def _taken(screen: Screen, fitting: Calibrator, todo: Sequence[Relaxation]) -> Iterator[Reading]:
+def _taken(
+    screen: Screen, fitting: Calibrator, todo: Sequence[Relaxation]
+) -> Iterator[SecondEnergy]:
     """Readings as they are taken, each stored that has a number, until the run is to stop.
 
     Raises PreflightError where the potential is not installed, or with other weights.
@@ -116,7 +125,9 @@ def _taken(screen: Screen, fitting: Calibrator, todo: Sequence[Relaxation]) -> I
             return
 
 
-def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator | None, str]:
+def fitting_calibrator(
+    basis: Basis, calibrators: Sequence[Calibrator]
+) -> tuple[Calibrator | None, str]:
     """The first calibrator that fits, or why none does."""
     for one in calibrators:
         if not one.unfit(basis):
@@ -125,7 +136,7 @@ def which(basis: Basis, calibrators: Sequence[Calibrator]) -> tuple[Calibrator |
     return None, f"no calibrator fits ({told})" if told else "there is no calibrator"
 
 
-def calibration(calibrator: Calibrator) -> Calibration:
+def calibration_record(calibrator: Calibrator) -> Calibration:
     """What a report says of a calibrator."""
     return Calibration(
         calibrator_id=calibrator.calibrator_id,
@@ -139,23 +150,27 @@ def calibration(calibrator: Calibrator) -> Calibration:
     )
 
 
-def chances(
+def probabilities_of(
     judged: Sequence[tuple[Candidate, Relaxation]],
     reference: Reference,
     basis: Basis,
     calibrators: Sequence[Calibrator],
-    readings: Mapping[str, Reading],
-) -> list[Chance]:
+    readings: Mapping[str, SecondEnergy],
+) -> list[StabilityProbability]:
     """What the fitting calibrator says of each converged relaxation, or why none says anything.
 
     readings: by relaxation id, for a calibrator that looks at them.
     """
-    fitting, why = which(basis, calibrators)
-    found: list[Chance] = []
-    asked: list[tuple[str, Case]] = []
+    fitting, why = fitting_calibrator(basis, calibrators)
+    found: list[StabilityProbability] = []
+    asked: list[tuple[str, CalibrationCase]] = []
     for candidate, relaxation in judged:
         reading = readings.get(relaxation.relaxation_id)
-        own = why or unsaid(candidate, reference, fitting) or reading_trouble(reading, fitting)
+        own = (
+            why
+            or why_no_probability(candidate, reference, fitting)
+            or reading_trouble(reading, fitting)
+        )
         if own:
             found.append(_chance(relaxation.relaxation_id, basis, reason=own))
         else:
@@ -183,7 +198,9 @@ def chances(
     return found
 
 
-def unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | None) -> str:
+def why_no_probability(
+    candidate: Candidate, reference: Reference, fitting: Calibrator | None
+) -> str:
     """Why this one candidate gets no probability; '' where it does."""
     elements = frozenset(candidate.crystal.species)
     if reference.lacking(elements):
@@ -197,7 +214,7 @@ def unsaid(candidate: Candidate, reference: Reference, fitting: Calibrator | Non
     return ""
 
 
-def reading_trouble(reading: Reading | None, fitting: Calibrator | None) -> str:
+def reading_trouble(reading: SecondEnergy | None, fitting: Calibrator | None) -> str:
     """Why there is no reading where one is needed; '' where there is, or none is needed."""
     if fitting is None or not fitting.reading:
         return ""
@@ -206,8 +223,10 @@ def reading_trouble(reading: Reading | None, fitting: Calibrator | None) -> str:
     return f"{fitting.reading} gave no reading: {reading.failure}" if reading.failure else ""
 
 
-def _chance(relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any) -> Chance:
-    return Chance(
+def _chance(
+    relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any
+) -> StabilityProbability:
+    return StabilityProbability(
         relaxation_id=relaxation_id,
         reference_id=basis.reference_id,
         reference_version=basis.reference_version,

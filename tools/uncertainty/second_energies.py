@@ -16,7 +16,7 @@ from pathlib import Path
 from hullward.models.errors import InputError
 from hullward.models.potential import UNCORRECTED, PotentialCard, potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
-from hullward.tools.records import Protocol, Reading, Relaxation
+from hullward.tools.records import Protocol, Relaxation, SecondEnergy
 from hullward.tools.relax import relax_cached
 
 SECOND = "sevennet-l3i5"  # whom the shipped calibrator listens to
@@ -34,7 +34,7 @@ def read(
     potential: str = SECOND,
     home: Path | None = None,
     workers: int | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[SecondEnergy]:
     """A reading of each converged relaxation as it is taken; `failure` says why one has no number.
 
     home: where readings are shared between campaigns.  workers: as in `relax_many`, for many.
@@ -53,10 +53,10 @@ def read(
     return chain(gone, (_reading(first[done.candidate_id], done, second) for done in there))
 
 
-def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[Reading]:
+def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[SecondEnergy]:
     """Readings that were not taken, each saying why."""
     return [
-        Reading(
+        SecondEnergy(
             relaxation_id=r.relaxation_id, potential=potential, potential_sha256="", failure=why
         )
         for r in relaxations
@@ -74,7 +74,7 @@ def check_scales(first_scheme: str, second: PotentialCard) -> None:
         )
 
 
-def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard) -> Reading:
+def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard) -> SecondEnergy:
     energy = force = correction = higher = None
     failure = "the first potential has no structure of it" if there is None else there.detail
     if there is not None and there.energy_ev_per_atom is not None and first.crystal is not None:
@@ -87,7 +87,7 @@ def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard)
                 correction, failure = None, str(error)
         if correction is not None and first.energy_ev_per_atom is not None:
             higher = energy + correction - first.energy_ev_per_atom
-    return Reading(
+    return SecondEnergy(
         relaxation_id=first.relaxation_id,
         potential=second.name,
         potential_sha256=second.weights_sha256,
@@ -100,7 +100,7 @@ def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard)
     )
 
 
-def reading_features(reading: Reading) -> dict[str, float]:
+def reading_features(reading: SecondEnergy) -> dict[str, float]:
     """The numbers of READING_STATE. Raises ValueError for a reading without them."""
     higher, force = reading.higher_ev_per_atom, reading.largest_force_ev_per_a
     if higher is None or force is None:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard, potential_card
-from hullward.tools.crystal import Library
+from hullward.tools.crystal import StructureLibrary
 from hullward.tools.hull import HullDistance, Reference
-from hullward.tools.records import Candidate, Opinion, Protocol, Relaxation
+from hullward.tools.records import Candidate, Protocol, Relaxation, SecondOpinion
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening import GOING_ON
 
 
 @dataclass(kw_only=True)
-class Adviser:
+class SecondPotential:
     """A second potential, its budget, and what it has relaxed so far."""
 
     potential: str
@@ -46,7 +46,7 @@ class Adviser:
     def exhausted(self) -> bool:
         return self.spent >= self.max_force_calls or self.stopping()
 
-    def ask(self, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[Opinion]:
+    def ask(self, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[SecondOpinion]:
         """One opinion a candidate, in order; each relaxation is the first potential's, converged.
 
         The second potential goes on from where the first one ended.
@@ -59,7 +59,7 @@ class Adviser:
 
     def ask_unsettled(
         self, candidate: Candidate, relaxation: Relaxation, again: Relaxation | None
-    ) -> Opinion:
+    ) -> SecondOpinion:
         """An opinion on what the first potential could not converge, from the same start.
 
         again: the first one's second try, from a rattle; what it converged to is compared with.
@@ -67,7 +67,7 @@ class Adviser:
         settled = again if again is not None and again.converged else None
         return self._ask(candidate.crystal, relaxation, settled)
 
-    def _ask(self, start: Crystal, named: Relaxation, settled: Relaxation | None) -> Opinion:
+    def _ask(self, start: Crystal, named: Relaxation, settled: Relaxation | None) -> SecondOpinion:
         before = self.spent
         amounts = {el: float(start.species.count(el)) for el in sorted(set(start.species))}
         distance, phases, why = self._competitors(start, amounts, settled)
@@ -113,7 +113,7 @@ class Adviser:
         phases: dict[str, Crystal],
         why: str,
         force_calls: int,
-    ) -> Opinion:
+    ) -> SecondOpinion:
         name = self.card.name
         second = self._done.get(start.content_id)
         problem = _problem("the candidate", second, name)
@@ -121,7 +121,7 @@ class Adviser:
         first = None if settled is None else settled.crystal
         if not problem and second is not None and second.crystal is not None and first is not None:
             volume = second.crystal.volume_a3 / first.volume_a3
-            match = Library([("first", first)]).match(second.crystal)
+            match = StructureLibrary([("first", first)]).match(second.crystal)
             same, rms = match is not None, match.rms_a if match else None
         if distance is not None and phases and not problem:
             assert second is not None
@@ -141,7 +141,7 @@ class Adviser:
             unsettled = f"{named.potential} did not converge: nothing to compare with"
             problem = f"{unsettled}; {problem}" if problem else unsettled
         gap = None if here is None or there is None else there - here
-        return Opinion(
+        return SecondOpinion(
             relaxation_id=named.relaxation_id,
             reference_id=self.reference.reference_id,
             reference_version=self.reference.version,
@@ -182,14 +182,14 @@ def _disputed(
     return None if gap is None else abs(gap) > margin
 
 
-def advise(
-    adviser: Adviser, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
-) -> list[Opinion]:
+def ask_second_potential(
+    adviser: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
+) -> list[SecondOpinion]:
     """Opinions on the first `top` of a list; each disputed one brings in the next, in budget.
 
     So a list of `top` that nobody disputes is reached, or the budget or the list is spent.
     """
-    opinions: list[Opinion] = []
+    opinions: list[SecondOpinion] = []
     wanted, at = top, 0
     while at < min(wanted, len(ranked)) and not adviser.exhausted:
         said = adviser.ask(ranked[at : at + 1])

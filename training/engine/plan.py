@@ -26,7 +26,7 @@ ACTIVATION_BYTES = {"no": 34 * 2, "bf16": 34, "fp16": 34}  # a layer, token and 
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunCost:
     """The costs of a run."""
 
     crystals: int
@@ -57,7 +57,9 @@ class Plan:
         ]
 
 
-def plan(recipe: Recipe, rows: Sequence[CrystalRow], operations_per_s: float | None = None) -> Plan:
+def estimate_cost(
+    recipe: Recipe, rows: Sequence[CrystalRow], operations_per_s: float | None = None
+) -> RunCost:
     """Count a run of a recipe on these rows; nothing is trained or written.
 
     operations_per_s: a machine's speed; None measures a few steps here.
@@ -90,7 +92,7 @@ def plan(recipe: Recipe, rows: Sequence[CrystalRow], operations_per_s: float | N
     frozen_bytes = 1 if recipe.lora is not None and recipe.lora.base_8bit else 4
     activations = ACTIVATION_BYTES[recipe.precision] * largest * width * layers
     vocabulary = 4 * 3 * largest * int(config.vocab_size)  # logits, their softmax and gradient
-    return Plan(
+    return RunCost(
         crystals=len(rows),
         weights=weights,
         trained_weights=trained,

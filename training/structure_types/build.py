@@ -26,7 +26,7 @@ from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.hull import Reference
-from hullward.tools.prototypes import Prototype, encyclopedia, library
+from hullward.tools.prototypes import Prototype, encyclopedia_types, prototype_library
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
 from hullward.tools.screening import Limits
@@ -43,7 +43,7 @@ from hullward.training.structure_types.search import (
     in_turns,
     known_types,
     new_types,
-    relax,
+    relax_answers,
     said,
 )
 from hullward.training.structure_types.table import (
@@ -61,7 +61,7 @@ MAX_ATOMS = 24  # of the primitive cell: what a reference build tries whole
 
 def every_known() -> list[Prototype]:
     """AFLOW's list, our own files, and the encyclopedia."""
-    return [*library(), *encyclopedia()]
+    return [*prototype_library(), *encyclopedia_types()]
 
 
 def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[Question]:
@@ -179,7 +179,7 @@ def make(
     log.info("%d new types of %s", len(groups), dict(fates))
     served = Counter(anonymous_of(p) for p in known_prototypes)
     turns = in_turns(groups, served, per_type)
-    relaxed = relax(turns, work, potential, PROTOCOL, relaxations, workers, _progress)
+    relaxed = relax_answers(turns, work, potential, PROTOCOL, relaxations, workers, _progress)
     rows, counts = reduce_to_table(groups, relaxed, known, reference, model_folder, limits)
     learnt = sum(row["formula_learnt"] for row in rows)
     answers = Counter(row["formula"] is not None for row in said(work))

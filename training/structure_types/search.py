@@ -20,7 +20,7 @@ from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, 
 from hullward.tools.prototypes import Prototype, Typed, Types, type_class, typed
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
-from hullward.tools.screening import Limits, check
+from hullward.tools.screening import Limits, check_crystal
 from hullward.training.crystals import is_quarantined
 from hullward.training.structure_types.questions import Question
 
@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Example:
+class TypeAnswer:
     """One answer that may show a new type."""
 
     typed: Typed
@@ -72,19 +72,19 @@ def ask(
                         "top_p": request.sampling.top_p,
                         "seed": request.sampling.seed,
                         "text": text,
-                        **vet(text, limits, supported),
+                        **fate_of(text, limits, supported),
                     }
                     file.write(json.dumps(row) + "\n")
             file.flush()
             progress("ask", len(questions) - len(left), len(questions))
 
 
-def vet(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, str]:
+def fate_of(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, str]:
     """The fate of an answer, and the canonical text of one that has a type."""
     crystal = parse_asymmetric_text(text)
     if isinstance(crystal, Flaw):
         return {"fate": "parse"}
-    if isinstance(check(crystal, limits, supported), Flaw):
+    if isinstance(check_crystal(crystal, limits, supported), Flaw):
         return {"fate": "check"}
     if is_quarantined(crystal):
         return {"fate": "quarantined"}
@@ -148,17 +148,17 @@ def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
 
 
 def read_typed(text: str) -> Typed:
-    """What `vet` kept. Raises ValueError for a text that it did not write."""
+    """What `fate_of` kept. Raises ValueError for a text that it did not write."""
     unit = parse_unit(text)
     if isinstance(unit, Flaw):
         raise ValueError(unit.detail)
     return Typed(text, unit.to_crystal(), type_class(unit))
 
 
-def new_types(folder: Path, known: Types) -> tuple[list[list[Example]], Counter[str]]:
+def new_types(folder: Path, known: Types) -> tuple[list[list[TypeAnswer]], Counter[str]]:
     """Examples of each type that is not known, one a formula, and the fate of every answer."""
     fates: Counter[str] = Counter()
-    groups: dict[str, list[Example]] = {}
+    groups: dict[str, list[TypeAnswer]] = {}
     seen = Types()
     fate_of: dict[str, str] = {}  # by text: nano repeats itself
     for row in said(folder):
@@ -167,7 +167,7 @@ def new_types(folder: Path, known: Types) -> tuple[list[list[Example]], Counter[
             continue
         text = row["typed"]
         if text not in fate_of:
-            example = Example(read_typed(text), row)
+            example = TypeAnswer(read_typed(text), row)
             crystal, of_class = example.typed.crystal, example.typed.of_class
             if known.find(crystal, of_class) is not None:
                 fate_of[text] = "known"
@@ -185,15 +185,15 @@ def new_types(folder: Path, known: Types) -> tuple[list[list[Example]], Counter[
 
 
 def in_turns(
-    groups: Sequence[Sequence[Example]], served: Mapping[Anonymous, int], per_type: int
-) -> list[Example]:
+    groups: Sequence[Sequence[TypeAnswer]], served: Mapping[Anonymous, int], per_type: int
+) -> list[TypeAnswer]:
     """What to relax, in order: the first example of each type, then the second, …
 
     Of types those with most formulas come first, then what was said at the lowest temperature, then
     those of worst served anonymous formulas, then small ones.
     """
 
-    def rank(group: Sequence[Example]) -> tuple[float, ...]:
+    def rank(group: Sequence[TypeAnswer]) -> tuple[float, ...]:
         crystal, coolest = group[0].typed.crystal, min(e.row["temperature"] for e in group)
         return (-len(group), coolest, served.get(anonymous(crystal), 0), crystal.n_atoms)
 
@@ -201,8 +201,8 @@ def in_turns(
     return [group[turn] for turn in range(per_type) for group in ranked if len(group) > turn]
 
 
-def relax(
-    examples: Sequence[Example],
+def relax_answers(
+    examples: Sequence[TypeAnswer],
     folder: Path,
     potential: str,
     protocol: Protocol,

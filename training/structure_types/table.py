@@ -16,30 +16,39 @@ from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import ABOUT, PREFIX, Typed, Types, letters, typed
 from hullward.tools.records import Relaxation
-from hullward.tools.screening import Facts, Limits, candidate, check, learnt_formulas, suspicions
+from hullward.tools.screening import (
+    Facts,
+    Limits,
+    candidate,
+    check_crystal,
+    learnt_formulas,
+    suspicions,
+)
 from hullward.tools.store import write_whole
-from hullward.training.structure_types.search import LEAST_SPACE_GROUP, Example
+from hullward.training.structure_types.search import LEAST_SPACE_GROUP, TypeAnswer
 
 HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class TypeExample:
     """An example that passed: its type as relaxed, and how high it lies."""
 
-    example: Example
+    example: TypeAnswer
     typed: Typed
     relaxation: Relaxation
     height_ev_per_atom: float | None  # None: the reference has no hull there
 
 
 def judged(
-    example: Example, relaxation: Relaxation, reference: Reference, limits: Limits
-) -> Relaxed | str:
+    example: TypeAnswer, relaxation: Relaxation, reference: Reference, limits: Limits
+) -> TypeExample | str:
     """An example that may enter the table, or why not."""
     if not relaxation.converged or relaxation.crystal is None:
         return "unconverged"
-    facts = check(example.typed.crystal, limits, potential_card(relaxation.potential).elements)
+    facts = check_crystal(
+        example.typed.crystal, limits, potential_card(relaxation.potential).elements
+    )
     if not isinstance(facts, Facts):
         return "outside the limits"
     proposed = candidate("", example.typed.crystal, facts)
@@ -55,12 +64,12 @@ def judged(
     found = typed(relaxation.crystal)
     if found is None or found.of_class.space_group < LEAST_SPACE_GROUP:
         return "no symmetry once relaxed"
-    return Relaxed(example, found, relaxation, height)
+    return TypeExample(example, found, relaxation, height)
 
 
-def distinct(passed: Iterable[Relaxed], known: Types) -> tuple[list[list[Relaxed]], int]:
+def distinct(passed: Iterable[TypeExample], known: Types) -> tuple[list[list[TypeExample]], int]:
     """The examples of each type that is not known, the lowest first; how many became known ones."""
-    types, groups, became_known = Types(), list[list[Relaxed]](), 0
+    types, groups, became_known = Types(), list[list[TypeExample]](), 0
     for one in passed:
         if known.find(one.typed.crystal, one.typed.of_class) is not None:
             became_known += 1
@@ -76,11 +85,11 @@ def distinct(passed: Iterable[Relaxed], known: Types) -> tuple[list[list[Relaxed
     return groups, became_known
 
 
-def _height(one: Relaxed) -> float:
+def _height(one: TypeExample) -> float:
     return float("inf") if one.height_ev_per_atom is None else one.height_ev_per_atom
 
 
-def table_rows(groups: Iterable[Sequence[Relaxed]], model: Path) -> list[dict[str, Any]]:
+def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dict[str, Any]]:
     """One row a type, in order of its anonymous formula and id."""
     rows = []
     for group in groups:
@@ -125,7 +134,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out
 
 
 def reduce_to_table(
-    groups: Sequence[Sequence[Example]],
+    groups: Sequence[Sequence[TypeAnswer]],
     relaxed: Mapping[str, Relaxation],
     known: Types,
     reference: Reference,
@@ -133,7 +142,7 @@ def reduce_to_table(
     limits: Limits,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The rows of the table, and what became of every example that was relaxed."""
-    passed: list[Relaxed] = []
+    passed: list[TypeExample] = []
     counts: Counter[str] = Counter()
     for example in (e for group in groups for e in group):
         relaxation = relaxed.get(example.typed.crystal.content_id)

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal.vetting import MAX_SITES, quoted, vet
+from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 START_S = 120.0  # to import pymatgen on a busy machine
@@ -79,7 +79,9 @@ class CifReader:
             return Flaw(reason=Reason(reply["reason"]), detail=str(reply["detail"]))
         crystals = []
         for found in reply["crystals"]:
-            crystal = vet(found["lattice"], found["species"], found["coords"], Reason.BAD_CIF)
+            crystal = checked_crystal(
+                found["lattice"], found["species"], found["coords"], Reason.BAD_CIF
+            )
             if isinstance(crystal, Flaw):
                 return crystal
             crystals.append(crystal)
@@ -201,5 +203,5 @@ def _reply(stream: IO[bytes], limit_s: float) -> dict[str, Any]:
                 raise OSError(f"more than {MAX_REPLY_BYTES} bytes of answer")
     reply = json.loads(received)
     if not isinstance(reply, dict):
-        raise ValueError(f"an answer of an unexpected kind: {quoted(str(reply))}")
+        raise ValueError(f"an answer of an unexpected kind: {shorten(str(reply))}")
     return reply

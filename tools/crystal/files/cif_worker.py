@@ -19,7 +19,7 @@ import warnings
 from typing import Any
 
 from hullward.models.crystal import lattice_matrix
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_FRACTION, quoted
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_FRACTION, shorten
 from hullward.tools.records import Reason
 
 GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone
@@ -159,12 +159,14 @@ def _check_operators(data: dict[str, Any], max_operators: int) -> None:
         for operator in operators:
             parts = "".join(operator.lower().split()).split(",")
             if len(operator) > 100 or len(parts) != 3 or not all(map(OPERATOR.fullmatch, parts)):
-                raise RefusedError(Reason.BAD_CIF, f"{quoted(operator)} is not a symmetry operator")
+                raise RefusedError(
+                    Reason.BAD_CIF, f"{shorten(operator)} is not a symmetry operator"
+                )
             rotation = SymmOp.from_xyz_str(operator).rotation_matrix
             (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
             determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
             if abs(abs(determinant) - 1) > 1e-6:
-                raise RefusedError(Reason.BAD_CIF, f"{quoted(operator)} does not keep volume")
+                raise RefusedError(Reason.BAD_CIF, f"{shorten(operator)} does not keep volume")
 
 
 def _check_sites(data: dict[str, Any], max_sites: int) -> set[str]:
@@ -184,14 +186,14 @@ def _check_sites(data: dict[str, Any], max_sites: int) -> set[str]:
                 raise RefusedError(Reason.BAD_CIF, f"{key} is {value}")
     for value in data.get("_atom_site_occupancy", []):
         if value not in (".", "?") and _number("_atom_site_occupancy", value) != 1:
-            raise RefusedError(Reason.DISORDERED, f"occupancy {quoted(value)}")
+            raise RefusedError(Reason.DISORDERED, f"occupancy {shorten(value)}")
     names = data.get("_atom_site_type_symbol", labels)
     form = LABEL if names is labels else TYPE_SYMBOL
     elements = set()
     for name in names:
         match = form.fullmatch(name)
         if match is None or match[1] not in ELEMENTS:
-            raise RefusedError(Reason.UNKNOWN_ELEMENT, f"{quoted(name)} names no element")
+            raise RefusedError(Reason.UNKNOWN_ELEMENT, f"{shorten(name)} names no element")
         elements.add(match[1])
     return elements
 
@@ -202,7 +204,7 @@ def _check_guesses(data: dict[str, Any], notes: list[str]) -> None:
     names = {"".join(str(g).split()).upper() for g in groups} - {"?", "."}
     if names - P1_NAMES and any("Defaulting to P1" in note for note in notes):
         raise RefusedError(
-            Reason.BAD_CIF, f"unknown space group {quoted(', '.join(sorted(names)))}"
+            Reason.BAD_CIF, f"unknown space group {shorten(', '.join(sorted(names)))}"
         )
     if any("implicit hydrogens" in note for note in notes):
         raise RefusedError(Reason.BAD_CIF, "hydrogen atoms without positions")
@@ -210,15 +212,15 @@ def _check_guesses(data: dict[str, Any], notes: list[str]) -> None:
 
 def _number(key: str, value: object) -> float:
     if not isinstance(value, str) or not NUMBER.fullmatch(value):
-        raise RefusedError(Reason.BAD_CIF, f"{key} is {quoted(str(value))}, not a number")
+        raise RefusedError(Reason.BAD_CIF, f"{key} is {shorten(str(value))}, not a number")
     number = float(value.partition("(")[0])
     if not math.isfinite(number):
-        raise RefusedError(Reason.BAD_CIF, f"{key} is {quoted(value)}, not finite")
+        raise RefusedError(Reason.BAD_CIF, f"{key} is {shorten(value)}, not finite")
     return number
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {quoted(str(error), 160)}"
+    return f"{type(error).__name__}: {shorten(str(error), 160)}"
 
 
 def _lower_limits(memory_bytes: int) -> None:

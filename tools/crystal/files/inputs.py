@@ -36,7 +36,7 @@ from hullward.tools.crystal.files.rows import (
     parse_table_row,
 )
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.crystal.vetting import quoted
+from hullward.tools.crystal.vetting import shorten
 from hullward.tools.records import Flaw, Reason
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_inputs(path: Path) -> Iterator[RawInput]:
         raise
     except (OSError, ValueError, csv.Error, RecursionError) as error:  # pyarrow's are ValueErrors
         raise InputError(
-            f"{path} cannot be read as {path.suffix}: {quoted(str(error), 200)}"
+            f"{path} cannot be read as {path.suffix}: {shorten(str(error), 200)}"
         ) from error
 
 
@@ -117,11 +117,11 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
-        return malformed(f"not JSON, begins {quoted(raw)}")
+        return malformed(f"not JSON, begins {shorten(raw)}")
     if value is None:
         return Flaw(reason=Reason.EMPTY, detail="nothing given")
     if not isinstance(value, dict):
-        return malformed(f"expected an object, found {quoted(raw)}")
+        return malformed(f"expected an object, found {shorten(raw)}")
     return parse_table_row(value) if format == "table_row" else parse_crystal_json(value)
 
 
@@ -145,7 +145,7 @@ def _batched_rows(path: Path, file: pq.ParquetFile, columns: list[str]) -> Itera
         for batch in file.iter_batches(batch_size=1000, columns=columns):
             yield from batch.to_pylist()
     except (OSError, ValueError) as error:  # damage further down than the first look went
-        raise InputError(f"{path} is damaged: {quoted(str(error), 200)}") from error
+        raise InputError(f"{path} is damaged: {shorten(str(error), 200)}") from error
 
 
 def _csv(path: Path) -> Iterator[RawInput]:
@@ -184,7 +184,7 @@ def _kind(path: Path, rows: Iterable[Iterable[str]]) -> tuple[Format, tuple[str,
             if set(kind[1]) <= set(names):
                 return kind
         seen = seen or names
-    found = ", ".join(f"`{quoted(str(name), 30)[1:-1]}`" for name in seen[:12]) or "no rows"
+    found = ", ".join(f"`{shorten(str(name), 30)[1:-1]}`" for name in seen[:12]) or "no rows"
     raise InputError(
         f"{path}: expected {NEEDED}; found {found}. Rename the columns to one of these."
     )

@@ -15,7 +15,7 @@ from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
-from hullward.tools.crystal.vetting import quoted, vet
+from hullward.tools.crystal.vetting import checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 ID_COLUMNS = ("material_id", "id", "mp_id")
@@ -93,7 +93,7 @@ def plain_cif(text: str) -> Crystal | None:
         matrix = lattice_matrix(numbers[:3], numbers[3:])
     except ValueError:
         return None  # the other reader says what is wrong with it
-    found = vet(
+    found = checked_crystal(
         matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], Reason.BAD_CIF
     )
     return None if isinstance(found, Flaw) else found
@@ -118,5 +118,5 @@ def _names(path: Path) -> list[str] | None:
     else:
         return None
     if any(not isinstance(n, str) or not n for n in names):
-        raise InputError(f"{path}: a row has no {quoted(columns[0])}; name every row, or none")
+        raise InputError(f"{path}: a row has no {shorten(columns[0])}; name every row, or none")
     return [str(n) for n in names]

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.vetting import MAX_SITES, quoted, vet
+from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 Row = dict[str, Any]
@@ -24,11 +24,11 @@ def parse_table_row(row: Row) -> Crystal | Flaw:
         return Flaw(reason=Reason.EMPTY, detail="all four columns are empty")
     for name, value in zip(TABLE_COLUMNS, values, strict=True):
         if not isinstance(value, list):
-            return malformed(f"{name}: expected a list, found {quoted(str(value))}")
+            return malformed(f"{name}: expected a list, found {shorten(str(value))}")
     lengths, angles, species, coords = values
     for name, vector in (("lengths", lengths), ("angles", angles)):
         if not _is_vector(vector):
-            return malformed(f"{name}: expected three finite numbers, found {quoted(str(vector))}")
+            return malformed(f"{name}: expected three finite numbers, found {shorten(str(vector))}")
     try:
         lattice = lattice_matrix(lengths, angles)  # type: ignore[arg-type]
     except ValueError as error:
@@ -42,9 +42,9 @@ def parse_crystal_json(value: Row) -> Crystal | Flaw:
     described = cell if isinstance(cell, dict) else {"matrix": cell, "pbc": value.get("pbc")}
     lattice, periodic = described.get("matrix"), described.get("pbc")
     if not (isinstance(lattice, list) and len(lattice) == 3 and all(map(_is_vector, lattice))):
-        return malformed(f"lattice: expected three vectors, found {quoted(str(lattice))}")
+        return malformed(f"lattice: expected three vectors, found {shorten(str(lattice))}")
     if periodic not in (None, [True] * 3):
-        return malformed(f"not periodic in three directions: {quoted(str(periodic))}")
+        return malformed(f"not periodic in three directions: {shorten(str(periodic))}")
     sites = value.get("sites")
     if not isinstance(sites, list):
         return _sites(lattice, value.get("species"), value.get("frac_coords"))
@@ -54,7 +54,7 @@ def parse_crystal_json(value: Row) -> Crystal | Flaw:
             (occupant, *others), xyz = site["species"], site["abc"]
             symbol, share = occupant["element"], occupant["occu"]
         except (KeyError, TypeError, ValueError):
-            return malformed(f"site {number}: expected species and abc, found {quoted(str(site))}")
+            return malformed(f"site {number}: expected species and abc, found {shorten(str(site))}")
         if others or share != 1:
             return Flaw(reason=Reason.DISORDERED, detail=f"site {number} is partially occupied")
         species.append(symbol)
@@ -74,11 +74,11 @@ def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(species)} sites, limit {MAX_SITES}")
     for number, (symbol, xyz) in enumerate(zip(species, coords, strict=True), 1):
         if not isinstance(symbol, str):
-            return malformed(f"site {number}: expected a symbol, found {quoted(str(symbol))}")
+            return malformed(f"site {number}: expected a symbol, found {shorten(str(symbol))}")
         if not _is_vector(xyz):
-            found = quoted(str(xyz))
+            found = shorten(str(xyz))
             return malformed(f"site {number}: expected three finite numbers, found {found}")
-    return vet(lattice, species, coords, Reason.MALFORMED_ROW)
+    return checked_crystal(lattice, species, coords, Reason.MALFORMED_ROW)
 
 
 def _is_vector(value: object) -> bool:

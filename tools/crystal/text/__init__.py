@@ -18,14 +18,14 @@ from hullward.tools.crystal.text.cell_grammar import (
     CrystalGrammar,
     crystal_grammar,
 )
-from hullward.tools.crystal.text.completion import Reading, read_asymmetric, read_completion
+from hullward.tools.crystal.text.completion import CutCompletion, read_asymmetric, read_completion
 from hullward.tools.crystal.text.to_asymmetric import asymmetric_unit
 
 __all__ = [
     "DEFAULT_MAX_ATOMS",
     "AsymmetricUnit",
     "CrystalGrammar",
-    "Reading",
+    "CutCompletion",
     "asymmetric_unit",
     "can_hold",
     "crystal_grammar",

@@ -27,7 +27,7 @@ import numpy as np
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.tools.crystal.text.cell import MAX_CHARS
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, quoted
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
 # Hundredths of the text, twenty-fourths of the tables: all points are whole numbers of this part.
@@ -190,7 +190,7 @@ def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Fla
     while left:
         position = table.get(left[0])
         if position is None or not _POSITION.fullmatch(left[0]):
-            wanted = f"a Wyckoff position of space group {space_group}, found {quoted(left[0])},"
+            wanted = f"a Wyckoff position of space group {space_group}, found {shorten(left[0])},"
             return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
         n_free = len(position.free)
         values = left[1 : 1 + n_free]
@@ -250,5 +250,5 @@ def _primitive(
 
 
 def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
-    detail = f"line {at + 1}: expected {wanted}, found {quoted(lines[at])}"
+    detail = f"line {at + 1}: expected {wanted}, found {shorten(lines[at])}"
     return Flaw(reason=reason, detail=detail)

@@ -26,7 +26,7 @@ import re
 from itertools import takewhile
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, quoted
+from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
 MAX_CHARS = 32_768  # 500 sites need about 9,000
@@ -116,12 +116,14 @@ def _sites_flaw(lines: list[str]) -> Flaw | None:
         if symbol not in ELEMENTS:
             return _wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
         if at + 1 == len(lines):
-            return _flaw(Reason.TRUNCATED, f"the text ends after line {at + 1}, {quoted(symbol)}")
+            return _flaw(Reason.TRUNCATED, f"the text ends after line {at + 1}, {shorten(symbol)}")
         xyz = lines[at + 1]
         if not _COORDINATES.fullmatch(xyz):
             cut_short = _COORDINATES.fullmatch(xyz + _COMPLETION[len(xyz) :])
             if at + 2 == len(lines) and cut_short:
-                return _flaw(Reason.TRUNCATED, f"the text ends within line {at + 2}, {quoted(xyz)}")
+                return _flaw(
+                    Reason.TRUNCATED, f"the text ends within line {at + 2}, {shorten(xyz)}"
+                )
             wanted = "three fractions such as '0.37 0.85 0.89'"
             return _wrong(Reason.BAD_COORDINATE_LINE, lines, at + 1, wanted)
     return None
@@ -153,4 +155,4 @@ def _flaw(reason: Reason, detail: str) -> Flaw:
 
 
 def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
-    return _flaw(reason, f"line {at + 1}: expected {wanted}, found {quoted(lines[at])}")
+    return _flaw(reason, f"line {at + 1}: expected {wanted}, found {shorten(lines[at])}")

@@ -59,7 +59,7 @@ class Access(NamedTuple):
     sleep: Callable[[float], None] | None = None  # tests do not wait
 
 
-class Answer(NamedTuple):
+class FetchResult(NamedTuple):
     """What is here now."""
 
     database_version: str
@@ -90,7 +90,7 @@ def whole_systems(palettes: Iterable[Sequence[str]], max_elements: int) -> list[
     return [s for s, own in zip(found, systems, strict=True) if not any(own < o for o in systems)]
 
 
-def fetch_systems(systems: Sequence[str], access: Access) -> Answer:
+def fetch_systems(systems: Sequence[str], access: Access) -> FetchResult:
     """Fetch whole systems of the server's present database version, each once.
 
     Each system is kept as soon as it is whole and checked. Raises InputError for what is no system
@@ -109,15 +109,15 @@ def fetch_systems(systems: Sequence[str], access: Access) -> Answer:
             manifest = client.system(system)
             fetched.append(manifest)
             held.append(frozenset(system.split("-")))
-    return Answer(client.version, tuple(fetched), tuple(here))
+    return FetchResult(client.version, tuple(fetched), tuple(here))
 
 
-def fetch_stable(access: Access) -> Answer:
+def fetch_stable(access: Access) -> FetchResult:
     """Fetch the stable phases of the whole database: formulas and formation energies in one go."""
     with _Client(access) as client:
         if any(m.system == STABLE for m in manifests(access.home, client.version)):
-            return Answer(client.version, (), (STABLE,))
-        return Answer(client.version, (client.stable(),), ())
+            return FetchResult(client.version, (), (STABLE,))
+        return FetchResult(client.version, (client.stable(),), ())
 
 
 class _Client:

@@ -4,7 +4,7 @@
 it made is the work of `hullward.tools.reference.sources`.
 """
 
-from hullward.tools.reference.recipe.build import build, tell_progress
+from hullward.tools.reference.recipe.build import build_systems, tell_progress
 from hullward.tools.reference.recipe.trials import expected_formulas
 
-__all__ = ["build", "expected_formulas", "tell_progress"]
+__all__ = ["build_systems", "expected_formulas", "tell_progress"]

@@ -12,7 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hullward.tools.prototypes import PREFIX
-from hullward.tools.reference.recipe.low_phases import KEPT, SAME_EV_PER_ATOM, Bench, low_phases
+from hullward.tools.reference.recipe.low_phases import (
+    KEPT,
+    SAME_EV_PER_ATOM,
+    EnergyCache,
+    low_phases,
+)
 from hullward.tools.reference.recipe.result import (
     Found,
     SystemResult,
@@ -41,7 +46,7 @@ def add_types(
     stored = stored_result(path)
     if stored is not None and stored.made_by == made_by:
         return stored
-    bench = Bench(potential, work / f"{earlier.system}.jsonl")
+    bench = EnergyCache(potential, work / f"{earlier.system}.jsonl")
     tried = [t for t in trials(elements, more_formulas) if t.prototype.startswith(PREFIX)]
     phases = [f.phase for r in (*below.values(), earlier) for f in r.phases]
     found = map(found_of, low_phases(bench, tried, phases))

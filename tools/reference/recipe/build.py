@@ -41,7 +41,7 @@ Parts = list[tuple[str, ...]]
 Job = tuple[Callable[..., SystemResult], tuple[Any, ...]]  # what is done to one system
 
 
-def build(
+def build_systems(
     systems: Sequence[str],
     out: Path,
     potential: str = "chgnet-0.3.0",
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = _lines(arguments.add_from)
     if not systems and not redo and not add:
         parser.error("name at least one system")
-    manifest = build(
+    manifest = build_systems(
         systems,
         arguments.out,
         arguments.potential,

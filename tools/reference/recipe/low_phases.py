@@ -41,7 +41,7 @@ FINAL_PROTOCOL = Protocol(optimizer="bfgs", fmax_ev_per_a=0.02, max_steps=300)
 RATTLED_PROTOCOL = Protocol(optimizer="bfgs", fmax_ev_per_a=0.02, max_steps=300, rattle_a=0.05)
 
 
-class Bench:
+class EnergyCache:
     """Computes energies and relaxations, each once, remembering them in a file."""
 
     def __init__(self, potential: str, memory: Path) -> None:
@@ -123,7 +123,7 @@ class Bench:
             self.cpu_s += row["cpu_s"]
 
 
-def low_phases(bench: Bench, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
+def low_phases(bench: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
     """Converged relaxations of what lies on the hull of one system or near it, best first.
 
     below: the phases of all its subsystems, whose hull the system's own must beat or approach.
@@ -173,7 +173,7 @@ def _best(group: Sequence[Trial], count: int) -> list[Trial]:
     return [*group[:count], *(t for t in own if t not in group[:count])]
 
 
-def _first_look(bench: Bench, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
+def _first_look(bench: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
     """The best of each formula after fifteen steps, without the formulas that cannot win."""
     rough = by_formula(trial for trial, _ in bench.energies(trials))
     kept = [t for group in rough.values() for t in _best(group, CORRECTED)]

@@ -14,12 +14,12 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Hull, Phase
-from hullward.tools.prototypes import encyclopedia, library, table
+from hullward.tools.prototypes import encyclopedia_types, prototype_library, table
 from hullward.tools.records import Record
 from hullward.tools.reference.recipe.low_phases import (
     FINAL_PROTOCOL,
     RECIPE,
-    Bench,
+    EnergyCache,
     as_phase,
     low_phases,
 )
@@ -80,7 +80,7 @@ def build_system(
     stored = stored_result(path)
     if stored is not None and stored.made_by == made_by:
         return stored
-    bench = Bench(potential, work / f"{system}.jsonl")
+    bench = EnergyCache(potential, work / f"{system}.jsonl")
     every = [*trials(elements, more_formulas), *given(structures, frozenset(elements))]
     found = low_phases(bench, every, [f.phase for r in below.values() for f in r.phases])
     result = SystemResult(
@@ -108,7 +108,7 @@ def result_key(
     potential: str, formulas: Sequence[str], structures: Sequence[tuple[str, Crystal]]
 ) -> str:
     """A word for everything that decides what a system's result is."""
-    types = [p.prototype_id for p in (*library(), *encyclopedia())]
+    types = [p.prototype_id for p in (*prototype_library(), *encyclopedia_types())]
     types += table().by_id
     said = [RECIPE, potential, types, sorted(formulas), [c.content_id for _, c in structures]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]

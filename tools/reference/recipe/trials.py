@@ -22,11 +22,11 @@ from hullward.tools.prototypes import (
     PARENTS,
     Decorated,
     Prototype,
+    best_orderings,
     decorate,
     element_structures,
-    encyclopedia,
-    library,
-    orderings,
+    encyclopedia_types,
+    prototype_library,
     types_for,
 )
 from hullward.tools.records import Relaxation
@@ -151,7 +151,7 @@ def _written(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) 
 
 
 def _every_type() -> list[Prototype]:
-    return [*library(), *encyclopedia()]
+    return [*prototype_library(), *encyclopedia_types()]
 
 
 def _fitting(n_elements: int, most_atoms: int) -> list[Prototype]:
@@ -183,7 +183,7 @@ def _ordered(elements: Sequence[str], formulas: Sequence[str]) -> Iterable[Trial
         for units in (1, 2):
             if sum(counts.values()) * units <= LARGEST_ORDERED_CELL:
                 cations = {el: (n * units, states[el]) for el, n in counts.items() if el != anion}
-                for name, crystal in orderings(
+                for name, crystal in best_orderings(
                     parent, cations, anion, states[anion], counts[anion] * units, bond
                 ):
                     yield Trial(name, crystal)

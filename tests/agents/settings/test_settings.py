@@ -1,0 +1,193 @@
+"""A campaign file is understood or refused in one line that says how to fix it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hullward.agents.settings import Campaign, Machine, parse_settings, read_campaign, read_machine
+from hullward.models.errors import InputError
+
+GOOD: dict[str, Any] = {"name": "x", "systems": ["Li-Mn-O"]}
+
+ONE_FLAW = [
+    ({"systms": ["Li-O"]}, r"unknown key `systms`; did you mean `systems`\?"),
+    ({"budget": {"cycle": 1}}, r"unknown key `budget.cycle`; did you mean `cycles`\?"),
+    ({"protocol": {"fmax": 1}}, r"unknown key `protocol.fmax`; did you mean `fmax_ev_per_a`\?"),
+    ({"protocol": {"max_steps": 0}}, "max_steps must be at least 1"),
+    ({"systems": ["Li-Xq"]}, r"'Xq' is not an element; did you mean Xe\?"),
+    ({"exclude_elements": ["Mn"]}, "Mn both asked for and excluded"),
+    ({"budget": {"cycles": 0}}, r"`budget.cycles`: Input should be greater than 0 \(found 0\)"),
+    ({"budget": {"hours": float("nan")}}, "finite number"),
+    ({"min_elements": 3, "max_elements": 2}, "max_elements 2 < min_elements 3"),
+    ({"min_elements": 4, "max_elements": 4}, "no chemical system is left"),
+    ({"min_atoms": 9, "max_atoms": 8}, "leaves no room"),
+    ({"operators": ["magic"]}, "substitution"),
+    ({"operators": []}, "each operator once"),
+    ({"elements": ["Li"]}, "either `systems` or `elements`"),
+    ({"name": "../up"}, "pattern"),
+    ({"crystal": "nao"}, "'nao' is no backend; did you mean `nano`"),
+    ({"crystal": "http://127.0.0.1:8000/v1"}, "needs its model too: `crystal: {url: URL, model"),
+    ({"crystal": {"urll": "http://h/v1", "model": "m"}}, r"unknown key `crystal.urll`; did you "),
+    ({"crystal": {"url": "http://h/v1"}}, "a `url` needs the `model`"),
+    ({"crystal": {"model": "m"}}, "say once where the model is"),
+    ({"crystal": {"url": "h:8000", "model": "m"}}, "begins with http"),
+    ({"crystal": {"url": "http://h/v1", "model": "m", "recorded": "f"}}, "say once"),
+    ({"chat": "nano"}, "'nano' is no backend"),
+    ({"chat": {"url": "http://h/v1", "model": "m", "temperature": -1}}, "chat.temperature"),
+    ({"crystal": "none", "operators": ["swap", "de_novo"]}, "de_novo need a crystal model"),
+    ({"operators": ["mutation"]}, "mutation need a model that follows instructions, not nano"),
+]
+
+KEY = "sk-canary-0123"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"url": "http://h/v1", "model": "m", "api_key": KEY},
+        {"url": f"http://user:{KEY}@h/v1", "model": "m"},
+        {"url": f"http://h/v1?key={KEY}", "model": "m"},
+        {"url": "http://h/v1", "model": "m", "authToken": KEY},
+    ],
+)
+@pytest.mark.parametrize("role", ["chat", "crystal"])
+def test_a_key_in_a_file_is_refused_and_not_repeated(role: str, backend: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=f"HULLWARD_{role.upper()}_API_KEY") as raised:
+        parse_settings(Campaign, GOOD | {role: backend}, "file.yaml")
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_from_the_environment_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HULLWARD_CHAT_API_KEY", KEY)
+    machine = read_machine()
+    assert machine.chat_api_key is not None
+    assert machine.chat_api_key.get_secret_value() == KEY
+    assert KEY not in repr(machine) + str(machine.model_dump(mode="json"))
+
+
+SERVED: dict[str, Any] = {"url": "http://127.0.0.1:8000/v1", "model": "llamat-2-cif"}
+
+
+def test_a_model_is_part_of_what_a_campaign_is_and_its_server_is_not() -> None:
+    asks = GOOD | {"operators": ["formula"]}
+    here = parse_settings(Campaign, asks | {"crystal": SERVED}, "t")
+    there = SERVED | {"url": "https://gpu.example/v1", "at_once": 64}
+    assert parse_settings(Campaign, asks | {"crystal": there}, "t").campaign_id == here.campaign_id
+    for change in ({"model": "other"}, {"temperature": 0.3}, {"samples": 1}):
+        other = parse_settings(Campaign, asks | {"crystal": SERVED | change}, "t")
+        assert other.campaign_id != here.campaign_id
+    assert parse_settings(Campaign, here.model_dump(mode="json"), "t") == here
+
+
+def test_models_nobody_asks_change_nothing() -> None:
+    plain = parse_settings(Campaign, GOOD, "t").campaign_id
+    for unused in (
+        {"crystal": "none"},
+        {"crystal": SERVED},
+        {"chat": "rules"},
+        {"chat": "none"},
+        {"overlap": False},
+    ):
+        assert parse_settings(Campaign, GOOD | unused, "t").campaign_id == plain
+    assert parse_settings(Campaign, GOOD | {"chat": SERVED}, "t").campaign_id != plain
+
+
+def test_a_checkpoint_is_found_from_every_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("{name: a, systems: [Li-O], crystal: ./mine, chat: {recorded: said.jsonl}}")
+    campaign = read_campaign(path)
+    assert (campaign.crystal.kind, campaign.crystal.path) == ("local", tmp_path / "mine")
+    assert campaign.chat.recorded == tmp_path / "said.jsonl"
+    assert campaign.crystal.label == "local:mine"
+
+
+@pytest.mark.parametrize(("flaw", "message"), ONE_FLAW)
+def test_one_flaw_one_message(flaw: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        parse_settings(Campaign, GOOD | flaw, "file.yaml")
+    assert raised.value.exit_code == 2
+    assert str(raised.value).startswith("file.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [unclosed", "not valid YAML"),
+        ("- a list", "expected `key: value` lines, found list"),
+        ("", "expected `key: value` lines, found NoneType"),
+    ],
+)
+def test_a_file_that_is_no_campaign_says_so(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_campaign(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        read_campaign(tmp_path / "nowhere.yaml")
+
+
+def test_every_shipped_campaign_is_valid() -> None:
+    folder = Path(__file__).parents[3] / "data" / "campaigns"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for path in files:
+        assert read_campaign(path).name == path.stem
+
+
+def test_a_palette_gives_every_system_of_allowed_size() -> None:
+    settings = {"name": "x", "elements": ["O", "Li", "Mn"], "max_elements": 2}
+    assert set(parse_settings(Campaign, settings, "t").target_systems) == {"Li-Mn", "Li-O", "Mn-O"}
+
+
+def test_workers_do_not_change_the_campaign_but_the_seed_does() -> None:
+    same = parse_settings(Campaign, GOOD | {"workers": 2, "goal": "more"}, "t")
+    other = parse_settings(Campaign, GOOD | {"seed": 1}, "t")
+    here = parse_settings(Campaign, GOOD, "t")
+    assert same.campaign_id == here.campaign_id != other.campaign_id
+
+
+def test_settings_survive_json() -> None:
+    here = parse_settings(Campaign, GOOD | {"oxidation_states": {"Mn": [2, 3]}}, "t")
+    assert parse_settings(Campaign, here.model_dump(mode="json"), "t") == here
+
+
+def test_command_line_beats_environment_beats_file() -> None:
+    machine = Machine(workers=3)
+    assert machine.workers_for(1, 5) == 1
+    assert machine.workers_for(None, 5) == 3
+    assert Machine(workers=None).workers_for(None, 5) == 5
+
+
+def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HULLWARD_WORKERS", "many")
+    with pytest.raises(InputError, match="HULLWARD_WORKERS"):
+        read_machine()
+
+
+def test_paths_of_a_campaign_file_hold_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "{name: a, systems: [Li-O], reference: 'file:r.jsonl', known_phases: mine}"
+    ids = set()
+    for folder in ("here", "there"):
+        path = tmp_path / folder / "a.yaml"
+        path.parent.mkdir()
+        path.write_text(text)
+        monkeypatch.chdir(tmp_path)
+        campaign = read_campaign(path.relative_to(tmp_path))
+        assert campaign.reference == f"file:{path.parent / 'r.jsonl'}"
+        assert campaign.known_phases == path.parent / "mine"
+        ids.add(campaign.campaign_id)
+    assert len(ids) == 1  # where files lie changes no result
+
+
+def test_a_palette_of_too_many_systems_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    palette = "H, Li, Be, B, C, N, O, F, Na, Mg, Al, Si, P, S, Cl, K, Ca, Sc, Ti, V, Cr, Mn, Fe"
+    path.write_text(f"{{name: a, elements: [{palette}], max_elements: 7}}")
+    with pytest.raises(InputError, match="chemical systems are asked for"):
+        read_campaign(path)

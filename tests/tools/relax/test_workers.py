@@ -1,0 +1,210 @@
+"""The pool: every job ends once, whatever happens to the workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError, PreflightError
+from hullward.tools.records import Protocol, Reason
+from hullward.tools.relax import relax_best_first, relax_many
+from hullward.tools.relax import workers as pool
+
+QUICK = Protocol(max_steps=50)
+ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def cell(a: float) -> Crystal:
+    primitive = a / 2 * (1 - np.eye(3))
+    return Crystal.from_arrays(primitive, ["Na", "Cl"], [[0.02, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def jobs(n: int) -> list[tuple[str, Crystal]]:
+    return [(f"c{i}", cell(5.0 + 0.1 * i)) for i in range(n)]
+
+
+def children() -> list[int]:
+    pid = os.getpid()
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return [p for p in found if "workers import work" in cmdline(p)]
+
+
+def cmdline(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def wait_for(condition, seconds: float = 20.0):
+    end = time.monotonic() + seconds
+    while not (got := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return got
+
+
+def test_workers_give_the_answers_of_this_process():
+    here = {r.candidate_id: r for r in relax_many(jobs(8), "toy", QUICK, workers=0)}
+    there = {r.candidate_id: r for r in relax_many(jobs(8), "toy", QUICK, workers=2)}
+    assert len(here) == 8
+    strip = {"cpu_s": 0}
+    assert {k: r.model_copy(update=strip) for k, r in here.items()} == {
+        k: r.model_copy(update=strip) for k, r in there.items()
+    }
+
+
+def test_jobs_are_drawn_as_they_are_needed():
+    drawn = []
+
+    def endless():
+        for i in range(10**9):
+            drawn.append(i)
+            yield f"c{i}", cell(5.3)
+
+    stream = relax_many(endless(), "toy", QUICK, workers=2)
+    for _ in range(5):
+        next(stream)
+    stream.close()
+    assert len(drawn) < 5 + 2 * 20
+
+
+def test_no_jobs_no_workers():
+    assert list(relax_many([], "toy", QUICK, workers=2)) == []
+
+
+def test_an_unknown_potential_is_refused_at_the_call():
+    with pytest.raises(InputError):
+        relax_many(jobs(1), "toi", QUICK, workers=2)
+
+
+@linux
+def test_a_worker_killed_once_costs_nothing():
+    stream = relax_many(jobs(6), "toy", QUICK, workers=1)
+    done = [next(stream)]
+    for pid in children():
+        os.kill(pid, signal.SIGKILL)
+    done += stream
+    assert sorted(r.candidate_id for r in done) == [f"c{i}" for i in range(6)]
+    assert all(r.failure is None for r in done)
+
+
+@linux
+def test_a_job_that_kills_twice_is_recorded_as_lost():
+    killed: list[int] = []
+
+    def kill_every_worker():
+        while len(killed) < 2:
+            for pid in set(children()) - set(killed):
+                time.sleep(1.0)  # let it load and begin
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_every_worker)
+    killer.start()
+    (done,) = relax_many(jobs(1), "toy", ENDLESS, workers=1)
+    killer.join()
+    assert done.failure == Reason.WORKER_DIED
+    assert "signal 9" in done.detail
+    assert done.energy_ev_per_atom is None
+
+
+LOSES_ITS_DEVICE = """
+from pathlib import Path
+from hullward.models import registry
+from hullward.models.potential import DeviceLostError
+from hullward.tools import pool
+
+def load(name, device):
+    toy, calls = registry.load_potential(name), []
+    def evaluate(crystals):
+        calls.append(1)
+        if len(calls) > 9 and Path(FLAG).exists():
+            Path(FLAG).unlink()
+            raise DeviceLostError("an illegal memory access was encountered")
+        return real(crystals)
+    real = toy.evaluate
+    toy.evaluate = evaluate
+    return toy
+
+pool.load_potential = load
+pool.work(*map(int, __import__("sys").argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("pausing", [False, True])
+def test_a_device_lost_in_mid_batch_costs_a_second_try(tmp_path, monkeypatch, capfd, pausing):
+    flag = tmp_path / "the device works"
+    flag.touch()
+    start = LOSES_ITS_DEVICE.replace("FLAG", repr(str(flag)))
+    monkeypatch.setattr(pool, "_START", start)
+    if pausing:
+        done = list(relax_best_first(jobs(5), lambda c, e: e, "toy", QUICK, workers=1))
+    else:
+        done = list(relax_many(jobs(5), "toy", QUICK, workers=1))
+    assert not flag.exists()
+    assert sorted(r.candidate_id for r in done) == [f"c{i}" for i in range(5)]
+    assert all(r.failure is None for r in done)
+    assert "lost its accelerator: an illegal memory access" in capfd.readouterr().err
+
+
+@linux
+def test_closing_the_stream_ends_the_workers():
+    stream = relax_many([("quick", cell(30.0)), *jobs(4)], "toy", ENDLESS, workers=2)
+    assert next(stream).failure == Reason.ATOM_ISOLATED  # the only one that ends by itself
+    assert children()
+    started = time.monotonic()
+    stream.close()
+    assert time.monotonic() - started < 2
+    assert not children()
+
+
+@linux
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    script = (
+        "import numpy as np\n"
+        "from hullward.models.crystal import Crystal\n"
+        "from hullward.tools.relax.workers import relax_many\n"
+        "from hullward.tools.records.base import Protocol\n"
+        "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
+        "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
+        "list(relax_many([('a', c)], 'toy', p, workers=1))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+
+    def offspring():
+        text = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
+        return [int(p) for p in text.split() if "workers import work" in cmdline(int(p))]
+
+    (worker,) = wait_for(offspring)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not cmdline(worker), seconds=5)
+
+
+@linux
+def test_a_worker_has_one_thread_for_arithmetic():
+    code = pool._START.replace(
+        "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))",
+        "import torch; print(torch.get_num_threads())",
+    )
+    out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
+    assert out.stdout.split() == [b"1"]
+
+
+def test_workers_that_cannot_start_are_one_clear_error(monkeypatch):
+    monkeypatch.setattr(pool, "_START", "raise SystemExit(7)")
+    with pytest.raises(PreflightError, match=r"exit code 7.*doctor"):
+        list(relax_many(jobs(3), "toy", QUICK, workers=1))

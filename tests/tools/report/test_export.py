@@ -1,0 +1,168 @@
+"""Exported files hold the stored structure and say where it comes from."""
+
+import pytest
+
+from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.tools import records as r
+from hullward.tools.report import export_structures
+from hullward.tools.report.export import safe_name
+from hullward.tools.store import Store
+
+REFERENCE = {"reference_id": "embedded-li-mn-o", "reference_version": "5e1f" * 8}
+SITES = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0),
+         (0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)]  # fmt: skip
+# Short list in order of height, then a judged one, then one that never relaxed.
+HEIGHTS = {4.2: 0.0, 4.3: 0.02, 4.4: 0.5, 4.5: None}
+
+
+def crystal(a, shift=0.0):
+    moved = [(x + shift, y, z) for x, y, z in SITES]
+    return Crystal.from_parameters((a, a, a), (90, 90, 90), ["Mn"] * 4 + ["O"] * 4, moved)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A published campaign, and its candidate ids in the order of HEIGHTS."""
+    directory = tmp_path_factory.mktemp("campaign") / "run"
+    protocol = r.Protocol()
+    records = [
+        r.CampaignRecord(campaign_id="k", kind="campaign", name="x", seed=0, settings={},
+                         versions={}),
+        r.Basis(
+            campaign_id="k", potential="chgnet-0.3.0", potential_sha256="ab" * 32,
+            energy_scheme="mp2020-corrected", protocol=protocol, reference_spec="embedded",
+            **REFERENCE, reference_kind="embedded", reference_statement="x",
+            metastable_ev_per_atom=0.1,
+        ),
+    ]  # fmt: skip
+    ids = []
+    for i, (a, height) in enumerate(HEIGHTS.items()):
+        start, relaxed = crystal(a), crystal(a + 0.013, shift=0.25)
+        ids.append(start.content_id)
+        records += [
+            r.Proposal(proposal_id=f"q-{i}", request_id="q", campaign_id="k", cycle=0, index=i,
+                       operator="substitution", seed=0, raw="{}", format="crystal_json"),
+            r.Candidate(proposal_id=f"q-{i}", candidate_id=ids[-1], crystal=start,
+                        formula="MnO", chemsys="Mn-O", n_atoms=8, volume_per_atom_a3=9.0,
+                        min_distance_a=2.0, space_group=225, charge_balanced=True, charge_note=""),
+        ]  # fmt: skip
+        if height is None:
+            continue
+        relaxation_id = r.Relaxation.make_id(ids[-1], "ab" * 32, protocol)
+        records.append(
+            r.Relaxation(
+                relaxation_id=relaxation_id, candidate_id=ids[-1], potential="chgnet-0.3.0",
+                potential_sha256="ab" * 32, energy_scheme="mp2020-corrected", protocol=protocol,
+                converged=True, energy_ev_per_atom=-8.0, initial_energy_ev_per_atom=-7.9,
+                residual_force_ev_per_a=0.01, residual_stress_gpa=0.1, steps=3, force_calls=4,
+                cpu_s=0.1, crystal=relaxed, volume_per_atom_a3=9.1, volume_ratio=1.0,
+                space_group_loose=225, space_group_tight=225,
+            )
+        )  # fmt: skip
+        records += [
+            r.Verdict(
+                relaxation_id=relaxation_id, **REFERENCE, height=kind, decomposition=(),
+                e_above_hull_ev_per_atom=height, covered=True, coverage_note="",
+                label="unstable" if height > 0.1 else "metastable", typical_error_ev_per_atom=0.06,
+            )
+            for kind in ("reference", "union")
+        ]  # fmt: skip
+    with Store.open(directory, command="test", create=True) as store:
+        store.add(records)
+        store.publish()
+    return directory, ids
+
+
+def same_structure(path, a):
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core import Structure
+
+    matcher = StructureMatcher(ltol=1e-3, stol=1e-3, angle_tol=0.01, scale=False)
+    read = Structure.from_file(path)
+    return matcher.fit(read, crystal(a + 0.013, shift=0.25).to_structure())
+
+
+@pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF")
+@pytest.mark.parametrize("symmetrise", [True, False])
+def test_a_cif_reads_back_as_the_relaxed_structure(made, tmp_path, symmetrise):
+    directory, ids = made
+    path, _ = export_structures(directory, tmp_path, symmetrise=symmetrise)
+    assert path.name == f"{ids[0]}.cif"
+    assert same_structure(path, 4.2)
+    text = path.read_text()
+    assert ("'F m -3 m'" in text or "Fm-3m" in text) == symmetrise
+    for told in (
+        ids[0],
+        "embedded-li-mn-o",
+        "5e1f" * 8,
+        "ab" * 32,
+        "fmax_ev_per_a=0.05",
+        "not DFT",
+    ):
+        assert told in "".join(line for line in text.splitlines(True) if line[0] == "#")
+
+
+def test_a_poscar_reads_back_as_the_relaxed_structure(made, tmp_path):
+    paths = export_structures(made[0], tmp_path, format="poscar")
+    assert [path.name for path in paths] == [f"{i}.vasp" for i in made[1][:2]]
+    assert same_structure(paths[0], 4.2)
+
+
+def test_one_extxyz_holds_all_with_heights_and_without_energies(made, tmp_path):
+    from ase.io import read
+
+    (path,) = export_structures(made[0], tmp_path, format="extxyz", where="judged")
+    frames = read(path, index=":")
+    assert [f.info["candidate_id"] for f in frames] == made[1][:3]
+    assert [f.info["e_above_union_ev_per_atom"] for f in frames] == [0.0, 0.02, 0.5]
+    assert all(f.calc is None for f in frames)
+    assert frames[0].get_volume() == pytest.approx(4.213**3, rel=1e-6)
+
+
+@pytest.mark.parametrize(("where", "count"), [("shortlist", 2), ("judged", 3), ("relaxed", 3)])
+def test_each_choice_is_what_it_says(made, tmp_path, where, count):
+    assert len(export_structures(made[0], tmp_path, where=where)) == count
+
+
+def test_ids_choose_whatever_was_relaxed(made, tmp_path):
+    (path,) = export_structures(made[0], tmp_path, ids=[made[1][2]])
+    assert path.name == f"{made[1][2]}.cif"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (lambda ids: [ids[0][:-1] + "z"], "nearest: c-"),
+        (lambda ids: ["../../etc/passwd"], "4 candidates are known"),
+        (lambda ids: [ids[3]], "no relaxed structure yet"),
+    ],
+    ids=["typo", "path", "not relaxed"],
+)
+def test_an_id_without_a_structure_is_refused(made, tmp_path, wanted, said):
+    with pytest.raises(InputError, match=said):
+        export_structures(made[0], tmp_path / "out", ids=wanted(made[1]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_formats_and_choices_are_refused(made, tmp_path):
+    with pytest.raises(InputError, match="known: cif, poscar, extxyz"):
+        export_structures(made[0], tmp_path, format="pdb")
+    with pytest.raises(InputError, match="known: shortlist, judged, relaxed"):
+        export_structures(made[0], tmp_path, where="best")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "", ".", "a.b", "a b", "é", "a\n"])
+def test_what_could_leave_the_folder_names_no_file(name):
+    with pytest.raises(InputError, match="cannot name a file"):
+        safe_name(name)
+
+
+def test_a_link_in_the_way_is_replaced_not_followed(made, tmp_path):
+    target = tmp_path / "mine"
+    target.write_text("keep")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"{made[1][0]}.cif").symlink_to(target)
+    export_structures(made[0], out)
+    assert target.read_text() == "keep"
