@@ -71,7 +71,7 @@ def test_damaged_weights_are_found_before_anything_opens_them(monkeypatch):
     def damaged(name):
         raise PreflightError(f"the weights of {name} are not the published ones")
 
-    monkeypatch.setattr("hullward.models.potential.registry.potential_card", damaged)
+    monkeypatch.setattr("hullward.models.potential.potential_card", damaged)
     finding = doctor.look_at_weights()
     assert finding.ok is False
     assert "not the published ones" in finding.says
@@ -148,7 +148,7 @@ def test_other_weights_of_the_second_network_are_noticed(monkeypatch):
     from hullward.tools.uncertainty import calibrator as calibration
 
     changed = calibration.shipped().changed(reading_sha256="0")
-    monkeypatch.setattr(calibration, "shipped", lambda: changed)
+    monkeypatch.setattr("hullward.tools.uncertainty.shipped", lambda: changed)
     finding = doctor.look_at_second()
     assert finding.ok is False
     assert "weights are not those" in finding.says

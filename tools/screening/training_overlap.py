@@ -99,7 +99,7 @@ def learnt_ids(model: Path, material_ids: Sequence[str]) -> list[bool]:
 
     Raises InputError where its folder does not say.
     """
-    return _asked(model / IDS, material_ids)
+    return _are_among(model / IDS, material_ids)
 
 
 def learnt_formulas(model: Path, flat_formulas: Sequence[str]) -> list[bool]:
@@ -107,10 +107,10 @@ def learnt_formulas(model: Path, flat_formulas: Sequence[str]) -> list[bool]:
 
     Raises InputError where its folder does not say.
     """
-    return _asked(model / FORMULAS, flat_formulas)
+    return _are_among(model / FORMULAS, flat_formulas)
 
 
-def _asked(path: Path, words: Sequence[str]) -> list[bool]:
+def _are_among(path: Path, words: Sequence[str]) -> list[bool]:
     try:
         known = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

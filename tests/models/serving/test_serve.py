@@ -252,7 +252,7 @@ def free_port():
 
 DOUBLE = """
 import sys, time
-from hullward.models.server_double import ServerDouble
+from hullward.models.serving.server_double import ServerDouble
 double = ServerDouble(sys.argv[2]); double._port = int(sys.argv[1])
 print("starting", flush=True)
 time.sleep(0.3)

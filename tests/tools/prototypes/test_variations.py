@@ -89,7 +89,7 @@ def test_a_formula_without_any_type_is_passed_over() -> None:
 
 
 LIST_THEM = """
-from hullward.tools.substitution import Substitution
+from hullward.tools.prototypes import Substitution
 states = {"Li": (1,), "Mn": (2, 3, 4), "O": (-2,)}
 operator = Substitution([], max_atoms=14, oxidation_states=states)
 for made in operator.propose(["LiMn2O4", "LiMnO2", "Li2MnO3", "LiMn5O6"]):

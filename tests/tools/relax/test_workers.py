@@ -14,8 +14,7 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.records import Protocol, Reason
-from hullward.tools.relax import relax_best_first, relax_many
-from hullward.tools.relax import workers as pool
+from hullward.tools.relax import relax_best_first, relax_many, workers
 
 QUICK = Protocol(max_steps=50)
 ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
@@ -123,9 +122,9 @@ def test_a_job_that_kills_twice_is_recorded_as_lost():
 
 LOSES_ITS_DEVICE = """
 from pathlib import Path
-from hullward.models import registry
+from hullward.models.potential import registry
 from hullward.models.potential import DeviceLostError
-from hullward.tools import pool
+from hullward.tools.relax import workers
 
 def load(name, device):
     toy, calls = registry.load_potential(name), []
@@ -139,8 +138,8 @@ def load(name, device):
     toy.evaluate = evaluate
     return toy
 
-pool.load_potential = load
-pool.work(*map(int, __import__("sys").argv[1:]))
+workers.load_potential = load
+workers.work(*map(int, __import__("sys").argv[1:]))
 """
 
 
@@ -149,7 +148,7 @@ def test_a_device_lost_in_mid_batch_costs_a_second_try(tmp_path, monkeypatch, ca
     flag = tmp_path / "the device works"
     flag.touch()
     start = LOSES_ITS_DEVICE.replace("FLAG", repr(str(flag)))
-    monkeypatch.setattr(pool, "_START", start)
+    monkeypatch.setattr(workers, "_START", start)
     if pausing:
         done = list(relax_best_first(jobs(5), lambda c, e: e, "toy", QUICK, workers=1))
     else:
@@ -196,7 +195,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 
 @linux
 def test_a_worker_has_one_thread_for_arithmetic():
-    code = pool._START.replace(
+    code = workers._START.replace(
         "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))",
         "import torch; print(torch.get_num_threads())",
     )
@@ -205,6 +204,6 @@ def test_a_worker_has_one_thread_for_arithmetic():
 
 
 def test_workers_that_cannot_start_are_one_clear_error(monkeypatch):
-    monkeypatch.setattr(pool, "_START", "raise SystemExit(7)")
+    monkeypatch.setattr(workers, "_START", "raise SystemExit(7)")
     with pytest.raises(PreflightError, match=r"exit code 7.*doctor"):
         list(relax_many(jobs(3), "toy", QUICK, workers=1))

@@ -14,7 +14,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from hullward.models.errors import LockedError
-from hullward.tools.lock import Lock
+from hullward.tools.store.lock import Lock
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -518,7 +518,7 @@ def test_results_handed_in_again_bring_an_interrupted_report_up_to_date(
     asked = ["calibrate", str(results), "--dir", str(tmp_path / "s")]
     before = said_in(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr("hullward.agents.followup.dft_results.say_chances", interrupted)
+        patch.setattr("hullward.agents.followup.dft_results.store_probabilities", interrupted)
         assert CliRunner().invoke(app, asked).exit_code != 0
     assert said_in(tmp_path / "s") == before
     again = CliRunner().invoke(app, asked)

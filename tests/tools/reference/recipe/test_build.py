@@ -11,10 +11,10 @@ from hullward.models.errors import InputError, PreflightError, RunInterruptedErr
 from hullward.models.potential import load_potential, potential_card
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
-from hullward.tools.prototypes import encyclopedia_types
+from hullward.tools.prototypes import encyclopedia
 from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.records import Protocol
-from hullward.tools.reference.recipe import build_systems as build_reference
+from hullward.tools.reference.recipe import build as build_reference
 from hullward.tools.reference.recipe import expected_formulas
 from hullward.tools.reference.recipe import low_phases as recipe
 from hullward.tools.reference.recipe.added import lowest
@@ -71,14 +71,14 @@ def test_trials_repeat_in_order_with_our_own_types_first():
 
 
 def test_types_of_the_encyclopedia_add_to_the_library_and_repeat_none():
-    ids = [p.prototype_id for p in encyclopedia_types.encyclopedia()]
+    ids = [p.prototype_id for p in encyclopedia.encyclopedia_types()]
     assert len(ids) > 500
     assert len(set(ids)) == len(ids)
-    assert all(p.n_atoms <= encyclopedia_types.MAX_ATOMS for p in encyclopedia_types.encyclopedia())
+    assert all(p.n_atoms <= encyclopedia.MAX_ATOMS for p in encyclopedia.encyclopedia_types())
 
 
 def test_a_missing_package_of_types_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(encyclopedia_types, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(encyclopedia, "PACKAGE", "no-such-package")
     with pytest.raises(PreflightError, match=r"no-such-package is not installed.*pip install"):
         build_reference.build_systems(["Na-Cl"], tmp_path / "x", "toy", workers=0)
 
