@@ -255,7 +255,7 @@ def _fault(request: Request, text: str, reason: FinishReason) -> Fault | None:
 def is_repetitive(text: str) -> bool:
     """Whether a text ends in one short pattern, again and again.
 
-    >>> is_repetitive("and so on " * 16), in_circles("0.25 0.25 0.25" * 3)
+    >>> is_repetitive("and so on " * 16), is_repetitive("0.25 0.25 0.25" * 3)
     (True, False)
     """
     tail = text[-_LONGEST_PATTERN * REPETITION_COUNT :]

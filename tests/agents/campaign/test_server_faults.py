@@ -113,7 +113,7 @@ PLANS: list[tuple[Begin, str]] = [
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hullward.models.serving.client.RetryPolicy", lambda: HASTE)
+    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: HASTE)
 
 
 def campaign(settings: dict[str, Any], url: str, cycles: int, **changes: Any) -> Campaign:
@@ -248,7 +248,7 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
 ) -> None:
     """An engine that hangs for a whole cycle: nothing more is sent to it until it writes again."""
     patience = replace(HASTE, breaker_failures=2)
-    monkeypatch.setattr("hullward.models.serving.client.RetryPolicy", lambda: patience)
+    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: patience)
 
     def rested(server: ServerDouble) -> None:
         time.sleep(patience.rest_s)
