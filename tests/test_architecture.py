@@ -101,8 +101,14 @@ FLOORS: dict[str, set[str]] = {
     "tools.screening": {*BELOW_SCREENING, "models.potential", "models.language"},
     "tools.uncertainty": {*BELOW_SCREENING, "tools.screening", "models.potential"},
     "tools.evaluation": {*BELOW_SCREENING, "tools.screening", "models.language"},
-    "training.crystals": {*CRYSTALS, "tools.prototypes", "tools.evaluation", "models.language"},
-    "training.engine": {"training.crystals", "models.language"},
+    "training.crystals": {
+        *CRYSTALS,
+        "tools.prototypes",
+        "tools.evaluation",
+        "models.language",
+        "models.potential",
+    },
+    "training.engine": {"training.crystals", "tools.screening", "models.language"},
     "training.structure_types": {
         *TOOLS,
         "training.crystals",
@@ -126,7 +132,13 @@ FLOORS: dict[str, set[str]] = {
         "agents.language",
         "agents.settings",
     },
-    "agents.followup": {*TOOLS, "agents.workspace", "agents.settings", "models.potential"},
+    "agents.followup": {
+        *TOOLS,
+        "models.language",
+        "agents.workspace",
+        "agents.settings",
+        "models.potential",
+    },
     "agents.operators": {
         *CRYSTALS,
         *LANGUAGE,
