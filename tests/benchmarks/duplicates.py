@@ -25,7 +25,7 @@ from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import StructureLibrary, group
-from hullward.tools.crystal.matching import _Entry
+from hullward.tools.crystal.matching import LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
@@ -179,7 +179,7 @@ def agreement(pairs: Sequence[Pair]) -> None:
 
 def _both_cells(crystal: Crystal, matcher: StructureMatcher) -> tuple:
     """Ours and pymatgen's; None for what the library compares by content only."""
-    cell = _Entry("", crystal).cell
+    cell = LibraryEntry("", crystal).cell
     if cell is None:
         return None, None
     return cell, matcher._get_reduced_structure(crystal.to_structure())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.matching import StructureLibrary
+from hullward.tools.crystal import StructureLibrary
 from hullward.tools.records import Label
 
 

@@ -32,7 +32,7 @@ from hullward.tools.reference import load_reference
 from hullward.tools.screening import Limits
 from hullward.training.crystals import in_quarantine
 from hullward.training.structure_types.questions import (
-    Question,
+    TypeQuestion,
     formula_questions,
     free_questions,
     suggested_formulas,
@@ -64,7 +64,7 @@ def every_known() -> list[Prototype]:
     return [*prototype_library(), *encyclopedia_types()]
 
 
-def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[Question]:
+def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[TypeQuestion]:
     """All that is to be asked: freely, by given formulas, by those of worst served kinds.
 
     None of the formulas is quarantined.
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def make(
     model: LanguageModel,
-    asked: Sequence[Question],
+    asked: Sequence[TypeQuestion],
     work: Path,
     *,
     potential: str,

@@ -25,14 +25,16 @@ MOST_FORMULA_ATOMS = 12
 
 
 @dataclass(frozen=True)
-class Question:
+class TypeQuestion:
     """One request; what it asks for stands in the prompt."""
 
     request: Request
     formula: str | None = None
 
 
-def free_questions(each: int, sampling: Sampling, temperatures: Sequence[float]) -> list[Question]:
+def free_questions(
+    each: int, sampling: Sampling, temperatures: Sequence[float]
+) -> list[TypeQuestion]:
     """`each` crystals of no particular kind at every temperature."""
     return [
         question
@@ -43,13 +45,13 @@ def free_questions(each: int, sampling: Sampling, temperatures: Sequence[float])
 
 def formula_questions(
     formulas: Iterable[str], each: int, sampling: Sampling, temperature: float
-) -> list[Question]:
+) -> list[TypeQuestion]:
     """`each` crystals of every formula."""
     warm = replace(sampling, temperature=temperature)
     return [q for formula in formulas for q in _questions(formula, each, warm)]
 
 
-def _questions(formula: str | None, number: int, sampling: Sampling) -> list[Question]:
+def _questions(formula: str | None, number: int, sampling: Sampling) -> list[TypeQuestion]:
     flat = flat_formula(formula) if formula is not None else None
     prompt = crystal_prompt(formula=flat, form="asymmetric")
     found = []
@@ -57,7 +59,7 @@ def _questions(formula: str | None, number: int, sampling: Sampling) -> list[Que
         n = min(CHUNK, number - start)
         said = stable_id("q", prompt, sampling.temperature, sampling.top_p, sampling.seed, start, n)
         drawn = replace(sampling, n=n, seed=int(said[2:14], 16))
-        found.append(Question(Request(request_id=said, prompt=prompt, sampling=drawn), formula))
+        found.append(TypeQuestion(Request(request_id=said, prompt=prompt, sampling=drawn), formula))
     return found
 
 

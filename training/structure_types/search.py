@@ -22,7 +22,7 @@ from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
 from hullward.tools.screening import Limits, check_crystal
 from hullward.training.crystals import is_quarantined
-from hullward.training.structure_types.questions import Question
+from hullward.training.structure_types.questions import TypeQuestion
 
 AT_ONCE = 256  # answers between two writes
 SAID, RELAXED = "said.jsonl", "relaxed.jsonl"
@@ -41,7 +41,7 @@ class TypeAnswer:
 
 def ask(
     model: LanguageModel,
-    questions: Sequence[Question],
+    questions: Sequence[TypeQuestion],
     folder: Path,
     limits: Limits,
     supported: frozenset[str],
