@@ -13,7 +13,6 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from hullward.tools.crystal.reduced_cell import Cell, parameters
 
@@ -120,6 +119,8 @@ def _displacements(
     moved: np.ndarray, two: Cell, mean: np.ndarray, reach: np.ndarray, sure: np.ndarray
 ) -> np.ndarray:
     """(k, n, 3) vectors from sites of two to partners, least squares, their mean taken out."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     near = _near(moved, two.frac, reach) & two.same_element
     k, i, j = np.nonzero(near)
     apart = moved[k, j] - two.frac[i]
