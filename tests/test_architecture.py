@@ -431,16 +431,19 @@ def test_commands_in_text_name_modules_that_run():
 
 def test_module_names_in_text_resolve():
     """`hullward.x.y` in a docstring, a README or a monkeypatch names something that is there."""
-    wrong = []
+    wrong: list[str] = []
     texts = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("tests/**/test_*.py")]
     texts += [path for room in ROOMS for path in (ROOT / room).rglob("*.md")]
     for path in texts:
         if path.name in ("CHANGELOG.md", "test_architecture.py"):
             continue
         text = path.read_text(encoding="utf-8")
-        for module in set(re.findall(r"[`\"](hullward(?:\.\w+)+)[`\"]", text)):
-            if module.split(".")[1] in ROOMS and not resolves(module):
-                wrong.append(f"{name_of(path)}: {module}")
+        named = set(re.findall(r"[`\"](hullward(?:\.\w+)+)[`\"]", text))
+        wrong += [
+            f"{name_of(path)}: {module}"
+            for module in sorted(named)
+            if module.split(".")[1] in ROOMS and not resolves(module)
+        ]
     assert wrong == []
 
 

@@ -1,4 +1,4 @@
-"""Campaign directories that version 0.1.0 wrote, before the packages: opened, resumed, judged again.
+"""A campaign directory that version 0.1.0 wrote is opened, resumed and judged again.
 
 `earlier/` holds the journal of a campaign of 16 proposals and the table that 0.1.0 made of it.
 """
