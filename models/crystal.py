@@ -93,7 +93,12 @@ class Crystal(BaseModel):
     def composition(self) -> Composition:
         from pymatgen.core import Composition
 
-        return Composition(dict(Counter(self.species)))
+        return Composition(self.amounts)
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """Number of atoms of each element, in the order of their first site."""
+        return {el: float(n) for el, n in Counter(self.species).items()}
 
     @property
     def formula(self) -> str:

@@ -4,6 +4,20 @@ Exit codes: 0 finished, 2 usage or configuration, 3 something needed is missing 
 4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one line: where, if it is a part, and what."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
 
 class HullwardError(Exception):
     """One clear message: what, where and how to fix it."""

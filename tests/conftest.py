@@ -117,7 +117,7 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.converged, f"{name} did not converge: {done.detail}"
         entry = {
             "entry_id": f"toy-{name}",
-            "composition": done.crystal.composition.get_el_amt_dict(),
+            "composition": done.crystal.amounts,
             "energy": done.energy_ev_per_atom * crystal.n_atoms,
             "correction": 0.0,
             "structure": done.crystal.to_structure().as_dict(),

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from hullward.models.errors import first_problem
+
 # repetition: it went round in circles, by our count; unknown: nobody said
 FinishReason = Literal["stop", "length", "repetition", "unknown"]
 
@@ -117,9 +119,7 @@ class Constraint:
             try:
                 model.model_validate_json(text)
             except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(str(part) for part in first["loc"])
-                return f"{place}: {first['msg']}" if place else str(first["msg"])
+                return first_problem(error)
             return None
 
         schema = json.dumps(model.model_json_schema(), sort_keys=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hullward.models.errors import first_problem
 from hullward.models.language import (
     Completion,
     CompletionError,
@@ -201,9 +202,7 @@ def read_answer(
     try:
         body = _Body.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _bad("protocol", f"no completion came: {where or 'body'}: {first['msg']}: {text!r}")
+        return _bad("protocol", f"no completion came: {first_problem(error)}: {text!r}")
     choices = sorted(body.choices, key=lambda choice: choice.index)
     if not 0 < len(choices) <= request.sampling.n:
         return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were asked for")

@@ -144,7 +144,7 @@ def relaxed_heights(
     for material_id, crystal in crystals.items():
         energy = done[material_id]["energy"]
         if energy is not None:
-            amounts = crystal.composition.get_el_amt_dict()
+            amounts = crystal.amounts
             rows.append(
                 {
                     "id": material_id,
@@ -173,7 +173,7 @@ def engine_floor(data: Path, ours: Reference, mp: Reference, covered: list[Row])
         for crystal, answer in zip(some, potential.evaluate(some), strict=True):
             if isinstance(answer, Exception):
                 continue
-            amounts = crystal.composition.get_el_amt_dict()
+            amounts = crystal.amounts
             energy = answer.energy_ev_per_atom
             engine.append(mp.hull(crystal.chemsys).distance(amounts, energy)[0])
             missed.append(-ours.hull(crystal.chemsys).distance(amounts, energy)[0])

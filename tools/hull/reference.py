@@ -163,7 +163,7 @@ def height_over(reference: Reference) -> Callable[[Crystal, float], float]:
     """Heights above a reference's hull; what no hull can judge goes last."""
 
     def height(crystal: Crystal, energy_ev_per_atom: float) -> float:
-        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+        amounts = crystal.amounts
         if reference.lacking(frozenset(amounts)):
             return float("inf")
         return reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)

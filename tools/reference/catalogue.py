@@ -189,7 +189,7 @@ def _coverage(
     for phase in stable:
         amounts = Composition(phase.formula).get_el_amt_dict()
         if len(amounts) > 1:
-            asked[phase.formula] = {str(el): float(n) for el, n in amounts.items()}
+            asked[phase.formula] = dict(amounts)
     have = {frozenset(amounts) for amounts in asked.values()}
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):

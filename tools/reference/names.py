@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.sources import read_built, read_embedded, read_file, sidecar_path
@@ -57,7 +57,7 @@ def imported(home: Path) -> list[Imported]:
             found.append(Imported.model_validate_json(path.read_bytes()))
         except ValidationError as error:
             raise InputError(
-                f"{path} is damaged ({error.errors()[0]['msg']}); delete it and import again"
+                f"{path} is damaged ({first_problem(error)}); delete it and import again"
             ) from None
     return found
 

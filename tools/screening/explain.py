@@ -211,16 +211,12 @@ def _inverse(kin: PrototypeMatch, crystal: Crystal) -> bool:
     from pymatgen.core import Composition
 
     back = {ours: theirs for theirs, ours in kin.exchanged}
-    states = charge_balance(_amounts(crystal)).states
+    states = charge_balance(crystal.amounts).states
     theirs = charge_balance(Composition(kin.formula).get_el_amt_dict()).states
     if not states or not theirs or not back:
         return False
     pairs = ((states[el], theirs.get(back.get(el, el), 0.0)) for el in states)
     return any(a * b < 0 for a, b in pairs)
-
-
-def _amounts(crystal: Crystal) -> dict[str, float]:
-    return {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
 
 
 def _bare_words(bare: int) -> str:

@@ -6,7 +6,6 @@ suspect, from a rattle, and held back like every other; whether it came back is 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from hullward.models.crystal import Crystal
@@ -78,7 +77,7 @@ def reasons(
     """Each suspicion as a sentence with its numbers."""
     told = []
     energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
-    amounts = {el: float(n) for el, n in Counter(candidate.crystal.species).items()}
+    amounts = candidate.crystal.amounts
     hull = None if reference.lacking(frozenset(amounts)) else reference.hull(candidate.chemsys)
     if Suspicion.FAR_BELOW_HULL in found and hull is not None and energy is not None:
         height = hull.distance(amounts, energy).e_above_hull_ev_per_atom

@@ -7,7 +7,6 @@ non-suspect candidates, of which the candidate is one, so it is never below.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -57,7 +56,7 @@ def judge(
             f"energies on {relaxation.energy_scheme!r} cannot be judged by reference "
             f"{reference.reference_id!r} on {reference.energy_scheme!r}"
         )
-    amounts = _counts(candidate.crystal)
+    amounts = candidate.crystal.amounts
     lacking = reference.lacking(frozenset(amounts))
     if (hull is not None) != (height == "union" and not lacking):
         raise ValueError("a union hull is needed for height 'union', and only for it")
@@ -145,7 +144,7 @@ def suspicions(
     energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
     if energy is None:
         return ()
-    amounts = _counts(candidate.crystal)
+    amounts = candidate.crystal.amounts
     hull = None
     if not reference.lacking(frozenset(amounts)):
         hull = reference.hull(candidate.chemsys)
@@ -175,7 +174,7 @@ def volume_beside_estimate(
 
     if hull is not None:
         structures = dict(reference.library_entries(crystal.chemsys))
-        parts = hull.decompose(_counts(crystal))
+        parts = hull.decompose(crystal.amounts)
         if all(part.phase_id in structures for part in parts):
             estimate = sum(p.fraction * structures[p.phase_id].volume_per_atom_a3 for p in parts)
             ratio = crystal.volume_per_atom_a3 / estimate
@@ -217,12 +216,8 @@ def _as_phase(relaxation: Relaxation, candidate: Candidate) -> Phase:
     return Phase(
         phase_id=candidate.candidate_id,
         formula=candidate.formula,
-        composition=_counts(candidate.crystal),
+        composition=candidate.crystal.amounts,
         energy_ev_per_atom=relaxation.energy_ev_per_atom,
         crystal=relaxation.crystal,
         source="this campaign",
     )
-
-
-def _counts(crystal: Crystal) -> dict[str, float]:
-    return {el: float(n) for el, n in Counter(crystal.species).items()}

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.records import stable_id
 from hullward.tools.store.files import sync_directory, timestamp
 
@@ -66,7 +66,7 @@ def send(
     try:
         message = _Message.model_validate(fields)
     except ValidationError as error:
-        raise InputError(f"cannot send this command: {_first(error)}") from error
+        raise InputError(f"cannot send this command: {first_problem(error)}") from error
     inbox = directory / NAME
     inbox.mkdir(exist_ok=True)
     target = inbox / f"{message.command_id}.json"
@@ -98,7 +98,7 @@ def drain(directory: Path) -> list[Command]:
         except FileNotFoundError:  # acknowledged or replaced meanwhile
             continue
         except (OSError, ValueError) as error:
-            refuse(path, _first(error))
+            refuse(path, _one_line(error))
             continue
         commands.append(Command(**message.model_dump(), path=path))
     return sorted(commands, key=lambda command: (command.sent, command.command_id))
@@ -136,8 +136,5 @@ def _read(path: Path) -> _Message:
     return message
 
 
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
-    return str(error)
+def _one_line(error: Exception) -> str:
+    return first_problem(error) if isinstance(error, ValidationError) else str(error)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Basis, Check, Protocol, Record, Relaxation, SecondEnergy
 from hullward.tools.uncertainty import model
@@ -176,7 +176,7 @@ def read_calibrator(path: Path) -> Calibrator:
     except OSError as error:
         raise InputError(f"calibrator {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise InputError(f"{path} is no calibrator: {error.errors()[0]['msg']}") from None
+        raise InputError(f"{path} is no calibrator: {first_problem(error)}") from None
 
 
 def shipped() -> Calibrator | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.training.crystals.examples import Mixture
 
 
@@ -106,6 +106,4 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "recipe"
-        raise InputError(f"recipe {path}: {where}: {first['msg']}") from error
+        raise InputError(f"recipe {path}: {first_problem(error)}") from error

@@ -55,7 +55,7 @@ def judged(
     if suspicions(relaxation, proposed, reference):
         return "suspect"
     height = None
-    amounts = {el: float(n) for el, n in Counter(proposed.crystal.species).items()}
+    amounts = proposed.crystal.amounts
     if not reference.lacking(frozenset(amounts)):
         hull = reference.hull(proposed.chemsys)
         height = hull.distance(amounts, relaxation.energy_ev_per_atom or 0.0)[0]

@@ -63,9 +63,7 @@ def test_textbook_compounds_sit_on_the_hull(formula: str, shared_data: Path) -> 
     relaxed = relax_one(formula, crystal, load_potential("chgnet-0.3.0"), PROTOCOL)
     assert relaxed.converged
     assert relaxed.energy_ev_per_atom is not None
-    distance = reference.hull(crystal.chemsys).distance(
-        crystal.composition.get_el_amt_dict(), relaxed.energy_ev_per_atom
-    )
+    distance = reference.hull(crystal.chemsys).distance(crystal.amounts, relaxed.energy_ev_per_atom)
     print(f"{formula}: {1000 * distance.e_above_hull_ev_per_atom:+.0f} meV/atom")
     assert abs(distance.e_above_hull_ev_per_atom) < 0.2
 

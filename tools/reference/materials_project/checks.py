@@ -119,7 +119,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _elements_ev_per_atom(formula: str, zero: Mapping[str, float]) -> float:
     from pymatgen.core import Composition
 
-    amounts = {str(el): float(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+    amounts = dict(Composition(formula).get_el_amt_dict())
     if unknown := sorted(amounts.keys() - zero.keys()):
         raise FetchError(
             f"stable phases: {formula} holds {', '.join(unknown)}, of which no MP2020 energy is "

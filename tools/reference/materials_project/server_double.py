@@ -43,7 +43,7 @@ def thermo_document(
     thermo_type: str = "GGA_GGA+U",
 ) -> dict[str, Any]:
     """A document as the server has it: energy_ev_per_atom corrected, correction_ev of the cell."""
-    counts = {str(el): float(n) for el, n in crystal.composition.get_el_amt_dict().items()}
+    counts = crystal.amounts
     uncorrected_ev = energy_ev_per_atom * crystal.n_atoms - correction_ev
     entry = {
         "@module": "pymatgen.entries.computed_entries",

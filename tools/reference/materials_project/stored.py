@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.store import write_whole
@@ -94,7 +94,7 @@ def manifests(home: Path, version: str) -> list[Fetched]:
             found.append(Fetched.model_validate_json(path.read_bytes()))
         except ValidationError as error:
             raise InputError(
-                f"{path} is damaged ({error.errors()[0]['msg']}); delete it and fetch again"
+                f"{path} is damaged ({first_problem(error)}); delete it and fetch again"
             ) from None
     return found
 

@@ -212,12 +212,11 @@ def _heights(trials: Sequence[Trial], below: Sequence[Phase]) -> dict[int, float
 
 def as_phase(trial: Trial) -> Phase:
     """A trial with an energy as a phase; its id is the crystal's content."""
-    amounts = {str(k): float(v) for k, v in trial.crystal.composition.get_el_amt_dict().items()}
     assert trial.energy is not None
     return Phase(
         phase_id=trial.crystal.content_id,
         formula=trial.crystal.formula,
-        composition=amounts,
+        composition=trial.crystal.amounts,
         energy_ev_per_atom=trial.energy,
         crystal=trial.crystal,
         source=trial.prototype,

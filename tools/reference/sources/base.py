@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import MP2020, Coverage, Phase
 from hullward.tools.records import Record
 
@@ -63,9 +63,7 @@ def _read_sidecar(path: Path) -> Sidecar:
         return Sidecar.model_validate_json(path.read_bytes())
     except ValidationError as error:
         known = ", ".join(Sidecar.model_fields)
-        raise InputError(
-            f"{path.name}: {error.errors()[0]['msg']}; it may state: {known}"
-        ) from None
+        raise InputError(f"{path.name}: {first_problem(error)}; it may state: {known}") from None
 
 
 def _file_coverage(
@@ -84,6 +82,5 @@ def _file_coverage(
 def one_line(error: Exception) -> str:
     """What a reader of rows caught, without pydantic's page around it."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return first_problem(error)
     return f"{type(error).__name__}: {error}"

@@ -126,12 +126,11 @@ def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
         crystal = Crystal.from_arrays(
             row["lattice"], row["species"].split(), np.array(row["frac_coords"])
         )
-        amounts = crystal.composition.get_el_amt_dict()
         phases.append(
             Phase(
                 phase_id=row["phase_id"],
                 formula=row["formula"],
-                composition={str(el): float(n) for el, n in amounts.items()},
+                composition=crystal.amounts,
                 energy_ev_per_atom=row["energy_ev_per_atom"],
                 crystal=crystal,
                 source=row["prototype"],

@@ -93,7 +93,7 @@ def _phase(entry: dict[str, Any], column: EnergyColumn, where: str) -> Phase:
         return Phase(
             phase_id=str(entry.get("id") or where),
             formula=composition.reduced_formula,
-            composition={str(el): float(n) for el, n in composition.get_el_amt_dict().items()},
+            composition=dict(composition.get_el_amt_dict()),
             energy_ev_per_atom=float(energy),
             crystal=_crystal(facts),
             source=where,

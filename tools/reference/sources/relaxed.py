@@ -68,12 +68,11 @@ def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
                 )
                 continue
             crystal = Crystal.model_validate(row["crystal"])
-            amounts = crystal.composition.get_el_amt_dict()
             phases.append(
                 Phase(
                     phase_id=label,
                     formula=crystal.formula,
-                    composition={str(el): float(n) for el, n in amounts.items()},
+                    composition=crystal.amounts,
                     energy_ev_per_atom=row["energy_ev_per_atom"],
                     crystal=crystal,
                     source=f"{name}#{number + 1}",

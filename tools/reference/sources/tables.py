@@ -93,7 +93,7 @@ class TablePhases(FilePhases):
                 reduced = composition.reduced_formula
         except ValueError as error:
             raise InputError(f"{source}: {formula!r} is no formula: {error}") from None
-        amounts = {str(el): float(n) for el, n in composition.get_el_amt_dict().items()}
+        amounts = dict(composition.get_el_amt_dict())
         if not amounts:
             raise InputError(f"{source}: {formula!r} is no formula")
         zero = 0.0
