@@ -21,13 +21,13 @@ from hullward.tools.records import Plan, Record
 
 def briefed(bench: Workspace, cycle: int) -> Brief | None:
     """What the planner of a cycle is told; asked once, then found in the store."""
-    outcomes = read_outcomes(bench.store, cycle, bench.campaign.metastable_ev_per_atom)
+    outcomes = read_outcomes(bench.store, cycle)
     return make_brief(bench, cycle, outcomes)
 
 
 def planned(bench: Workspace, cycle: int) -> Plan:
     """The plan of a cycle: by the rules, changed by the chat model where there is one."""
-    outcomes = read_outcomes(bench.store, cycle, bench.campaign.metastable_ev_per_atom)
+    outcomes = read_outcomes(bench.store, cycle)
     rules = make_plan(bench.campaign, cycle, outcomes, bench.formulas, bench.spare_parents())
     return plan_by_chat(bench, rules, outcomes, make_brief(bench, cycle, outcomes))
 

@@ -59,8 +59,7 @@ def gather_systems(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[System,
         f"""SELECT r.candidate_id, r.formula, r.chemsys, r.e_above_union_ev_per_atom AS height,
             CASE WHEN suspect THEN 'suspect' WHEN r.label = 'below_reference' THEN 'below_reference'
             WHEN r.rediscovered IS NOT NULL THEN 'rediscovered'
-            WHEN {CONDITION.replace("label", "r.label").replace("covered", "r.covered")}
-            THEN 'short_list' ELSE 'judged' END AS kind,
+            WHEN {CONDITION} THEN 'short_list' ELSE 'judged' END AS kind,
             v.decomposition
             FROM results r JOIN bases b ON true
             JOIN verdicts v ON v.relaxation_id = r.relaxation_id AND v.height = 'union'

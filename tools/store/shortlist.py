@@ -12,7 +12,7 @@ RULE = (
 )
 
 # The same rows that the funnel counts as novel_metastable.
-CONDITION = "novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')"
+CONDITION = "novel AND metastable"
 
 
 def ranking(*heights: str) -> str:

@@ -16,7 +16,8 @@ heights AS (
         relaxation_id,
         max(e_above_hull_ev_per_atom) FILTER (height = 'reference') AS over_reference,
         max(e_above_hull_ev_per_atom) FILTER (height = 'union') AS over_union,
-        max(rediscovered) AS rediscovered
+        max(rediscovered) AS rediscovered,
+        bool_or(label IN ('stable', 'metastable')) AS within_threshold
     FROM current_verdicts GROUP BY relaxation_id
 ),
 -- the words come from the union verdict, or from the reference one while that has no height
@@ -105,7 +106,7 @@ placed AS (
     SELECT
         s.*, r.* EXCLUDE (candidate_id, force_calls, cpu_s, detail), r.detail AS relaxation_detail,
         j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
-        h.over_reference, h.over_union,
+        h.over_reference, h.over_union, h.within_threshold,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
         w.label, w.covered, coalesce(w.suspicions, d.doubts) AS suspicions,
         coalesce(w.second_look, d.doubt_look) AS second_look, d.reasons,
@@ -157,6 +158,11 @@ SELECT
         AND duplicate_after IS NULL AS novel,
     -- too good or too odd, and no second opinion has confirmed it
     coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
+    state = 'judged' AND covered AND NOT suspect
+        AND label IN ('stable', 'metastable') AS metastable,
+    -- what counts for plans, prompts and operators: as on the short list, but of the lower height,
+    -- that over the reference, which later candidates cannot change
+    novel AND covered AND NOT suspect AND within_threshold AS rewarded,
     space_group_loose, space_group_tight,
     coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
     converged,
@@ -185,11 +191,9 @@ CREATE VIEW states AS SELECT proposal_id, state FROM results;
 CREATE VIEW funnel AS
 WITH marks AS (
     SELECT
-        state, novel, rediscovered, label, suspect,
+        state, novel, rediscovered, label, suspect, metastable,
         candidate_id IS NOT NULL AS valid,
-        state = 'judged' AND covered AND NOT suspect
-            AND label IN ('stable', 'metastable') AS metastable,
-        state = 'judged' AND covered AND NOT suspect AND label = 'stable' AS stable
+        metastable AND label = 'stable' AS stable
     FROM results
 ),
 counts AS (
@@ -216,9 +220,7 @@ SELECT
     operator, cycle,
     count(*) AS proposed,
     count(*) FILTER (state = 'judged') AS judged,
-    count(*) FILTER (
-        novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')
-    ) AS novel_metastable,
+    count(*) FILTER (novel AND metastable) AS novel_metastable,
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
 

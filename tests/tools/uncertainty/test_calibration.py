@@ -578,7 +578,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
     with Store.open(tmp_path / "s", command="test") as store:
         (basis,) = store.load(Basis)
         lowest_first = store.rows(
-            """SELECT candidate_id, relaxation_id FROM results WHERE len(suspicions) = 0
+            """SELECT candidate_id, relaxation_id FROM results
+               WHERE state = 'judged' AND NOT suspect
                ORDER BY e_above_reference_ev_per_atom"""
         )
         assert len(lowest_first) == 2
@@ -592,7 +593,7 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
             )
             for place, row in enumerate(lowest_first)
         )
-        parents = read_outcomes(store, LAG_CYCLES, 0.1).parents
+        parents = read_outcomes(store, LAG_CYCLES).parents
     # The planner's parents: the likelier one first, though it lies higher.
     assert [p.candidate_id for p in parents] == [r["candidate_id"] for r in lowest_first[::-1]]
 
