@@ -82,7 +82,7 @@ def records(snapshot: duckdb.DuckDBPyConnection, kind: str) -> list[object]:
     table = TABLES[kind]
     answer = snapshot.execute(f"SELECT * FROM {table.name}")
     names = [column[0] for column in answer.description]
-    return [decode(table, dict(zip(names, row, strict=True))) for row in answer.fetchall()]
+    return [decode(table.record, dict(zip(names, row, strict=True))) for row in answer.fetchall()]
 
 
 if __name__ == "__main__":

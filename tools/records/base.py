@@ -1,7 +1,7 @@
 """The records every stage reads and writes: frozen, validated, units in names.
 
 A record never changes once written. What happened to a proposal is told by the records that
-carry its id; `hullward.tools.store.schema` derives its state from them.
+carry its id; the view `results` of `hullward.tools.store` derives its state from them.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from hullward.tools.report.schema import (
 )
 from hullward.tools.report.systems import gather_systems
 from hullward.tools.report.uncertainty import gather_trust
-from hullward.tools.store import CONDITION, ORDER, RULE, TABLES, count, decode
+from hullward.tools.store import CONDITION, ORDER, RULE, count, decode
 
 PICTURED = 12  # entries of the short list with picture and CIF
 LISTED = 200  # entries of any list
@@ -95,18 +95,17 @@ def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
             "nothing to report: this directory has no campaign yet; start one with "
             "`hullward run CAMPAIGN.yaml --dir DIR` or `hullward screen INPUT --dir DIR`"
         )
-    return CampaignRecord.model_validate(decode(TABLES["CampaignRecord"], found[0]))
+    return decode(CampaignRecord, found[0])
 
 
 def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
     found = rows(connection, "SELECT * FROM bases")
-    return Basis.model_validate(decode(TABLES["Basis"], found[0])) if found else None
+    return decode(Basis, found[0]) if found else None
 
 
 def _second_reference(connection: duckdb.DuckDBPyConnection) -> SecondReference | None:
     found = rows(connection, "SELECT * FROM second_references")
-    table = TABLES["SecondReference"]
-    return SecondReference.model_validate(decode(table, found[0])) if found else None
+    return decode(SecondReference, found[0]) if found else None
 
 
 def _listing(
@@ -141,34 +140,23 @@ def _listing(
 
 
 def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
-    same = (
-        "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
-        "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
-        "e_above_second_reference_ev_per_atom", "second_label", "second_rediscovered",
-        "second_minus_first_ev_per_atom", "references_disagree",
-        "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
-        "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
-        "novelty_match", "disorder", "p_below_50mev", "p_below_50mev_low", "p_below_50mev_high",
-        "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
-        "disputed",
-    )  # fmt: skip
-    return ReportEntry(
-        **{key: row[key] for key in same},
-        parents=tuple(row["parents"] or ()),
-        suspicions=tuple(row["suspicions"] or ()),
-        novelty=_novelty(row),
-        vibrations=vibrations,
-        suspect_because=tuple(row["suspect_because"] or ()),
-        training=row["training"],
-        read_by=row.get("read_by"),  # an older snapshot has none
-        read_higher_ev_per_atom=row.get("read_higher_ev_per_atom"),
-        decomposition_reference=_products(row["over_reference"]),
-        decomposition_union=_products(row["over_union"]),
-        space_group_loose=space_group(row["space_group_loose"]),
-        space_group_tight=space_group(row["space_group_tight"]),
-        crystal=Crystal.model_validate_json(row["crystal"]) if cif else None,
-        cif=cif,
-    )
+    stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
+    shown = {
+        "parents": tuple(row["parents"] or ()),
+        "suspicions": tuple(row["suspicions"] or ()),
+        "novelty": _novelty(row),
+        "vibrations": vibrations,
+        "suspect_because": tuple(row["suspect_because"] or ()),
+        "read_by": row["second_energy_by"],
+        "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],
+        "decomposition_reference": _products(row["over_reference"]),
+        "decomposition_union": _products(row["over_union"]),
+        "space_group_loose": space_group(row["space_group_loose"]),
+        "space_group_tight": space_group(row["space_group_tight"]),
+        "crystal": Crystal.model_validate_json(row["crystal"]) if cif else None,
+        "cif": cif,
+    }
+    return ReportEntry(**stored | shown)
 
 
 def _novelty(row: Mapping[str, Any]) -> str:

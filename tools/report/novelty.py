@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.records import PhononCheck, Record
-from hullward.tools.store import TABLES, decode
+from hullward.tools.store import decode
 
 PARENTS = 12  # commonest ones listed
 WORDS = {
@@ -89,9 +89,8 @@ def gather_vibrations(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
            AND r.phonons_by = c.potential"""
     )
     names = [column[0] for column in answer.description]
-    table, found = TABLES["PhononCheck"], {}
+    found = {}
     for row in answer.fetchall():
-        check = decode(table, dict(zip(names, row, strict=True)))
-        assert isinstance(check, PhononCheck)
+        check = decode(PhononCheck, dict(zip(names, row, strict=True)))
         found[check.candidate_id] = f"{check.words}, by {check.potential}"
     return found

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import duckdb
 
 from hullward.tools.records import Calibration, Check, Record
-
-if TYPE_CHECKING:
-    pass
 
 
 class Unsaid(Record):
@@ -41,13 +37,9 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
     listed, expected = connection.execute(
         f"SELECT count(p_below_50mev), sum(p_below_50mev) FROM results WHERE {condition}"
     ).fetchall()[0]
-    columns = {row[0] for row in connection.execute("DESCRIBE results").fetchall()}
-    maybe = 0
-    if "bare_namesakes" in columns:  # an older snapshot has none
-        maybe = connection.execute(
-            f"""SELECT count(p_below_50mev) FROM results
-                WHERE ({condition}) AND bare_namesakes > 0"""
-        ).fetchall()[0][0]
+    ((maybe,),) = connection.execute(
+        f"SELECT count(p_below_50mev) FROM results WHERE ({condition}) AND bare_namesakes > 0"
+    ).fetchall()
     unsaid = connection.execute(
         """SELECT coalesce(probability_note, 'nobody asked'), count(*) AS n FROM results
            WHERE state = 'judged' AND p_below_50mev IS NULL GROUP BY 1 ORDER BY n DESC, 1"""

@@ -13,8 +13,9 @@ from hullward.tools.store.campaign_store import Store, open_snapshot, rebuild
 from hullward.tools.store.files import timestamp, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
-from hullward.tools.store.projection import TABLES, decode
+from hullward.tools.store.projection import decode
 from hullward.tools.store.shortlist import BEFORE_OPINIONS, CONDITION, ORDER, RULE, ranking
+from hullward.tools.store.tables import TABLES
 
 __all__ = [
     "APART",

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from hullward.models.errors import InputError
+from hullward.models.errors import HullwardError, InputError
 from hullward.tools.records import Record
-from hullward.tools.store import funnel
+from hullward.tools.store import funnel, schema
 from hullward.tools.store.database import (
     DATABASE,
     SETTINGS,
@@ -37,12 +37,12 @@ from hullward.tools.store.database import (
 from hullward.tools.store.journal import NAME as JOURNAL
 from hullward.tools.store.journal import Journal, JournalError, StorageError, salvage
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import KIND_OF, RANK, TABLES, Key, decode, key_of
+from hullward.tools.store.projection import AnyRecord, Key, decode, key_of
+from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
 # What a campaign may have put into its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 Parameters = Sequence[Any] | dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -149,13 +149,13 @@ class Store:
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
         query, parameters = f"SELECT * FROM {table.name} ORDER BY {order}", []
         if ids is not None:
-            column = by or table.by or table.key[0]
+            column = by or table.primary_key[0]
             query = (
                 f"SELECT * FROM {table.name} "
                 f'WHERE "{column}" IN (SELECT unnest(?::VARCHAR[])) ORDER BY {order}'
             )
             parameters = [list(ids)]
-        return [kind.model_validate(decode(table, row)) for row in self.rows(query, parameters)]
+        return [decode(kind, row) for row in self.rows(query, parameters)]
 
     def count(self) -> funnel.Counting:
         """How far the proposals came, as `funnel.count` tells it."""
@@ -273,7 +273,8 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
 def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) -> Connection:
     """The latest snapshot: read-only, no files, no network, no settings changed afterwards.
 
-    settings: DuckDB's, e.g. memory_limit. Raises InputError where nothing was published yet.
+    settings: DuckDB's, e.g. memory_limit. A snapshot by another version of Hullward is first made
+    again from the journal. Raises InputError where nothing was published yet.
     """
     snapshot = Path(directory).absolute() / SNAPSHOT
     if not snapshot.exists():
@@ -281,6 +282,21 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
         raise InputError(
             f"{snapshot.parent} has no snapshot yet; `hullward rebuild {directory}` makes one"
         )
+    connection = _attach(snapshot, settings)
+    if schema.is_current(connection):
+        return connection
+    connection.close()
+    try:
+        with Store.open(snapshot.parent, command="rebuild") as store:
+            store.publish()
+    except HullwardError as error:
+        raise InputError(
+            f"{snapshot} is of another version of Hullward and was not made again: {error}"
+        ) from error
+    return _attach(snapshot, settings)
+
+
+def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
     # Attached to a database in memory: opening the path itself would hand out the previous
     # snapshot as long as any connection of this process still reads that.
     connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
@@ -290,10 +306,12 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
+        connection.execute("FROM schema_version")
     except duckdb.Error as error:
         connection.close()
         raise InputError(
-            f"{snapshot} cannot be read ({error}); `hullward rebuild {directory}` makes a new one"
+            f"{snapshot} cannot be read ({error}); `hullward rebuild {snapshot.parent}` makes a "
+            "new one"
         ) from error
     return connection
 

@@ -36,18 +36,19 @@ second AS (
     FROM verdicts v JOIN second_references s USING (reference_id, reference_version)
     WHERE v.height = 'reference'
 ),
--- what a calibrator says of DFT's own height, or why it says nothing
-chanced AS (
+-- that DFT finds the height small, by a calibrator, or why there is no probability
+probability AS (
     SELECT c.* EXCLUDE (reference_id, reference_version)
-    FROM chances c JOIN bases USING (reference_id, reference_version)
+    FROM probabilities c JOIN bases USING (reference_id, reference_version)
 ),
--- what the calibrator's other potential reads where the first one left a structure
-readout AS (
+-- the energy of the relaxed structure by the calibrator's second potential
+second_energy AS (
     SELECT
-        k.relaxation_id, e.potential AS read_by, e.higher_ev_per_atom AS read_higher_ev_per_atom
-    FROM chanced k
+        k.relaxation_id, e.potential AS second_energy_by,
+        e.higher_ev_per_atom AS second_energy_higher_ev_per_atom
+    FROM probability k
     JOIN calibrations c USING (calibrator_id)
-    JOIN readings e
+    JOIN second_energies e
         ON e.relaxation_id = k.relaxation_id AND e.potential_sha256 = c.reading_sha256
 ),
 -- what other potentials say: one word of dispute is enough
@@ -72,9 +73,9 @@ explained AS (
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
-doubted AS (
-    SELECT d.relaxation_id, d.suspicions AS doubts, d.reasons, d.second_look AS doubt_look
-    FROM doubts d JOIN bases USING (reference_id, reference_version)
+suspected AS (
+    SELECT d.relaxation_id, d.suspicions, d.reasons, d.second_look
+    FROM suspects d JOIN bases USING (reference_id, reference_version)
 ),
 -- by the campaign's own potential where it was asked
 vibrations AS (
@@ -108,8 +109,8 @@ placed AS (
         j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
         h.over_reference, h.over_union, h.within_threshold,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
-        w.label, w.covered, coalesce(w.suspicions, d.doubts) AS suspicions,
-        coalesce(w.second_look, d.doubt_look) AS second_look, d.reasons,
+        w.label, w.covered, coalesce(w.suspicions, d.suspicions) AS suspicions,
+        coalesce(w.second_look, d.second_look) AS second_look, d.reasons,
         t.formula_seen, t.match_seen AS parent_seen, t.words AS training,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
         CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL THEN 'duplicate'
@@ -121,7 +122,7 @@ placed AS (
             ELSE x.novelty END AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
-        x.bare_namesakes, y.disputed, e.read_by, e.read_higher_ev_per_atom,
+        x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -140,11 +141,11 @@ placed AS (
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
     LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
     LEFT JOIN vibrations q ON q.relaxation_id = r.relaxation_id
-    LEFT JOIN doubted d ON d.relaxation_id = r.relaxation_id
+    LEFT JOIN suspected d ON d.relaxation_id = r.relaxation_id
     LEFT JOIN training_overlaps t ON t.candidate_id = s.candidate_id
-    LEFT JOIN chanced k ON k.relaxation_id = r.relaxation_id
+    LEFT JOIN probability k ON k.relaxation_id = r.relaxation_id
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
-    LEFT JOIN readout e ON e.relaxation_id = r.relaxation_id
+    LEFT JOIN second_energy e ON e.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -179,9 +180,9 @@ SELECT
     p_below_100mev, p_below_100mev_low, p_below_100mev_high,
     calibrator_id, probability_note,
     disputed,  -- by a second opinion; NULL where none was asked
-    -- the second network whose energy of the same structure, on one scale, the probability looks
-    -- at; eV/atom above the energy in this row, negative below it
-    read_by, read_higher_ev_per_atom,
+    -- the second potential whose energy of this structure the probability uses, and that energy
+    -- minus the one in this row, on one scale
+    second_energy_by, second_energy_higher_ev_per_atom,
     bare_namesakes  -- phases of this formula whose structures the reference lacks
 FROM placed;
 

@@ -4,7 +4,6 @@ import json
 import re
 from html.parser import HTMLParser
 
-import duckdb
 import pytest
 
 from hullward.models.crystal import Crystal
@@ -145,17 +144,6 @@ def directory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(directory):
     return write_report(directory)
-
-
-def test_what_was_published_before_there_were_readings_is_still_reported(tmp_path):
-    where = publish(tmp_path / "old", list(every_outcome()))
-    with duckdb.connect(where / "snapshot.duckdb") as old:
-        old.execute("ALTER VIEW results RENAME TO results_now")
-        old.execute(
-            """CREATE VIEW results AS
-               SELECT * EXCLUDE (read_by, read_higher_ev_per_atom) FROM results_now"""
-        )
-    assert "Short list" in write_report(where).markdown.read_text()
 
 
 class Page(HTMLParser):

@@ -403,7 +403,8 @@ def screen_two_salts(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
 
 
-SAID = "SELECT p_below_50mev, probability_note, read_by FROM results WHERE state = 'judged'"
+SAID = """SELECT p_below_50mev, probability_note, second_energy_by FROM results
+          WHERE state = 'judged'"""
 
 
 def said_in(directory: Path) -> list[tuple[float | None, str | None, str | None]]:
@@ -538,7 +539,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
                p_below_100mev, calibrator_id FROM results WHERE state = 'judged'"""
         ).fetchall()
         read = connection.execute(
-            "SELECT read_by, read_higher_ev_per_atom FROM results WHERE state = 'judged'"
+            """SELECT second_energy_by, second_energy_higher_ev_per_atom FROM results
+               WHERE state = 'judged'"""
         ).fetchall()
         maybe = connection.execute(
             "SELECT formula FROM results WHERE bare_namesakes > 0 ORDER BY formula"
