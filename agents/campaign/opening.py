@@ -21,7 +21,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import CampaignRecord, stable_id
 from hullward.tools.screening import Screen
-from hullward.tools.store import Store
+from hullward.tools.store import Store, read_first
 
 _open: dict[str, Workspace] = {}
 
@@ -98,9 +98,8 @@ def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal
 
 def kind_of(directory: Path) -> str:
     """'campaign' or 'screen'; raises InputError where there is neither."""
-    with Store.open(directory, command="look") as store:
-        records = store.load(CampaignRecord)
-    return records[0].kind if records else "campaign"
+    record = read_first(directory, CampaignRecord)
+    return record.kind if record else "campaign"
 
 
 def _record(settings: Settings, inputs_digest: str) -> CampaignRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.store import CONDITION, ORDER, open_snapshot
+from hullward.tools.store import CONDITION, ORDER, open_snapshot, write_whole
 
 Format = Literal["cif", "poscar", "extxyz"]
 Where = Literal["shortlist", "judged", "relaxed"]
@@ -73,10 +72,10 @@ def export_structures(
     out.mkdir(parents=True, exist_ok=True)
     if format == "extxyz":
         text = "".join(writers[format](r) for r in chosen)
-        return [write_atomically(out / "candidates.extxyz", text)] if chosen else []
+        return [write_whole(out / "candidates.extxyz", text)] if chosen else []
     suffix = {"cif": "cif", "poscar": "vasp"}[format]
     return [
-        write_atomically(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
+        write_whole(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
         for r in chosen
     ]
 
@@ -187,20 +186,6 @@ def safe_name(identifier: str) -> str:
     if not SAFE_NAME.fullmatch(identifier):
         raise InputError(f"{identifier!r} cannot name a file: only letters, digits and hyphens can")
     return identifier
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Write so that a reader sees all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _word(value: str | int | float | None) -> str:

@@ -19,7 +19,6 @@ from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
 from hullward.tools.report import words
-from hullward.tools.report.export import write_atomically
 from hullward.tools.report.figures import (
     HullPoint,
     funnel_figure,
@@ -37,7 +36,7 @@ from hullward.tools.report.words import (
     short_chance,
     trust_words,
 )
-from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot
+from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot, write_whole
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ def write_report(directory: Path, out: Path | None = None) -> ReportPaths:
         raise InputError(f"{folder} is a file; name a folder for the report")
     folder.mkdir(parents=True, exist_ok=True)
     return ReportPaths(
-        html=write_atomically(folder / "report.html", render(report, "report.html.j2")),
-        markdown=write_atomically(folder / "report.md", render(report, "report.md.j2")),
-        json=write_atomically(folder / "report.json", report.model_dump_json(indent=1) + "\n"),
+        html=write_whole(folder / "report.html", render(report, "report.html.j2")),
+        markdown=write_whole(folder / "report.md", render(report, "report.md.j2")),
+        json=write_whole(folder / "report.json", report.model_dump_json(indent=1) + "\n"),
     )
 
 

@@ -9,7 +9,7 @@ names the writer.
 """
 
 from hullward.tools.store import funnel, inbox, lock, query
-from hullward.tools.store.campaign_store import Store, open_snapshot, rebuild
+from hullward.tools.store.campaign_store import Store, open_snapshot, read_first, rebuild
 from hullward.tools.store.files import timestamp, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
@@ -36,6 +36,7 @@ __all__ = [
     "open_snapshot",
     "query",
     "ranking",
+    "read_first",
     "rebuild",
     "timestamp",
     "write_whole",

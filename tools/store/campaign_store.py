@@ -29,13 +29,13 @@ from hullward.tools.store.database import (
     build_database,
     is_full,
     open_database,
-    publish_file,
     remove,
     replace,
     set_aside,
 )
+from hullward.tools.store.files import put_in_place
 from hullward.tools.store.journal import NAME as JOURNAL
-from hullward.tools.store.journal import Journal, JournalError, StorageError, salvage
+from hullward.tools.store.journal import Journal, JournalError, StorageError, first_of_kind, salvage
 from hullward.tools.store.lock import Lock
 from hullward.tools.store.projection import AnyRecord, Key, decode, key_of
 from hullward.tools.store.tables import KIND_OF, RANK, TABLES
@@ -233,7 +233,7 @@ class Store:
             self.execute(f'COPY FROM DATABASE "{Path(DATABASE).stem}" TO published')
         finally:
             self.execute("DETACH published")
-        publish_file(fresh, snapshot)
+        put_in_place(fresh, snapshot)
         return snapshot
 
 
@@ -251,23 +251,32 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
             notes.append(text)
 
     _examine(directory, create=False)
-    with Lock(directory, "rebuild"):
-        path = directory / JOURNAL
+    path = directory / JOURNAL
+    with ExitStack() as undo:
+        lock = Lock(directory, "rebuild")
+        undo.callback(lock.release)
         try:
             journal = Journal(path)
         except JournalError as error:
             note(salvage(path))
             set_aside(directory, error, note)
             journal = Journal(path)
-        with journal:
-            for text in journal.notes:
-                note(text)
-            build_database(directory, journal, note)
-    with Store.open(directory, command="rebuild") as store:
+        undo.callback(journal.close)
+        build_database(directory, journal, note)
+        store = Store(directory, lock, journal)
+        undo.pop_all()
+    with store:
         store.publish()
         if notes is not None:
             notes.extend(store.notes)
     return directory / DATABASE
+
+
+def read_first(directory: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """The first record of one kind in a directory, read without becoming its writer."""
+    _examine(Path(directory), create=False)
+    data = first_of_kind(Path(directory) / JOURNAL, KIND_OF[kind])
+    return kind.model_validate(data) if data else None
 
 
 def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) -> Connection:

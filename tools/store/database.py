@@ -11,7 +11,7 @@ import duckdb
 
 from hullward.models.errors import LockedError
 from hullward.tools.store import schema
-from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.files import put_in_place, timestamp
 from hullward.tools.store.journal import Journal, StorageError
 from hullward.tools.store.projection import CountingError, Index, Projector
 
@@ -30,6 +30,10 @@ _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 
 class _UnusableError(Exception):
     """A database that opens but is not the one the journal describes."""
+
+
+class _OutdatedError(Exception):
+    """A database that another version of Hullward laid out."""
 
 
 class Database:
@@ -71,13 +75,15 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
     if path.exists():
         try:
             return _open_current(path, journal, note)
+        except _OutdatedError:
+            note(f"{DATABASE} is of another version; it is built again from the journal")
         except (duckdb.Error, _UnusableError) as error:
             if is_in_use(error):
                 raise LockedError(f"{path} is open in another program: {error}") from error
             if is_full(error):
                 raise StorageError(f"{path} cannot grow: {error}") from error
             return replace(directory, journal, error, note)
-    if journal.last_seq:
+    elif journal.last_seq:
         note(f"{DATABASE} was missing; it was built again from the journal")
     build_database(directory, journal, note)
     return _open_current(path, journal, note)
@@ -110,7 +116,7 @@ def build_database(directory: Path, journal: Journal, note: Callable[[str], None
             "tries again"
         ) from error
     path.with_name(f"{DATABASE}.wal").unlink(missing_ok=True)
-    publish_file(fresh, path)
+    put_in_place(fresh, path)
 
 
 def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> None:
@@ -126,14 +132,6 @@ def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> N
     )
 
 
-def publish_file(fresh: Path, path: Path) -> None:
-    """Put a finished file in place so that a reader sees the old one or the new one."""
-    with fresh.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(fresh, path)
-    sync_directory(path.parent)
-
-
 def remove(path: Path) -> None:
     """Remove a database that nobody reads yet."""
     path.unlink(missing_ok=True)
@@ -144,7 +142,7 @@ def applied(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
     """The last journal line in the tables and its checksum."""
     rows = connection.execute("SELECT seq, checksum FROM bookkeeping.applied").fetchall()
     if len(rows) != 1:
-        raise _UnusableError("it does not say how much of the journal it holds")
+        raise _UnusableError("it does not show how much of the journal it holds")
     return rows[0][0], rows[0][1]
 
 
@@ -160,7 +158,7 @@ def _open_current(path: Path, journal: Journal, note: Callable[[str], None]) -> 
     connection = duckdb.connect(path, config=SETTINGS)
     try:
         if not schema.is_current(connection):
-            raise _UnusableError("it was laid out by another version")
+            raise _OutdatedError
         seq, digest = applied(connection)
         if journal.checksum_of(seq) != digest:
             raise _UnusableError("it does not follow from the journal")

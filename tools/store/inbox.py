@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hullward.models.errors import InputError, first_problem
 from hullward.tools.records import stable_id
-from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.files import sync_directory, timestamp, write_whole
 
 NAME = "inbox"
 DONE = "done"
@@ -71,13 +70,7 @@ def send(
     inbox.mkdir(exist_ok=True)
     target = inbox / f"{message.command_id}.json"
     if not target.exists():
-        handle, draft = tempfile.mkstemp(dir=inbox, prefix=".", suffix=".new")
-        with os.fdopen(handle, "w") as out:
-            out.write(message.model_dump_json())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(draft, target)
-        sync_directory(inbox)
+        write_whole(target, message.model_dump_json())
     return message.command_id
 
 
@@ -121,7 +114,7 @@ def refuse(path: Path, reason: str) -> None:
     bad.mkdir(exist_ok=True)
     os.replace(path, bad / path.name)
     note = {"file": path.name, "reason": reason, "moved": timestamp()}
-    (bad / f"{path.name}.reason").write_text(json.dumps(note))
+    write_whole(bad / f"{path.name}.reason", json.dumps(note))
     logger.warning("inbox: %s was refused (%s); moved to %s/%s", path.name, reason, NAME, BAD)
 
 
