@@ -223,7 +223,8 @@ def _rester(key: SecretStr, endpoint: str, session: PoliteSession) -> Any:
     """mp-api's client on our session. It asks for the heartbeat twice on its own account."""
     from mp_api.client import MPRester
 
-    for tries in range(3):
+    retry = session.retry
+    for _ in range(3):
         session.spend(2)
         try:
             with warnings.catch_warnings():
@@ -236,7 +237,8 @@ def _rester(key: SecretStr, endpoint: str, session: PoliteSession) -> Any:
                     mute_progress_bars=True,
                 )
         except (OSError, ValueError, KeyError) as error:
-            session.wait(tries, f"mp-api could not open a session ({type(error).__name__})")
+            trouble = f"mp-api could not open a session ({type(error).__name__})"
+            retry = session.wait_after(retry, trouble)
     raise FetchError(f"mp-api could not open a session with {endpoint}; try again later")
 
 

@@ -400,6 +400,7 @@ def test_a_query_the_server_does_not_know(server: MaterialsProjectDouble, access
 
 
 def test_the_day_has_a_cap_of_calls(server: MaterialsProjectDouble, access: Access) -> None:
+    server.faults += [Fault("status", 503)] * 2  # retries count
     fetch_systems(["Li-O"], access)
     spent = json.loads((mp_folder(access.home) / "calls.json").read_text())["calls"]
     assert spent == len(server.requests)
