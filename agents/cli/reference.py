@@ -160,7 +160,7 @@ def build(
     from hullward.tools.hull import split_chemsys
     from hullward.tools.reference import built_folder, load_reference
     from hullward.tools.reference.recipe import build_systems as build_reference
-    from hullward.tools.reference.recipe import tell_progress
+    from hullward.tools.reference.recipe import log_progress
     from hullward.tools.reference.sources import BuiltPhases, embedded_stem, unserved, untried
 
     machine = read_machine()
@@ -171,7 +171,7 @@ def build(
         raise InputError(f"{name!r} cannot be a name: use small letters, digits and hyphens")
     folder = built_folder(machine.home_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tell_progress()
+    log_progress()
     embedded = load_reference("embedded")
     same = embedded.potential_sha256 == potential_card(potential).weights_sha256
     build_reference(
