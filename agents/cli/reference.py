@@ -161,7 +161,12 @@ def build(
     from hullward.tools.reference import built_folder, load_reference
     from hullward.tools.reference.recipe import build_systems as build_reference
     from hullward.tools.reference.recipe import log_progress
-    from hullward.tools.reference.sources import BuiltPhases, embedded_stem, unserved, untried
+    from hullward.tools.reference.sources import (
+        BuiltPhases,
+        embedded_stem,
+        unserved_systems,
+        untried_subsystems,
+    )
 
     machine = read_machine()
     structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
@@ -187,8 +192,10 @@ def build(
     assert isinstance(reference.source, BuiltPhases)
     manifest = reference.source.manifest
     wanted = [split_chemsys(system) for system in systems]
-    holes = untried(manifest, wanted)
-    holes |= dict.fromkeys(unserved(manifest, wanted), "only classes the recipe does not serve")
+    holes = untried_subsystems(manifest, wanted)
+    holes |= dict.fromkeys(
+        unserved_systems(manifest, wanted), "only classes the recipe does not serve"
+    )
     inside = {p.formula for els in wanted for p in reference.phases("-".join(sorted(els)))}
     deep = {formula: depth for formula, depth in manifest.deep.items() if formula in inside}
     lines = [f"built:{name}, version {reference.version}", reference.statement]

@@ -26,7 +26,7 @@ from hullward.models.potential import load_potential
 from hullward.tools.hull import Reference
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
-from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried
+from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried_subsystems
 from hullward.tools.relax import relax_many
 
 PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found
@@ -112,7 +112,7 @@ def is_built(ours: Reference, system: str) -> bool:
     facts = manifest.systems.get("-".join(sorted(elements)))
     if facts is None or not facts.expected_formulas:  # nothing that the recipe serves
         return False
-    return enough_tried(facts) and not untried(manifest, [elements])
+    return enough_tried(facts) and not untried_subsystems(manifest, [elements])
 
 
 def relaxed_heights(

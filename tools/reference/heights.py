@@ -16,7 +16,7 @@ import numpy as np
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.hull import MP2020, HullDistance, OpenHull, Phase, Reference, check_compatible
 from hullward.tools.records import Product
-from hullward.tools.reference.sources import Entries, Unjudged
+from hullward.tools.reference.sources import Entries, EntryWithoutEnergy
 
 ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
 
@@ -176,7 +176,7 @@ def _result(
     }
 
 
-def _unjudged(missed: Unjudged) -> dict[str, Any]:
+def _unjudged(missed: EntryWithoutEnergy) -> dict[str, Any]:
     """The place of a relaxation that gave no energy to judge."""
     elements = re.findall("[A-Z][a-z]?", missed.formula)
     return {

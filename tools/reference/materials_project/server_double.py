@@ -1,7 +1,7 @@
 """A server on this machine that answers as the Materials Project does, for tests.
 
-It speaks what mp-api asks for: the heartbeat, and thermo documents by chemical system, formula or
-stability, in pages. What goes wrong is put in a queue: each fault spoils one answer.
+It answers the requests of mp-api: the heartbeat, and thermo documents by chemical system, formula
+or stability, in pages. Each fault in its queue spoils one answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hullward.models.crystal import Crystal
 
 KEY = "0123456789abcdef0123456789ABCDEF"  # the only one it accepts
 EMMET_VERSION = "0.87.3"
-POLL_S = 0.01  # until it notices that it shall end
+POLL_S = 0.01  # between checks whether to stop
 
 
 class Fault(NamedTuple):
@@ -87,7 +87,7 @@ def _adjustments(correction_ev: float) -> list[dict[str, Any]]:
 
 
 class MaterialsProjectDouble:
-    """The server, in a `with` block. `requests` remembers (path, parameters) of each call."""
+    """The server, in a `with` block. `requests` records (path, parameters) of each call."""
 
     def __init__(self, documents: Iterable[Mapping[str, Any]] = ()) -> None:
         self.documents = [dict(document) for document in documents]
@@ -120,7 +120,7 @@ class MaterialsProjectDouble:
         self._server.server_close()
 
     def paths(self) -> list[str]:
-        """Paths asked for so far."""
+        """The paths of all requests so far."""
         return [path for path, _ in self.requests]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -132,8 +132,8 @@ class MaterialsProjectDouble:
         if self.faults and self.faults[0].path in address.path:
             fault = self.faults.popleft()
         if fault is not None and fault.kind == "status":
-            told = {"Retry-After": fault.retry_after, "Location": fault.location}
-            headers = {name: value for name, value in told.items() if value}
+            given = {"Retry-After": fault.retry_after, "Location": fault.location}
+            headers = {name: value for name, value in given.items() if value}
             return _send(handler, fault.status, {"detail": f"fault {fault.status}"}, headers)
         if address.path == "/heartbeat":
             return _send(handler, 200, self._heartbeat())

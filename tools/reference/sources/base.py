@@ -1,7 +1,8 @@
-"""What every reference in a file shares: its phases in memory, its sidecar, its coverage."""
+"""What all references in files share: phases in memory, the sidecar, the rule of coverage."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Sidecar(Record):
 
 
 class FilePhases:
-    """The phases of a file, and the same as plain rows to be judged."""
+    """The phases of a file: by system as a reference, or row by row as entries to be judged."""
 
     elements: frozenset[str]
     statement: str
@@ -35,7 +36,7 @@ class FilePhases:
         self._covered: dict[frozenset[str], Coverage] = {}
 
     def rows(self) -> Sequence[Phase]:
-        """What the file itself holds, in its order."""
+        """The phases that the file itself holds, in its order."""
         return self._rows
 
     def within(self, elements: frozenset[str]) -> list[Phase]:
@@ -44,19 +45,40 @@ class FilePhases:
         ]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """A file's word counts; without one, each element must at least occur in some compound."""
+        """As the sidecar states; without that, covered where each element occurs in a compound."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
         if elements not in self._covered:
             self._covered[elements] = _file_coverage(elements, phases, self._stated, self.name)
         return self._covered[elements]
 
 
+def phases_by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[Phase]]:
+    """Phases by their elements, without repeats.
+
+    Raises InputError for no phases at all, and for an id with two energies.
+    """
+    if not phases:
+        raise InputError(f"{name} holds no entries")
+    seen: dict[str, Phase] = {}
+    systems: dict[frozenset[str], list[Phase]] = defaultdict(list)
+    for phase in phases:
+        first = seen.setdefault(phase.phase_id, phase)
+        if first.energy_ev_per_atom != phase.energy_ev_per_atom or first.formula != phase.formula:
+            raise InputError(
+                f"{phase.source}: id {phase.phase_id!r} occurs with two energies; give each its "
+                "own id, or keep one"
+            )
+        if first is phase:
+            systems[phase.elements].append(phase)
+    return systems
+
+
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a reference file is, if it has one."""
+    """The path of a reference file's sidecar, whether there is one or not."""
     return path.with_name(path.name.split(".")[0] + ".reference.json")
 
 
-def _read_sidecar(path: Path) -> Sidecar:
+def read_sidecar(path: Path) -> Sidecar:
     if not path.is_file():
         return Sidecar()
     try:
@@ -79,8 +101,8 @@ def _file_coverage(
     return Coverage(True, f"{name} makes no statement and is taken as complete")
 
 
-def one_line(error: Exception) -> str:
-    """What a reader of rows caught, without pydantic's page around it."""
+def reason_of(error: Exception) -> str:
+    """An error in one line; of pydantic's many problems the first."""
     if isinstance(error, ValidationError):
         return first_problem(error)
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""References relaxed by this project: phases in a Parquet file, what was tried in a JSON beside it.
+"""References built by the recipe: NAME.parquet holds the phases, NAME.json what was tried.
 
 `hullward.tools.reference.recipe.build` writes the pair; the embedded reference is one such pair.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -19,13 +20,13 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Coverage, Phase, Reference
-from hullward.tools.reference.sources.base import one_line
+from hullward.tools.reference.sources.base import reason_of
 from hullward.tools.reference.sources.coverage import (
     LEAST_STRUCTURES,
     Manifest,
     is_alloy,
     served_class,
-    untried,
+    untried_subsystems,
 )
 
 
@@ -46,10 +47,10 @@ class BuiltPhases:
         return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """Covered: a class that prototypes serve, and every subsystem was tried well enough.
+        """Covered: a class that the recipe serves, with enough structures tried in all subsystems.
 
-        Systems of metals alone do not count for a compound with an anion: an alloy nobody tried
-        could lower its hull only where it decomposes into bare metals.
+        For a compound with an anion, subsystems of metals alone do not count: an untried alloy
+        lowers its hull only where it decomposes into bare metals.
         """
         elements = sorted(el for el, amount in composition.items() if amount > 0)
         if len(elements) == 1:
@@ -57,7 +58,7 @@ class BuiltPhases:
         served = served_class(composition)
         if not served.covered:
             return served
-        holes = untried(self.manifest, [frozenset(elements)])
+        holes = untried_subsystems(self.manifest, [frozenset(elements)])
         if holes:
             return Coverage(False, next(iter(holes.values())))
         if is_alloy(elements) and not self._tried_itself(composition):
@@ -83,11 +84,11 @@ def embedded_stem() -> Path:
 
 
 def read_manifest(file: Traversable) -> Manifest:
-    """What NAME.json says; raises InputError where it is no manifest."""
+    """The manifest in NAME.json; raises InputError where it is none."""
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = one_line(error)
+        reason = reason_of(error)
         raise InputError(f"{file.name} is no manifest of a built reference ({reason})") from None
 
 
@@ -116,8 +117,6 @@ def read_built(
 
 
 def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
-    import io
-
     import pyarrow.parquet as pq
 
     rows = pq.read_table(io.BytesIO(raw)).to_pylist()

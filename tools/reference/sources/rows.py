@@ -1,4 +1,4 @@
-"""The rows of JSON and JSON Lines files, compressed or not; damage is named, never read around."""
+"""The rows of JSON and JSON Lines files, compressed or not; a damaged file is refused whole."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _unpacked(path: Path) -> bytes:
             parts.append(frame.decompress(raw))
         except ZstdError as error:
             raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
-        if not frame.eof:  # the library itself is silent about this
+        if not frame.eof:  # the library does not report this
             raise InputError(f"{path.name} is cut short: fetch or copy it again")
         raw = frame.unused_data
     return b"".join(parts)

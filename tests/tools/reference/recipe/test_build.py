@@ -19,7 +19,7 @@ from hullward.tools.reference.recipe import expected_formulas
 from hullward.tools.reference.recipe import low_phases as recipe
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
-from hullward.tools.reference.sources import is_alloy, read_built, untried
+from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
 
 CARD = potential_card("toy")
 
@@ -94,7 +94,7 @@ def test_a_build_is_a_reference_that_covers_what_was_tried(built):
     ]
     assert min(heights) >= -1e-9
     assert max(heights) <= 0.1 + 1e-9
-    assert untried(reference.source.manifest, [frozenset({"Na", "Cl"})]) == {}
+    assert untried_subsystems(reference.source.manifest, [frozenset({"Na", "Cl"})]) == {}
 
 
 def test_its_energies_are_the_potentials_at_its_structures(built):
