@@ -49,8 +49,8 @@ class EntryPhases(FilePhases):
                 source = sidecar_path(Path(name)).name if sidecar.corrected else "the CHGNet entry"
                 raise InputError(
                     f"{phase.source}: {source} states a final energy, but {phase.phase_id!r} "
-                    f"carries a correction of {float(entry['correction']):.3f} eV, which would count "
-                    "twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
+                    f"carries a correction of {float(entry['correction']):.3f} eV, which would "
+                    "count twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
                 )
             found.append(phase)
         self._rows, self._by_system = found, phases_by_system(found, name)
