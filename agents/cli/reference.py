@@ -229,12 +229,12 @@ def check(
     """Compare CHGNet with itself, and its elements with the Materials Project's."""
     from hullward.models.potential import load_potential
     from hullward.tools.reference import (
-        OFFSET_WORTH_SAYING_EV_PER_ATOM,
+        NOTABLE_OFFSET_EV_PER_ATOM,
+        check_canaries,
         element_offsets,
-        read_canaries,
     )
 
-    readings = read_canaries(load_potential("chgnet-0.3.0"))
+    readings = check_canaries(load_potential("chgnet-0.3.0"))
     offsets = element_offsets()
     lines = ["canaries: energy now, and as the embedded reference has it, eV/atom"]
     for r in readings:
@@ -244,7 +244,7 @@ def check(
     lines.append("elements: CHGNet − MP2020, meV/atom; * off by more than 50")
     ranked = sorted(offsets.items(), key=lambda pair: -abs(pair[1]))
     marked = [
-        f"{el} {1000 * gap:+.0f}{'*' if abs(gap) > OFFSET_WORTH_SAYING_EV_PER_ATOM else ''}"
+        f"{el} {1000 * gap:+.0f}{'*' if abs(gap) > NOTABLE_OFFSET_EV_PER_ATOM else ''}"
         for el, gap in ranked
     ]
     lines += ["    " + "  ".join(marked[start : start + 10]) for start in range(0, len(marked), 10)]

@@ -1,4 +1,4 @@
-"""What there is: every reference that can be named, and what one of them says of a system."""
+"""Lists of all references there are, and of one reference's phases and coverage in a system."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Available(Record):
     n_systems: int
     statement: str
     database_version: str | None = None  # of the Materials Project
-    date: str | None = None  # when it came here, UTC
-    trouble: str = ""  # why it cannot be used, where it cannot
+    date: str | None = None  # of the fetch or import, UTC
+    trouble: str = ""  # why it cannot be used; '' where it can
 
 
 class ShownPhase(Record):
@@ -48,7 +48,7 @@ class ShownPhase(Record):
 
 
 class ShownCoverage(Record):
-    """Whether a low height at one composition means anything."""
+    """Whether the reference covers one composition, and why."""
 
     formula: str
     covered: bool
@@ -69,7 +69,7 @@ class Shown(Record):
 
 
 def available(home: Path | None) -> list[Available]:
-    """Every reference that can be named, the shipped one first; a damaged one says so."""
+    """Every reference there is, the shipped one first; a damaged one has its `trouble`."""
     dates = {one.name: one.imported for one in imported(home)} if home else {}
     rows = []
     for name in [*known_names(home), *_older(home)]:
@@ -94,7 +94,7 @@ def available(home: Path | None) -> list[Available]:
 
 
 def _older(home: Path | None) -> list[str]:
-    """Database versions before the newest, which only their full name finds."""
+    """Names of database versions before the newest, which 'mp' stands for."""
     return [f"mp:{version}" for version in versions(home)[:-1]] if home else []
 
 
@@ -116,7 +116,7 @@ def _row(name: str, reference: Reference, home: Path | None, date: str | None) -
 
 
 def _extent(reference: Reference) -> tuple[list[str], int]:
-    """(largest systems, number of phases), without building a phase where that is dear."""
+    """(largest systems, number of phases), counted without building phases where that is slow."""
     source = reference.source
     if isinstance(source, FetchedPhases):
         return sorted(m.system for m in source.systems.values()), sum(
@@ -182,7 +182,7 @@ def _shown(phase: Phase, hull: Hull) -> ShownPhase:
 def _coverage(
     reference: Reference, hull: Hull, stable: Iterable[ShownPhase]
 ) -> tuple[ShownCoverage, ...]:
-    """The rule asked at every stable compound, and in the middle of systems that have none."""
+    """Coverage of every stable compound, and at equal amounts in subsystems without one."""
     from pymatgen.core import Composition
 
     asked: dict[str, dict[str, float]] = {}
