@@ -280,9 +280,9 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
 def bench_shares(crystals: list, potential: Any) -> dict:
     """Where the CPU seconds of a run go, from parsed crystal to finished record."""
     from hullward.models.potential import chgnet
-    from hullward.tools import relax
     from hullward.tools.records import Protocol
-    from hullward.tools.relax import fire as optimise
+    from hullward.tools.relax import stream
+    from hullward.tools.relax.fire import Fire
     from hullward.tools.relax.trust_region import TrustRegionBfgs
 
     shares: dict[str, Counter] = {}
@@ -302,13 +302,13 @@ def bench_shares(crystals: list, potential: Any) -> dict:
         with (
             patch.object(chgnet, "build_graph", timed("graph", chgnet.build_graph)),
             patch.object(potential, "_run", timed("network", potential._run)),
-            patch.object(optimise.Fire, "step", timed("optimiser", optimise.Fire.step)),
+            patch.object(Fire, "step", timed("optimiser", Fire.step)),
             patch.object(TrustRegionBfgs, "step", timed("optimiser", TrustRegionBfgs.step)),
-            patch.object(relax, "_record", timed("record", relax._record)),
+            patch.object(stream, "relaxation_record", timed("record", stream.relaxation_record)),
         ):
             total, _ = cpu_s(
                 lambda jobs=jobs, protocol=protocol: list(
-                    relax.relax_stream(jobs, potential, protocol)
+                    stream.relax_stream(jobs, potential, protocol)
                 )
             )
         spent["rest"] = total - sum(spent.values())
