@@ -19,7 +19,7 @@ import pandas as pd
 
 from hullward.models.crystal import Crystal
 from hullward.tools.evaluation import Rate, measure_coverage, read_attempts
-from hullward.tools.evaluation.coverage import covered, draw, fingerprints
+from hullward.tools.evaluation.coverage import coverage_rates, fingerprints, sample_indices
 from hullward.tools.relax import default_workers
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     start = time.monotonic()
     figures = measure_coverage(attempts, crystals, sample=options.sample, workers=workers)
     figures["seconds"] = round(time.monotonic() - start)
-    drawn = [crystals[i] for i in draw(len(crystals), options.sample)]
+    drawn = [crystals[i] for i in sample_indices(len(crystals), options.sample)]
     half = len(drawn) // 2
     there = fingerprints(drawn[half:], workers)
     elements = sorted({el for crystal in crystals for el in crystal.species})
@@ -49,7 +49,9 @@ def main() -> None:
         ("random_elements", [_elements(c, elements, rng) for c in drawn[:half]]),
         ("random_places", [_places(c, rng) for c in drawn[:half]]),
     ):
-        figures["controls"][f"half_with_{name}"] = covered(fingerprints(changed, workers), there)
+        figures["controls"][f"half_with_{name}"] = coverage_rates(
+            fingerprints(changed, workers), there
+        )
     print(json.dumps(figures, indent=1, default=Rate.as_dict))
 
 

@@ -90,7 +90,6 @@ class Reason(StrEnum):
     COLLAPSED = "collapsed"
     CLASH = "clash"
     STALLED = "stalled"
-    STEP_LIMIT = "step_limit"
     OUT_OF_MEMORY = "out_of_memory"
     WORKER_DIED = "worker_died"
     POTENTIAL_ERROR = "potential_error"

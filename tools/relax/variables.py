@@ -122,7 +122,7 @@ def stack(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _expm(matrices: np.ndarray) -> np.ndarray:
-    """Exponentials of (b, k, k) matrices: ten terms of the series of a sixteenth, then squared back.
+    """Exponentials of (b, k, k) matrices: ten terms of the series at a sixteenth, squared back.
 
     Exact to rounding for norms up to 2 (a factor of seven in a length); off-diagonal blocks may be
     of any size, since the result is linear in them. The operations do not depend on the numbers, so

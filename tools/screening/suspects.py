@@ -21,7 +21,7 @@ from hullward.tools.screening.verdicts import (
 )
 from hullward.tools.store import Store
 
-GOING_ON = (None, Reason.STEP_LIMIT, Reason.STALLED)  # it ended without converging, nothing broke
+GOING_ON = (None, Reason.STALLED)  # it ended without converging, nothing broke
 RATTLE_A = 0.05
 
 Relax = Callable[[Sequence[tuple[str, Crystal]], float], Iterable[Relaxation]]

@@ -175,7 +175,7 @@ def _recount(source: Source) -> Counter[str]:
     ).fetchall()
     ends: dict[str, State] = {}
     for candidate_id, relaxation_id, failure, converged in relaxations:
-        if failure not in (None, Reason.STEP_LIMIT, Reason.STALLED):
+        if failure not in (None, Reason.STALLED):
             state = State.FAILED
         elif not converged:
             state = State.UNCONVERGED

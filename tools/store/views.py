@@ -129,7 +129,7 @@ placed AS (
             WHEN s.duplicate_before IS NOT NULL THEN 'duplicate'
             WHEN s.known_before IS NOT NULL AND r.relaxation_id IS NULL THEN 'known'
             WHEN r.relaxation_id IS NULL THEN 'pending'
-            WHEN r.failure NOT IN ('step_limit', 'stalled') THEN 'failed'
+            WHEN r.failure <> 'stalled' THEN 'failed'
             WHEN NOT r.converged THEN 'unconverged'
             WHEN h.over_reference IS NULL AND h.over_union IS NULL THEN 'hull_pending'
             ELSE 'judged'

@@ -116,7 +116,7 @@ def every_outcome(words="{}"):
     yield r.Label(proposal_id="q-3", moment="before", kind="known", match_id="e-lmo", rms_a=0.0)
     relaxed = {i: relaxation(made[i]) for i in range(4, 13)}
     relaxed[4] = relaxation(made[4], converged=False, failure=r.Reason.EXPLODED, detail=words)
-    relaxed[5] = relaxation(made[5], converged=False, failure=r.Reason.STEP_LIMIT)
+    relaxed[5] = relaxation(made[5], converged=False, failure=r.Reason.STALLED)
     yield from relaxed.values()
     yield from verdicts(relaxed[6], 0.04, 0.04, "metastable")
     yield from verdicts(relaxed[7], -0.012, 0.0, "stable")

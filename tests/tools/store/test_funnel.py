@@ -157,7 +157,7 @@ CASES = {
         "parsed valid unique",
     ),
     "slow": (
-        [candidate("slow"), relaxation("slow", False, Reason.STEP_LIMIT)],
+        [candidate("slow"), relaxation("slow", False, Reason.STALLED)],
         "unconverged",
         "parsed valid unique",
     ),
