@@ -3,7 +3,8 @@
 Every answer is handed to the caller before it is read. `server_double` imitates a server in tests.
 """
 
-from hullward.models.serving.client import RawResponse, RetryPolicy, ServedModel
+from hullward.models.serving.breaker import RetryPolicy
+from hullward.models.serving.client import ServedModel
 from hullward.models.serving.vllm import (
     NAME_IT,
     ON_CPU,
@@ -13,7 +14,7 @@ from hullward.models.serving.vllm import (
     find_vllm,
     require_free_port,
 )
-from hullward.models.serving.wire import read_answer
+from hullward.models.serving.wire import RawResponse, read_answer
 
 __all__ = [
     "NAME_IT",

@@ -43,8 +43,8 @@ class RetryPolicy:
 class Breaker:
     """Failures in a row, and since when nothing is sent. Knows no network."""
 
-    def __init__(self, patience: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
+        self._policy = policy
         self._clock = clock
         self._failures = 0
         self._last_probe = 0.0
@@ -59,13 +59,13 @@ class Breaker:
     def gives_up(self) -> bool:
         """The outage has lasted longer than anyone waits."""
         return self.opened_at is not None and (
-            self._clock() - self.opened_at > self._patience.outage_s
+            self._clock() - self.opened_at > self._policy.outage_s
         )
 
     def failed(self) -> None:
         """Count a failure of the server itself."""
         self._failures += 1
-        if self.opened_at is None and self._failures >= self._patience.breaker_failures:
+        if self.opened_at is None and self._failures >= self._policy.breaker_failures:
             self.opened_at = self._last_probe = self._clock()
             self.times_opened += 1
 
@@ -75,7 +75,7 @@ class Breaker:
 
     def until_probe_s(self) -> float:
         """Seconds until the next probe is due."""
-        return max(0.0, self._last_probe + self._patience.rest_s - self._clock())
+        return max(0.0, self._last_probe + self._policy.rest_s - self._clock())
 
     def probed(self) -> None:
         self._last_probe = self._clock()

@@ -29,6 +29,7 @@ class Trouble(NamedTuple):
     kind: str
     status: int = 200
     retry_after: str | None = None
+    location: str | None = None
     body: bytes = b""
     text: str = ""
     finish_reason: str = "stop"
@@ -173,7 +174,8 @@ class ServerDouble:
                 handler.wfile.write(b" ")
                 handler.wfile.flush()
         elif trouble is not None and kind == "status":
-            headers = {"Retry-After": trouble.retry_after} if trouble.retry_after else {}
+            given = {"Retry-After": trouble.retry_after, "Location": trouble.location}
+            headers = {name: value for name, value in given.items() if value is not None}
             said = {"error": {"message": trouble.text or f"trouble {trouble.status}"}}
             _send(handler, trouble.status, said, headers)
         elif trouble is not None and kind == "body":

@@ -23,7 +23,8 @@ from types import TracebackType
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import CompletionError, Request, Sampling
 from hullward.models.serving.breaker import RetryPolicy
-from hullward.models.serving.client import Served, ServedModel
+from hullward.models.serving.client import ServedModel
+from hullward.models.serving.wire import Served
 
 VERSION = "0.32.0"  # the one these flags were tested with
 STRAYS = ("torchvision", "torchaudio", "torchcodec", "triton")
@@ -189,7 +190,7 @@ class Child:
         ran out.
         """
         asked = ServedModel(
-            url, model, patience=RetryPolicy(connect_s=2, probe_s=60, read_s=600, total_s=600)
+            url, model, policy=RetryPolicy(connect_s=2, probe_s=60, read_s=600, total_s=600)
         )
         until = time.monotonic() + timeout_s
         while True:

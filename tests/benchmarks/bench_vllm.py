@@ -118,7 +118,7 @@ def main() -> None:
 
 def report(given: Any, name: str, url: str, vllm: str) -> None:
     asked = prompts(given.prompts, given.form)
-    served = ServedModel(url, name, patience=RetryPolicy(read_s=600, total_s=600, concurrency=64))
+    served = ServedModel(url, name, policy=RetryPolicy(read_s=600, total_s=600, concurrency=64))
     local = LocalModel(given.folder)
     drawn = Sampling(temperature=0.8, max_tokens=200, n=given.samples, seed=1)
     texts = [a[0].text for a in local.complete(

@@ -247,11 +247,11 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
     toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that hangs for a whole cycle: nothing more is sent to it until it writes again."""
-    patience = replace(HASTE, breaker_failures=2)
-    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: patience)
+    policy = replace(HASTE, breaker_failures=2)
+    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: policy)
 
     def rested(server: ServerDouble) -> None:
-        time.sleep(patience.rest_s)
+        time.sleep(policy.rest_s)
 
     with ServerDouble(answer=answer, max_model_len=4096) as server:
         operators = ["de_novo", "formula", "perturbation"]

@@ -76,8 +76,8 @@ def engines(child):
 
 def test_a_killed_engine_is_noticed_and_a_new_server_is_used_at_once(plan, server):
     """Last: it ends the server of this module and starts another at the same place."""
-    patience = RetryPolicy(read_s=20, total_s=30, probe_s=10, rest_s=1, outage_s=5, backoff_s=0.2)
-    model = ServedModel(plan.url, "tiny", patience=patience)
+    policy = RetryPolicy(read_s=20, total_s=30, probe_s=10, rest_s=1, outage_s=5, backoff_s=0.2)
+    model = ServedModel(plan.url, "tiny", policy=policy)
     assert only(model.complete([ask()]))
     for pid in engines(server):
         os.kill(pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_a_killed_engine_is_noticed_and_a_new_server_is_used_at_once(plan, serve
     server.stop()
     with started(plan) as child:
         child.wait_until_ready(plan.url, plan.name, STARTING_S)
-        time.sleep(patience.rest_s)
+        time.sleep(policy.rest_s)
         back = time.monotonic()
         assert only(model.complete([ask()]))
         assert time.monotonic() - back < 60

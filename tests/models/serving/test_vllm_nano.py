@@ -70,8 +70,8 @@ def test_it_writes_as_many_crystals_and_formulas_as_in_process(plan):
         Request(request_id=f, prompt=crystal_prompt(formula=f, form="asymmetric"), sampling=drawn)
         for f in map(flat_formula, FORMULAS)
     ]
-    patience = RetryPolicy(read_s=600, total_s=600)
-    served_model = ServedModel(plan.url, plan.name, patience=patience)
+    policy = RetryPolicy(read_s=600, total_s=600)
+    served_model = ServedModel(plan.url, plan.name, policy=policy)
     models = {"here": LocalModel(Path(plan.model)), "served": served_model}
     rates, texts = {}, []
     for where, model in models.items():
