@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with the exit code the command line ends with.
+"""The errors that a user can meet, each with the exit code of the command line.
 
 Exit codes: 0 finished, 2 usage or configuration, 3 something needed is missing before the start,
 4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
@@ -32,17 +32,17 @@ class InputError(HullwardError):
 
 
 class PreflightError(HullwardError):
-    """Something the work needs is missing or does not fit together; nothing was started."""
+    """Something the work needs is missing or inconsistent; nothing was started."""
 
     exit_code = 3
 
 
 class FetchError(PreflightError):
-    """Nothing came from a server that was asked: why, and what to do. What was here stays."""
+    """A server sent nothing: why, and what to do. Stored data stay as they are."""
 
 
 class BreakerError(HullwardError):
-    """So many failures in a row that going on would waste the night."""
+    """Too many failures in a row to go on."""
 
     exit_code = 4
 

@@ -167,15 +167,15 @@ def _constrain(
         }
 
 
-class _Open(BaseModel):
+class _ServerObject(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class _Message(_Open):
+class _Message(_ServerObject):
     content: str | None = None
 
 
-class _Choice(_Open):
+class _Choice(_ServerObject):
     index: int = 0
     text: str | None = None
     message: _Message | None = None
@@ -183,12 +183,12 @@ class _Choice(_Open):
     logprobs: dict[str, Any] | None = None
 
 
-class _Usage(_Open):
+class _Usage(_ServerObject):
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-class _Body(_Open):
+class _Body(_ServerObject):
     model: str | None = None
     choices: list[_Choice]
     usage: _Usage | None = None

@@ -31,7 +31,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import Child, RetryPolicy, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import ServerProcess, RetryPolicy, ServedModel, ServePlan, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
 from hullward.tools.reference import load_reference
 
@@ -109,7 +109,7 @@ def main() -> None:
     if given.url:
         report(given, card.name, given.url, "vLLM")
         return
-    with Child(plan.command(), lambda line: None) as child:
+    with ServerProcess(plan.command(), lambda line: None) as child:
         started = time.perf_counter()
         child.wait_until_ready(plan.url, plan.name, 1800)
         print(f"ready after {time.perf_counter() - started:.0f} s")

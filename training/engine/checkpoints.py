@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.models.language import quiet
+from hullward.models.language import quiet_transformers
 from hullward.training.crystals import Recipe, Shape
 from hullward.training.engine.errors import TrainingError
 
@@ -96,7 +96,7 @@ def save(
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
-        with quiet():
+        with quiet_transformers():
             model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         save_file(_moments(model, optimizer), aside / OPTIMIZER)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from hullward.models.errors import HullwardError, InputError
-from hullward.models.language import quiet
+from hullward.models.language import quiet_transformers
 from hullward.tools.screening import FORMULAS, IDS, digest
 from hullward.training.crystals import CrystalRow, Recipe, read_corpus
 from hullward.training.engine import checkpoints
@@ -49,7 +49,7 @@ def export_model(run: Path, out: Path, rows: Sequence[CrystalRow], dtype: str = 
     model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    with quiet():
+    with quiet_transformers():
         model.to(getattr(torch, dtype)).save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     np.save(aside / IDS, _digests(row.material_id for row in rows))

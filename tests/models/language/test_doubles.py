@@ -109,7 +109,7 @@ def test_a_script_is_answered_in_order_and_remembers_what_was_asked():
 
 def test_a_script_that_runs_dry_is_an_error_not_an_empty_answer():
     model = ScriptedModel(["one"])
-    with pytest.raises(IndexError, match="ran dry at request 2"):
+    with pytest.raises(IndexError, match="no line for request 2"):
         model.complete([ask(1), ask(2)])
 
 
@@ -128,7 +128,7 @@ def test_a_scripted_fault_is_raised():
 
 
 def test_a_script_with_the_wrong_number_of_completions_is_a_mistake_in_the_test():
-    with pytest.raises(ValueError, match="3 completions asked, 1 in the script"):
+    with pytest.raises(ValueError, match="3 completions wanted, 1 in the script"):
         ScriptedModel(["one"]).complete([ask(1, n=3)])
 
 
@@ -172,7 +172,7 @@ def test_an_exhausted_recording_says_so_and_stays_so(record):
     assert texts([first]) == [["a"]]
     assert isinstance(second, CompletionError)
     assert (second.retry, second.kind) == (False, "exhausted")
-    assert "exhausted: 1 asked for request q-2, 0 left" in str(second)
+    assert "exhausted: request q-2 needs 1 completions, 0 are left" in str(second)
     assert texts(model.complete([ask(2), ask(1)])) == ["error", ["a"]]
 
 

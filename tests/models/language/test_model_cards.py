@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import Message, model_card, model_names, render
-from hullward.models.language.prompt_forms import CHATML_STOP, conversation, defused
+from hullward.models.language.prompt_forms import CHATML_STOP, break_marks, conversation
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -150,4 +150,4 @@ def test_no_text_of_a_paper_can_end_a_turn(parts):
     prompt = render("chatml", conversation("".join(parts)))
     assert prompt.count("<|im_end|>") == 1
     assert prompt.count("<|im_start|>") == 2
-    assert not any(mark in defused("".join(parts)) for mark in MARKS)
+    assert not any(mark in break_marks("".join(parts)) for mark in MARKS)

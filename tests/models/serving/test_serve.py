@@ -17,7 +17,7 @@ from hullward.agents.cli import serve as cli_serve
 from hullward.agents.cli.app import app
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.language import adapter_rank, find_weights, model_card, model_names, weights
-from hullward.models.serving import Child, ServePlan, find_vllm, require_free_port
+from hullward.models.serving import ServePlan, ServerProcess, find_vllm, require_free_port
 from hullward.models.serving import vllm as vllm_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -276,7 +276,7 @@ def alive(pid):
 
 def test_ready_means_that_a_token_came_and_leaving_ends_the_process():
     port, told = free_port(), []
-    with Child(stand_in(port), told.append) as child:
+    with ServerProcess(stand_in(port), told.append) as child:
         served = child.wait_until_ready(f"http://127.0.0.1:{port}/v1", "tiny", 60)
         pid = child._process.pid
         assert alive(pid)
@@ -289,7 +289,7 @@ def test_a_server_that_ends_is_told_with_its_last_words():
     code = "print('loading'); print('ValueError: no such layer'); print('bye'); raise SystemExit(3)"
     with (
         pytest.raises(PreflightError, match=r"ended with status 3: ValueError: no such layer"),
-        Child([sys.executable, "-c", code], lambda line: None) as child,
+        ServerProcess([sys.executable, "-c", code], lambda line: None) as child,
     ):
         child.wait_until_ready("http://127.0.0.1:9/v1", "tiny", 60)
 
@@ -298,7 +298,7 @@ def test_a_server_that_never_writes_is_given_up():
     quiet = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
         pytest.raises(PreflightError, match="not written a token within 0 s"),
-        Child(quiet, lambda line: None) as child,
+        ServerProcess(quiet, lambda line: None) as child,
     ):
         child.wait_until_ready(f"http://127.0.0.1:{free_port()}/v1", "tiny", 0.01)
 
@@ -307,7 +307,7 @@ def test_a_server_that_will_not_end_is_ended(monkeypatch):
     monkeypatch.setattr(vllm_server, "GRACE_S", 0.3)
     code = "import signal, time; signal.signal(15, 1); print('on', flush=True); time.sleep(60)"
     heard = threading.Event()
-    with Child([sys.executable, "-c", code], lambda line: heard.set()) as child:
+    with ServerProcess([sys.executable, "-c", code], lambda line: heard.set()) as child:
         assert heard.wait(20)
         pid = child._process.pid
     assert not alive(pid)

@@ -14,7 +14,7 @@ from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Constraint, LocalModel, Request, Sampling
 from hullward.models.language.prompt_forms import conversation
 from hullward.models.language.tiny_llama import CONTEXT
-from hullward.models.serving import Child, ServedModel
+from hullward.models.serving import ServedModel, ServerProcess
 from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.connection import Connection
 from hullward.models.serving.wire import Call
@@ -47,7 +47,7 @@ def plan(tiny_vllm):
 
 
 def started(plan):
-    return Child(plan.command(), lambda line: None)
+    return ServerProcess(plan.command(), lambda line: None)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.serving import Child, ServedModel
+from hullward.models.serving import ServedModel, ServerProcess
 from hullward.models.serving.breaker import RetryPolicy
 
 pytestmark = pytest.mark.vllm
@@ -26,7 +26,7 @@ def plan(tiny_vllm):
 
 
 def started(plan):
-    return Child(plan.command(), lambda line: None)
+    return ServerProcess(plan.command(), lambda line: None)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import Child, RetryPolicy, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import RetryPolicy, ServedModel, ServePlan, ServerProcess, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, funnel, open_snapshot
@@ -58,7 +58,7 @@ def plan():
         cpu_cache_gb=1,
         more=("--enforce-eager",),
     )
-    with Child(plan.command(), lambda line: None) as child:
+    with ServerProcess(plan.command(), lambda line: None) as child:
         child.wait_until_ready(plan.url, plan.name, STARTING_S)
         yield plan
 
