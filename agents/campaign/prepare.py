@@ -9,7 +9,6 @@ answered; proposals are stored by their own node, when their turn has come.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -19,25 +18,29 @@ from hullward.agents.workspace import Workspace
 from hullward.tools.records import Plan, Record
 
 
-def briefed(bench: Workspace, cycle: int) -> Brief | None:
+def briefed(workspace: Workspace, cycle: int) -> Brief | None:
     """What the planner of a cycle is told; asked once, then found in the store."""
-    outcomes = read_outcomes(bench.store, cycle)
-    return make_brief(bench, cycle, outcomes)
+    outcomes = read_outcomes(workspace.store, cycle)
+    return make_brief(workspace, cycle, outcomes)
 
 
-def planned(bench: Workspace, cycle: int) -> Plan:
+def planned(workspace: Workspace, cycle: int) -> Plan:
     """The plan of a cycle: by the rules, changed by the chat model where there is one."""
-    outcomes = read_outcomes(bench.store, cycle)
-    rules = make_plan(bench.campaign, cycle, outcomes, bench.formulas, bench.spare_parents())
-    return plan_by_chat(bench, rules, outcomes, make_brief(bench, cycle, outcomes))
+    outcomes = read_outcomes(workspace.store, cycle)
+    rules = make_plan(
+        workspace.campaign, cycle, outcomes, workspace.formulas, workspace.spare_parents()
+    )
+    return plan_by_chat(workspace, rules, outcomes, make_brief(workspace, cycle, outcomes))
 
 
-def proposed(bench: Workspace, plan: Plan) -> list[Record]:
+def proposed(workspace: Workspace, plan: Plan) -> list[Record]:
     """The proposals of a plan, prepared ahead or made now."""
-    ready = bench.ready.pop(plan.plan_id, None)
+    ready = workspace.ready.pop(plan.plan_id, None)
     if ready is not None:
         return ready
-    return propose(bench, plan, bench.screen.stopping, bench.screen.progress)
+    return propose(
+        workspace, plan, workspace.screen.hooks.stopping, workspace.screen.hooks.progress
+    )
 
 
 class NextCycle:
@@ -48,16 +51,16 @@ class NextCycle:
     end of the block, unless the block has one of its own.
     """
 
-    def __init__(self, bench: Workspace, cycle: int, *, meanwhile: bool = True) -> None:
-        self._bench, self._cycle, self._meanwhile = bench, cycle, meanwhile
+    def __init__(self, workspace: Workspace, cycle: int, *, meanwhile: bool = True) -> None:
+        self._workspace, self._cycle, self._meanwhile = workspace, cycle, meanwhile
         self._given_up = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> NextCycle:
-        campaign, screen = self._bench.campaign, self._bench.screen
+        campaign, screen = self._workspace.campaign, self._workspace.screen
         wanted = self._meanwhile and campaign.overlap and screen.workers > 0
-        if wanted and not self._bench.reason_to_stop(self._cycle):
+        if wanted and not self._workspace.reason_to_stop(self._cycle):
             self._thread = threading.Thread(target=self._prepare, name="ahead", daemon=True)
             self._thread.start()
         return self
@@ -76,22 +79,21 @@ class NextCycle:
             raise self._error
 
     def _stopping(self) -> bool:
-        return self._given_up.is_set() or self._bench.screen.stopping()
+        return self._given_up.is_set() or self._workspace.screen.hooks.stopping()
 
     def _prepare(self) -> None:
-        started = time.thread_time()
-        try:
-            self._work(self._stopping)
-        except BaseException as error:  # told where the block ends
-            self._error = error
-        self._bench.screen.stage_cpu_s["propose"] += time.thread_time() - started
+        with self._workspace.screen.hooks.timed("propose"):
+            try:
+                self._work(self._stopping)
+            except BaseException as error:  # raised where the block ends
+                self._error = error
 
     def _work(self, stopping: Callable[[], bool]) -> None:
-        bench = self._bench
-        plan = planned(bench, self._cycle)
-        bench.store.add([plan])
+        workspace = self._workspace
+        plan = planned(workspace, self._cycle)
+        workspace.store.add([plan])
         if stopping():
             return
-        records = propose(bench, plan, stopping)
+        records = propose(workspace, plan, stopping)
         if not stopping():
-            bench.ready[plan.plan_id] = records
+            workspace.ready[plan.plan_id] = records

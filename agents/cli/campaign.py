@@ -44,7 +44,8 @@ def resume(directory: Directory, workers: Workers = None, as_json: Json = False)
 
 def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> None:
     from hullward.agents import campaign
-    from hullward.agents.campaign import kind_of, screen_file
+    from hullward.agents.campaign import screen_file
+    from hullward.agents.workspace import kind_of
 
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hullward.agents.settings import read_machine
+from hullward.agents.settings import Machine, read_machine
 from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import InputError
 from hullward.tools.report import write_report
@@ -65,6 +65,7 @@ def learn(
     source: Path,
     directory: Path,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    machine: Machine | None = None,
 ) -> Learnt:
     """Update the calibrator that fits a campaign with DFT heights of its candidates.
 
@@ -78,9 +79,11 @@ def learn(
         raise InputError(f"{source.name} needs a column candidate_id; has {list(table)[:12]}")
     energies = pick(table, DFT_COLUMNS, source, "the DFT height above the hull, eV/atom")
     heights = dict(zip(table["candidate_id"].astype(str), energies.astype(float), strict=True))
-    home = read_machine().home_folder
+    machine = machine or read_machine()
+    home = machine.home_folder
     with Store.open(directory, command="calibrate") as store:
-        screen = replace(make_screen(store, stored_settings(store, None), None), progress=progress)
+        settings = stored_settings(store, None)
+        screen = make_screen(store, settings, machine, None, progress=progress)
         fitting, why = fitting_calibrator(screen.basis, known_calibrators(home))
         if fitting is None:
             raise InputError(f"{directory}: {why}, so there is nothing to move")

@@ -3,6 +3,13 @@
 `open_workspace` opens it for writing. It decides nothing about what to propose.
 """
 
+from hullward.agents.workspace.opening import (
+    kind_of,
+    make_screen,
+    open_workspace,
+    record_basis,
+    stored_settings,
+)
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.references import (
     basis_fields,
@@ -13,7 +20,6 @@ from hullward.agents.workspace.references import (
     refuse_the_same_twice,
     second_basis,
 )
-from hullward.agents.workspace.setup import make_screen, stored_settings
 from hullward.agents.workspace.workspace import Workspace, read_seeds
 
 __all__ = [
@@ -21,10 +27,13 @@ __all__ = [
     "basis_fields",
     "check_elements",
     "fetch_for_start",
+    "kind_of",
     "make_screen",
     "mp_access",
     "open_reference",
+    "open_workspace",
     "read_seeds",
+    "record_basis",
     "refuse_the_same_twice",
     "second_basis",
     "stored_settings",

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints
-from hullward.agents.settings import Campaign
+from hullward.agents.settings import Campaign, Machine
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
@@ -29,12 +29,15 @@ class Workspace:
 
     campaign: Campaign
     store: Store
-    screen: Screen
-    voices: ModelEndpoints = field(
-        default_factory=ModelEndpoints
-    )  # the language models that are asked
+    screen: Screen  # another one once the campaign is judged by another reference
+    machine: Machine
+    voices: ModelEndpoints = field(default_factory=ModelEndpoints)  # the models that are asked
     ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
     started_s: float = field(default_factory=time.monotonic)
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self.store.close()
 
     def proposals(self, ids: Iterable[str]) -> list[Proposal]:
         return self.store.load(Proposal, list(ids))
@@ -162,7 +165,7 @@ class Workspace:
     def _spent(self, what: str) -> int:
         (row,) = self.store.rows(
             f"""SELECT coalesce({what}, 0)::BIGINT AS spent FROM relaxations
-                JOIN bases USING (potential_sha256, protocol_id)"""  # second looks come on top
+                JOIN bases USING (potential_sha256, protocol_id)"""  # without second relaxations
         )
         return int(row["spent"])
 

@@ -21,7 +21,7 @@ from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
+from hullward.tools.screening import GOING_ON, rattled, suspicions
 from hullward.tools.store import TABLES, decode
 from hullward.tools.uncertainty import SecondPotential
 
@@ -77,7 +77,7 @@ def suspects(
            WHERE suspect OR state IN ('unconverged', 'failed'))""",
     )
     candidates = {c.candidate_id: c for c in records(snapshot, "Candidate")}
-    rattled = basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
+    second_protocol = rattled(basis.protocol)
     found: list[Suspect] = []
     for one in relaxations:
         assert isinstance(one, Relaxation)
@@ -90,7 +90,7 @@ def suspects(
         again = None
         if not one.converged:
             job: tuple[str, Crystal] = (candidate.candidate_id, candidate.crystal)
-            (again,) = relax_cached([job], basis.potential, rattled, HOME, 0)
+            (again,) = relax_cached([job], basis.potential, second_protocol, HOME, 0)
         found.append((candidate, one, again))
     return found
 

@@ -21,9 +21,8 @@ from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
-from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
-from hullward.tools.screening.suspects import reasons
-from hullward.tools.screening.verdicts import second_look_of
+from hullward.tools.screening import GOING_ON, rattled, suspicions
+from hullward.tools.screening.suspects import second_look_of
 from hullward.tools.store import TABLES, decode
 from hullward.tools.store.shortlist import shortlist
 
@@ -54,12 +53,12 @@ def main(directory: Path, spec: str, top: int) -> None:
             continue
         look = looks.get(relaxation.relaxation_id)
         if not relaxation.converged:
-            rattled = basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
-            again = relax_one(candidate.candidate_id, candidate.crystal, potential, rattled)
+            protocol = rattled(basis.protocol)
+            again = relax_one(candidate.candidate_id, candidate.crystal, potential, protocol)
             look = f"{second_look_of(relaxation, again)} (converged: {again.converged})"
         kinds["suspect"] += 1
-        why = "; ".join(reasons(relaxation, candidate, reference, found))
-        print(f"{candidate.formula} {', '.join(found)}: {why}; second look {look}", flush=True)
+        names, why = ", ".join(s.kind for s in found), "; ".join(s.reason for s in found)
+        print(f"{candidate.formula} {names}: {why}; second relaxation {look}", flush=True)
     print(dict(kinds))
     vibrations(snapshot, potential, top)
 

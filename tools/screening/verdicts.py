@@ -7,14 +7,16 @@ non-suspect candidates, of which the candidate is one, so it is never below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Coverage, Hull, HullDistance, Phase, Reference
 from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
 from hullward.tools.reference import offset_note
+from hullward.tools.screening.labels import KnownStructures
 
 STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
 FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull
@@ -24,10 +26,16 @@ FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a cover
 # structures of all kinds 99.9 % in the second.
 VOLUME_WINDOW_PHASES = (0.70, 1.50)
 VOLUME_WINDOW_ELEMENTS = (0.30, 2.0)
-SAME_ENERGY_EV_PER_ATOM = 0.01  # two relaxations agree within this
 DROP_EV_PER_ATOM = 0.1  # energy gained by a relaxation that never converged
 
 SecondLook = Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
+
+
+class SuspicionFound(NamedTuple):
+    """One suspicion, and its numbers in a sentence."""
+
+    kind: Suspicion
+    reason: str
 
 
 def judge(
@@ -41,11 +49,13 @@ def judge(
     rediscovered: str | None = None,
     second_look: SecondLook | None = None,
     typical_error_ev_per_atom: float | None = None,
+    found: Sequence[SuspicionFound] | None = None,
 ) -> Verdict:
     """Judge one converged relaxation.
 
     hull: the union hull, for height 'union'.  threshold_ev_per_atom: metastable up to here.
-    second_look: what came of looking at a suspect again; 'pending' for a suspect unless given.
+    second_look: the result of a second relaxation; 'pending' for a suspect unless given.
+    found: its `suspicions`, where they are known already.
     Raises ValueError for an unconverged relaxation (there is no verdict on it) and InputError
     when potential and reference are on different energy schemes.
     """
@@ -62,12 +72,14 @@ def judge(
         raise ValueError("a union hull is needed for height 'union', and only for it")
     coverage = reference.coverage(amounts)
     distance: HullDistance | None = None
-    doubts: tuple[Suspicion, ...] = ()
+    kinds: tuple[Suspicion, ...] = ()
     label = VerdictLabel.HULL_PENDING
     if not lacking:
         hull = hull or reference.hull(candidate.chemsys)
         distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
-        doubts = suspicions(relaxation, candidate, reference)
+        if found is None:
+            found = suspicions(relaxation, candidate, reference)
+        kinds = tuple(one.kind for one in found)
         label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
         if note := offset_note(distance.decomposition, reference):
             coverage = coverage._replace(note=f"{coverage.note}; {note}")
@@ -81,11 +93,52 @@ def judge(
         label=label,
         covered=coverage.covered,
         coverage_note=coverage.note,
-        suspicions=doubts,
-        second_look=second_look or ("pending" if doubts else "not_needed"),
+        suspicions=kinds,
+        second_look=second_look or ("pending" if kinds else "not_needed"),
         rediscovered=rediscovered,
         typical_error_ev_per_atom=typical_error_ev_per_atom,
     )
+
+
+def new_verdicts(
+    relaxed: Iterable[tuple[Candidate, Relaxation]],
+    stored: Iterable[Verdict],
+    reference: Reference,
+    known: KnownStructures,
+    threshold_ev_per_atom: float,
+    card: PotentialCard,
+    second_look: SecondLook | None = None,
+) -> list[Verdict]:
+    """Verdicts over a reference for converged relaxations that still need one.
+
+    These have no verdict yet, or one that waited for a hull which is there now.
+    """
+    version = (reference.reference_id, reference.version)
+    judged = {
+        v.relaxation_id: v
+        for v in stored
+        if v.height == "reference" and (v.reference_id, v.reference_version) == version
+    }
+    found = []
+    for candidate, relaxation in relaxed:
+        earlier = judged.get(relaxation.relaxation_id)
+        if earlier is not None and (
+            earlier.label != VerdictLabel.HULL_PENDING
+            or reference.lacking(frozenset(candidate.crystal.species))
+        ):
+            continue
+        assert relaxation.crystal is not None  # a converged relaxation has a structure
+        verdict = judge(
+            relaxation,
+            candidate,
+            reference,
+            threshold_ev_per_atom=threshold_ev_per_atom,
+            rediscovered=known.match_id(relaxation.crystal),
+            second_look=second_look,
+            typical_error_ev_per_atom=card.typical_error_ev_per_atom,
+        )
+        found.append(verdict)
+    return found
 
 
 def union_verdicts(
@@ -107,12 +160,13 @@ def union_verdicts(
     """
     again = second_looks or {}
     judged = [r for r in relaxations if r.converged and r.energy_ev_per_atom is not None]
+    found = {r.relaxation_id: suspicions(r, candidates[r.candidate_id], reference) for r in judged}
     supports: dict[str, list[Phase]] = {}  # by chemical system
     for r in judged:
         candidate = candidates[r.candidate_id]
         if reference.lacking(frozenset(candidate.crystal.species)):
             continue
-        if again.get(r.relaxation_id) == "confirmed" or not suspicions(r, candidate, reference):
+        if again.get(r.relaxation_id) == "confirmed" or not found[r.relaxation_id]:
             supports.setdefault(candidate.chemsys, []).append(_as_phase(r, candidate))
     hulls: dict[str, Hull | None] = {}
     verdicts = []
@@ -131,6 +185,7 @@ def union_verdicts(
                 rediscovered=(rediscovered or {}).get(r.relaxation_id),
                 second_look=again.get(r.relaxation_id),
                 typical_error_ev_per_atom=typical_error_ev_per_atom,
+                found=found[r.relaxation_id],
             )
         )
     return verdicts
@@ -138,7 +193,7 @@ def union_verdicts(
 
 def suspicions(
     relaxation: Relaxation, candidate: Candidate, reference: Reference
-) -> tuple[Suspicion, ...]:
+) -> tuple[SuspicionFound, ...]:
     """What is too good or too odd to be true; also for relaxations that did not converge."""
     found = []
     energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
@@ -150,23 +205,31 @@ def suspicions(
         hull = reference.hull(candidate.chemsys)
         height = hull.distance(amounts, energy).e_above_hull_ev_per_atom
         if height < FAR_BELOW_EV_PER_ATOM:
-            found.append(Suspicion.FAR_BELOW_HULL)
-    if relaxation.crystal is not None and not _volume_known(relaxation.crystal, hull, reference):
-        found.append(Suspicion.ODD_VOLUME)
+            words = (
+                f"{height:.3f} eV/atom from the hull, below {FAR_BELOW_EV_PER_ATOM}: "
+                "too deep for a credible new phase"
+            ).replace("-", "\N{MINUS SIGN}")
+            found.append(SuspicionFound(Suspicion.FAR_BELOW_HULL, words))
+    if relaxation.crystal is not None:
+        ratio, window, whose = _volume_over_estimate(relaxation.crystal, hull, reference)
+        if not window[0] <= ratio <= window[1]:
+            words = (
+                f"{relaxation.crystal.volume_per_atom_a3:.1f} Å³/atom, {ratio:.2f} times that of "
+                f"{whose}; known compounds have {window[0]} to {window[1]}"
+            )
+            found.append(SuspicionFound(Suspicion.ODD_VOLUME, words))
     if not relaxation.converged and start is not None and start - energy > DROP_EV_PER_ATOM:
-        found.append(Suspicion.DROP_WITHOUT_CONVERGENCE)
+        force = relaxation.residual_force_ev_per_a
+        left = "" if force is None else f", forces up to {force:.2f} eV/Å left"
+        words = (
+            f"fell by {start - energy:.2f} eV/atom (over {DROP_EV_PER_ATOM}) in {relaxation.steps} "
+            f"steps and did not converge{left}"
+        )
+        found.append(SuspicionFound(Suspicion.DROP_WITHOUT_CONVERGENCE, words))
     return tuple(found)
 
 
-def second_look_of(first: Relaxation, again: Relaxation) -> SecondLook:
-    """Whether a rattled relaxation ends where the first one did."""
-    if not again.converged or again.energy_ev_per_atom is None or first.energy_ev_per_atom is None:
-        return "refuted"
-    gap = abs(again.energy_ev_per_atom - first.energy_ev_per_atom)
-    return "reproduced" if gap <= SAME_ENERGY_EV_PER_ATOM else "refuted"
-
-
-def volume_beside_estimate(
+def _volume_over_estimate(
     crystal: Crystal, hull: Hull | None, reference: Reference
 ) -> tuple[float, tuple[float, float], str]:
     """(volume per atom over the additive estimate, the window it should lie in, whose volumes)."""
@@ -182,12 +245,6 @@ def volume_beside_estimate(
     moles = [Element(symbol).molar_volume for symbol in crystal.species]  # cm³/mol
     estimate = sum(moles) / len(moles) / 0.602214076
     return crystal.volume_per_atom_a3 / estimate, VOLUME_WINDOW_ELEMENTS, "its elements"
-
-
-def _volume_known(crystal: Crystal, hull: Hull | None, reference: Reference) -> bool:
-    """Whether the volume per atom lies in the window around the additive estimate."""
-    ratio, window, _ = volume_beside_estimate(crystal, hull, reference)
-    return window[0] <= ratio <= window[1]
 
 
 def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> VerdictLabel:

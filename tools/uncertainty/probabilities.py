@@ -35,14 +35,14 @@ def store_probabilities(screen: Screen, home: Path | None) -> None:
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
     basis, calibrators = screen.basis, known_calibrators(home)
-    with screen.timed("judge"):
+    with screen.hooks.timed("judge"):
         fitting, _ = fitting_calibrator(basis, calibrators)
         said = _said(screen)
         todo = _unanswered(screen, fitting, said)
         if fitting is not None and todo:
             screen.store.add([calibration_record(fitting)])
     readings = {} if fitting is None else readings_for(screen, fitting, todo)
-    with screen.timed("judge"):
+    with screen.hooks.timed("judge"):
         new = probabilities_of(todo, screen.reference, basis, calibrators, readings)
         stands = {i for i, by in said.items() if by is not None and fitting is not None}
         screen.store.add(c for c in new if c.calibrator_id or c.relaxation_id not in stands)
@@ -63,8 +63,7 @@ def _unanswered(
 ) -> list[tuple[Candidate, Relaxation]]:
     """What is judged and has no probability by this calibrator, or no reason where none fits."""
     by = fitting.calibrator_id if fitting else None
-    judged = {v.relaxation_id for v in screen.verdicts("reference")}
-    asked = {i for i in judged if i not in said or said[i] != by}
+    asked = {i for i in screen.verdicts("reference") if i not in said or said[i] != by}
     return [(c, r) for c, r in screen.relaxed() if r.relaxation_id in asked]
 
 
@@ -92,7 +91,7 @@ def readings_for(
         return found
     why = "not asked, for the run was stopped"
     try:
-        with screen.timed("read"):
+        with screen.hooks.timed("read"):
             for reading in _taken(screen, fitting, todo):
                 found[reading.relaxation_id] = reading
     except PreflightError as error:
@@ -108,20 +107,20 @@ def _taken(
 
     Raises PreflightError where the potential is not installed, or with other weights.
     """
-    if screen.stopping():
+    if screen.hooks.stopping():
         return
     if potential_card(fitting.reading).weights_sha256 != fitting.reading_sha256:
         raise PreflightError("its weights are not those the calibrator was fitted with")
-    screen.progress("read", 0, len(todo))
+    screen.hooks.progress("read", 0, len(todo))
     taken = read(todo, fitting.reading, screen.home, screen.workers)
     for done, reading in enumerate(taken, start=1):
         if not reading.failure:
             screen.store.add([reading])
         yield reading
-        screen.progress("read", done, len(todo))
+        screen.hooks.progress("read", done, len(todo))
         if screen.workers and len(todo) > FEW:  # else it was spent in this process
-            screen.stage_cpu_s["read"] += reading.cpu_s
-        if screen.stopping():
+            screen.hooks.timed.charge("read", reading.cpu_s)
+        if screen.hooks.stopping():
             return
 
 

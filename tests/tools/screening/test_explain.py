@@ -219,20 +219,20 @@ def test_a_bad_row_or_a_missing_name_is_one_line(tmp_path):
 def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
     """Every candidate gets its label before, every relaxed one after; asking again adds nothing."""
     from hullward.agents.campaign import run
-    from hullward.agents.campaign.opening import close_bench, open_workspace
-    from hullward.agents.settings import Campaign
+    from hullward.agents.settings import Campaign, read_machine
+    from hullward.agents.workspace import open_workspace
 
     settings = Campaign.model_validate(toy_settings | {"budget": {"cycles": 1}})
     paths = run(tmp_path / "c", settings)
-    bench = open_workspace(tmp_path / "c", command="test")
+    workspace = open_workspace(tmp_path / "c", read_machine(), command="test")
     try:
-        store = bench.store
+        store = workspace.store
         labels = store.load(Explanation)
         moments = {
             m: {e.candidate_id for e in labels if e.moment == m} for m in ("before", "after")
         }
-        assert moments["before"] == {c.candidate_id for c in bench.screen.candidates().values()}
-        assert moments["after"] == {c.candidate_id for c, _ in bench.screen.relaxed()}
+        assert moments["before"] == {c.candidate_id for c in workspace.screen.candidates().values()}
+        assert moments["after"] == {c.candidate_id for c, _ in workspace.screen.relaxed()}
         rows = store.rows("SELECT * FROM results WHERE candidate_id IS NOT NULL")
         assert all(row["novelty"] and row["novelty_kind"] for row in rows)
         for row in rows:
@@ -242,16 +242,16 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
                 )  # fmt: skip
             if row["rediscovered"]:
                 assert (row["novelty_kind"], row["novelty_match"]) == ("known", row["rediscovered"])
-        explain_all(store, bench.screen.reference, bench.screen.user_phases)
+        explain_all(store, workspace.screen.reference, workspace.screen.user_phases)
         assert store.load(Explanation) == labels
-        mine = KnownPhases([("mine", bench.screen.relaxed()[0][1].crystal)])
-        explain_all(store, bench.screen.reference, mine)  # more is known: every label is stale
+        mine = KnownPhases([("mine", workspace.screen.relaxed()[0][1].crystal)])
+        explain_all(store, workspace.screen.reference, mine)  # more is known: every label is stale
         assert {e.against_id for e in store.load(Explanation)} == {
-            explainer_of(bench.screen.reference, mine).against_id
+            explainer_of(workspace.screen.reference, mine).against_id
         }
         assert "mine" in {e.match_id for e in store.load(Explanation)}
     finally:
-        close_bench(bench)
+        workspace.close()
     report = json.loads(paths.json.read_text())
     assert sum(k["proposed"] for k in report["identities"]["kinds"]) == len(rows)
     assert report["identities"]["against"].endswith("prototype library")
