@@ -122,7 +122,7 @@ def take_opinions(
     pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
     listed = ask_second_potential(second, [pairs[i] for i in before if i in pairs], wanted.top)
     odd = second.ask([pairs[i] for i in suspects if i in pairs])
-    unconverged = [second.ask_unsettled(*one) for one in unconverged_suspects(screen)]
+    unconverged = [second.ask_unconverged(*one) for one in unconverged_suspects(screen)]
     opinions = [*listed, *odd, *unconverged]
     screen.store.add(opinions)
     confirmed = _confirm(screen, card.name, odd)

@@ -57,7 +57,7 @@ def report(name: str, rows: DftRows, every: DftRows, folds: list[Fold]) -> None:
         said = np.full(len(rows.dft), np.nan)
         for fold in folds:
             own = np.flatnonzero(rows.generators == every.generators[fold.left_out[0]])
-            said[own] = fold.fitted.chances(rows, own, threshold)
+            said[own] = fold.fitted.probabilities(rows, own, threshold)
         hit = rows.dft <= threshold
         base = hit.mean()
         skill = 1 - ((said - hit) ** 2).mean() / (base * (1 - base))

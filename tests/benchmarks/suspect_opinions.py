@@ -49,7 +49,7 @@ def main(directory: Path, spec: str, potentials: list[str]) -> None:
             if first.converged:
                 (said,) = adviser.ask([(candidate, first)])
             else:
-                said = adviser.ask_unsettled(candidate, first, again)
+                said = adviser.ask_unconverged(candidate, first, again)
             told = [
                 f"{word} {value:+.3f}"
                 for word, value in (

@@ -34,7 +34,7 @@ class KnownStructures:
         return self._libraries[chemsys]
 
     def match_id(self, crystal: Crystal) -> str | None:
-        """The known phase that a crystal is, if any."""
+        """The id of the known phase that a crystal matches, if any."""
         match = self.of(crystal.chemsys).match(crystal)
         return match.match_id if match else None
 
@@ -71,7 +71,7 @@ def new_labels(
     known: KnownStructures,
     moment: Moment,
 ) -> Iterator[Label | None]:
-    """One item a row: its new label, or None where it has one already, needs none or matches none.
+    """One item a row: its new label, or None where it has one, needs none or matches nothing.
 
     rows: (proposal id, candidate id, crystal) of the whole campaign in the order of proposing,
     which decides who is the duplicate.  asked: proposal ids to label.

@@ -1,4 +1,4 @@
-"""The dynamical check of a short list: at most ten cells, best first, within a budget."""
+"""Check the short list for imaginary phonons: at most ten cells, best first, in a budget."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FORCE_CALLS = 5000  # of all cells together
 
 
 class CheckedCell(NamedTuple):
-    """What became of the first entries of the short list, in its order."""
+    """One entry of the short list and its check."""
 
     formula: str
     check: PhononCheck
-    fresh: bool  # made now, not found in the store
+    fresh: bool  # computed now, not found in the store
 
 
 def check_shortlist(
@@ -36,8 +36,8 @@ def check_shortlist(
 ) -> list[CheckedCell]:
     """Check the first `top` entries, storing each result as it comes.
 
-    A cell that this potential has answered for is not asked again, unless its first answer was
-    that it was not checked.  load: gives the potential, called when there is anything to do.
+    A cell that this potential has checked is not checked again, unless it had to give up.
+    load: loads the potential, once there is something to do.
     """
     rows = store.rows(
         f"""SELECT candidate_id, formula, relaxation_id, crystal FROM results

@@ -1,4 +1,4 @@
-"""Verdicts: what the distance of a relaxed candidate from the hull means.
+"""Verdicts: judge the distance of a relaxed candidate from the hull.
 
 Two heights. *reference*: signed distance from the hull of the reference, the candidate not part of
 it. *union*: distance from the hull of the reference and of this campaign's own converged,
@@ -194,7 +194,7 @@ def union_verdicts(
 def suspicions(
     relaxation: Relaxation, candidate: Candidate, reference: Reference
 ) -> tuple[SuspicionFound, ...]:
-    """What is too good or too odd to be true; also for relaxations that did not converge."""
+    """Why a relaxation is suspect; also for one that did not converge."""
     found = []
     energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
     if energy is None:

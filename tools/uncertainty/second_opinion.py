@@ -1,11 +1,11 @@
-"""Ask another potential about candidates: does it see them as far from what they decompose into?
+"""Second opinions: decomposition energies of candidates by another potential.
 
 Each potential is compared with itself alone. The candidate and the phases it would decompose into
 are relaxed by the second potential under the same protocol; the difference of the two potentials'
 decomposition energies is what they disagree about.
 
-A suspect that never converged is asked about too: the second potential relaxes it on its own, from
-the structure that was proposed.
+A suspect that never converged gets an opinion too: the second potential relaxes it from the
+structure that was proposed.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class SecondPotential:
             found.append(self._ask(relaxation.crystal, relaxation, relaxation))
         return found
 
-    def ask_unsettled(
+    def ask_unconverged(
         self, candidate: Candidate, relaxation: Relaxation, again: Relaxation | None
     ) -> SecondOpinion:
         """An opinion on what the first potential could not converge, from the same start.
 
-        again: the first one's second try, from a rattle; what it converged to is compared with.
+        again: its second relaxation, from a rattle; compared with where that one converged.
         """
         settled = again if again is not None and again.converged else None
         return self._ask(candidate.crystal, relaxation, settled)
@@ -77,7 +77,7 @@ class SecondPotential:
     def _competitors(
         self, crystal: Crystal, amounts: dict[str, float], settled: Relaxation | None
     ) -> tuple[HullDistance | None, dict[str, Crystal], str]:
-        """What the candidate would decompose into, and the structures of that; or why not."""
+        """What the candidate would decompose into and its structures, or why they are missing."""
         if self.reference.lacking(frozenset(amounts)):
             return None, {}, "the reference has no hull for it"
         energy = 0.0 if settled is None else settled.energy_ev_per_atom
@@ -162,7 +162,7 @@ class SecondPotential:
 
 
 def _problem(what: str, done: Relaxation | None, potential: str) -> str:
-    """Why a relaxation by the second potential says nothing; '' where it does."""
+    """Why a relaxation by the second potential cannot be used; '' where it can."""
     if done is None:
         return f"the budget of force calls ended, or the run was stopped, before {what}"
     if done.converged:
@@ -183,17 +183,14 @@ def _disputed(
 
 
 def ask_second_potential(
-    adviser: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
+    second: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
 ) -> list[SecondOpinion]:
-    """Opinions on the first `top` of a list; each disputed one brings in the next, in budget.
-
-    So a list of `top` that nobody disputes is reached, or the budget or the list is spent.
-    """
+    """Opinions on a ranked list until `top` of it are undisputed, or budget or list is spent."""
     opinions: list[SecondOpinion] = []
     wanted, at = top, 0
-    while at < min(wanted, len(ranked)) and not adviser.exhausted:
-        said = adviser.ask(ranked[at : at + 1])
+    while at < min(wanted, len(ranked)) and not second.exhausted:
+        new = second.ask(ranked[at : at + 1])
         at += 1
-        opinions += said
-        wanted += sum(bool(o.disputed) for o in said)
+        opinions += new
+        wanted += sum(bool(o.disputed) for o in new)
     return opinions

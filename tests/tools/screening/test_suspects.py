@@ -173,10 +173,10 @@ def test_the_audit_asks_for_the_formula_and_for_the_parent(screen, tmp_path):
     assert (found["c-1"].formula_seen, found["c-1"].match_seen) == (True, None)
     assert found["c-2"].match_id is None  # an earlier candidate is no material
     assert (found["c-9"].formula_seen, found["c-9"].match_seen) == (False, False)
-    assert found["c-9"].words == "not its formula, nor its parent mp-9 was in what nano learnt from"
+    assert found["c-9"].words == "nano had learnt neither from its formula nor from its parent mp-9"
     assert found["c-3"].formula_seen is None
     assert found["c-3"].words == (
-        "unknown training data: llamat-2-cif does not say what it learnt from"
+        "unknown training data: llamat-2-cif has no list of what it learnt from"
     )
     audit(opened, lambda name: None, "some-file-model")
     assert opened.load(TrainingOverlap, ["c-4"])[0].words.startswith("unknown training data")

@@ -58,7 +58,7 @@ from hullward.tools.uncertainty.scores import (
     isotonic,
     log_losses,
 )
-from hullward.tools.uncertainty.second_energies import READING_STATE, SECOND, unread
+from hullward.tools.uncertainty.second_energies import SECOND, SECOND_ENERGY_STATE, not_computed
 
 RNG = np.random.default_rng
 
@@ -107,7 +107,7 @@ def test_the_fit_finds_how_far_dft_lies_above() -> None:
 def test_probabilities_come_true_in_the_world_they_were_fitted_in() -> None:
     fitted, new = quick(made_up(800)), made_up(800, seed=2)
     for threshold in (0.05, 0.1):
-        said, low, high = fitted.chances([o.case for o in new], threshold)
+        said, low, high = fitted.probabilities([o.case for o in new], threshold)
         found = np.array([o.dft_ev_per_atom <= threshold for o in new])
         assert calibration_error(said, found) < calibration_floor(said).mean() + 0.02
         assert (low <= said + 1e-9).mean() > 0.95
@@ -123,7 +123,7 @@ def test_two_updates_end_where_one_does() -> None:
     in_turns = updated(updated(base, cases[:100], dft[:100]), cases[100:], dft[100:])
     assert at_once.rows == in_turns.rows == 400
     ask = [o.case for o in made_up(100, seed=6)]
-    once, turns, before = (c.chances(ask, 0.1)[0] for c in (at_once, in_turns, base))
+    once, turns, before = (c.probabilities(ask, 0.1)[0] for c in (at_once, in_turns, base))
     assert np.abs(once - turns).max() < 0.1  # Laplace's approximation, twice
     assert np.abs(once - turns).mean() < np.abs(once - before).mean()
     assert at_once.calibrator_id != base.calibrator_id
@@ -134,8 +134,8 @@ def test_dft_results_narrow_the_posterior_and_move_the_probability() -> None:
     base, news = quick(made_up(200)), made_up(600, seed=3, shift=0.2)
     ask = [o.case for o in made_up(50, seed=4)]
     after = updated(base, [o.case for o in news], np.array([o.dft_ev_per_atom for o in news]))
-    before_p = base.chances(ask, 0.1)[0]
-    after_p = after.chances(ask, 0.1)[0]
+    before_p = base.probabilities(ask, 0.1)[0]
+    after_p = after.probabilities(ask, 0.1)[0]
     assert after_p.mean() < before_p.mean()
     assert (np.diag(after.covariance) <= np.diag(base.covariance)).all()
 
@@ -143,13 +143,13 @@ def test_dft_results_narrow_the_posterior_and_move_the_probability() -> None:
 @settings(max_examples=25)
 @given(height=st.floats(-0.2, 0.8), seed=st.integers(0, 5))
 def test_a_wider_margin_is_likelier(height: float, seed: int) -> None:
-    one = made_up(2, seed, names=STATE + READING_STATE)
+    one = made_up(2, seed, names=STATE + SECOND_ENERGY_STATE)
     case = CalibrationCase(
         one[0].case.state | {"e_above_hull_ev_per_atom": height}, {"Li": 1.0}, height
     )
     calibrator = shipped()
     assert calibrator is not None
-    p = [calibrator.chances([case], t)[0][0] for t in (0.0, 0.05, 0.1, 0.5)]
+    p = [calibrator.probabilities([case], t)[0][0] for t in (0.0, 0.05, 0.1, 0.5)]
     assert (np.diff(p) >= -1e-6).all()  # the quadrature's last digits, where features are absurd
     assert p[0] >= 0
     assert p[-1] <= 1
@@ -188,7 +188,7 @@ def test_widths_are_chosen_by_the_loss_on_generators_left_out_in_turn() -> None:
         for training, left_out in rows.folds(every):
             fitted = fit_rows(rows, training, widths)
             for t in (0.05, 0.1):
-                said = fitted.chances(rows, left_out, t)
+                said = fitted.probabilities(rows, left_out, t)
                 lost.append(log_losses(said, rows.dft[left_out] <= t))
         losses[value] = np.concatenate(lost).mean()
     best = min(losses, key=lambda value: losses[value])
@@ -375,13 +375,13 @@ def test_the_users_own_calibrators_are_asked_first(tmp_path: Path) -> None:
 
 
 def test_a_fit_to_readings_looks_at_them_and_one_without_does_not() -> None:
-    read = made_up(120, names=STATE + READING_STATE)
+    read = made_up(120, names=STATE + SECOND_ENERGY_STATE)
     fitted = quick(read, reading="toy")
-    assert fitted.state == STATE + READING_STATE
+    assert fitted.state == STATE + SECOND_ENERGY_STATE
     assert fitted.reading == "toy"
     assert quick(made_up(120)).state == STATE
-    far = [replace(o.case, state=o.case.state | {READING_STATE[0]: 3.0}) for o in read]
-    before, after_ = (fitted.chances(c, 0.1)[0] for c in ([o.case for o in read], far))
+    far = [replace(o.case, state=o.case.state | {SECOND_ENERGY_STATE[0]: 3.0}) for o in read]
+    before, after_ = (fitted.probabilities(c, 0.1)[0] for c in ([o.case for o in read], far))
     assert not np.allclose(before, after_)
 
 
@@ -419,14 +419,14 @@ def absent(name: str) -> PotentialCard:
 def passing(
     relaxations: Sequence[Relaxation], potential: str, *_: object
 ) -> Iterator[SecondEnergy]:
-    yield from unread(relaxations, potential, "out of memory")
+    yield from not_computed(relaxations, potential, "out of memory")
 
 
 @pytest.mark.parametrize(
     ("patched", "by", "told"),
     [
         ("potential_card", absent, "potential 'sevennet-l3i5' needs the package sevenn"),
-        ("read", passing, "out of memory"),
+        ("second_energies_of", passing, "out of memory"),
     ],
 )
 def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more(
@@ -436,7 +436,7 @@ def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more
     with monkeypatch.context() as patch:
         patch.setattr(f"hullward.tools.uncertainty.probabilities.{patched}", by)
         screen_two_salts(tmp_path)
-    assert said_in(tmp_path / "s") == [(None, f"{SECOND} gave no reading: {told}", None)] * 2
+    assert said_in(tmp_path / "s") == [(None, f"no second energy by {SECOND}: {told}", None)] * 2
     with Store.open(tmp_path / "s", command="test") as store:
         assert store.load(SecondEnergy) == []  # a failure that passes is not kept
     screen_two_salts(tmp_path)  # asked again, it answers

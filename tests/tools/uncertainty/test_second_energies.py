@@ -16,11 +16,11 @@ from hullward.tools.relax.stream import relax_one
 from hullward.tools.report.schema import ReportEntry
 from hullward.tools.report.words import chance_words
 from hullward.tools.uncertainty.second_energies import (
+    NO_STEPS,
     SECOND,
-    WHERE_IT_STANDS,
     check_scales,
-    read,
-    reading_features,
+    second_energies_of,
+    second_energy_features,
 )
 
 
@@ -64,7 +64,7 @@ def test_corrections_are_those_published(formula: str, by_hand: float) -> None:
 
 def test_a_reading_by_the_same_potential_differs_by_nothing() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), Protocol())
-    (reading,) = read([done], "toy", workers=0)
+    (reading,) = second_energies_of([done], "toy", workers=0)
     assert reading.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
     assert reading.correction_ev_per_atom == 0.0
     assert reading.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
@@ -74,7 +74,7 @@ def test_a_reading_by_the_same_potential_differs_by_nothing() -> None:
 
 def test_nothing_moves_while_it_is_read() -> None:
     start = rock_salt("Na", "Cl", 7.0)  # far from its minimum
-    stood = relaxed_by("toy", start, WHERE_IT_STANDS)
+    stood = relaxed_by("toy", start, NO_STEPS)
     assert stood.steps == 0
     assert stood.force_calls == 1
     assert not stood.converged
@@ -87,14 +87,14 @@ def test_nothing_moves_while_it_is_read() -> None:
 
 def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
     done = [
-        relaxed_by("toy", rock_salt("Na", "Cl", a), WHERE_IT_STANDS).model_copy(
+        relaxed_by("toy", rock_salt("Na", "Cl", a), NO_STEPS).model_copy(
             update={"relaxation_id": f"r{k}"}
         )
         for k, a in enumerate((5.2, 5.6, 6.0, 6.4))
     ]
-    first = list(read(done, "toy", tmp_path, workers=0))
+    first = list(second_energies_of(done, "toy", tmp_path, workers=0))
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "relaxations").rglob("*.json")}
-    again = list(read(done, "toy", tmp_path, workers=0))
+    again = list(second_energies_of(done, "toy", tmp_path, workers=0))
     assert {r.relaxation_id for r in first} == {"r0", "r1", "r2", "r3"}
     spent = {r.relaxation_id: r.model_copy(update={"cpu_s": 0.0}) for r in first}
     assert spent == {r.relaxation_id: r for r in again}  # by somebody else
@@ -104,17 +104,17 @@ def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_says_why() -> None:
     lonely = rock_salt("Na", "Cl", 40.0)  # no neighbours within any cut-off
-    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), WHERE_IT_STANDS)
-    (reading,) = read([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
+    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
+    (reading,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
     assert reading.higher_ev_per_atom is None
     assert "neighbour" in reading.failure
     with pytest.raises(ValueError, match="has no reading"):
-        reading_features(reading)
+        second_energy_features(reading)
 
 
 def test_a_reading_without_a_structure_says_so() -> None:
-    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), WHERE_IT_STANDS)
-    (reading,) = read([done.model_copy(update={"crystal": None})], "toy", workers=0)
+    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
+    (reading,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy", workers=0)
     assert reading.failure == "the first potential has no structure of it"
 
 
@@ -135,7 +135,7 @@ def test_scales_that_do_not_meet_are_refused() -> None:
 
 def test_features_are_bounded_and_finite() -> None:
     def features(higher: float, force: float) -> dict[str, float]:
-        return reading_features(
+        return second_energy_features(
             SecondEnergy(
                 relaxation_id="r",
                 potential="x",
@@ -193,7 +193,7 @@ def test_the_second_network_reads_known_phases_where_chgnet_puts_them(
         for cell in (("Na", "Cl", 5.6), ("Mg", "O", 4.2), ("Fe", "O", 4.3))
     ]
     done = [r.model_copy(update={"relaxation_id": f"r{k}"}) for k, r in enumerate(done)]
-    for reading in read(done, SECOND, workers=0):
+    for reading in second_energies_of(done, SECOND, workers=0):
         assert reading.failure == ""
         assert reading.correction_ev_per_atom is not None
         assert reading.correction_ev_per_atom < -0.3  # left out, they would lie this far apart

@@ -100,18 +100,18 @@ def test_a_suspect_that_never_converged_is_asked_from_the_same_start(reference, 
     toy, short = load_potential("toy"), Protocol(fmax_ev_per_a=1e-6, max_steps=2)
     stuck = relax_one(candidate.candidate_id, candidate.crystal, toy, short)
     assert not stuck.converged
-    said = adviser(reference, "toy").ask_unsettled(candidate, stuck, None)
+    said = adviser(reference, "toy").ask_unconverged(candidate, stuck, None)
     assert said.relaxation_id == stuck.relaxation_id
     assert said.second_ev_per_atom is not None  # the second relaxed it on its own
     assert said.first_ev_per_atom is None
     assert said.disputed is None
     assert said.failure == "toy did not converge: nothing to compare with"
-    beside = adviser(reference, "toy").ask_unsettled(candidate, stuck, settled)
+    beside = adviser(reference, "toy").ask_unconverged(candidate, stuck, settled)
     assert beside.first_ev_per_atom == pytest.approx(beside.second_ev_per_atom, abs=1e-6)
     assert beside.disputed is False
     hopeless = adviser(reference, "toy")
     hopeless.protocol = short
-    neither = hopeless.ask_unsettled(candidate, stuck, stuck)
+    neither = hopeless.ask_unconverged(candidate, stuck, stuck)
     assert neither.disputed is None
     assert "toy did not converge" in neither.failure
     assert "the candidate did not converge with toy" in neither.failure
