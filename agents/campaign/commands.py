@@ -1,4 +1,4 @@
-"""Apply commands from the inbox, and judge a directory again."""
+"""Carry out commands from the inbox, and judge a directory again."""
 
 from __future__ import annotations
 

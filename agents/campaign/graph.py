@@ -1,6 +1,6 @@
 """The loop on one page: brief → plan → propose → screen → relax → judge → record → brief …
 
-State is narrow and holds ids only; structures stay in the store. Every node can be run again
+State holds ids only; structures stay in the store. Every node can be run again
 after a kill: what it has already done is found in the store and skipped. Brief, plan and proposals
 of the next cycle depend on results up to the last one only, so they are prepared while this cycle
 is relaxed (`hullward.agents.campaign.prepare`); the nodes then find their work done.
@@ -21,7 +21,7 @@ from langgraph.runtime import Runtime
 
 from hullward.agents.campaign.commands import apply_waiting
 from hullward.agents.campaign.outage import stop_if_no_model_answers
-from hullward.agents.campaign.prepare import NextCycle, briefed, planned, proposed
+from hullward.agents.campaign.prepare import briefed, planned, preparing, proposed
 from hullward.agents.followup import assess_candidates
 from hullward.agents.settings import read_machine
 from hullward.agents.workspace import Workspace, open_workspace
@@ -46,7 +46,7 @@ class Start(TypedDict):
 
 
 class Cycle(Start, total=False):
-    """What travels between nodes."""
+    """The state that nodes hand on."""
 
     plan_id: str
     proposal_ids: list[str]
@@ -54,7 +54,7 @@ class Cycle(Start, total=False):
 
 
 def brief(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
-    """Have the results so far read, where a chat model is there to read them."""
+    """Let the chat model, if there is one, sum up the results so far."""
     workspace = runtime.context
     stop_if_no_model_answers(workspace, state["cycle"] - 1)
     with workspace.screen.hooks.timed("plan"):
@@ -77,7 +77,7 @@ def propose(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     (made,) = workspace.store.load(Plan, [state["plan_id"]])
     with workspace.screen.hooks.timed("propose"):
         records = proposed(workspace, made)
-    _stop_here_if_asked(workspace)  # an answer still missing is asked for when it goes on
+    _stop_here_if_asked(workspace)  # what is unanswered is asked again after a resume
     workspace.store.add(records)
     return {"proposal_ids": [r.proposal_id for r in records if isinstance(r, Proposal)]}
 
@@ -98,7 +98,7 @@ def relax(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     """Relax what is new, within the budget, while the next cycle is prepared."""
     workspace = runtime.context
     proposals, limit = workspace.proposals(state["proposal_ids"]), workspace.relaxations_left()
-    with NextCycle(workspace, state["cycle"] + 1, meanwhile=bool(proposals)):
+    with preparing(workspace, state["cycle"] + 1, meanwhile=bool(proposals)):
         relax_candidates(workspace.screen, proposals, limit)
     _stop_here_if_asked(workspace)
     return {}
@@ -127,7 +127,7 @@ def record(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
 
 
 def after_record(state: Cycle) -> Literal["brief", "__end__"]:
-    """Another cycle, or the end."""
+    """The node after a cycle: another brief, or the end."""
     return "__end__" if state.get("stop") else "brief"
 
 

@@ -1,4 +1,4 @@
-"""When every language model is away and nothing else proposes: stop, rather than burn cycles."""
+"""Stop when every language model is away and nothing else proposes, rather than burn cycles."""
 
 from __future__ import annotations
 

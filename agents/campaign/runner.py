@@ -40,7 +40,7 @@ class Stopper:
         return bool(self.asked)
 
     def acknowledge(self) -> None:
-        """Take the `stop` commands out of the inbox: they were meant for this run."""
+        """Remove `stop` commands from the inbox: they were meant for this run."""
         for command in inbox.drain(self.directory):
             if command.kind == "stop":
                 inbox.acknowledge(command)
@@ -143,13 +143,13 @@ def _invoke(workspace: Workspace, notes: Callable[[str], None]) -> str:
             if ended and (why := workspace.reason_to_stop(ended)):
                 return why
         elif stop := state.values.get("stop"):
-            return str(stop)  # `next` says nothing: it is empty too after a kill between two steps
+            return str(stop)  # not `next`: it is empty also after a kill between two steps
         last = graph.invoke(start, config, context=workspace, durability="sync")
         return str(last["stop"])
 
 
 def _open_checkpoints(path: Path, notes: Callable[[str], None]) -> sqlite3.Connection:
-    """The checkpoint file; an unreadable one is set aside, for the store knows all it knew."""
+    """The checkpoint file; an unreadable one is set aside, for the store has all of it."""
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

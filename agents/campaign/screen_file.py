@@ -1,4 +1,4 @@
-"""Screening a file: somebody else's proposals through the same path, without the agent."""
+"""Screen a file: proposals from elsewhere take the path of a campaign, without the agent."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def screen_file(
 
 
 def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
-    """The path up to and including `last`, in chunks once it gets expensive."""
+    """Run the stages up to `last`, from relaxation on in chunks."""
     wanted = STEPS[: STEPS.index(last) + 1]
     proposals = screen.store.load(Proposal)
     timed, stopping = screen.hooks.timed, screen.hooks.stopping

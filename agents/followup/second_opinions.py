@@ -1,4 +1,4 @@
-"""Second opinions on what a campaign found: its short list first, then its suspects."""
+"""Second opinions on a campaign's short list, then on its suspects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hullward.tools.uncertainty import SecondPotential, ask_second_potential
 
 @dataclass(frozen=True)
 class OpinionSummary:
-    """What a round of opinions came to."""
+    """The counts of one round of second opinions."""
 
     potential: str
     asked: int
@@ -43,21 +43,21 @@ class OpinionSummary:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The summary in sentences."""
         if self.empty:
-            return [f"{self.potential} was asked nothing: short list and suspects are empty"]
-        told = [
-            f"{self.potential} was asked about {self.asked} of the short list and "
+            return [f"no opinion by {self.potential}: short list and suspects are empty"]
+        lines = [
+            f"{self.potential} gave opinions on {self.asked} of the short list and "
             f"{self.asked_suspects} suspects ({self.asked_unconverged} of which never converged), "
             f"{self.force_calls:,} force calls",
             f"disputed: {self.disputed}; no answer: {self.no_answer}; suspects confirmed: "
             f"{self.confirmed}",
         ]
         if self.moved:
-            told.append("fell behind on the short list: " + ", ".join(self.moved))
+            lines.append("fell behind on the short list: " + ", ".join(self.moved))
         if self.exhausted:
-            told.append("the budget of force calls is spent; raise max_force_calls to go on")
-        return told
+            lines.append("the budget of force calls is spent; raise max_force_calls to go on")
+        return lines
 
 
 def opinions_of(
@@ -66,7 +66,7 @@ def opinions_of(
     workers: int | None,
     machine: Machine | None = None,
 ) -> OpinionSummary:
-    """Ask about what a directory holds, and write its report again.
+    """Take second opinions on a stored campaign, and write its report again.
 
     machine: None for the one that the environment describes.
     """
@@ -82,7 +82,7 @@ def opinions_of(
 def close_with_opinions(
     screen: Screen, wanted: SecondOpinionSettings | None, notes: Callable[[str], None]
 ) -> None:
-    """As a run ends: ask if that is wanted. What cannot be asked is said and ends nothing."""
+    """Take the opinions that a campaign wants at its end; a failure is noted and stops nothing."""
     if wanted is None:
         return
     try:
@@ -97,7 +97,7 @@ def take_opinions(
     wanted: SecondOpinionSettings,
     notes: Callable[[str], None] = lambda line: None,
 ) -> OpinionSummary:
-    """Ask, store the answers, take confirmed suspects back. Done twice, it asks nothing again.
+    """Take second opinions, store them, and confirm suspects. Done twice, it adds nothing.
 
     Raises InputError where the second potential is the first one, PreflightError where it cannot
     be loaded.

@@ -1,4 +1,4 @@
-"""Open a campaign directory: whose it is, what verdicts in it rest on, and whether all fits."""
+"""Open a campaign directory: settings, reference, potential, and the basis of its verdicts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def kind_of(directory: Path) -> str:
 
 
 def stored_settings(store: Store, asked: Settings | None) -> Settings:
-    """The settings this directory belongs to, or those asked for if it is new; refuses others."""
+    """The settings stored in a directory, or those given where it is new; refuses other ones."""
     stored = store.load(CampaignRecord)
     if not stored:
         if asked is None:
@@ -184,7 +184,7 @@ def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Re
 
 
 def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool) -> None:
-    """Refuse to mix verdicts; asked: another reference is what the user wants."""
+    """Refuse to mix verdicts; asked: the user wants another reference."""
     if stored.potential_sha256 != now.potential_sha256:
         raise PreflightError(
             f"{directory} was relaxed with {stored.potential} {stored.potential_sha256[:12]}; here "
@@ -206,7 +206,7 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
 def _second(
     store: Store, settings: Settings, card: PotentialCard, machine: Machine, *, again: bool
 ) -> SecondReferenceJudge | None:
-    """The second reference, if one is asked for: the version it had; again: the newest there is."""
+    """The second reference, if any, in the version stored; again: in the newest version."""
     if settings.second_reference is None:
         return None
     earlier = store.load(SecondReference)
@@ -219,14 +219,14 @@ def _second(
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:
-    """What has to be judged: the systems asked for, or those of what is there."""
+    """Chemical systems to judge: those of the campaign, or those of the stored candidates."""
     if isinstance(settings, Campaign):
         return list(settings.target_systems)
     return [row["chemsys"] for row in store.rows("SELECT DISTINCT chemsys FROM candidates")]
 
 
 def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> None:
-    """Record whose directory this is and what its verdicts rest on, once all of it is sound.
+    """Store the campaign and the basis of its verdicts, once all of it is sound.
 
     Raises InputError where the user's phases or the seeds are no longer those it began with:
     what follows would not be the same campaign.

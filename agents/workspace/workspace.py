@@ -1,4 +1,4 @@
-"""Everything one campaign works with: store, screen, settings, and where parents come from."""
+"""One open campaign: settings, store, screening, language models, parents and budget."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ class Workspace:
         )
 
     def relaxations_left(self) -> int | None:
-        """How many relaxations the budget still allows; None without such a limit."""
+        """The number of relaxations left in the budget; None without such a limit."""
         limit = self.campaign.budget.relaxations
         if limit is None:
             return None
         return max(0, limit - self._spent("count(*)"))
 
     def reason_to_stop(self, next_cycle: int) -> str:
-        """Which limit has been reached, or nothing. Checked between cycles."""
+        """The limit that has been reached, or ''. Checked between cycles."""
         budget = self.campaign.budget
         if next_cycle >= budget.cycles:
             return f"all {budget.cycles} cycles done"
@@ -154,7 +154,7 @@ class Workspace:
         return ""
 
     def _tokens(self, next_cycle: int) -> int:
-        """Tokens of language models, in and out, up to a cycle: what it asked ahead is its own."""
+        """Tokens of language models, in and out, before a cycle; those asked ahead belong to it."""
         (row,) = self.store.rows(
             """SELECT coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)), 0)
                    ::BIGINT AS spent FROM asked WHERE cycle < $cycle""",

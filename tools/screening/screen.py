@@ -30,7 +30,7 @@ class StageTimes:
     """CPU seconds of each stage of a run."""
 
     def __init__(self, *, whole_process: bool = False) -> None:
-        """whole_process: stages share the process with nothing; else their thread is timed."""
+        """whole_process: time the process, where nothing runs beside; else the stage's thread."""
         self.cpu_s: dict[str, float] = defaultdict(float)
         self._clock = time.process_time if whole_process else time.thread_time
 
@@ -51,7 +51,7 @@ class StageTimes:
 class Hooks:
     """How a run follows its stages.
 
-    progress: called with (step, done, total) as items finish.  stopping: whether to stop soon.
+    progress: called with (step, done, total) as items finish.  stopping: whether to stop now.
     """
 
     progress: Callable[[str, int, int], None] = lambda step, done, total: None

@@ -606,7 +606,7 @@ def test_a_table_without_what_is_needed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="DFT height above the hull"):
         read_dft_table(path)
     pd.DataFrame({"cif": ["x"], "e_above_hull_dft": [0.1]}).to_csv(path, index=False)
-    with pytest.raises(InputError, match="which generator"):
+    with pytest.raises(InputError, match="the generator of each row"):
         read_dft_table(path)
     with pytest.raises(InputError, match="no table"):
         read_dft_table(tmp_path / "t.txt")

@@ -62,14 +62,14 @@ def test_corrections_are_those_published(formula: str, by_hand: float) -> None:
     assert correction_ev_per_atom(phase.crystal) == pytest.approx(by_hand, abs=2e-3)
 
 
-def test_a_reading_by_the_same_potential_differs_by_nothing() -> None:
+def test_a_second_energy_by_the_same_potential_differs_by_nothing() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), Protocol())
-    (reading,) = second_energies_of([done], "toy", workers=0)
-    assert reading.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
-    assert reading.correction_ev_per_atom == 0.0
-    assert reading.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
-    assert reading.failure == ""
-    assert reading.relaxation_id == done.relaxation_id
+    (second,) = second_energies_of([done], "toy", workers=0)
+    assert second.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
+    assert second.correction_ev_per_atom == 0.0
+    assert second.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
+    assert second.failure == ""
+    assert second.relaxation_id == done.relaxation_id
 
 
 def test_nothing_moves_while_it_is_read() -> None:
@@ -85,7 +85,7 @@ def test_nothing_moves_while_it_is_read() -> None:
     assert stood.energy_ev_per_atom == stood.initial_energy_ev_per_atom
 
 
-def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
+def test_second_energies_are_computed_once_and_found_again(tmp_path: Path) -> None:
     done = [
         relaxed_by("toy", rock_salt("Na", "Cl", a), NO_STEPS).model_copy(
             update={"relaxation_id": f"r{k}"}
@@ -102,20 +102,20 @@ def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
-def test_what_cannot_be_read_says_why() -> None:
+def test_a_second_energy_that_fails_has_a_reason() -> None:
     lonely = rock_salt("Na", "Cl", 40.0)  # no neighbours within any cut-off
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
-    (reading,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
-    assert reading.higher_ev_per_atom is None
-    assert "neighbour" in reading.failure
-    with pytest.raises(ValueError, match="has no reading"):
-        second_energy_features(reading)
+    (second,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
+    assert second.higher_ev_per_atom is None
+    assert "neighbour" in second.failure
+    with pytest.raises(ValueError, match="has no second energy"):
+        second_energy_features(second)
 
 
-def test_a_reading_without_a_structure_says_so() -> None:
+def test_a_second_energy_needs_a_structure() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
-    (reading,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy", workers=0)
-    assert reading.failure == "the first potential has no structure of it"
+    (second,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy", workers=0)
+    assert second.failure == "the first potential left no structure"
 
 
 def test_scales_that_do_not_meet_are_refused() -> None:
@@ -158,7 +158,7 @@ def test_features_are_bounded_and_finite() -> None:
 @pytest.mark.parametrize(
     ("higher", "told"), [(0.0351, "35 meV/atom higher"), (-0.02, "20 meV/atom lower")]
 )
-def test_a_report_tells_a_reading_beside_the_probability(higher: float, told: str) -> None:
+def test_a_report_gives_the_second_energy_beside_the_probability(higher: float, told: str) -> None:
     entry = ReportEntry.model_construct(
         p_below_50mev=0.41,
         p_below_50mev_low=0.3,
@@ -193,8 +193,8 @@ def test_the_second_network_reads_known_phases_where_chgnet_puts_them(
         for cell in (("Na", "Cl", 5.6), ("Mg", "O", 4.2), ("Fe", "O", 4.3))
     ]
     done = [r.model_copy(update={"relaxation_id": f"r{k}"}) for k, r in enumerate(done)]
-    for reading in second_energies_of(done, SECOND, workers=0):
-        assert reading.failure == ""
-        assert reading.correction_ev_per_atom is not None
-        assert reading.correction_ev_per_atom < -0.3  # left out, they would lie this far apart
-        assert reading.higher_ev_per_atom == pytest.approx(0.0, abs=0.1)
+    for second in second_energies_of(done, SECOND, workers=0):
+        assert second.failure == ""
+        assert second.correction_ev_per_atom is not None
+        assert second.correction_ev_per_atom < -0.3  # left out, they would lie this far apart
+        assert second.higher_ev_per_atom == pytest.approx(0.0, abs=0.1)
