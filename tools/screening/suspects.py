@@ -7,7 +7,7 @@ back all the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hullward.tools.records import (
     Candidate,
@@ -102,8 +102,10 @@ def _stored(screen: Screen) -> list[Suspect]:
     ]
 
 
-def _relax_again(screen: Screen, candidates: Iterable[Candidate]) -> dict[str, Relaxation]:
+def _relax_again(screen: Screen, candidates: Sequence[Candidate]) -> dict[str, Relaxation]:
     """Second relaxations by candidate id; what stopping leaves out is not among them."""
+    if not candidates:
+        return {}
     protocol = rattled(screen.basis.protocol)
     done = _second_relaxations(screen)
     jobs = [(c.candidate_id, c.crystal) for c in candidates if c.candidate_id not in done]

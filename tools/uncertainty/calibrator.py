@@ -81,7 +81,7 @@ class Calibrator(Record):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**fields, **changes})
 
-    def unfit(self, basis: Basis) -> str:
+    def why_unfit(self, basis: Basis) -> str:
         """Why it gives no probability for verdicts of that basis; '' where it does."""
         if basis.potential_sha256 != self.potential_sha256:
             return f"it is for {self.potential}, not {basis.potential}"

@@ -26,7 +26,7 @@ from hullward.tools.uncertainty.folds import (
     left_out_folds,
 )
 from hullward.tools.uncertainty.model import Widths
-from hullward.tools.uncertainty.scores import check, left_out, worst_of
+from hullward.tools.uncertainty.scores import left_out_scores, scores_of, worst_of
 from hullward.tools.uncertainty.second_energies import SECOND_ENERGY_STATE
 
 KINDS = ("file", "materials_project")  # hulls of DFT energies
@@ -115,16 +115,6 @@ def kinds_like(kind: str) -> tuple[str, ...]:
     return OWN_KINDS if kind in OWN_KINDS else KINDS
 
 
-def evaluate(
-    outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
-) -> list[Check]:
-    """The checks on left-out generators, one a threshold.
-
-    choices: the widths of the prior that each fold's training generators choose from.
-    """
-    return checks_of(*left_out_fits(outcomes, choices))
-
-
 def left_out_fits(
     outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
 ) -> tuple[DftRows, list[Fold]]:
@@ -148,12 +138,12 @@ def _check(rows: DftRows, folds: Sequence[Fold], threshold: float) -> Check:
         out = fold.left_out
         predicted[out] = fold.fitted.probabilities(rows, out, threshold)
         moved = partial(fold.fitted.moved, rows, out, threshold)
-        part, errors = left_out(
+        part, errors = left_out_scores(
             predicted[out], found[out], moved, fold.fitted.shift_sd, fold.fitted.widths, 2 * number
         )
         parts[str(rows.generators[out[0]])] = part
         shifted.append(errors)
-    return check(
+    return scores_of(
         threshold,
         predicted,
         found,

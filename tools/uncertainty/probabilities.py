@@ -124,9 +124,9 @@ def fitting_calibrator(
 ) -> tuple[Calibrator | None, str]:
     """The first calibrator that fits, or why none does."""
     for one in calibrators:
-        if not one.unfit(basis):
+        if not one.why_unfit(basis):
             return one, ""
-    why = "; ".join(dict.fromkeys(f"{c.name}: {c.unfit(basis)}" for c in calibrators))
+    why = "; ".join(dict.fromkeys(f"{c.name}: {c.why_unfit(basis)}" for c in calibrators))
     return None, f"no calibrator fits ({why})" if why else "there is no calibrator"
 
 

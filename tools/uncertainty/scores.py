@@ -47,12 +47,11 @@ def calibration_floor(
 
 def calibration_error_interval(predicted: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """95 % of the calibration error, by bootstrap over rows."""
-    rng = np.random.default_rng(SEED)
-    picks = rng.integers(0, len(predicted), (RESAMPLES, len(predicted)))
+    picks = _resampled(len(predicted))
     return _ends([calibration_error(predicted[rows], found[rows]) for rows in picks])
 
 
-def left_out(
+def left_out_scores(
     predicted: np.ndarray,
     found: np.ndarray,
     moved: Callable[[np.ndarray], np.ndarray],
@@ -123,7 +122,7 @@ def isotonic(heights: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.nda
     return heights[order], np.repeat([b[0] for b in blocks], [int(b[1]) for b in blocks])
 
 
-def check(
+def scores_of(
     threshold: float,
     predicted: np.ndarray,
     found: np.ndarray,
@@ -144,8 +143,6 @@ def check(
     predicted, found, heights, rival = predicted[there], found[there], heights[there], rival[there]
     base = float(found.mean())
     ours, theirs = log_losses(predicted, found), log_losses(rival, found)
-    rng = np.random.default_rng(SEED)
-    picks = rng.integers(0, len(predicted), (RESAMPLES, len(predicted)))
     top = max(1, round(len(predicted) / 10))
     return Check(
         threshold_ev_per_atom=threshold,
@@ -154,7 +151,7 @@ def check(
         brier_skill=_short(1 - ((predicted - found) ** 2).mean() / (base * (1 - base))),
         log_loss=_short(ours.mean()),
         log_loss_isotonic=_short(theirs.mean()),
-        log_loss_gain=_ends([(theirs[rows] - ours[rows]).mean() for rows in picks]),
+        log_loss_gain=_ends([(theirs[r] - ours[r]).mean() for r in _resampled(len(predicted))]),
         calibration_error=_short(calibration_error(predicted, found)),
         calibration_error_interval=calibration_error_interval(predicted, found),
         calibration_error_floor=_short(calibration_floor(predicted).mean()),
@@ -171,6 +168,11 @@ def check(
             rows=tuple(len(b) for b in bins_of(predicted)),
         ),
     )
+
+
+def _resampled(count: int) -> np.ndarray:
+    """(RESAMPLES, count) row numbers, drawn with replacement."""
+    return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -35,10 +35,12 @@ from hullward.tools.uncertainty import (
     CalibrationCase,
     Calibrator,
     calibrators_folder,
+    checks_of,
     fit,
     fitting_calibrator,
     known_calibrators,
     learning_curves,
+    left_out_fits,
     model,
     outcomes,
     read_dft_table,
@@ -47,7 +49,7 @@ from hullward.tools.uncertainty import (
 )
 from hullward.tools.uncertainty.calibrator import read_calibrator
 from hullward.tools.uncertainty.features import STATE, share_roots
-from hullward.tools.uncertainty.fitting import Outcome, evaluate, rows_of
+from hullward.tools.uncertainty.fitting import Outcome, rows_of
 from hullward.tools.uncertainty.folds import choose_widths, fit_rows, left_out_folds
 from hullward.tools.uncertainty.learning_curve import after
 from hullward.tools.uncertainty.model import Widths
@@ -221,7 +223,7 @@ def test_how_far_generators_lie_off_is_found_and_widens_what_is_said_of_a_new_on
 
 def test_scores_of_a_generator_show_what_could_be_hoped_for() -> None:
     rows = rows_of(made_up(90))
-    for c in evaluate(made_up(90), FEW):
+    for c in checks_of(*left_out_fits(made_up(90), FEW)):
         assert set(c.by_generator) == set(rows.generators)
         for part in c.by_generator.values():
             low, high = part.calibration_error_interval
@@ -631,7 +633,7 @@ def test_the_targets_hold_on_the_real_data(shared_data: Path) -> None:
     reference = load_reference(f"file:{hull}", None)
     found, lost = outcomes(rows, "chgnet-0.3.0", Protocol(), reference, None, None, reading=SECOND)
     assert len(found) + sum(lost.values()) == len(rows)
-    bounds(evaluate(found))
+    bounds(checks_of(*left_out_fits(found)))
 
 
 def test_the_chance_of_a_t_is_the_cdf_where_parameters_are_certain() -> None:

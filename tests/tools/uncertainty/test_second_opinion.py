@@ -208,14 +208,14 @@ def test_opinions_are_stored_shown_and_put_what_is_disputed_last(
         "--reference", f"file:{toy_reference}", "--fmax", "0.1",
     ])  # fmt: skip
     assert answer.exit_code == 0, answer.output
-    same = cli.invoke(app, ["evaluation", where, "--potential", "toy"])
+    same = cli.invoke(app, ["opinion", where, "--potential", "toy"])
     assert isinstance(same.exception, InputError)
-    asked = cli.invoke(app, ["evaluation", where, "--potential", LJ, "--margin", "1e-6", "--json"])
+    asked = cli.invoke(app, ["opinion", where, "--potential", LJ, "--margin", "1e-6", "--json"])
     assert asked.exit_code == 0, asked.output
     told = json.loads(asked.stdout)
     report = json.loads((tmp_path / "s" / "report" / "report.json").read_text())
     if told["empty"]:
-        assert "asked nothing" in cli.invoke(app, ["evaluation", where, "--potential", LJ]).stdout
+        assert "no opinion by" in cli.invoke(app, ["opinion", where, "--potential", LJ]).stdout
     else:
         assert report["opinions"]["asked"] == told["asked"] + told["asked_suspects"]
         assert report["opinions"]["disputed"] == told["disputed"]
