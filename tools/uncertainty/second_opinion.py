@@ -117,7 +117,7 @@ class SecondPotential:
         name = self.card.name
         second = self._done.get(start.content_id)
         problem = _problem("the candidate", second, name)
-        volume = same = rms = here = there = None
+        volume = same = rms = first_ev = second_ev = None
         first = None if settled is None else settled.crystal
         if not problem and second is not None and second.crystal is not None and first is not None:
             volume = second.crystal.volume_a3 / first.volume_a3
@@ -125,22 +125,22 @@ class SecondPotential:
             same, rms = match is not None, match.rms_a if match else None
         if distance is not None and phases and not problem:
             assert second is not None
-            there = second.energy_ev_per_atom
-            assert there is not None
+            second_ev = second.energy_ev_per_atom
+            assert second_ev is not None
             for product in distance.decomposition:
                 phase = self._done.get(phases[product.phase_id].content_id)
                 problem = _problem(f"{product.formula} ({product.phase_id})", phase, name)
                 if problem:
-                    there = None
+                    second_ev = None
                     break
                 assert phase is not None
                 assert phase.energy_ev_per_atom is not None
-                there -= product.fraction * phase.energy_ev_per_atom
-            here = None if settled is None else distance.e_above_hull_ev_per_atom
+                second_ev -= product.fraction * phase.energy_ev_per_atom
+            first_ev = None if settled is None else distance.e_above_hull_ev_per_atom
         if settled is None:
             unsettled = f"{named.potential} did not converge: nothing to compare with"
             problem = f"{unsettled}; {problem}" if problem else unsettled
-        gap = None if here is None or there is None else there - here
+        gap = None if first_ev is None or second_ev is None else second_ev - first_ev
         return SecondOpinion(
             relaxation_id=named.relaxation_id,
             reference_id=self.reference.reference_id,
@@ -148,8 +148,8 @@ class SecondPotential:
             potential=name,
             potential_sha256=self.card.weights_sha256,
             kind="decomposition" if phases else "geometry",
-            first_ev_per_atom=here,
-            second_ev_per_atom=there,
+            first_ev_per_atom=first_ev,
+            second_ev_per_atom=second_ev,
             difference_ev_per_atom=gap,
             margin_ev_per_atom=self.margin_ev_per_atom,
             disputed=_disputed(gap, same, self.margin_ev_per_atom, geometry=not phases),
