@@ -155,7 +155,7 @@ def _judged(
             lost["not converged"] += 1
             continue
         elements = frozenset(crystal.species)
-        amounts = {el: float(crystal.species.count(el)) for el in elements}
+        amounts = crystal.amounts
         if reference.lacking(elements):
             lost["no hull"] += 1
         elif not reference.coverage(amounts).covered:

@@ -202,8 +202,7 @@ def why_no_probability(
     elements = frozenset(candidate.crystal.species)
     if reference.lacking(elements):
         return "the reference has no hull for it"
-    amounts = {el: float(candidate.crystal.species.count(el)) for el in elements}
-    if not reference.coverage(amounts).covered:
+    if not reference.coverage(candidate.crystal.amounts).covered:
         return "the reference does not cover this composition"
     assert fitting is not None
     if unknown := sorted(elements - set(fitting.elements)):
