@@ -3,13 +3,6 @@
 `open_workspace` opens it for writing. It decides nothing about what to propose.
 """
 
-from hullward.agents.workspace.opening import (
-    kind_of,
-    make_screen,
-    open_workspace,
-    record_basis,
-    stored_settings,
-)
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.references import (
     basis_fields,
@@ -19,6 +12,13 @@ from hullward.agents.workspace.references import (
     open_reference,
     refuse_the_same_twice,
     second_basis,
+)
+from hullward.agents.workspace.setup import (
+    kind_of,
+    make_screen,
+    open_workspace,
+    record_basis,
+    stored_settings,
 )
 from hullward.agents.workspace.workspace import Workspace, read_seeds
 

@@ -1,4 +1,4 @@
-"""Open a campaign directory: settings, reference, potential, and the basis of its verdicts."""
+"""Set up the workspace of a campaign directory: settings, reference, potential, verdict basis."""
 
 from __future__ import annotations
 
