@@ -77,7 +77,7 @@ class Protocol(Record):
     fmax_ev_per_a: float = Field(default=0.05, gt=0)  # on forces and on the cell gradient
     cell_filter: Literal["frechet"] = "frechet"
     max_steps: int = Field(default=500, ge=0)  # 0: evaluated where it stands
-    rattle_a: float = Field(default=0.0, ge=0)  # displacement before the start, for second looks
+    rattle_a: float = Field(default=0.0, ge=0)  # displacement of the start, for second relaxations
 
     @property
     def protocol_id(self) -> str:

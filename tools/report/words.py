@@ -194,7 +194,7 @@ def notes(entry: ReportEntry) -> str:
     if entry.suspect_because:
         told = [f"{', '.join(told)}: {'; '.join(entry.suspect_because)}"]
     if entry.second_look not in (None, "not_needed"):
-        told.append(f"second look {entry.second_look}")
+        told.append(f"second relaxation {entry.second_look}")
     if entry.covered is False and entry.coverage_note:
         told.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:

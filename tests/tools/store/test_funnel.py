@@ -318,7 +318,7 @@ def test_results_tell_reasons_heights_and_costs(store):
     assert stable["e_above_union_ev_per_atom"] == -0.02
     assert stable["e_above_reference_ev_per_atom"] == 0.3
     assert (stable["label"], stable["novel"], stable["volume_per_atom_a3"]) == ("stable", True, 31)
-    assert (stable["force_calls"], stable["cpu_s"]) == (20, 1.0)  # the second look included
+    assert (stable["force_calls"], stable["cpu_s"]) == (20, 1.0)  # the second relaxation included
     assert rows["again"]["rediscovered"] == "mp-1"
     assert rows["same"]["duplicate_after"] == "match"
     assert rows["known"]["known_before"] == "match"
