@@ -11,8 +11,7 @@ from hullward.tools.screening.explain import explain_all
 from hullward.tools.screening.judging import judge_proposals, judge_union, over_reference
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
-from hullward.tools.screening.screen import Hooks, Screen, StageTimes
-from hullward.tools.screening.second_reference import SecondReferenceJudge
+from hullward.tools.screening.screen import Hooks, Screen, SecondReferenceJudge, StageTimes
 from hullward.tools.screening.suspects import (
     GOING_ON,
     confirm_suspects,

@@ -49,18 +49,11 @@ def judge_proposals(screen: Screen, proposals: Iterable[Proposal]) -> None:
 def judge_union(screen: Screen) -> None:
     """Heights over reference ∪ this campaign's own phases, for everything judged so far."""
     first = screen.verdicts("reference")
-    relaxed = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in first]
-    screen.store.add(
-        union_verdicts(
-            [r for _, r in relaxed],
-            {c.candidate_id: c for c, _ in relaxed},
-            screen.reference,
-            threshold_ev_per_atom=screen.basis.metastable_ev_per_atom,
-            rediscovered={i: v.rediscovered for i, v in first.items() if v.rediscovered},
-            second_looks={i: v.second_look for i, v in first.items()},
-            typical_error_ev_per_atom=screen.card.typical_error_ev_per_atom,
-        )
-    )
+    judged = [
+        (c, r, first[r.relaxation_id]) for c, r in screen.relaxed() if r.relaxation_id in first
+    ]
+    threshold = screen.basis.metastable_ev_per_atom
+    screen.store.add(union_verdicts(judged, screen.reference, threshold))
 
 
 def over_reference(screen: Screen, basis: Basis, reference: Reference) -> Screen:

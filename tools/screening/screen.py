@@ -19,9 +19,15 @@ from typing import Literal
 from hullward.models.potential import PotentialCard
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
-from hullward.tools.records import Basis, Candidate, Protocol, Relaxation, Verdict
+from hullward.tools.records import (
+    Basis,
+    Candidate,
+    Protocol,
+    Relaxation,
+    SecondReference,
+    Verdict,
+)
 from hullward.tools.screening.labels import KnownStructures
-from hullward.tools.screening.second_reference import SecondReferenceJudge
 from hullward.tools.screening.validate import Limits
 from hullward.tools.store import Store
 
@@ -60,6 +66,18 @@ class Hooks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondReferenceJudge:
+    """A second reference to judge by; it decides nothing."""
+
+    reference: Reference
+    basis: SecondReference
+
+    @cached_property
+    def known(self) -> KnownStructures:
+        return KnownStructures(self.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Screen:
     """The context of the stages."""
 
@@ -68,7 +86,7 @@ class Screen:
     card: PotentialCard
     reference: Reference
     limits: Limits
-    second: SecondReferenceJudge | None = None  # another reference to judge by; it decides nothing
+    second: SecondReferenceJudge | None = None
     user_phases: KnownPhases = field(default_factory=KnownPhases)
     workers: int = 1
     home: Path | None = None  # where relaxations are shared between campaigns

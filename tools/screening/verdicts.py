@@ -7,13 +7,15 @@ non-suspect candidates, of which the candidate is one, so it is never below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
-from hullward.tools.hull import Coverage, Hull, HullDistance, Phase, Reference
+from hullward.tools.hull import Coverage, Hull, Phase, Reference
 from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
 from hullward.tools.reference import offset_note
 from hullward.tools.screening.labels import KnownStructures
@@ -44,60 +46,65 @@ def judge(
     reference: Reference,
     *,
     threshold_ev_per_atom: float,
-    height: Literal["reference", "union"] = "reference",
-    hull: Hull | None = None,
     rediscovered: str | None = None,
     second_look: SecondLook | None = None,
     typical_error_ev_per_atom: float | None = None,
-    found: Sequence[SuspicionFound] | None = None,
 ) -> Verdict:
-    """Judge one converged relaxation.
+    """Judge one converged relaxation by a reference.
 
-    hull: the union hull, for height 'union'.  threshold_ev_per_atom: metastable up to here.
-    second_look: the result of a second relaxation; 'pending' for a suspect unless given.
-    found: its `suspicions`, where they are known already.
+    threshold_ev_per_atom: metastable up to here.  second_look: the result of a second relaxation;
+    'pending' for a suspect unless given.
     Raises ValueError for an unconverged relaxation (there is no verdict on it) and InputError
     when potential and reference are on different energy schemes.
     """
-    if not relaxation.converged or relaxation.energy_ev_per_atom is None:
+    if not relaxation.converged:
         raise ValueError(f"{relaxation.relaxation_id} did not converge: there is no verdict on it")
     if relaxation.energy_scheme != reference.energy_scheme:
         raise InputError(
             f"energies on {relaxation.energy_scheme!r} cannot be judged by reference "
             f"{reference.reference_id!r} on {reference.energy_scheme!r}"
         )
-    amounts = candidate.crystal.amounts
-    lacking = reference.lacking(frozenset(amounts))
-    if (hull is not None) != (height == "union" and not lacking):
-        raise ValueError("a union hull is needed for height 'union', and only for it")
-    coverage = reference.coverage(amounts)
-    distance: HullDistance | None = None
+    pending = reference.lacking(frozenset(candidate.crystal.species))
+    hull = None if pending else reference.hull(candidate.chemsys)
     kinds: tuple[Suspicion, ...] = ()
-    label = VerdictLabel.HULL_PENDING
-    if not lacking:
-        hull = hull or reference.hull(candidate.chemsys)
-        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
-        if found is None:
-            found = suspicions(relaxation, candidate, reference)
-        kinds = tuple(one.kind for one in found)
-        label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
-        if note := offset_note(distance.decomposition, reference):
-            coverage = coverage._replace(note=f"{coverage.note}; {note}")
+    if hull is not None:
+        kinds = tuple(one.kind for one in suspicions(relaxation, candidate, reference))
     return Verdict(
         relaxation_id=relaxation.relaxation_id,
         reference_id=reference.reference_id,
         reference_version=reference.version,
-        height=height,
-        e_above_hull_ev_per_atom=distance.e_above_hull_ev_per_atom if distance else None,
-        decomposition=distance.decomposition if distance else (),
-        label=label,
-        covered=coverage.covered,
-        coverage_note=coverage.note,
+        height="reference",
         suspicions=kinds,
         second_look=second_look or ("pending" if kinds else "not_needed"),
         rediscovered=rediscovered,
         typical_error_ev_per_atom=typical_error_ev_per_atom,
+        **_over(hull, relaxation, candidate, reference, threshold_ev_per_atom),
     )
+
+
+def _over(
+    hull: Hull | None,
+    relaxation: Relaxation,
+    candidate: Candidate,
+    reference: Reference,
+    threshold_ev_per_atom: float,
+) -> dict[str, Any]:
+    """The fields of a verdict that depend on the hull; None while it is pending."""
+    amounts = candidate.crystal.amounts
+    coverage = reference.coverage(amounts)
+    distance, label, note = None, VerdictLabel.HULL_PENDING, coverage.note
+    if hull is not None:
+        assert relaxation.energy_ev_per_atom is not None  # a converged relaxation has one
+        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+        label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
+        note = "; ".join(filter(None, (note, offset_note(distance.decomposition, reference))))
+    return {
+        "e_above_hull_ev_per_atom": distance.e_above_hull_ev_per_atom if distance else None,
+        "decomposition": distance.decomposition if distance else (),
+        "label": label,
+        "covered": coverage.covered,
+        "coverage_note": note,
+    }
 
 
 def new_verdicts(
@@ -142,53 +149,35 @@ def new_verdicts(
 
 
 def union_verdicts(
-    relaxations: Sequence[Relaxation],
-    candidates: Mapping[str, Candidate],
+    judged: Sequence[tuple[Candidate, Relaxation, Verdict]],
     reference: Reference,
-    *,
     threshold_ev_per_atom: float,
-    rediscovered: Mapping[str, str] | None = None,
-    second_looks: Mapping[str, SecondLook] | None = None,
-    typical_error_ev_per_atom: float | None = None,
 ) -> list[Verdict]:
-    """Judge every converged relaxation over reference ∪ this campaign's own phases.
+    """Verdicts over reference ∪ this campaign's own phases, from those over the reference.
 
-    candidates: by candidate id.  rediscovered, second_looks: by relaxation id.
-    Unconverged relaxations get no verdict. Suspects are judged but support the hull only once
-    confirmed. Candidates at compositions the reference does not cover do support it: their
-    energies are as good as any, only the reference around them is not.
+    Suspects are judged but support the hull only once confirmed. Candidates at compositions the
+    reference does not cover do support it: their energies are as good as any, only the reference
+    around them is not. What waits for a hull goes on waiting.
     """
-    again = second_looks or {}
-    judged = [r for r in relaxations if r.converged and r.energy_ev_per_atom is not None]
-    found = {r.relaxation_id: suspicions(r, candidates[r.candidate_id], reference) for r in judged}
-    supports: dict[str, list[Phase]] = {}  # by chemical system
-    for r in judged:
-        candidate = candidates[r.candidate_id]
-        if reference.lacking(frozenset(candidate.crystal.species)):
-            continue
-        if again.get(r.relaxation_id) == "confirmed" or not found[r.relaxation_id]:
-            supports.setdefault(candidate.chemsys, []).append(_as_phase(r, candidate))
-    hulls: dict[str, Hull | None] = {}
-    verdicts = []
-    for r in judged:
-        candidate = candidates[r.candidate_id]
-        if candidate.chemsys not in hulls:
-            hulls[candidate.chemsys] = _union_hull(candidate.chemsys, supports, reference)
-        verdicts.append(
-            judge(
-                r,
-                candidate,
-                reference,
-                height="union",
-                hull=hulls[candidate.chemsys],
-                threshold_ev_per_atom=threshold_ev_per_atom,
-                rediscovered=(rediscovered or {}).get(r.relaxation_id),
-                second_look=again.get(r.relaxation_id),
-                typical_error_ev_per_atom=typical_error_ev_per_atom,
-                found=found[r.relaxation_id],
-            )
-        )
-    return verdicts
+    supports: dict[str, list[Phase]] = defaultdict(list)  # by chemical system
+    for candidate, relaxation, verdict in judged:
+        credible = not verdict.suspicions or verdict.second_look == "confirmed"
+        if credible and verdict.label != VerdictLabel.HULL_PENDING:
+            supports[candidate.chemsys].append(_as_phase(relaxation, candidate))
+
+    @cache
+    def hull_of(chemsys: str) -> Hull:
+        elements = set(chemsys.split("-"))
+        own = [p for s, found in supports.items() if elements >= set(s.split("-")) for p in found]
+        return Hull([*reference.phases(chemsys), *own])
+
+    found = []
+    for candidate, relaxation, verdict in judged:
+        pending = verdict.label == VerdictLabel.HULL_PENDING
+        hull = None if pending else hull_of(candidate.chemsys)
+        changes = _over(hull, relaxation, candidate, reference, threshold_ev_per_atom)
+        found.append(verdict.model_copy(update={"height": "union", **changes}))
+    return found
 
 
 def suspicions(
@@ -253,19 +242,6 @@ def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> V
     if not coverage.covered:
         return VerdictLabel.BELOW_REFERENCE
     return VerdictLabel.STABLE if height <= STABLE_TOLERANCE else VerdictLabel.METASTABLE
-
-
-def _union_hull(
-    chemsys: str, supports: Mapping[str, Sequence[Phase]], reference: Reference
-) -> Hull | None:
-    """The hull of one system; None where the reference has no hull."""
-    elements = frozenset(chemsys.split("-"))
-    if reference.lacking(elements):
-        return None
-    own = [
-        p for system, found in supports.items() if elements >= set(system.split("-")) for p in found
-    ]
-    return Hull([*reference.phases(chemsys), *own])
 
 
 def _as_phase(relaxation: Relaxation, candidate: Candidate) -> Phase:

@@ -17,6 +17,7 @@ from hullward.tools.records import (
     Suspect,
     Suspicion,
     TrainingOverlap,
+    Verdict,
 )
 from hullward.tools.reference import load_reference
 from hullward.tools.screening import (
@@ -26,6 +27,8 @@ from hullward.tools.screening import (
     Screen,
     audit,
     digest,
+    judge_proposals,
+    judge_union,
     store_suspects,
     suspects,
 )
@@ -140,6 +143,24 @@ def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkey
     assert (row["state"], row["suspect"]) == ("unconverged", True)
     assert row["suspect_because"] == list(found["c-0"].reasons)
     opened.publish()
+
+
+def test_the_unconverged_neither_support_the_hull_nor_get_a_verdict(screen):
+    opened, reference = screen.store, screen.reference
+    hull = reference.hull("Li-O").distance({"Li": 1.0, "O": 1.0}, 0.0)
+    there = -hull.e_above_hull_ev_per_atom  # the hull's energy
+    good = salt((2 * reference.library_entries("Li-O")[-1][1].volume_per_atom_a3) ** (1 / 3))
+    above = relaxation(1, good, there + 0.01, there + 0.01, converged=True)
+    fill(opened, [
+        (good, relaxation(0, good, there, there - 0.1, converged=False), None),
+        (good, above, None),
+    ])  # fmt: skip
+    judge_proposals(screen, opened.load(Proposal))
+    judge_union(screen)
+    verdicts = opened.load(Verdict)
+    assert {v.relaxation_id for v in verdicts} == {above.relaxation_id}
+    heights = {v.height: v.e_above_hull_ev_per_atom for v in verdicts}
+    assert heights == {"reference": pytest.approx(0.01), "union": pytest.approx(0.01)}
 
 
 def learnt(folder, ids, formulas):
