@@ -94,12 +94,9 @@ class Calibrator(Record):
 
     def design(self, cases: Sequence[CalibrationCase]) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) rows for the centre and (n, q) rows for the width."""
-        width = np.ones((len(cases), 1 + len(self.state)))
-        for row, case in enumerate(cases):
-            width[row, 1:] = [case.state[name] for name in self.state]
-        width[:, 1:] = (width[:, 1:] - np.array(self.centres)) / np.array(self.scales)
-        roots = np.array([share_roots(c.amounts, self.elements) for c in cases])
-        return np.hstack([width, roots.reshape(len(cases), -1)]), width
+        state = np.array([[case.state[name] for name in self.state] for case in cases])
+        roots = np.array([share_roots(case.amounts, self.elements) for case in cases])
+        return model.design(state, roots, np.array(self.centres), np.array(self.scales))
 
     def probabilities(
         self, cases: Sequence[CalibrationCase], threshold_ev_per_atom: float

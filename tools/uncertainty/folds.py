@@ -70,9 +70,7 @@ class Fitted:
 
     def design(self, rows: DftRows, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) and (n, q): rows for the centre and for the width."""
-        scaled = (rows.state[which] - self.centres) / self.scales
-        width = np.hstack([np.ones((len(which), 1)), scaled])
-        return np.hstack([width, rows.roots[which]]), width
+        return model.design(rows.state[which], rows.roots[which], self.centres, self.scales)
 
     def probabilities(self, rows: DftRows, which: np.ndarray, threshold: float) -> np.ndarray:
         """P(DFT height <= threshold), (n,), of rows of a generator not seen before."""

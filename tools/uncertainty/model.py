@@ -69,6 +69,17 @@ def prior(n_state: int, n_elements: int, widths: Widths) -> Posterior:
     return Posterior(mean, np.diag(spread**-2), widths.freedom)
 
 
+def design(
+    state: np.ndarray, roots: np.ndarray, centres: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) rows of features for the centre and (n, q) for the width.
+
+    state: (n, s) features, standardised by centres and scales.  roots: (n, e) of atomic fractions.
+    """
+    width = np.hstack([np.ones((len(state), 1)), (state - centres) / scales])
+    return np.hstack([width, roots]), width
+
+
 def update(
     before: Posterior,
     centre: np.ndarray,

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hullward.models.errors import PreflightError
 from hullward.models.potential import potential_card
 from hullward.tools.hull import Reference
@@ -132,16 +130,7 @@ def fitting_calibrator(
 
 def calibration_record(calibrator: Calibrator) -> Calibration:
     """What a report shows of a calibrator."""
-    return Calibration(
-        calibrator_id=calibrator.calibrator_id,
-        name=calibrator.name,
-        potential=calibrator.potential,
-        statement=calibrator.statement,
-        rows=calibrator.rows,
-        reading=calibrator.reading,
-        reading_sha256=calibrator.reading_sha256,
-        checks=calibrator.checks,
-    )
+    return Calibration(**{name: getattr(calibrator, name) for name in Calibration.model_fields})
 
 
 def probabilities_of(
@@ -172,24 +161,23 @@ def probabilities_of(
             cases.append((relaxation.relaxation_id, case))
     if cases:
         assert fitting is not None
+        inputs = [case for _, case in cases]
         within_50, within_100 = (
-            np.transpose(fitting.probabilities([case for _, case in cases], threshold)).tolist()
+            zip(*fitting.probabilities(inputs, threshold), strict=True)
             for threshold in THRESHOLDS_EV_PER_ATOM
         )
-        for (relaxation_id, _), (p50, low50, high50), (p100, low100, high100) in zip(
-            cases, within_50, within_100, strict=True
-        ):
+        for (relaxation_id, _), p50, p100 in zip(cases, within_50, within_100, strict=True):
             found.append(
                 _probability(
                     relaxation_id,
                     basis,
                     calibrator_id=fitting.calibrator_id,
-                    p_below_50mev=p50,
-                    p_below_50mev_low=low50,
-                    p_below_50mev_high=high50,
-                    p_below_100mev=p100,
-                    p_below_100mev_low=low100,
-                    p_below_100mev_high=high100,
+                    p_below_50mev=float(p50[0]),
+                    p_below_50mev_low=float(p50[1]),
+                    p_below_50mev_high=float(p50[2]),
+                    p_below_100mev=float(p100[0]),
+                    p_below_100mev_low=float(p100[1]),
+                    p_below_100mev_high=float(p100[2]),
                 )
             )
     return found
