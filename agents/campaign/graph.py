@@ -1,9 +1,9 @@
 """The loop on one page: brief → plan → propose → screen → relax → judge → record → brief …
 
-State holds ids only; structures stay in the store. Every node can be run again
-after a kill: what it has already done is found in the store and skipped. Brief, plan and proposals
-of the next cycle depend on results up to the last one only, so they are prepared while this cycle
-is relaxed (`hullward.agents.campaign.prepare`); the nodes then find their work done.
+State holds ids only; structures stay in the store. Every node can be run again after a kill: what
+it has already done is found in the store and skipped. Brief, plan and proposals of the next cycle
+depend on results up to the last one only, so they are prepared while this cycle is relaxed
+(`hullward.agents.campaign.prepare`); the nodes then find their work done.
 """
 
 from __future__ import annotations
