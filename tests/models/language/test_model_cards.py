@@ -129,8 +129,8 @@ def test_plain_text_is_left_alone():
     ("form", "messages", "says"),
     [
         ("server", conversation("a"), "template"),
-        ("chatml", (Message(role="assistant", content="a"),), "ends with a question"),
-        ("chatml", (), "ends with a question"),
+        ("chatml", (Message(role="assistant", content="a"),), "must end with a message of the user"),
+        ("chatml", (), "must end with a message of the user"),
         ("input-output", conversation("a") + conversation("b"), "one question"),
     ],
 )

@@ -164,7 +164,7 @@ def test_weights_that_are_not_here_are_not_fetched(vllm, monkeypatch):
     [
         (["--lora", "ad"], "expected NAME=FOLDER"),
         (["--lora", "ad=/nowhere"], "holds no adapter"),
-        (["--revision", COMMIT], "has no revision"),
+        (["--revision", COMMIT], "a folder, without revisions"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder, vllm, words, says):
