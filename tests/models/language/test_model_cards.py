@@ -129,7 +129,11 @@ def test_plain_text_is_left_alone():
     ("form", "messages", "says"),
     [
         ("server", conversation("a"), "template"),
-        ("chatml", (Message(role="assistant", content="a"),), "must end with a message of the user"),
+        (
+            "chatml",
+            (Message(role="assistant", content="a"),),
+            "must end with a message of the user",
+        ),
         ("chatml", (), "must end with a message of the user"),
         ("input-output", conversation("a") + conversation("b"), "one question"),
     ],
