@@ -1,8 +1,8 @@
-"""What nano is asked for structure types: nothing in particular, and formulas worth a type.
+"""The questions that nano is asked: any crystal, or crystals of given formulas.
 
 Formulas are those that oxidation states suggest; no list of known compounds is read. The fewer
-known types an anonymous formula has, the earlier its formulas are asked for. Quarantined formulas
-and systems are never asked for.
+known types an anonymous formula has, the earlier its formulas come. Quarantined formulas and
+systems are left out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hullward.tools.records import stable_id
 from hullward.tools.reference.recipe import expected_formulas
 from hullward.training.crystals import in_quarantine
 
-CHUNK = 32  # completions a request: what a stop loses of it is asked again
-# What wide systems are drawn from: an anion, and one to three of the elements that stand with it.
+CHUNK = 32  # completions a request; a stop loses at most one request
+# Wide systems have one of these anions, common ones more often, and one to three other elements.
 ANIONS = ("O", "O", "O", "S", "Se", "F", "Cl", "Br", "N", "Te", "I", "P", "H")
 MOST_FORMULA_ATOMS = 12
 
 
 @dataclass(frozen=True)
 class TypeQuestion:
-    """One request; what it asks for stands in the prompt."""
+    """One request, and the formula in its prompt."""
 
     request: Request
     formula: str | None = None
@@ -57,19 +57,19 @@ def _questions(formula: str | None, number: int, sampling: Sampling) -> list[Typ
     found = []
     for start in range(0, number, CHUNK):
         n = min(CHUNK, number - start)
-        said = stable_id("q", prompt, sampling.temperature, sampling.top_p, sampling.seed, start, n)
-        drawn = replace(sampling, n=n, seed=int(said[2:14], 16))
-        found.append(TypeQuestion(Request(request_id=said, prompt=prompt, sampling=drawn), formula))
+        name = stable_id("q", prompt, sampling.temperature, sampling.top_p, sampling.seed, start, n)
+        drawn = replace(sampling, n=n, seed=int(name[2:14], 16))
+        found.append(TypeQuestion(Request(request_id=name, prompt=prompt, sampling=drawn), formula))
     return found
 
 
 def suggested_formulas(
     systems: Iterable[str], served: Mapping[Anonymous, int], most_types: int
 ) -> list[str]:
-    """Formulas that oxidation states suggest in these systems, the worst served first.
+    """Formulas that oxidation states suggest in these systems, those with fewest types first.
 
-    served: known types of each anonymous formula; formulas with more than `most_types` are left
-    out, and so is what is quarantined.
+    served: number of known types of each anonymous formula. Formulas with more than `most_types`
+    and quarantined ones are left out.
     """
     found: dict[str, int] = {}
     for system in systems:

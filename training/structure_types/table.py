@@ -1,4 +1,4 @@
-"""From relaxed examples to the table of structure types: what is kept, and what is said of it."""
+"""The table of structure types from relaxed examples: which are kept, and the rows they give."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from hullward.tools.screening import (
 from hullward.tools.store import write_whole
 from hullward.training.structure_types.search import LEAST_SPACE_GROUP, TypeAnswer
 
-HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull
+HIGHEST_EV_PER_ATOM = 0.15  # above the hull, of the best example of a type
 
 
 @dataclass(frozen=True)
 class TypeExample:
-    """An example that passed: its type as relaxed, and how high it lies."""
+    """An example that is kept: its type once relaxed, and its height above the hull."""
 
     example: TypeAnswer
     typed: Typed
@@ -40,7 +40,7 @@ class TypeExample:
     height_ev_per_atom: float | None  # None: the reference has no hull there
 
 
-def judged(
+def checked_example(
     example: TypeAnswer, relaxation: Relaxation, reference: Reference, limits: Limits
 ) -> TypeExample | str:
     """An example that may enter the table, or why not."""
@@ -68,7 +68,7 @@ def judged(
 
 
 def distinct(passed: Iterable[TypeExample], known: Types) -> tuple[list[list[TypeExample]], int]:
-    """The examples of each type that is not known, the lowest first; how many became known ones."""
+    """The examples of each new type, lowest first, and how many relaxed to known types."""
     types, groups, became_known = Types(), list[list[TypeExample]](), 0
     for one in passed:
         if known.find(one.typed.crystal, one.typed.of_class) is not None:
@@ -94,7 +94,7 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
     rows = []
     for group in groups:
         best = group[0]
-        crystal, said = best.typed.crystal, best.example.row
+        crystal, source = best.typed.crystal, best.example.row
         amounts = anonymous(crystal)
         number = best.typed.of_class.space_group
         name = f"{letters(amounts)}-{number}-{crystal.content_id[2:8]}"
@@ -111,10 +111,10 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
                 "e_above_hull_ev_per_atom": None if height is None else round(height, 4),
                 "energy_ev_per_atom": round(best.relaxation.energy_ev_per_atom or 0.0, 5),
                 "examples": len({one.typed.crystal.formula for one in group}),
-                "asked_formula": said["formula"],
-                "temperature": said["temperature"],
-                "seed": said["seed"],
-                "index": said["index"],
+                "asked_formula": source["formula"],
+                "temperature": source["temperature"],
+                "seed": source["seed"],
+                "index": source["index"],
                 "formula_learnt": learnt_formulas(model, [flat_formula(crystal.formula)])[0],
             }
         )
@@ -141,7 +141,7 @@ def reduce_to_table(
     model: Path,
     limits: Limits,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The rows of the table, and what became of every example that was relaxed."""
+    """The rows of the table, and how many relaxed examples had each fate."""
     passed: list[TypeExample] = []
     counts: Counter[str] = Counter()
     for example in (e for group in groups for e in group):
@@ -149,7 +149,7 @@ def reduce_to_table(
         if relaxation is None:
             continue
         counts["relaxed"] += 1
-        one = judged(example, relaxation, reference, limits)
+        one = checked_example(example, relaxation, reference, limits)
         if isinstance(one, str):
             counts[one] += 1
         else:

@@ -16,7 +16,7 @@ from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.reference import load_reference
 from hullward.training.crystals import in_quarantine
 from hullward.training.structure_types import search as prototype_search
-from hullward.training.structure_types.build import make
+from hullward.training.structure_types.build import make_table
 from hullward.training.structure_types.questions import (
     formula_questions,
     free_questions,
@@ -73,8 +73,11 @@ def test_one_class_may_hold_two_types_that_only_superposing_tells_apart():
 
 
 def test_what_is_written_down_has_the_symmetry_it_names():
-    found = typed(parse_asymmetric_text("62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\nO 16 4c 0.10 0.74 "
-                        "4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"))  # fmt: skip
+    olivine = (
+        "62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\n"
+        "O 16 4c 0.10 0.74 4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"
+    )
+    found = typed(parse_asymmetric_text(olivine))
     assert found.of_class.space_group == 62
     assert letters(found.of_class.anonymous) == "ABCD4"
     assert found.of_class.words == "4.4.4.4+4+8"
@@ -124,7 +127,7 @@ def toy_search(tmp_path, toy_reference, monkeypatch):
             for q in free_questions(1, sampling, [0.5])
         ]
         model = ScriptedModel(texts)
-        rows, about = make(
+        rows, about = make_table(
             model,
             questions,
             tmp_path / "work",
@@ -183,7 +186,7 @@ def test_the_same_command_asks_and_relaxes_nothing_twice(toy_search, monkeypatch
 
 def test_what_a_stop_cut_short_is_asked_again_and_counted_once(toy_search, tmp_path):
     toy_search([KNOWN, NEW, ALONE], relaxations=0)
-    path = tmp_path / "work" / prototype_search.SAID
+    path = tmp_path / "work" / prototype_search.ANSWERS
     text = path.read_text()
     path.write_text(text[: len(text) - 20])
     _, about, model = toy_search([KNOWN, NEW, ALONE], relaxations=0)
