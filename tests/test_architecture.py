@@ -107,15 +107,16 @@ FLOORS: dict[str, set[str]] = {
         "tools.evaluation",
         "models.language",
         "models.potential",
+        "training.engine",
     },
-    "training.engine": {"training.crystals", "tools.screening", "models.language"},
+    "training.engine": {"models.language"},
     "training.structure_types": {
         *TOOLS,
         "training.crystals",
         "models.language",
         "models.potential",
     },
-    "training": {"training.crystals", "training.engine"},
+    "training": {"training.crystals", "training.engine", "tools.screening"},
     "agents.settings": {"tools.records", "tools.screening", "models.language"},
     "agents.language": {
         *CRYSTALS,

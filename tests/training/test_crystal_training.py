@@ -8,19 +8,27 @@ import pytest
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, write_cell_text
+from hullward.training.crystal_export import export_generator
 from hullward.training.crystals import (
+    CrystalRecipe,
     CrystalRow,
-    Recipe,
-    Shape,
+    CrystalTask,
     example,
     nano_tokenizer,
     read_recipe,
 )
 from hullward.training.crystals.examples import Mixture
+from hullward.training.crystals.task import new_model
 from hullward.training.crystals.tokenizer import vocabulary
-from hullward.training.engine import checkpoints, estimate_cost, trainer
-from hullward.training.engine.batches import batch_tensors, encode, plan_epoch
-from hullward.training.engine.errors import TrainingError
+from hullward.training.engine import (
+    Shape,
+    TrainingError,
+    checkpoints,
+    encode,
+    estimate_cost,
+    trainer,
+)
+from hullward.training.engine.batches import batch_tensors, plan_epoch
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = [
@@ -63,12 +71,16 @@ def recipe(**changes):
         "precision": "no",
         "seed": 1,
     }
-    return Recipe.model_validate(given | changes)
+    return CrystalRecipe.model_validate(given | changes)
+
+
+def task(given, corpus="corpus"):
+    return CrystalTask(given, ROWS, ROWS[:2], corpus)
 
 
 def run(given, out, **more):
     lines = []
-    done = trainer.train(given, ROWS, ROWS[:2], "corpus", out, log=lines.append, **more)
+    done = trainer.train(task(given), out, log=lines.append, **more)
     return done, lines
 
 
@@ -110,7 +122,7 @@ def test_packing_shows_every_example_only_itself():
     import torch
 
     tokenizer = nano_tokenizer()
-    model, _ = checkpoints.new_model(TINY, 0)
+    model, _ = new_model(TINY, 0)
     model.eval()
     some = [encode(example(row, Mixture(asymmetric=1), 0, 0, i), tokenizer)
             for i, row in enumerate(ROWS[:3])]  # fmt: skip
@@ -182,7 +194,7 @@ def test_a_checkpoint_of_another_recipe_or_corpus_is_refused(trained, tmp_path):
     with pytest.raises(TrainingError, match=r"another recipe \(it differs in learning_rate\)"):
         run(recipe(learning_rate=1e-3), out)
     with pytest.raises(TrainingError, match="another corpus"):
-        trainer.train(recipe(), ROWS, [], "other", out)
+        trainer.train(task(recipe(), corpus="other"), out)
 
 
 def test_a_damaged_checkpoint_is_named(trained, tmp_path):
@@ -244,13 +256,13 @@ def test_a_tokenizer_that_does_not_fit_its_model_is_refused(trained, tmp_path):
 
 
 def test_a_plan_counts_and_writes_nothing(tmp_path):
-    found = estimate_cost(recipe(), ROWS, operations_per_s=1e9)
-    assert found.crystals == len(ROWS)
+    found = estimate_cost(task(recipe()), operations_per_s=1e9)
+    assert found.examples == len(ROWS)
     assert found.weights == found.trained_weights
     assert found.learnt_tokens < found.tokens
     assert found.seconds == pytest.approx(found.operations / 1e9)
     assert found.operations > 6 * found.weights * found.tokens
-    measured = estimate_cost(recipe(), ROWS)
+    measured = estimate_cost(task(recipe()))
     assert measured.seconds > 0
     assert not list(tmp_path.iterdir())
 
@@ -286,12 +298,11 @@ def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_pa
     from hullward.models.language import LocalModel, Request, Sampling
     from hullward.tools.screening import learnt_formulas
     from hullward.tools.screening.training_overlap import learnt_ids
-    from hullward.training.engine.export import export_model
 
     run_folder = tmp_path / "run"
     shutil.copytree(trained[0], run_folder / trained[0].name)
     out = tmp_path / "model"
-    export_model(run_folder, out, ROWS)
+    export_generator(run_folder, out, ROWS)
     model = LocalModel(out)
     [[completion]] = model.complete(
         [Request(request_id="a", prompt="Below", sampling=Sampling(max_tokens=5))]
@@ -306,12 +317,10 @@ def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_pa
 
 
 def test_exported_adapters_are_merged(trained, tmp_path):
-    from hullward.training.engine.export import export_model
-
     lora = {"r": 4, "alpha": 8, "targets": ["q_proj"]}
     given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)
     run(given, tmp_path / "run")
-    export_model(tmp_path / "run", tmp_path / "model", ROWS, "float32")
+    export_generator(tmp_path / "run", tmp_path / "model", ROWS, "float32")
     changed = [k for k, w in weights(tmp_path / "model").items()
                if not bool((w == weights(trained[0])[k]).all())]  # fmt: skip
     assert changed

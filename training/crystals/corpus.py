@@ -37,6 +37,7 @@ from hullward.training.crystals.quarantine import in_quarantine
 
 MAX_SITES = 60  # of a primitive cell
 VALIDATION_ONE_IN = 50
+ABOUT = "corpus.json"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def write_corpus(
             "formulas": len({row.formula for row in members}),
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-    (out / "corpus.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (out / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
 
 
@@ -95,7 +96,7 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
 
     Raises InputError where the files are missing or are not those that were written.
     """
-    path, about = folder / f"{part}.parquet", folder / "corpus.json"
+    path, about = folder / f"{part}.parquet", folder / ABOUT
     if not (path.is_file() and about.is_file()):
         raise InputError(
             f"no corpus at {folder}; make one: "
@@ -111,6 +112,11 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
         CrystalRow(**{**{str(k): v for k, v in record.items()}, "e_above_hull_ev_per_atom": height})
         for record, height in zip(records, heights, strict=True)
     ]
+
+
+def corpus_sha256(folder: Path) -> str:
+    """The hash of a corpus, all of its parts included."""
+    return hashlib.sha256((folder / ABOUT).read_bytes()).hexdigest()
 
 
 def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[CrystalRow, str]]:

@@ -18,20 +18,12 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import Form, crystal_prompt, infill_prompt
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.training.crystals.corpus import CrystalRow
+from hullward.training.engine import Example
 
 SHARES = (
     "asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull", "nothing",
     "substituted",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt, the answer, and whether the prompt's tokens are learnt too."""
-
-    prompt: str
-    answer: str
-    learn_prompt: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

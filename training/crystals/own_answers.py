@@ -13,7 +13,6 @@ The choice is by what can be seen in the text alone: no energy was asked for.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import sys
@@ -39,6 +38,7 @@ from hullward.tools.evaluation import closest_a
 from hullward.training.crystals.corpus import (
     CrystalRow,
     corpus_row,
+    corpus_sha256,
     may_be_learnt,
     read_corpus,
     write_corpus,
@@ -151,9 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
             sampling=replace(SAMPLING, temperature=given.temperature),
         )  # fmt: skip
         source: dict[str, Any] = {
-            "corpus_sha256": hashlib.sha256(
-                (given.corpus / "corpus.json").read_bytes()
-            ).hexdigest(),
+            "corpus_sha256": corpus_sha256(given.corpus),
             "model": model.name,
             "sampling": {"temperature": given.temperature, "top_p": SAMPLING.top_p},
             "seed": given.seed,

@@ -7,10 +7,10 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.training.crystals import Exchange, Recipe, example, nano_tokenizer, substituted
+from hullward.training.crystals import CrystalRecipe, Exchange, example, nano_tokenizer, substituted
 from hullward.training.crystals.corpus import may_be_learnt
 from hullward.training.crystals.examples import Mixture
-from hullward.training.engine import trainer
+from hullward.training.crystals.task import CrystalExamples
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),
@@ -92,37 +92,31 @@ def test_an_exchange_that_would_move_the_sites_is_not_made(rock_salt):
     assert all(exchange.like(rows[0], random.Random(n)) is rows[0] for n in range(20))
 
 
+def examples(rows, **mixture):
+    """The examples of a tiny recipe with this mixture."""
+    recipe = CrystalRecipe.model_validate(
+        {
+            "name": "tiny",
+            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
+            "mixture": mixture,
+            "max_tokens": 128,
+        }
+    )
+    return CrystalExamples(recipe, rows, [], nano_tokenizer())
+
+
 def test_an_epoch_draws_the_same_exchanges_again(rows):
-    recipe = Recipe.model_validate(
-        {
-            "name": "tiny",
-            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
-            "mixture": {"asymmetric": 0.5, "substituted": 0.7},
-            "max_tokens": 128,
-        }
-    )
-    exchange, tokenizer = trainer.exchange_of(recipe, rows), nano_tokenizer()
-    first, again, other, plain = (
-        trainer.encoded_rows(recipe, rows, tokenizer, epoch, given)
-        for epoch, given in ((3, exchange), (3, exchange), (4, exchange), (3, None))
-    )
-    assert first == again
-    assert first != other
-    assert first != plain
+    mixed, plain = examples(rows, asymmetric=0.5, substituted=0.7), examples(rows, asymmetric=0.5)
+    assert mixed.of_epoch(3) == mixed.of_epoch(3)
+    assert mixed.of_epoch(3) != mixed.of_epoch(4)
+    assert mixed.of_epoch(3) != plain.of_epoch(3)
 
 
-def test_a_length_without_a_token_leaves_the_crystal_as_it_was(rock_salt, rows):
-    recipe = Recipe.model_validate(
-        {
-            "name": "tiny",
-            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
-            "mixture": {"asymmetric": 1.0, "substituted": 1.0},
-            "max_tokens": 128,
-        }
-    )
+def test_a_length_without_a_token_leaves_the_crystal_as_it_was(rock_salt, rows, monkeypatch):
     long = [rock_salt(metal, "F", 59.0) for metal in ("Li", "Na", "K", "Rb", "Cs")]
     exchange = Exchange([rock_salt("Cs", "F", 6.0), *rows])
-    assert len(trainer.encoded_rows(recipe, long, nano_tokenizer(), 0, exchange)) == len(long)
+    monkeypatch.setattr("hullward.training.crystals.task.Exchange", lambda rows: exchange)
+    assert len(examples(long, asymmetric=1.0, substituted=1.0).of_epoch(0)) == len(long)
 
 
 def test_nothing_asked_is_asked_in_the_cell_form(rows):
