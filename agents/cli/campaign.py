@@ -62,12 +62,12 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
 
 def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     """The counting, and where the report is."""
-    from hullward.tools.report import count_requests, requests_line, rows
+    from hullward.tools.report import count_requests, requests_line
     from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
-        requests = count_requests(lambda query: rows(connection, query))
+        requests = count_requests(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
     told = (("states", counting.states), ("funnel", counting.funnel))
     lines = []

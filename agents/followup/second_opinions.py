@@ -19,7 +19,7 @@ from hullward.tools.screening import (
     judge_union,
     unconverged_suspects,
 )
-from hullward.tools.store import CONDITION, ORDER, Store
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
 from hullward.tools.uncertainty import SecondPotential, ask_second_potential
 
 
@@ -107,7 +107,7 @@ def take_opinions(
         raise InputError(
             f"second_opinion: {card.name} is the campaign's own potential; name another one"
         )
-    before = _candidate_ids(screen.store, CONDITION)
+    before = _candidate_ids(screen.store, SHORT_LIST)
     suspects = _candidate_ids(screen.store, "suspect AND state = 'judged'")
     second = SecondPotential(
         potential=wanted.potential,
@@ -126,7 +126,7 @@ def take_opinions(
     opinions = [*listed, *odd, *unconverged]
     screen.store.add(opinions)
     confirmed = _confirm(screen, card.name, odd)
-    after = _candidate_ids(screen.store, CONDITION)
+    after = _candidate_ids(screen.store, SHORT_LIST)
     behind = {i for i in before if i in after and after.index(i) > before.index(i)}
     disputed = {o.relaxation_id for o in listed if o.disputed}
     summary = OpinionSummary(
@@ -148,7 +148,7 @@ def take_opinions(
 
 
 def _candidate_ids(store: Store, condition: str) -> list[str]:
-    query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {ORDER}"
+    query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {SHORT_LIST_ORDER}"
     return [str(row["candidate_id"]) for row in store.rows(query)]
 
 

@@ -17,7 +17,7 @@ from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Proposal, Record
 from hullward.tools.reference import load_reference
 from hullward.tools.screening import Screen
-from hullward.tools.store import BEFORE_OPINIONS, Store, open_snapshot
+from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
@@ -189,7 +189,7 @@ def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]
             f"""SELECT r.candidate_id, x.crystal FROM results r JOIN
                 (SELECT relaxation_id, crystal FROM relaxations) x USING (relaxation_id)
                 WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
-                ORDER BY {BEFORE_OPINIONS} LIMIT ?""",
+                ORDER BY {ORDER_BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
     return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}

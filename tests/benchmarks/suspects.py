@@ -23,8 +23,7 @@ from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.screening import GOING_ON, rattled, suspicions
 from hullward.tools.screening.suspects import second_look_of
-from hullward.tools.store import TABLES, decode
-from hullward.tools.store.shortlist import shortlist
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, TABLES, decode
 
 
 def main(directory: Path, spec: str, top: int) -> None:
@@ -64,7 +63,8 @@ def main(directory: Path, spec: str, top: int) -> None:
 
 
 def vibrations(snapshot: duckdb.DuckDBPyConnection, potential: object, top: int) -> None:
-    for candidate_id in shortlist(snapshot)[:top]:
+    listed = f"FROM results WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER} LIMIT {top}"
+    for (candidate_id,) in snapshot.execute(f"SELECT candidate_id {listed}").fetchall():
         ((formula, relaxation_id, text),) = snapshot.execute(
             """SELECT formula, relaxation_id, crystal FROM results
                JOIN (SELECT relaxation_id, crystal FROM relaxations) USING (relaxation_id)

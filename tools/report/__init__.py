@@ -4,9 +4,8 @@ It reads one published snapshot and computes nothing that the store does not hol
 """
 
 from hullward.tools.report.export import export_structures
-from hullward.tools.report.gather import rows
-from hullward.tools.report.models import count_requests
 from hullward.tools.report.render import ReportPaths, write_report
+from hullward.tools.report.requests import count_requests
 from hullward.tools.report.words import requests_line
 
 __all__ = [
@@ -14,6 +13,5 @@ __all__ = [
     "count_requests",
     "export_structures",
     "requests_line",
-    "rows",
     "write_report",
 ]

@@ -16,7 +16,13 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.store import CONDITION, ORDER, open_snapshot, write_whole
+from hullward.tools.store import (
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    fetch_rows,
+    open_snapshot,
+    write_whole,
+)
 
 Format = Literal["cif", "poscar", "extxyz"]
 Where = Literal["shortlist", "judged", "relaxed"]
@@ -25,7 +31,7 @@ SYMPREC_A = 0.01  # of the symmetrised CIF, Å
 SAFE_NAME = re.compile(r"^[a-zA-Z0-9-]+$")
 
 _CONDITIONS: dict[Where, str] = {
-    "shortlist": CONDITION,
+    "shortlist": SHORT_LIST,
     "judged": "state = 'judged'",
     "relaxed": "converged",
 }
@@ -88,7 +94,8 @@ def relaxed(
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
     if ids is not None:
         _check_known(connection, ids)
-    rows = connection.execute(
+    rows = fetch_rows(
+        connection,
         f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
             x.residual_force_ev_per_a, b.reference_id, b.reference_version
             FROM (SELECT * FROM results WHERE candidate_id IS NOT NULL
@@ -96,11 +103,10 @@ def relaxed(
                   else _CONDITIONS[where]})) r
             JOIN relaxations x USING (relaxation_id)
             LEFT JOIN bases b ON true
-            WHERE x.crystal IS NOT NULL ORDER BY {ORDER}""",
+            WHERE x.crystal IS NOT NULL ORDER BY {SHORT_LIST_ORDER}""",
         {"ids": ids} if ids is not None else {},
     )  # fmt: skip
-    names = [column[0] for column in rows.description]
-    found = [_from_row(dict(zip(names, row, strict=True))) for row in rows.fetchall()]
+    found = [_from_row(row) for row in rows]
     without = sorted(set(ids or ()) - {r.candidate_id for r in found})
     if without:
         raise InputError(f"no relaxed structure yet of {', '.join(without)}; `resume` relaxes them")

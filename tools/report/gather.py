@@ -15,9 +15,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
-from hullward.tools.report.models import gather_asked
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
+from hullward.tools.report.requests import gather_asked
 from hullward.tools.report.schema import (
     Cost,
     CycleYield,
@@ -31,7 +31,14 @@ from hullward.tools.report.schema import (
 )
 from hullward.tools.report.systems import gather_systems
 from hullward.tools.report.uncertainty import gather_trust
-from hullward.tools.store import CONDITION, ORDER, RULE, count, decode
+from hullward.tools.store import (
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    SHORT_LIST_RULE,
+    count,
+    decode,
+    fetch_rows,
+)
 
 PICTURED = 12  # entries of the short list with picture and CIF
 LISTED = 200  # entries of any list
@@ -52,22 +59,22 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         states=counting.states,
         funnel=counting.funnel,
         rejections=counting.rejections,
-        short_list=_listing(connection, CONDITION, rule=RULE, pictured=PICTURED),
+        short_list=_listing(connection, SHORT_LIST, rule=SHORT_LIST_RULE, pictured=PICTURED),
         rediscovered=_listing(connection, "rediscovered IS NOT NULL"),
         suspects=_listing(connection, "suspect"),
         identities=gather_identities(connection),
         below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
-        trust=gather_trust(connection, CONDITION),
+        trust=gather_trust(connection, SHORT_LIST),
         opinions=gather_opinions(connection),
         systems=systems,
         systems_total=systems_total,
         operators=_operators(connection),
         cycles=_cycles(connection),
         stops=_stops(connection),
-        asked=gather_asked(lambda query: rows(connection, query)),
+        asked=gather_asked(connection),
         models=_models(connection),
         cost=Cost(
-            **rows(
+            **fetch_rows(
                 connection,
                 """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT
                    AS force_calls, coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations""",
@@ -79,17 +86,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     )
 
 
-def rows(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """A query's answer, a dict a row."""
-    answer = connection.execute(query, values or {})
-    names = [column[0] for column in answer.description]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-
 def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
-    found = rows(connection, "SELECT * FROM campaigns")
+    found = fetch_rows(connection, "SELECT * FROM campaigns")
     if not found:
         raise InputError(
             "nothing to report: this directory has no campaign yet; start one with "
@@ -99,12 +97,12 @@ def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
 
 
 def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
-    found = rows(connection, "SELECT * FROM bases")
+    found = fetch_rows(connection, "SELECT * FROM bases")
     return decode(Basis, found[0]) if found else None
 
 
 def _second_reference(connection: duckdb.DuckDBPyConnection) -> SecondReference | None:
-    found = rows(connection, "SELECT * FROM second_references")
+    found = fetch_rows(connection, "SELECT * FROM second_references")
     return decode(SecondReference, found[0]) if found else None
 
 
@@ -112,7 +110,7 @@ def _listing(
     connection: duckdb.DuckDBPyConnection, condition: str, *, rule: str = "", pictured: int = 0
 ) -> Listing:
     """The rows of `results` that meet a condition, in the order of the short list."""
-    found = rows(
+    found = fetch_rows(
         connection,
         f"""WITH wanted AS (SELECT * FROM results WHERE {condition}),
         current AS (
@@ -125,7 +123,7 @@ def _listing(
         LEFT JOIN relaxations x USING (relaxation_id)
         LEFT JOIN current o ON o.relaxation_id = w.relaxation_id AND o.height = 'reference'
         LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
-        ORDER BY {ORDER}""",
+        ORDER BY {SHORT_LIST_ORDER}""",
     )
     cifs = {}
     if pictured:
@@ -189,7 +187,7 @@ def space_group(number: int | None) -> str:
 def _operators(connection: duckdb.DuckDBPyConnection) -> tuple[Yield, ...]:
     return tuple(
         Yield(**row)
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT operator AS name, sum(proposed)::BIGINT AS proposed,
                sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
@@ -207,12 +205,12 @@ def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
             "reasons": tuple(row["reasons"] or ()),
             "made_by": row["made_by"] or "rules",
         }
-        for row in rows(connection, "SELECT * FROM plans ORDER BY plan_id")
+        for row in fetch_rows(connection, "SELECT * FROM plans ORDER BY plan_id")
     }
     unplanned: dict[str, Any] = {"quotas": {}, "results_up_to_cycle": None, "reasons": ()}
     return tuple(
         CycleYield(**{**row, "name": str(row["name"])}, **plans.get(row["name"], unplanned))
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT cycle AS name, sum(proposed)::BIGINT AS proposed,
                sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
@@ -230,7 +228,7 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
             count=row["n"],
             examples=tuple((i, _clip(detail)) for i, detail in row["examples"]),
         )
-        for row in rows(
+        for row in fetch_rows(
             connection,
             f"""SELECT state, reason, count(*) AS n,
                 list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
@@ -243,7 +241,7 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
 def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
     return tuple(
         ModelUse(**row)
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
                sum(prompt_tokens)::BIGINT AS prompt_tokens,
@@ -257,7 +255,7 @@ def _runs(connection: duckdb.DuckDBPyConnection) -> tuple[Run, ...]:
     query = "SELECT number, reason, detail, stage_cpu_s FROM runs ORDER BY number"
     return tuple(
         Run(**row | {"stage_cpu_s": json.loads(row["stage_cpu_s"] or "{}")})
-        for row in rows(connection, query)
+        for row in fetch_rows(connection, query)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.records import PhononCheck, Record
-from hullward.tools.store import decode
+from hullward.tools.store import decode, fetch_rows
 
 PARENTS = 12  # commonest ones listed
 WORDS = {
@@ -83,14 +83,11 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
 
 def gather_vibrations(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What the dynamical check said of a candidate, in one phrase, by candidate id."""
-    answer = connection.execute(
+    rows = fetch_rows(
+        connection,
         """SELECT c.* FROM phonon_checks c JOIN results r
            ON r.candidate_id = c.candidate_id AND r.relaxation_id = c.relaxation_id
-           AND r.phonons_by = c.potential"""
+           AND r.phonons_by = c.potential""",
     )
-    names = [column[0] for column in answer.description]
-    found = {}
-    for row in answer.fetchall():
-        check = decode(PhononCheck, dict(zip(names, row, strict=True)))
-        found[check.candidate_id] = f"{check.words}, by {check.potential}"
-    return found
+    checks = [decode(PhononCheck, row) for row in rows]
+    return {check.candidate_id: f"{check.words}, by {check.potential}" for check in checks}

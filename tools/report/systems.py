@@ -12,7 +12,7 @@ from typing import Any, Literal
 import duckdb
 
 from hullward.tools.records import Record
-from hullward.tools.store import CONDITION
+from hullward.tools.store import SHORT_LIST, fetch_rows
 
 DRAWN = 6  # systems, those with most judged candidates
 LOWEST = 12  # formulas of the table beside a plot
@@ -55,20 +55,19 @@ def gather_systems(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[System,
 
     Phases and tie lines are those that stored decompositions name: no reference is read again.
     """
-    answer = connection.execute(
+    found = fetch_rows(
+        connection,
         f"""SELECT r.candidate_id, r.formula, r.chemsys, r.e_above_union_ev_per_atom AS height,
             CASE WHEN suspect THEN 'suspect' WHEN r.label = 'below_reference' THEN 'below_reference'
             WHEN r.rediscovered IS NOT NULL THEN 'rediscovered'
-            WHEN {CONDITION} THEN 'short_list' ELSE 'judged' END AS kind,
+            WHEN {SHORT_LIST} THEN 'short_list' ELSE 'judged' END AS kind,
             v.decomposition
             FROM results r JOIN bases b ON true
             JOIN verdicts v ON v.relaxation_id = r.relaxation_id AND v.height = 'union'
                 AND v.reference_id = b.reference_id AND v.reference_version = b.reference_version
             WHERE r.state = 'judged' AND r.e_above_union_ev_per_atom IS NOT NULL
-            ORDER BY height, r.candidate_id"""
+            ORDER BY height, r.candidate_id""",
     )
-    names = [column[0] for column in answer.description]
-    found = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
     largest = _largest({row["chemsys"] for row in found})
     by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:

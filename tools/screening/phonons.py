@@ -9,7 +9,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
 from hullward.tools.records import PhononCheck
 from hullward.tools.relax import MAX_ATOMS, check_phonons
-from hullward.tools.store import CONDITION, ORDER, Store
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
 
 MOST = 10  # cells a call
 FORCE_CALLS = 5000  # of all cells together
@@ -42,7 +42,7 @@ def check_shortlist(
     rows = store.rows(
         f"""SELECT candidate_id, formula, relaxation_id, crystal FROM results
             JOIN (SELECT relaxation_id, crystal FROM relaxations) USING (relaxation_id)
-            WHERE {CONDITION} ORDER BY {ORDER} LIMIT {min(top, MOST)}"""
+            WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER} LIMIT {min(top, MOST)}"""
     )
     stored = {
         c.candidate_id: c

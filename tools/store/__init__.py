@@ -13,23 +13,30 @@ from hullward.tools.store.campaign_store import Store, open_snapshot, read_first
 from hullward.tools.store.files import timestamp, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
-from hullward.tools.store.projection import decode
-from hullward.tools.store.shortlist import BEFORE_OPINIONS, CONDITION, ORDER, RULE, ranking
+from hullward.tools.store.projection import decode, fetch_rows
+from hullward.tools.store.short_list import (
+    ORDER_BEFORE_OPINIONS,
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    SHORT_LIST_RULE,
+    ranking,
+)
 from hullward.tools.store.tables import TABLES
 
 __all__ = [
     "APART",
-    "BEFORE_OPINIONS",
-    "CONDITION",
     "NESTED",
     "NOVEL",
-    "ORDER",
-    "RULE",
+    "ORDER_BEFORE_OPINIONS",
+    "SHORT_LIST",
+    "SHORT_LIST_ORDER",
+    "SHORT_LIST_RULE",
     "TABLES",
     "StorageError",
     "Store",
     "count",
     "decode",
+    "fetch_rows",
     "funnel",
     "inbox",
     "lock",

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import duckdb
@@ -37,7 +36,7 @@ from hullward.tools.store.files import put_in_place
 from hullward.tools.store.journal import NAME as JOURNAL
 from hullward.tools.store.journal import Journal, JournalError, StorageError, first_of_kind, salvage
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import AnyRecord, Key, decode, key_of
+from hullward.tools.store.projection import AnyRecord, Key, decode, fetch_rows, key_of
 from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
 # What a campaign may have put into its directory before its first record.
@@ -88,12 +87,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -126,15 +120,12 @@ class Store:
 
     def execute(self, query: str, parameters: Parameters = ()) -> Connection:
         """Run a query on the live database, `?` or `$name` filled in; for reading."""
-        given = parameters if isinstance(parameters, dict) else list(parameters)
-        return self._database.connection.execute(query, given)
+        return self._database.connection.execute(query, parameters)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """The rows of a query on the live database, as dictionaries by column."""
         with self._mutex:
-            answer = self.execute(sql, parameters)
-            names = [column[0] for column in answer.description]
-            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+            return fetch_rows(self._database.connection, sql, parameters)
 
     def load(
         self, kind: type[AnyRecord], ids: Iterable[str] | None = None, *, by: str = ""

@@ -16,14 +16,10 @@ NOVEL = ("novel_metastable", "novel_stable")
 APART = ("rediscovered", "below_reference", "suspect")
 
 
-class SqlAnswer(Protocol):
-    def fetchall(self) -> list[tuple[Any, ...]]: ...
-
-
 class Source(Protocol):
     """A DuckDB connection, an open store, a snapshot."""
 
-    def execute(self, query: str, /) -> SqlAnswer: ...
+    def execute(self, query: str, /) -> Any: ...
 
 
 @dataclass(frozen=True)

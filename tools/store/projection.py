@@ -55,6 +55,17 @@ def decode(kind: type[AnyRecord], row: Mapping[str, Any]) -> AnyRecord:
     return kind.model_validate(data)
 
 
+def fetch_rows(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+) -> list[Row]:
+    """The rows of a query, as dictionaries by column."""
+    answer = connection.execute(sql, parameters)
+    names = [column[0] for column in answer.description]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
 def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
     return tuple(data[name] for name in table.key)
 

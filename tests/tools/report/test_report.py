@@ -13,8 +13,7 @@ from hullward.tools.report import write_report
 from hullward.tools.report.render import markdown_text
 from hullward.tools.report.schema import Report
 from hullward.tools.report.words import mev
-from hullward.tools.store import Store, open_snapshot
-from hullward.tools.store.shortlist import shortlist
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store, open_snapshot
 
 K = "k-1"
 ATTACK = (
@@ -193,7 +192,10 @@ def test_the_short_list_is_the_novel_metastable_part_of_the_funnel(written, dire
     report = Report.model_validate_json(written.json.read_text())
     ids = [e.candidate_id for e in report.short_list.entries]
     with open_snapshot(directory) as connection:
-        assert ids == shortlist(connection)
+        listed = connection.execute(
+            f"SELECT candidate_id FROM results WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER}"
+        ).fetchall()
+    assert ids == [candidate_id for (candidate_id,) in listed]
     assert len(ids) == report.short_list.total == report.funnel["novel_metastable"] == 2
     assert [e.e_above_union_ev_per_atom for e in report.short_list.entries] == [0.0, 0.04]
 

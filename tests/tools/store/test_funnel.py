@@ -22,7 +22,7 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.store import CONDITION, Store, funnel, open_snapshot
+from hullward.tools.store import SHORT_LIST, Store, funnel, open_snapshot
 from hullward.tools.store.projection import CountingError
 
 CRYSTAL = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Li", "O"], [[0, 0, 0], [0.5] * 3])
@@ -369,7 +369,7 @@ def test_the_short_list_is_rewarded_and_a_confirmed_suspect_counts_everywhere(tm
     with Store.open(tmp_path / "c", command="test", create=True) as store:
         store.add(records)
         rewarded = {row["proposal_id"] for row in store.rows("FROM results WHERE rewarded")}
-        listed = {row["proposal_id"] for row in store.rows(f"FROM results WHERE {CONDITION}")}
+        listed = {row["proposal_id"] for row in store.rows(f"FROM results WHERE {SHORT_LIST}")}
         outcomes = read_outcomes(store, 3)
         evidence = read_evidence(store, 3, 0.1)
     assert rewarded == expected
