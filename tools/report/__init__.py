@@ -1,6 +1,7 @@
-"""What leaves a campaign: the report in HTML, Markdown and JSON, figures, structure files.
+"""The report of a campaign in HTML, Markdown and JSON, its figures, and structure files.
 
-It reads one published snapshot and computes nothing that the store does not hold.
+Everything comes from one published snapshot; nothing is computed beyond what is stored. Start
+with `write_report` and `export_structures`.
 """
 
 from hullward.tools.report.export import export_structures

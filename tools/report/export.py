@@ -1,4 +1,4 @@
-"""Relaxed structures as files that other programs read, each saying where it comes from."""
+"""Relaxed structures as files that other programs read, each with its provenance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CONDITIONS: dict[Where, str] = {
 
 @dataclass(frozen=True)
 class ExportedStructure:
-    """One relaxed candidate and what must be told with it."""
+    """One relaxed candidate and its provenance."""
 
     candidate_id: str
     crystal: Crystal
@@ -60,9 +60,9 @@ def export_structures(
     ids: these candidates, instead of all that `where` describes.
     symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
     One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'. Existing files of
-    the same name are replaced, others are left alone.
+    the same name are replaced; others stay.
     Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, or
-    an `out` that is no folder.
+    an `out` that is not a folder.
     """
     writers: dict[Format, Callable[[ExportedStructure], str]] = {
         "cif": lambda r: cif_text(r, symmetrise=symmetrise),
@@ -109,7 +109,9 @@ def relaxed(
     found = [_from_row(row) for row in rows]
     without = sorted(set(ids or ()) - {r.candidate_id for r in found})
     if without:
-        raise InputError(f"no relaxed structure yet of {', '.join(without)}; `resume` relaxes them")
+        raise InputError(
+            f"no relaxed structure yet of {', '.join(without)}; `hullward resume` relaxes them"
+        )
     return found
 
 
@@ -118,7 +120,7 @@ def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
     for unknown in sorted(set(ids) - set(known)):
         near = difflib.get_close_matches(unknown, known, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
-        raise InputError(f"no candidate is called {unknown!r}; {hint}")
+        raise InputError(f"no candidate {unknown!r}; {hint}")
 
 
 def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
@@ -149,7 +151,7 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
 
 
 def cif_text(candidate: ExportedStructure, *, symmetrise: bool = True) -> str:
-    """A CIF led by provenance comments; in P1 where no symmetry can be found."""
+    """A CIF with provenance comments at the top; in P1 where no symmetry is found."""
     from pymatgen.io.cif import CifWriter
 
     structure = candidate.crystal.to_structure()
@@ -165,14 +167,14 @@ def poscar_text(candidate: ExportedStructure) -> str:
     """A VASP 5 POSCAR, species grouped, provenance in its first line."""
     from pymatgen.io.vasp import Poscar
 
-    told = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
-    comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in told)
+    shown = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
+    comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in shown)
     structure = candidate.crystal.to_structure()
     return Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
 
 
 def extxyz_text(candidate: ExportedStructure) -> str:
-    """One extxyz frame: provenance in its info keys; no energy or forces to be mistaken for DFT."""
+    """One extxyz frame: provenance in its info keys; no energy or forces, which are not DFT's."""
     from ase import Atoms
     from ase.io import write
 
@@ -188,7 +190,7 @@ def extxyz_text(candidate: ExportedStructure) -> str:
 
 
 def safe_name(identifier: str) -> str:
-    """The id itself where it can be a file name anywhere; raises InputError otherwise."""
+    """The id, if it can be a file name on any system; raises InputError otherwise."""
     if not SAFE_NAME.fullmatch(identifier):
         raise InputError(f"{identifier!r} cannot name a file: only letters, digits and hyphens can")
     return identifier

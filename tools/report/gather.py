@@ -1,4 +1,4 @@
-"""Gather a report from one published snapshot: nothing is computed that the store does not say."""
+"""Gather a report from one published snapshot; nothing is computed beyond what is stored."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EXAMPLES = 3  # of each reason
 
 
 def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
-    """Read everything once. `directory` appears in the commands only."""
+    """Everything a report shows. `directory` appears in the commands only."""
     counting = count(connection)
     campaign = _campaign(connection)
     runs = _runs(connection)
@@ -164,8 +164,8 @@ def _novelty(row: Mapping[str, Any]) -> str:
         return f"known before relaxation as {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    told = "novel: matches no known phase and no other candidate"
-    return f"{told}; {row['novelty']}" if row["novelty"] else told
+    novel = "novel: matches no known phase and no other candidate"
+    return f"{novel}; {row['novelty']}" if row["novelty"] else novel
 
 
 def _products(text: str | None) -> tuple[Product, ...]:
@@ -179,7 +179,7 @@ def space_group(number: int | None) -> str:
     from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
     symbol = sg_symbol_from_int_number(number)
-    if 3 <= number <= 15:  # monoclinic: 'C12/m1' names the unique axis, 'C2/m' is what is said
+    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
         symbol = symbol[0] + symbol[2:-1]
     return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
@@ -263,12 +263,12 @@ def _stopped(campaign: CampaignRecord, runs: Sequence[Run], states: Mapping[str,
     if campaign.kind == "screen" and (not runs or states["pending"]):
         waiting, total = states["pending"], sum(states.values())
         last = campaign.settings.get("stop_after", "judged")
-        return f"Screening as far as {last!r}: {waiting:,} of {total:,} proposals are pending."
+        return f"Screening up to {last!r}: {waiting:,} of {total:,} proposals are pending."
     if not runs:
-        return "No run has ended here yet: it is still going, or its process died. Nothing is lost."
+        return "No run has ended here yet: it still runs, or its process died. No result is lost."
     last = runs[-1]
-    told = f"{last.reason}: {last.detail}" if last.detail else last.reason
-    return f"Run {last.number + 1} of {len(runs)} ended: {told}."
+    why = f"{last.reason}: {last.detail}" if last.detail else last.reason
+    return f"Run {last.number + 1} of {len(runs)} ended: {why}."
 
 
 def _commands(directory: Path) -> dict[str, str]:

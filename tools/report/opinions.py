@@ -1,4 +1,4 @@
-"""What second opinions said, and what that changed."""
+"""Second opinions in a report, and how they change the short list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hullward.tools.store import ORDER_BEFORE_OPINIONS, SHORT_LIST, SHORT_LIST_O
 LISTED = 50
 
 
-class Said(Record):
+class OpinionEntry(Record):
     """One potential's opinion on one candidate."""
 
     candidate_id: str
@@ -27,23 +27,23 @@ class Said(Record):
     rms_a: float | None
     failure: str
     suspect: bool
-    confirmed: bool  # was a suspect and is one no more
+    confirmed: bool  # a suspect that this potential confirmed
     rank: int | None  # on the short list now
-    rank_before: int | None  # and if no opinion had been asked
+    rank_before: int | None  # without second opinions
 
 
 class Opinions(Record):
-    """All opinions, by rank; suspects after the short list."""
+    """All second opinions, by rank; suspects after the short list."""
 
     asked: int = 0
     disputed: int = 0
     no_answer: int = 0
     force_calls: int = 0
-    said: tuple[Said, ...] = ()
+    said: tuple[OpinionEntry, ...] = ()
 
 
 def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
-    """Read what is said over the current reference."""
+    """Read the second opinions over the current reference."""
     rows = fetch_rows(
         connection,
         f"""WITH ranked AS (
@@ -61,7 +61,7 @@ def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
         ORDER BY k.rank_before NULLS LAST, r.candidate_id, o.potential""",
     )
     calls = sum(row.pop("force_calls") for row in rows)
-    said = [Said(**row) for row in rows]
+    said = [OpinionEntry(**row) for row in rows]
     return Opinions(
         asked=len(said),
         disputed=sum(bool(s.disputed) for s in said),

@@ -1,4 +1,4 @@
-"""What language models were asked in a campaign, and what came of it."""
+"""Requests to language models in a campaign, and their outcomes."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def gather_asked(connection: duckdb.DuckDBPyConnection) -> tuple[AskedOf, ...]:
 
 
 def count_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Requests to language models by what came of them, failures by kind, tokens; {} without any.
+    """Requests to language models by outcome, failures by kind, and tokens; {} without any.
 
-    A request that failed is no proposal: it is counted here and nowhere else.
+    A failed request is not a proposal: it is counted here and nowhere else.
     """
     states = {
         r["state"]: r["n"]

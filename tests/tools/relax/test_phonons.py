@@ -178,7 +178,7 @@ def test_a_short_list_is_checked_once_and_told(toy_settings, tmp_path):
     assert told["total"] > 1
     assert told["entries"][0]["vibrations"]
     assert told["entries"][1]["vibrations"] is None
-    assert "Vibrations: finite displacements" in paths.markdown.read_text()
+    assert "Vibrations are from finite displacements" in paths.markdown.read_text()
     with Store.open(tmp_path / "c", command="test") as store:
         (first,) = store.load(PhononCheck)
         again = check_shortlist(store, lambda: pytest.fail("asked"), first.potential_sha256, top=1)

@@ -556,8 +556,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
         assert p50 <= p100 <= 1
         assert calibrator_id == shipped().calibrator_id
     page = (tmp_path / "s" / "report" / "report.html").read_text()
-    assert "How likely these are to survive DFT" in page
-    assert "said 0." in page  # the curve
+    assert "Probability that DFT agrees" in page
+    assert "predicted 0." in page  # the curve
 
     results = tmp_path / "dft.csv"
     ids = [row[0] for row in rows]

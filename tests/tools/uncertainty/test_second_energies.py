@@ -14,7 +14,7 @@ from hullward.tools.records import Protocol, Relaxation, SecondEnergy
 from hullward.tools.reference import read_embedded_once
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.report.schema import ReportEntry
-from hullward.tools.report.words import chance_words
+from hullward.tools.report.words import probability_words
 from hullward.tools.uncertainty.second_energies import (
     NO_STEPS,
     SECOND,
@@ -169,9 +169,9 @@ def test_a_report_gives_the_second_energy_beside_the_probability(higher: float, 
         read_by=SECOND,
         read_higher_ev_per_atom=higher,
     )
-    assert chance_words(entry) == (
-        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; {SECOND} puts its energy {told} "
-        "than the potential that relaxed it"
+    assert probability_words(entry) == (
+        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; its energy by {SECOND} is {told} "
+        "than by the potential that relaxed it"
     )
 
 
