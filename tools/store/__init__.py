@@ -1,11 +1,11 @@
 """One campaign directory on disk: an append-only journal, and DuckDB as its projection.
 
 Every record is fsynced to the journal before it counts; the database can be rebuilt from it.
-Readers open published snapshots, which replace each other whole. What the records mean is decided
-elsewhere: this package stores, counts and queries them.
+Readers open published snapshots, each replaced as a whole. This package stores, counts and queries
+records; what they mean is decided elsewhere.
 
-Start with `CampaignStore`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock`
-names the writer.
+Start with `Store`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock` names the
+writer, `SHORT_LIST` is the rule of the short list.
 """
 
 from hullward.tools.store import funnel, inbox, lock, query

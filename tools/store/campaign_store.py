@@ -1,7 +1,7 @@
 """One campaign directory: journal first, DuckDB as its projection, snapshots for readers.
 
-Opening takes the directory's lock, so an open store is the only writer. Adding is idempotent:
-whoever is unsure whether something was stored stores it again.
+Opening takes the directory's lock, so an open store is the only writer. Adding is idempotent: what
+may have been stored already can be added again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hullward.tools.store.lock import Lock
 from hullward.tools.store.projection import AnyRecord, Key, decode, fetch_rows, key_of
 from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
-# What a campaign may have put into its directory before its first record.
+# Files that a campaign may have in its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -64,7 +64,7 @@ class Store:
     def open(cls, directory: Path, *, command: str, create: bool = False) -> Store:
         """Become the writer: lock, repair the journal, bring the database up to it.
 
-        `notes` then says what had to be repaired. Raises LockedError when another process is
+        `notes` then lists the repairs. Raises LockedError when another process is
         writing, InputError for a directory that holds no campaign (or, with create, something
         else), JournalError for a damaged journal, StorageError on a full disk.
         """
@@ -91,17 +91,17 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let the next writer in; closing twice is fine."""
+        """Release the lock; closing twice is fine."""
         with self._mutex:
             self._database.close()
             self._journal.close()
             self._lock.release()
 
     def add(self, records: Iterable[Record]) -> int:
-        """Store what is not stored yet; returns how many records that were.
+        """Store the records that are not stored yet, and return how many those were.
 
         When this returns they survive a power cut. Raises CountingError for records that refer to
-        nothing or contradict what is stored, StorageError when the disk refuses: then none of
+        nothing or contradict what is stored, StorageError when a write fails: then either none of
         them is stored, or all are and the next call finds them.
         """
         with self._mutex:
@@ -119,7 +119,7 @@ class Store:
             return len(fresh)
 
     def execute(self, query: str, parameters: Parameters = ()) -> Connection:
-        """Run a query on the live database, `?` or `$name` filled in; for reading."""
+        """Run a reading query on the live database, with parameters for `?` or `$name`."""
         return self._database.connection.execute(query, parameters)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
@@ -132,9 +132,8 @@ class Store:
     ) -> list[AnyRecord]:
         """Records of one kind, in an order that does not depend on when they were stored.
 
-        ids are values of the column `by`: unless told otherwise proposal_id, candidate_id,
-        relaxation_id, plan_id or campaign_id, whichever names the record. Candidates come once a
-        crystal, with the proposal that first brought it.
+        ids are values of the column `by`, by default of the first column of the key. Of each
+        crystal there is one Candidate, that of its first proposal.
         """
         table = TABLES[KIND_OF[kind]]
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
@@ -149,14 +148,14 @@ class Store:
         return [decode(kind, row) for row in self.rows(query, parameters)]
 
     def count(self) -> funnel.Counting:
-        """How far the proposals came, as `funnel.count` tells it."""
+        """How far the proposals came; see `funnel.count`."""
         with self._mutex:
             return funnel.count(self)
 
     def publish(self) -> Path:
         """Check the counting and give readers a new snapshot; returns its path.
 
-        Raises CountingError when the counts do not add up; the old snapshot then stays.
+        Raises CountingError when the counts do not add up; the old snapshot then remains.
         """
         with self._mutex:
             self._catch_up()
@@ -168,9 +167,9 @@ class Store:
             except duckdb.Error as error:
                 if is_full(error):
                     raise StorageError(
-                        f"no room for a snapshot in {self.directory}; free some space and go on"
+                        f"no room for a snapshot in {self.directory}; free some space and try again"
                     ) from error
-                # Damage on a page that nothing had read until now.
+                # A damaged page that had not been read before.
                 self._database.close()
                 self._database = replace(self.directory, self._journal, error, self._note)
             funnel.verify(self)
@@ -211,8 +210,8 @@ class Store:
             self._behind = True
             if isinstance(error, duckdb.Error):
                 raise StorageError(
-                    f"{self.directory / DATABASE} refused a write ({error}); the journal has it, "
-                    "and the next command brings the database up to it"
+                    f"a write to {self.directory / DATABASE} failed ({error}); the journal is "
+                    "complete, and the next command brings the database up to it"
                 ) from error
             raise
 
@@ -231,8 +230,8 @@ class Store:
 def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
     """Build the database from the journal alone and publish it; returns its path.
 
-    A damaged journal loses exactly its damaged lines, and what refers to them; the original and
-    the old database, which may know them still, are kept aside. What was done is added to notes.
+    A damaged journal loses only its damaged lines and what refers to them; the original and the
+    old database, which may still hold them, are kept aside. notes gets a line for each repair.
     """
     directory = Path(directory).absolute()
 
@@ -317,7 +316,7 @@ def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
 
 
 def _examine(directory: Path, create: bool) -> None:
-    """Make sure a directory is a campaign's, or can become one."""
+    """Raise InputError unless a directory is a campaign's, or can become one."""
     if not directory.exists() and create:
         directory.mkdir(parents=True)
     if not directory.is_dir():
@@ -327,8 +326,8 @@ def _examine(directory: Path, create: bool) -> None:
         return
     if (directory / DATABASE).exists():
         raise InputError(
-            f"{directory} has a database but no {JOURNAL}; put the journal back, for without it "
-            "nothing can be added"
+            f"{directory} has a database but no {JOURNAL}; put the journal back, nothing can be "
+            "added without it"
         )
     if not create:
         raise InputError(

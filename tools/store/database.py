@@ -1,4 +1,4 @@
-"""The DuckDB file of a campaign: opened, repaired, brought up to the journal, built anew."""
+"""The DuckDB file of a campaign: open it, bring it up to the journal, build it anew."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hullward.tools.store.projection import CountingError, Index, Projector
 
 DATABASE = "hullward.duckdb"
 SNAPSHOT = "snapshot.duckdb"
-# Extensions are never fetched, variables of the calling program never read. One thread is plenty
-# for what a campaign holds, and leaves the cores to the relaxations.
+# Extensions are never fetched and variables of the calling program never read. One thread is enough
+# for a campaign and leaves the cores to the relaxations.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -29,7 +29,7 @@ _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 
 
 class _UnusableError(Exception):
-    """A database that opens but is not the one the journal describes."""
+    """A database that opens but does not match the journal."""
 
 
 class _OutdatedError(Exception):
@@ -37,7 +37,7 @@ class _OutdatedError(Exception):
 
 
 class Database:
-    """An open database: what the journal says, up to its last line."""
+    """An open database, up to the last line of the journal."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
@@ -58,16 +58,16 @@ class Database:
                 try:
                     if self.index.stage(entry.kind, entry.data):
                         new.append((entry.kind, entry.data))
-                except CountingError:  # its parent was on a damaged line that a rebuild left out
+                except CountingError:  # it refers to a damaged line that a rebuild left out
                     orphans += 1
             self.projector.apply(new, entries[-1].seq, entries[-1].checksum)
             self.index.commit()
         if orphans:
-            note(f"{orphans} journal lines refer to lost ones and were left out of the database")
+            note(f"{orphans} journal lines refer to lost ones and are not in the database")
 
 
 def open_database(directory: Path, journal: Journal, note: Callable[[str], None]) -> Database:
-    """The database of a directory, built from the journal where it cannot be used.
+    """The database of a directory, built from the journal if it is missing or cannot be used.
 
     Raises LockedError while another program has the file open, StorageError on a full disk.
     """
@@ -92,7 +92,7 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
 def replace(
     directory: Path, journal: Journal, reason: Exception, note: Callable[[str], None]
 ) -> Database:
-    """Another database for one that cannot be used."""
+    """Build another database for one that cannot be used."""
     set_aside(directory, reason, note)
     build_database(directory, journal, note)
     return _open_current(directory / DATABASE, journal, note)
@@ -120,7 +120,7 @@ def build_database(directory: Path, journal: Journal, note: Callable[[str], None
 
 
 def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> None:
-    """Keep an unusable database and its WAL under another name."""
+    """Rename an unusable database and its WAL."""
     stamp = timestamp().replace(":", "")
     for name in (DATABASE, f"{DATABASE}.wal"):
         if (directory / name).exists():
@@ -133,7 +133,7 @@ def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> N
 
 
 def remove(path: Path) -> None:
-    """Remove a database that nobody reads yet."""
+    """Remove a database file and its WAL."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""Commands for whoever is the writer: one small file each, left by anyone, read in order.
+"""Commands to the writer of a directory: one small file each, from any process, read in order.
 
-A command is delivered at least once: it is applied, then acknowledged. Its id names what it asks,
-so asking twice before it was read is asking once.
+A command is delivered at least once: it is applied, then acknowledged. Its id follows from its
+content, so the same command sent twice before it is read is one command.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Message(BaseModel):
 
 @dataclass(frozen=True)
 class Command:
-    """Something asked of the writer, and the file that asks it."""
+    """A command to the writer, and its file."""
 
     command_id: str
     kind: Kind
@@ -53,8 +53,8 @@ def send(
 ) -> str:
     """Leave a command for the writer of a directory; returns its id.
 
-    Without a command_id it is made from kind and payload: the same wish is one command until it
-    is acknowledged. Raises InputError for an unknown kind or an id that is no file name.
+    By default the id is made from kind and payload: the same command is one until it is
+    acknowledged. Raises InputError for an unknown kind or an id that cannot be a file name.
     """
     fields = {
         "command_id": command_id or stable_id("k", kind, payload),
@@ -77,7 +77,7 @@ def send(
 def drain(directory: Path) -> list[Command]:
     """The commands waiting, oldest first; they stay until acknowledged.
 
-    A file that is no command moves to inbox/bad, with the reason beside it.
+    A file that is not a command moves to inbox/bad, with the reason beside it.
     """
     inbox = directory / NAME
     if not inbox.is_dir():

@@ -1,12 +1,12 @@
-"""The append-only journal: what is in it happened, and everything else is built from it.
+"""The append-only journal, from which everything else is built.
 
-A line a record:
+One record a line:
 
     {"seq":1,"v":1,"t":"2026-01-31T12:00:00.000Z","kind":"Proposal","data":{…},"sum":"0f1e2d3c4b5a6978"}
 
 `seq` counts from 1 without gaps, `sum` is the checksum of everything before it. A batch is on disk
-when `append` returns. What a crash left behind the last line break was never acknowledged and is
-cut off on opening; damage anywhere else is reported, never stepped over.
+when `append` returns. What a crash left after the last line break was never acknowledged and is
+cut off on opening; damage anywhere else is an error and is never skipped.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _TAIL_LENGTH = len(',"sum":"0123456789abcdef"}\n')
 
 
 class JournalError(InputError):
-    """A journal that cannot be read as it stands."""
+    """A journal that cannot be read as it is."""
 
 
 class StorageError(HullwardError):
-    """The disk refused a write. Nothing acknowledged is lost; the work can be resumed."""
+    """A write to the disk failed. Nothing acknowledged is lost; the work can be resumed."""
 
     exit_code = 75
 
@@ -56,12 +56,12 @@ def checksum(body: bytes) -> str:
 
 
 class Journal:
-    """An open journal: whoever holds it holds the lock of the directory."""
+    """An open journal; its owner holds the lock of the directory."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open, check every line and cut a torn end off.
+        """Open, check every line and cut off a torn end.
 
-        Raises JournalError for a damaged line, naming it and the remedy.
+        Raises JournalError for a damaged line, with its number and the remedy.
         """
         self.path = path
         self.notes: list[str] = []
@@ -93,9 +93,9 @@ class Journal:
             self._handle = -1
 
     def append(self, items: Sequence[tuple[str, str]]) -> None:
-        """Write (kind, data as JSON) lines and wait until the disk has them.
+        """Write (kind, data as JSON) lines and wait until they are on the disk.
 
-        Raises StorageError when it has not; the journal is then as it was before.
+        Raises StorageError when that fails; the journal is then as it was before.
         """
         if not items:
             return
@@ -148,7 +148,7 @@ class Journal:
                 rest = line + lines.read()
                 if b"\n" in rest and b"\0" not in rest:
                     raise JournalError(
-                        f"{self.path}, line {number}: {problem}. The file was left as it is; "
+                        f"{self.path}, line {number}: {problem}. The file is unchanged; "
                         f"`hullward rebuild {self.path.parent}` keeps every undamaged line and "
                         "moves the original aside"
                     )
@@ -156,7 +156,7 @@ class Journal:
                 os.fsync(self._handle)
                 self.notes.append(
                     f"{self.path.name}: cut off {len(rest)} bytes of an unfinished write after "
-                    f"line {number - 1}; it had not been acknowledged"
+                    f"line {number - 1}; which was not acknowledged"
                 )
                 return
 
@@ -211,9 +211,10 @@ def first_of_kind(path: Path, kind: str) -> dict[str, Any] | None:
 
 
 def salvage(path: Path) -> str:
-    """Keep the undamaged lines of a damaged journal, numbered anew; the original moves aside.
+    """Keep the undamaged lines of a damaged journal, renumbered; the original is kept aside.
 
-    Returns what was done. Raises JournalError for lines of a newer format: they are not damaged.
+    Returns a sentence on what was done. Raises JournalError for lines of a newer format, which are
+    not damaged.
     """
     aside = path.with_name(f"{path.name}.damaged-{timestamp().replace(':', '')}")
     fresh = path.with_name(f"{path.name}.new")

@@ -1,7 +1,7 @@
 """From records to rows and back, and the rules a record must meet to be counted.
 
-A row is a record's fields by name; `schema` has the columns. Live adding and replaying the
-journal go through the same functions, so a rebuilt database cannot differ from the old one.
+A row is a record's fields by name; `tables` has the columns. Adding records and replaying the
+journal use the same functions, so a rebuilt database cannot differ from the old one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Key = tuple[Any, ...]
 
 
 class CountingError(HullwardError):
-    """Something would be, or is, counted twice, not at all, or in two states."""
+    """Something is counted twice, not at all, or in two states, or would be."""
 
 
 OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap")
@@ -72,7 +72,7 @@ def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
 
 @dataclass
 class Index:
-    """The keys that are stored: makes adding idempotent and refuses what could not be counted."""
+    """The stored keys: they make adding idempotent and show what could not be counted."""
 
     keys: dict[str, set[Key]] = field(default_factory=lambda: {kind: set() for kind in TABLES})
     candidate_ids: set[str] = field(default_factory=set)
@@ -93,7 +93,7 @@ class Index:
         return index
 
     def stage(self, kind: str, data: Mapping[str, Any]) -> bool:
-        """Note a record as about to be stored; False when one with its key is there already.
+        """Note a record that will be stored; False if one with its key is stored already.
 
         Raises CountingError (InputError for another campaign) when it cannot be stored.
         """
@@ -101,7 +101,7 @@ class Index:
         key = key_of(table, data)
         if key in self.keys[kind]:
             return table.latest
-        self._object(kind, data)
+        self._check(kind, data)
         candidate_id = data["candidate_id"] if kind == "Candidate" else None
         self.keys[kind].add(key)
         fresh_id = candidate_id if candidate_id not in self.candidate_ids else None
@@ -114,13 +114,13 @@ class Index:
         self._staged.clear()
 
     def discard(self) -> None:
-        """Forget what was staged since the last commit."""
+        """Forget the records staged since the last commit."""
         for kind, key, candidate_id in self._staged:
             self.keys[kind].discard(key)
             self.candidate_ids.discard(candidate_id or "")
         self._staged.clear()
 
-    def _object(self, kind: str, data: Mapping[str, Any]) -> None:
+    def _check(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind in ("CampaignRecord", "Basis", "SecondReference"):
             self._one_campaign(data["campaign_id"])
         elif kind in ("Rejection", "Candidate", "Label"):
@@ -136,7 +136,9 @@ class Index:
         elif kind in ("ModelResponse", "ModelAnswer", "ModelFailure"):
             self._require("ModelRequest", (data["request_id"],), kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
-            raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
+            raise CountingError(
+                f"a {kind} of candidate {data['candidate_id']}, which is not stored"
+            )
         elif kind in ("Verdict", "Doubt", "Chance", "Opinion", "Reading"):
             self._require("Relaxation", (data["relaxation_id"],), kind)
 
@@ -209,7 +211,7 @@ class Projector:
 
     @contextmanager
     def _batch(self, table: str, rows: list[Row]) -> Iterator[None]:
-        """Let SQL see rows as the table `batch` (executemany takes a millisecond a row)."""
+        """Show rows to SQL as the table `batch` (executemany takes a millisecond a row)."""
         self.connection.register("batch", pa.Table.from_pylist(rows, schema=self._layouts[table]))
         try:
             yield
@@ -222,7 +224,7 @@ UPDATE proposals SET candidate_id = batch.candidate_id FROM batch
 WHERE proposals.proposal_id = batch.proposal_id
 """
 
-# What the relaxations of a candidate cost, charged to the proposal that first brought it.
+# The cost of the relaxations of a candidate, charged to its first proposal.
 _CHARGE = """
 UPDATE proposals SET force_calls = cost.force_calls, cpu_s = cost.cpu_s
 FROM (

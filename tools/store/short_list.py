@@ -4,9 +4,10 @@ from __future__ import annotations
 
 SHORT_LIST_RULE = (
     "judged, novel before and after relaxation, composition covered by the reference, not suspect "
-    "(or confirmed by a second opinion), stable or metastable; what a second opinion disputes "
-    "last; most probably within 50 meV/atom of DFT's hull first where a calibrator says so, then "
-    "lowest height over reference ∪ campaign, then over the reference alone"
+    "(or confirmed by a second opinion), stable or metastable. Order: candidates that a second "
+    "opinion disputes last, then by the probability that DFT finds them within 50 meV/atom of the "
+    "hull, where a calibrator gives one, then by height over reference ∪ campaign and over the "
+    "reference alone"
 )
 
 # The same rows that the funnel counts as novel_metastable.

@@ -1,8 +1,8 @@
-"""The views of a campaign's DuckDB file: where every proposal stands, and the counts."""
+"""The views of a campaign's DuckDB file: the state and results of every proposal, and counts."""
 
 VIEWS = """
 -- One row a proposal. Only relaxations by the basis' potential and protocol and verdicts of the
--- basis' reference and version are seen; second looks and earlier bases stay in their tables.
+-- basis' reference and version count; second relaxations and earlier bases stay in their tables.
 CREATE VIEW results AS
 WITH relaxed AS (
     SELECT r.* FROM relaxations r JOIN bases USING (potential_sha256, protocol_id)
@@ -20,7 +20,7 @@ heights AS (
         bool_or(label IN ('stable', 'metastable')) AS within_threshold
     FROM current_verdicts GROUP BY relaxation_id
 ),
--- the words come from the union verdict, or from the reference one while that has no height
+-- the label is that of the union verdict, or of the reference verdict while that has no height
 words AS (
     SELECT relaxation_id, label, covered, suspicions, second_look FROM current_verdicts
     QUALIFY row_number() OVER (
@@ -28,7 +28,7 @@ words AS (
         ORDER BY e_above_hull_ev_per_atom IS NULL, height = 'union' DESC
     ) = 1
 ),
--- over another reference, where one was asked for: shown and compared, never counted
+-- over the second reference, if there is one: shown and compared, never counted
 second AS (
     SELECT
         v.relaxation_id, v.e_above_hull_ev_per_atom AS over_second, v.label AS second_label,
@@ -51,7 +51,7 @@ second_energy AS (
     JOIN second_energies e
         ON e.relaxation_id = k.relaxation_id AND e.potential_sha256 = c.reading_sha256
 ),
--- what other potentials say: one word of dispute is enough
+-- by other potentials: one that disputes is enough
 opined AS (
     SELECT relaxation_id, coalesce(bool_or(o.disputed), false) AS disputed
     FROM opinions o JOIN bases USING (reference_id, reference_version) GROUP BY relaxation_id
@@ -65,7 +65,7 @@ matches AS (
         max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
     FROM labels GROUP BY proposal_id
 ),
--- as relaxed, or as proposed while it is not
+-- as relaxed, or as proposed before that
 explained AS (
     SELECT
         candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder,
@@ -77,7 +77,7 @@ suspected AS (
     SELECT d.relaxation_id, d.suspicions, d.reasons, d.second_look
     FROM suspects d JOIN bases USING (reference_id, reference_version)
 ),
--- by the campaign's own potential where it was asked
+-- by the campaign's own potential if it computed them
 vibrations AS (
     SELECT
         p.candidate_id, p.relaxation_id, p.result AS phonons, p.lowest_thz AS lowest_phonon_thz,
@@ -161,8 +161,8 @@ SELECT
     coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
     state = 'judged' AND covered AND NOT suspect
         AND label IN ('stable', 'metastable') AS metastable,
-    -- what counts for plans, prompts and operators: as on the short list, but of the lower height,
-    -- that over the reference, which later candidates cannot change
+    -- counts for plans, prompts and operators: like the short list, but by the height over the
+    -- reference, which later candidates cannot change
     novel AND covered AND NOT suspect AND within_threshold AS rewarded,
     space_group_loose, space_group_tight,
     coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
@@ -179,7 +179,7 @@ SELECT
     p_below_50mev, p_below_50mev_low, p_below_50mev_high,
     p_below_100mev, p_below_100mev_low, p_below_100mev_high,
     calibrator_id, probability_note,
-    disputed,  -- by a second opinion; NULL where none was asked
+    disputed,  -- by a second opinion; NULL without one
     -- the second potential whose energy of this structure the probability uses, and that energy
     -- minus the one in this row, on one scale
     second_energy_by, second_energy_higher_ev_per_atom,
@@ -188,7 +188,7 @@ FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
 
--- Nested counts of results, then the three that are counted apart and are never discoveries.
+-- Nested counts of results, then three that are counted separately and are not discoveries.
 CREATE VIEW funnel AS
 WITH marks AS (
     SELECT
@@ -225,9 +225,9 @@ SELECT
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
 
--- One row a request to a language model. Prompt tokens are paid once, however many answers.
+-- One row a request to a language model. Prompt tokens count once, whatever the number of answers.
 CREATE VIEW asked AS
-WITH said AS (
+WITH answered AS (
     SELECT
         request_id, count(*) AS answers, max(prompt_tokens) AS prompt_tokens,
         sum(completion_tokens)::BIGINT AS completion_tokens, min(model) AS answered_by
@@ -242,5 +242,6 @@ SELECT
     END AS state,
     coalesce(s.answers, 0) AS answers, s.prompt_tokens, s.completion_tokens,
     f.kind AS failure, f.message AS detail, q.memories, q.memories_left_out
-FROM requests q LEFT JOIN said s USING (request_id) LEFT JOIN request_failures f USING (request_id);
+FROM requests q LEFT JOIN answered s USING (request_id)
+LEFT JOIN request_failures f USING (request_id);
 """

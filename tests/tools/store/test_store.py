@@ -587,7 +587,7 @@ def test_a_database_that_refuses_a_write_is_brought_up_by_the_next_command(fille
             raise duckdb.IOException("IO Error: No space left on device")
 
         monkeypatch.setattr(Projector, "_write", refuse)
-        with pytest.raises(StorageError, match="the journal has it"):
+        with pytest.raises(StorageError, match="the journal is complete"):
             store.add([proposal(5)])
         monkeypatch.undo()
         assert store.add([proposal(5), proposal(6)]) == 1
