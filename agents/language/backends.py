@@ -222,7 +222,6 @@ def _served(
         api_key=key.get_secret_value() if key else None,
         policy=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
-        context_tokens=backend.context_tokens,
         ask_again=isinstance(backend, CrystalBackend),  # a plan is asked for again by its planner
     )
     return model, reread

@@ -2,8 +2,8 @@
 
 A request never raises for what a server does: it gets completions, or a CompletionError of a kind
 that can be counted. The cost of a request is bounded: tokens are counted before anything is sent
-where the server or the caller can count them, tries and waits have limits, and an answer that
-breaks its schema is asked for once more, not twice.
+where the server can count them, tries and waits have limits, and an answer that breaks its schema
+is asked for once more, not twice.
 
 The server is asked for its model at the start of every batch and after every failure; another
 model than the first is not used.
@@ -57,8 +57,8 @@ class ServedModel:
     `server` leaves it to the server's chat template.  stop: added to every request's own stop
     strings.  on_response: called with every raw answer before it is read, in the thread that
     called `complete`; what it raises ends the batch.  expected: the model of an earlier process;
-    another one is not used.  context_tokens, count_tokens: for servers that give neither.
-    ask_again: ask once more for an answer without use; False for a caller that does so itself.
+    another one is not used.  ask_again: ask once more for an answer without use; False for a caller
+    that does so itself.
 
     served: the model as the server first described it.
     """
@@ -74,8 +74,6 @@ class ServedModel:
         policy: RetryPolicy | None = None,
         on_response: Callable[[RawResponse], None] | None = None,
         expected: Served | None = None,
-        context_tokens: int | None = None,
-        count_tokens: Callable[[str], int] | None = None,
         ask_again: bool = True,
     ) -> None:
         self.url = url.rstrip("/")
@@ -87,7 +85,7 @@ class ServedModel:
         self._policy = policy or RetryPolicy()
         self._on_response = on_response
         self._ask_again = ask_again
-        self._counts = TokenCounts(context_tokens, count_tokens)
+        self._counts = TokenCounts()
         self.breaker = Breaker(self._policy)
         self._jitter = random.Random(0)
 

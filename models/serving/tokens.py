@@ -1,8 +1,8 @@
-"""How many tokens a request has, counted before it is sent."""
+"""How many tokens a request has, counted by the server before it is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from hullward.models.language import Request
 from hullward.models.serving.connection import Connection, ServerFaultError
@@ -12,20 +12,15 @@ REMEMBERED = 4096  # prompts whose tokens are not counted again
 
 
 class TokenCounts:
-    """Asks the server, which knows its own tokenizer and template; else a function of the caller.
+    """Asks vLLM, which knows its own tokenizer and template; other servers give no counts."""
 
-    limit: tokens of prompt and answer, for servers that do not give it.
-    """
-
-    def __init__(self, limit: int | None, count_text: Callable[[str], int] | None) -> None:
-        self._limit = limit
-        self._count_text = count_text
+    def __init__(self) -> None:
         self._server_counts = True  # until it fails to
         self._known: dict[Hashable, int] = {}
 
     async def require_room(self, connection: Connection, request: Request, served: Served) -> None:
         """Raise ServerFaultError for what is longer than the context. Unknown: let it pass."""
-        limit = served.max_model_len or self._limit
+        limit = served.max_model_len
         tokens = None if limit is None else await self._count(connection, request, served)
         if limit is None or tokens is None or tokens + request.sampling.max_tokens <= limit:
             return
@@ -38,19 +33,12 @@ class TokenCounts:
     async def _count(self, connection: Connection, request: Request, served: Served) -> int | None:
         prompt = prompt_of(request, connection.form)
         key: Hashable = prompt if isinstance(prompt, str) else request.messages
-        if key in self._known:
-            return self._known[key]
-        found = None
-        if served.is_vllm and self._server_counts:
+        if key not in self._known and served.is_vllm and self._server_counts:
             name = "prompt" if isinstance(prompt, str) else "messages"
-            asked = {"model": served.model, name: prompt}
-            found = await connection.tokenize(asked)
+            found = await connection.tokenize({"model": served.model, name: prompt})
             self._server_counts = found is not None
-        if found is None and self._count_text is not None:
-            whole = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
-            found = self._count_text(whole)
-        if found is not None:
-            self._known[key] = found
-            if len(self._known) > REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-        return found
+            if found is not None:
+                self._known[key] = found
+                if len(self._known) > REMEMBERED:
+                    self._known.pop(next(iter(self._known)))
+        return self._known.get(key)
