@@ -162,8 +162,8 @@ class ServerDouble:
         self, handler: BaseHTTPRequestHandler, body: dict[str, Any], trouble: Trouble | None
     ) -> None:
         if body.get("model") != self.model:
-            said = {"error": {"message": f"The model `{body.get('model')}` does not exist."}}
-            return _send(handler, 404, said)
+            error = {"error": {"message": f"The model `{body.get('model')}` does not exist."}}
+            return _send(handler, 404, error)
         kind = trouble.kind if trouble else "none"
         if kind == "stall":
             self._over.wait()
@@ -176,8 +176,8 @@ class ServerDouble:
         elif trouble is not None and kind == "status":
             given = {"Retry-After": trouble.retry_after, "Location": trouble.location}
             headers = {name: value for name, value in given.items() if value is not None}
-            said = {"error": {"message": trouble.text or f"trouble {trouble.status}"}}
-            _send(handler, trouble.status, said, headers)
+            error = {"error": {"message": trouble.text or f"trouble {trouble.status}"}}
+            _send(handler, trouble.status, error, headers)
         elif trouble is not None and kind == "body":
             _send(handler, 200, trouble.body)
         elif kind != "drop":
@@ -191,23 +191,23 @@ class ServerDouble:
         self, path: str, body: dict[str, Any], text: str | None, reason: str
     ) -> dict[str, Any]:
         n = body.get("n", 1) if self.honours_n else 1
-        said = self.answer(body) if text is None else text
+        text = self.answer(body) if text is None else text
         choices: list[dict[str, Any]] = []
         for index in range(n):
             choice: dict[str, Any] = {"index": index, "finish_reason": reason}
             if path.endswith("chat/completions"):
-                choice["message"] = {"role": "assistant", "content": said}
+                choice["message"] = {"role": "assistant", "content": text}
             else:
-                choice["text"] = said
+                choice["text"] = text
             if "prompt_logprobs" in body:
                 value = self.likelihood(body["prompt"])
                 choice["prompt_logprobs"] = [None] + [{"7": {"logprob": value}}] * (
                     _tokens(body) - 1
                 )
             if body.get("logprobs"):
-                choice["logprobs"] = {"token_logprobs": [-0.5] * len(said.split())}
+                choice["logprobs"] = {"token_logprobs": [-0.5] * len(text.split())}
             choices.append(choice)
-        written = n * len(said.split())
+        written = n * len(text.split())
         usage = {"prompt_tokens": _tokens(body), "completion_tokens": written}
         return {"id": "x", "model": self.model, "choices": choices, "usage": usage}
 

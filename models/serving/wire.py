@@ -212,7 +212,7 @@ def read_answer(
         return _bad("protocol", f"no completion came: {first_problem(error)}: {text!r}")
     choices = sorted(body.choices, key=lambda choice: choice.index)
     if not 0 < len(choices) <= request.sampling.n:
-        return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were asked for")
+        return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were requested")
     if body.model is not None and body.model != raw.model:
         return CompletionError(
             f"{raw.model} was asked, {one_line(body.model)} answered", retry=True, kind="identity"

@@ -88,7 +88,7 @@ def test_a_grammar_is_checked_by_the_parser_that_comes_with_it():
     ebnf = 'root ::= "ab"'
     wrong = Constraint.grammar(ebnf, check=lambda text: None if text == "ab" else "not ab")
     assert (wrong.flaw("ab"), wrong.flaw("ba")) == (None, "not ab")
-    assert wrong == Constraint.grammar(ebnf)  # the same to whoever sends it
+    assert wrong == Constraint.grammar(ebnf)  # equal for the sender
 
 
 def test_a_request_is_a_prompt_or_a_conversation():
@@ -154,15 +154,15 @@ def test_an_id_is_stronger_than_a_prompt_and_a_prompt_than_the_order(record):
 
 
 def test_everything_recorded_is_given_back(record):
-    said = {
+    line_fields = {
         "text": " 5.7 \n",
         "finish_reason": "length",
         "prompt_tokens": 12,
         "completion_tokens": 3,
         "model": "llamat-2-cif@abc",
     }
-    [[completion]] = RecordedModel(record(said)).complete([ask(1)])
-    assert completion == Completion(**said)
+    [[completion]] = RecordedModel(record(line_fields)).complete([ask(1)])
+    assert completion == Completion(**line_fields)
 
 
 def test_an_exhausted_recording_says_so_and_stays_so(record):
@@ -191,7 +191,7 @@ def test_the_name_of_a_recording_changes_with_its_content(record):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "problem"),
     [
         (b'{"text": "a"}\n{"text": \n', "line 2"),
         (b'{"output": "a"}\n', "output"),
@@ -201,10 +201,10 @@ def test_the_name_of_a_recording_changes_with_its_content(record):
         (b"\xff\xfe\n", "cannot be read"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_place(tmp_path, content, says):
+def test_what_is_no_recording_is_refused_with_its_place(tmp_path, content, problem):
     path = tmp_path / "recording.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=problem):
         RecordedModel(path)
 
 

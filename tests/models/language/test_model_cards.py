@@ -37,8 +37,8 @@ def folder(tmp_path):
     def make(config=None, **files):
         home = tmp_path / "My-Model"
         home.mkdir()
-        said = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
-        (home / "config.json").write_text(json.dumps(said | (config or {})))
+        default_config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+        (home / "config.json").write_text(json.dumps(default_config | (config or {})))
         for name, content in {"model.safetensors": "", **files}.items():
             if content is not None:
                 (home / name).write_text(content)
@@ -58,7 +58,7 @@ def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "says"),
+    ("config", "files", "problem"),
     [
         ({"auto_map": {"AutoModel": "x.y"}}, {}, "never run here"),
         ({}, {"tokenizer_config.json": '{"auto_map": {}}'}, "never run here"),
@@ -67,8 +67,8 @@ def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
         ({}, {"config.json": "[]"}, "no JSON object"),
     ],
 )
-def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, says):
-    with pytest.raises(PreflightError, match=says):
+def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, problem):
+    with pytest.raises(PreflightError, match=problem):
         model_card(str(folder(config, **files)))
 
 
@@ -126,7 +126,7 @@ def test_plain_text_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("form", "messages", "says"),
+    ("form", "messages", "problem"),
     [
         ("server", conversation("a"), "template"),
         (
@@ -138,8 +138,8 @@ def test_plain_text_is_left_alone():
         ("input-output", conversation("a") + conversation("b"), "one question"),
     ],
 )
-def test_a_conversation_a_form_cannot_hold_is_refused(form, messages, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_conversation_a_form_cannot_hold_is_refused(form, messages, problem):
+    with pytest.raises(ValueError, match=problem):
         render(form, messages)
 
 

@@ -364,17 +364,17 @@ def test_requests_wait_for_a_server_that_restarts(server):
 
 
 @pytest.mark.parametrize(
-    ("restarted", "says"),
+    ("restarted", "difference"),
     [({"root": "/models/other"}, "root was /models/double, is /models/other"),
      ({"model": "other"}, "it serves other")],
 )  # fmt: skip
-def test_another_model_after_a_restart_is_not_used(server, model, restarted, says):
+def test_another_model_after_a_restart_is_not_used(server, model, restarted, difference):
     assert only(model.complete([ask()]))[0].text
     server.down()
     server.up(**restarted)
     answers = model.complete([ask(i) for i in range(3)])
     assert {a.kind for a in answers} == {"identity"}
-    assert says in str(answers[0])
+    assert difference in str(answers[0])
     assert len(server.asked) == 1
     server.down()
     server.up("double", "/models/double")

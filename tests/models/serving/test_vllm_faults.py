@@ -1,6 +1,6 @@
 """What a real vLLM server does at its limits: a context that is full, an engine that dies.
 
-It has a server of its own, with a short context that is cheap to fill and nobody else to disturb.
+It has a server of its own, with a short context that is cheap to fill.
 """
 
 import os
@@ -68,10 +68,10 @@ def test_no_request_is_refused_for_its_length(model, letters):
 
 def engines(child):
     """The processes of the server's group, without its first."""
-    told = subprocess.run(
+    found = subprocess.run(
         ["ps", "-o", "pid=", "-g", str(child._process.pid)], capture_output=True, text=True
     )
-    return [int(pid) for pid in told.stdout.split() if int(pid) != child._process.pid]
+    return [int(pid) for pid in found.stdout.split() if int(pid) != child._process.pid]
 
 
 def test_a_killed_engine_is_noticed_and_a_new_server_is_used_at_once(plan, server):

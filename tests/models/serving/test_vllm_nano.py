@@ -88,8 +88,8 @@ def test_it_writes_as_many_crystals_and_formulas_as_in_process(plan):
     assert rates["here"][0] > n / 2
     for here, served in zip(*rates.values(), strict=True):
         assert chance(here, served, n) > RARELY, rates
-    said = [pair for pair in texts if pair[1]][:12]
-    here, served = (model.score(said) for model in models.values())
+    scored = [pair for pair in texts if pair[1]][:12]
+    here, served = (model.score(scored) for model in models.values())
     assert here == pytest.approx(served, abs=1e-3)
 
 
