@@ -185,15 +185,17 @@ def _coverage(
     """Coverage of every stable compound, and at equal amounts in subsystems without one."""
     from pymatgen.core import Composition
 
-    asked: dict[str, dict[str, float]] = {}
+    compositions: dict[str, dict[str, float]] = {}
     for phase in stable:
         amounts = Composition(phase.formula).get_el_amt_dict()
         if len(amounts) > 1:
-            asked[phase.formula] = dict(amounts)
-    have = {frozenset(amounts) for amounts in asked.values()}
+            compositions[phase.formula] = dict(amounts)
+    have = {frozenset(amounts) for amounts in compositions.values()}
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
-                asked["-".join(part)] = dict.fromkeys(part, 1.0)
-    answers: list[tuple[str, Coverage]] = [(f, reference.coverage(c)) for f, c in asked.items()]
+                compositions["-".join(part)] = dict.fromkeys(part, 1.0)
+    answers: list[tuple[str, Coverage]] = [
+        (f, reference.coverage(c)) for f, c in compositions.items()
+    ]
     return tuple(ShownCoverage(formula=f, covered=c.covered, note=c.note) for f, c in answers)

@@ -125,8 +125,8 @@ class MaterialsProjectDouble:
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         address = urlsplit(handler.path)
-        asked = {key: values[0] for key, values in parse_qs(address.query).items()}
-        self.requests.append((address.path, asked))
+        parameters = {key: values[0] for key, values in parse_qs(address.query).items()}
+        self.requests.append((address.path, parameters))
         self.keys.append(handler.headers.get("x-api-key"))
         fault = None
         if self.faults and self.faults[0].path in address.path:
@@ -141,9 +141,11 @@ class MaterialsProjectDouble:
             return _send(handler, 401, {"message": "Invalid authentication credentials"})
         if address.path != "/materials/thermo/":
             return _send(handler, 404, {"detail": "Not Found"})
-        found = [document for document in self.documents if _matches(document, asked)]
-        start, limit = int(asked.get("_skip", 0)), int(asked.get("_limit", 100))
-        page = [_only(document, asked.get("_fields")) for document in found[start : start + limit]]
+        found = [document for document in self.documents if _matches(document, parameters)]
+        start, limit = int(parameters.get("_skip", 0)), int(parameters.get("_limit", 100))
+        page = [
+            _only(document, parameters.get("_fields")) for document in found[start : start + limit]
+        ]
         if fault is not None and fault.kind == "short":
             page = page[: len(page) // 2]
         answer = {"data": page, "meta": {"total_doc": len(found) + self.miscounted}}
@@ -158,15 +160,15 @@ class MaterialsProjectDouble:
         }
 
 
-def _matches(document: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
+def _matches(document: Mapping[str, Any], parameters: Mapping[str, str]) -> bool:
     def among(key: str, value: str) -> bool:
-        return key not in asked or value in asked[key].split(",")
+        return key not in parameters or value in parameters[key].split(",")
 
     return (
         among("thermo_types", document["thermo_type"])
         and among("chemsys", document["chemsys"])
         and among("formula", document["formula_pretty"])
-        and ("is_stable" not in asked or document["is_stable"])
+        and ("is_stable" not in parameters or document["is_stable"])
     )
 
 

@@ -84,7 +84,7 @@ def _statement(systems: Mapping[str, SystemTried], n_phases: int, potential: str
 
 
 def _deep_phases(results: Results, hulls: _Hulls, named: Collection[str]) -> dict[str, float]:
-    """Formulas nobody named whose phase is far below all others, and how far, eV/atom."""
+    """Unexpected formulas with a phase far below all others, and how far, eV/atom."""
     return {
         found.phase.formula: round(depth, 4)
         for elements, result in results.items()

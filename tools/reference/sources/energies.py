@@ -88,7 +88,7 @@ def element_zeros(
     if energy_scheme != MP2020:
         raise InputError(
             f"{where}: formation energies on {energy_scheme!r} need that scheme's element "
-            f"energies, and only {MP2020!r} has them here; give total energies per atom"
+            f"energies, known only for {MP2020!r}; give total energies per atom"
         )
     zero = mp2020_elements()
     if absent := sorted({el for s in systems for el in s} - set(zero)):
