@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Coverage, Hull, Phase, Reference
+from hullward.tools.hull import Hull, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
 from hullward.tools.reference.names import imported, known_names, load_reference
@@ -21,13 +21,13 @@ class Available(Record):
     """One reference that can be named in a campaign file."""
 
     name: str
-    kind: str
-    version: str
-    energy_scheme: str
-    phases: int
-    systems: tuple[str, ...]  # whole ones, the first of them where there are many
-    n_systems: int
-    statement: str
+    kind: str = ""
+    version: str = ""
+    energy_scheme: str = ""
+    phases: int = 0
+    systems: tuple[str, ...] = ()  # whole ones, the first of them where there are many
+    n_systems: int = 0
+    statement: str = ""
     database_version: str | None = None  # of the Materials Project
     date: str | None = None  # of the fetch or import, UTC
     trouble: str = ""  # why it cannot be used; '' where it can
@@ -77,19 +77,7 @@ def available(home: Path | None) -> list[Available]:
             reference = load_reference(name, home)
             rows.append(_row(name, reference, home, dates.get(name)))
         except InputError as error:
-            rows.append(
-                Available(
-                    name=name,
-                    kind="",
-                    version="",
-                    energy_scheme="",
-                    phases=0,
-                    systems=(),
-                    n_systems=0,
-                    statement="",
-                    trouble=str(error),
-                )
-            )
+            rows.append(Available(name=name, trouble=str(error)))
     return rows
 
 
@@ -195,7 +183,8 @@ def _coverage(
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
                 compositions["-".join(part)] = dict.fromkeys(part, 1.0)
-    answers: list[tuple[str, Coverage]] = [
-        (f, reference.coverage(c)) for f, c in compositions.items()
-    ]
-    return tuple(ShownCoverage(formula=f, covered=c.covered, note=c.note) for f, c in answers)
+    answers = {name: reference.coverage(amounts) for name, amounts in compositions.items()}
+    return tuple(
+        ShownCoverage(formula=name, covered=answer.covered, note=answer.note)
+        for name, answer in answers.items()
+    )

@@ -44,19 +44,14 @@ class Canary(Record):
 
 def canary_phases() -> list[Phase]:
     """The canary phases of the embedded reference, each the lowest of its formula."""
-    embedded = read_embedded_once()
-    found = []
-    for formula in CANARIES:
-        same = [p for p in _phases_of(embedded, formula) if p.formula == formula]
-        found.append(min(same, key=lambda p: p.energy_ev_per_atom))
-    return found
-
-
-def _phases_of(reference: Reference, formula: str) -> Sequence[Phase]:
     from pymatgen.core import Composition
 
-    elements = Composition(formula).get_el_amt_dict()
-    return reference.phases("-".join(sorted(map(str, elements))))
+    found = []
+    for formula in CANARIES:
+        phases = read_embedded_once().phases(Composition(formula).chemical_system)
+        same = [p for p in phases if p.formula == formula]
+        found.append(min(same, key=lambda p: p.energy_ev_per_atom))
+    return found
 
 
 def check_canaries(potential: Potential) -> list[Canary]:

@@ -14,9 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hullward.models.errors import InputError, first_problem
+from hullward.models.errors import InputError
 from hullward.tools.hull import Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import (
@@ -25,7 +23,13 @@ from hullward.tools.reference.materials_project import (
     read_stable,
     versions,
 )
-from hullward.tools.reference.sources import read_built, read_embedded, read_file, sidecar_path
+from hullward.tools.reference.sources import (
+    read_built,
+    read_embedded,
+    read_file,
+    read_records,
+    sidecar_path,
+)
 from hullward.tools.store import timestamp, write_whole
 
 RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
@@ -57,15 +61,7 @@ def built_names(home: Path) -> list[str]:
 
 def imported(home: Path) -> list[Imported]:
     """Every imported reference; raises InputError for a damaged record of one."""
-    found = []
-    for path in sorted(_imported_folder(home).glob("*.json")):
-        try:
-            found.append(Imported.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise InputError(
-                f"{path} is damaged ({first_problem(error)}); delete it and import again"
-            ) from None
-    return found
+    return read_records(_imported_folder(home), Imported, "import again")
 
 
 def known_names(home: Path | None) -> list[str]:

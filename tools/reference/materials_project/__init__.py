@@ -5,11 +5,11 @@ reference needs no network.
 """
 
 from hullward.tools.reference.materials_project.fetch import (
-    Access,
     fetch_stable,
     fetch_systems,
     whole_systems,
 )
+from hullward.tools.reference.materials_project.session import Access
 from hullward.tools.reference.materials_project.stored import (
     NOT_FETCHED,
     STABLE,

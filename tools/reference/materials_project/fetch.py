@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
@@ -26,36 +25,21 @@ from hullward.tools.reference.materials_project.answers import (
     check_entries,
     check_stable,
 )
-from hullward.tools.reference.materials_project.session import PoliteSession
+from hullward.tools.reference.materials_project.session import Access, PoliteSession
 from hullward.tools.reference.materials_project.stored import (
     STABLE,
     THERMO_TYPE,
     Fetched,
     keep,
     manifests,
-    mp_folder,
 )
 from hullward.tools.store import timestamp
 
 MAX_ELEMENTS = 9  # 511 subsystems in one call: more do not fit in a URL
-CALLS_PER_DAY = 500
-PATIENCE_S = 1200.0
 KEY_LENGTH = 32
 _CRITERIA = {"thermo_types": [THERMO_TYPE]}
 _COUNT_ONLY = {"thermo_types": THERMO_TYPE, "_limit": 1, "_fields": "material_id"}
 _ABOUT = ["material_id", "thermo_type", "energy_per_atom"]  # of the document an entry comes from
-
-
-class Access(NamedTuple):
-    """How to reach the server. endpoint None: mp-api's own."""
-
-    key: SecretStr | None
-    home: Path
-    endpoint: str | None = None
-    calls_per_day: int = CALLS_PER_DAY
-    patience_s: float = PATIENCE_S
-    notes: Callable[[str], None] = lambda line: None
-    sleep: Callable[[float], None] | None = None  # tests do not wait
 
 
 class FetchResult(NamedTuple):
@@ -129,17 +113,8 @@ class _Client:
         key = _checked(self._access.key)
         from mp_api.client.core.utils import validate_endpoint
 
-        access = self._access
-        more = {} if access.sleep is None else {"sleep": access.sleep}
-        self._session = PoliteSession(
-            mp_folder(access.home),
-            key,
-            calls_per_day=access.calls_per_day,
-            patience_s=access.patience_s,
-            notes=access.notes,
-            **more,
-        )
-        self._endpoint: str = validate_endpoint(access.endpoint)
+        self._session = PoliteSession(self._access, key)
+        self._endpoint: str = validate_endpoint(self._access.endpoint)
         self.version = self._database_version()
         self._rester = _rester(key, self._endpoint, self._session)
         return self

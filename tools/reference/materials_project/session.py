@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import requests
 from pydantic import AwareDatetime, SecretStr, ValidationError
@@ -25,8 +25,11 @@ from urllib3.util.retry import RequestHistory
 
 from hullward.models.errors import FetchError
 from hullward.tools.records import Record
+from hullward.tools.reference.materials_project.stored import mp_folder
 from hullward.tools.store import write_whole
 
+CALLS_PER_DAY = 500
+PATIENCE_S = 1200.0
 TIMEOUT_S = 60.0  # without a byte
 BACKOFF_S, LONGEST_WAIT_S = 2.0, 300.0  # between two tries; doubled before each retry
 TRIES_WITHOUT_CONNECTION = 3  # more would hardly find a server
@@ -34,28 +37,30 @@ NO_CONNECTION = "no connection"
 HOURS_AFTER_REFUSAL = 6.0  # a blocked machine that keeps asking stays blocked
 
 
+class Access(NamedTuple):
+    """How to reach the server. endpoint None: mp-api's own."""
+
+    key: SecretStr | None
+    home: Path
+    endpoint: str | None = None
+    calls_per_day: int = CALLS_PER_DAY  # of all processes with this home
+    patience_s: float = PATIENCE_S  # the sum of all waits
+    notes: Callable[[str], None] = lambda line: None
+    sleep: Callable[[float], None] = time.sleep  # tests do not wait
+
+
 class PoliteSession(requests.Session):
     """As requests.Session, with a daily cap of calls and long waits between tries.
 
-    calls_per_day: shared by every process that uses this folder.  patience_s: the sum of all waits.
-    sleep: replaced in tests.  Raises FetchError from any request.
+    Raises FetchError from any request.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        key: SecretStr,
-        *,
-        calls_per_day: int,
-        patience_s: float,
-        notes: Callable[[str], None],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, access: Access, key: SecretStr) -> None:
         super().__init__()
         self.headers["x-api-key"] = key.get_secret_value()
-        self._folder, self._calls_per_day = folder, calls_per_day
-        self._refusal_file = folder / "refused.json"
-        self._left_s, self._notes, self._sleep = patience_s, notes, sleep
+        self._access, self._folder = access, mp_folder(access.home)
+        self._refusal_file = self._folder / "refused.json"
+        self._left_s = access.patience_s
         self._key_digest = hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:16]
         self._check_refusal()
         self.retry = CountedRetry(
@@ -116,8 +121,8 @@ class PoliteSession(requests.Session):
                 "of this was stored; try again later. What was fetched before stays usable"
             )
         self._left_s -= wait_s
-        self._notes(f"Materials Project: {trouble}; trying again in {wait_s:.0f} s")
-        self._sleep(wait_s)
+        self._access.notes(f"Materials Project: {trouble}; trying again in {wait_s:.0f} s")
+        self._access.sleep(wait_s)
 
     def spend(self, calls: int) -> None:
         """Count calls before they are made; raises FetchError where the day's cap is reached."""
@@ -131,10 +136,11 @@ class PoliteSession(requests.Session):
                 spent = known["calls"] if known["day"] == today else 0
             except (ValueError, KeyError, TypeError):  # a new file, or one cut short
                 spent = 0
-            if spent + calls > self._calls_per_day:
+            if spent + calls > self._access.calls_per_day:
                 raise FetchError(
                     f"{spent} calls were made to the Materials Project today (UTC), the cap is "
-                    f"{self._calls_per_day}; go on tomorrow, or set HULLWARD_MP_CALLS_PER_DAY"
+                    f"{self._access.calls_per_day}; continue tomorrow, or set "
+                    "HULLWARD_MP_CALLS_PER_DAY"
                 )
             file.truncate(0)
             file.write(json.dumps({"day": today, "calls": spent + calls}))

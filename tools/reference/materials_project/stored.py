@@ -13,12 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hullward.models.errors import InputError, first_problem
+from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
-from hullward.tools.reference.sources import EntryPhases, Sidecar, TablePhases
+from hullward.tools.reference.sources import EntryPhases, Sidecar, TablePhases, read_records
 from hullward.tools.store import write_whole
 
 THERMO_TYPE = "GGA_GGA+U"  # requested by name: mp-api's default is another, mixed hull
@@ -89,15 +87,7 @@ def _with_systems(home: Path) -> list[str]:
 
 def manifests(home: Path, version: str) -> list[Fetched]:
     """The manifests of one database version; raises InputError for one that is damaged."""
-    found = []
-    for path in sorted(_folder(home, version).glob("*.json")):
-        try:
-            found.append(Fetched.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise InputError(
-                f"{path} is damaged ({first_problem(error)}); delete it and fetch again"
-            ) from None
-    return found
+    return read_records(_folder(home, version), Fetched, "fetch again")
 
 
 def fetched_last(home: Path, version: str) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
@@ -27,7 +27,6 @@ from hullward.tools.prototypes import require_encyclopedia
 from hullward.tools.reference.recipe.assembly import assemble
 from hullward.tools.reference.recipe.system_results import (
     SystemResult,
-    add_generated_types,
     build_system,
     results_of_build,
     stored_result,
@@ -39,7 +38,7 @@ from hullward.tools.relax import one_thread_each
 log = logging.getLogger(__name__)
 
 Parts = list[tuple[str, ...]]
-Job = tuple[Callable[..., SystemResult], tuple[Any, ...]]  # a function and its arguments
+Job = tuple[Any, ...]  # arguments of `build_system`
 
 
 def build_systems(
@@ -87,12 +86,8 @@ def build_systems(
         for part in todo:
             named = by_system.get(frozenset(part), ())
             below = {sub: r for sub, r in results.items() if set(sub) < set(part)}
-            if part in earlier:
-                arguments = (potential, work, part, named, below, earlier[part])
-                jobs.append((add_generated_types, arguments))
-                continue
             own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
-            jobs.append((build_system, (potential, work, part, named, own, below)))
+            jobs.append((potential, work, part, named, own, below, earlier.get(part)))
         for done, result in enumerate(_each(jobs, workers), start=1):
             before = replaced.get(result.elements)
             results[result.elements] = with_earlier(result, before)
@@ -172,14 +167,14 @@ def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
 
 def _each(jobs: Sequence[Job], workers: int) -> Iterator[SystemResult]:
     if workers == 0:
-        for run, job in jobs:
-            yield run(*job)
+        for job in jobs:
+            yield build_system(*job)
         return
     with (
         one_thread_each(),
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
-        for future in as_completed([pool.submit(run, *job) for run, job in jobs]):
+        for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             try:
                 yield future.result()
             except BrokenProcessPool:

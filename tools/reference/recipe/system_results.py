@@ -68,62 +68,42 @@ def build_system(
     more_formulas: Sequence[str],
     structures: Sequence[tuple[str, Crystal]],
     below: Mapping[tuple[str, ...], SystemResult],
+    earlier: SystemResult | None = None,
 ) -> SystemResult:
     """Run the recipe on one system, or read the stored result of the same work.
 
     structures: (name, crystal) of exactly these elements, to try as well.  below: the results of
-    its subsystems.
+    its subsystems.  earlier: try only the types that nano wrote, and add what they give to this
+    result; a rebuild would compute everything again.
     """
-    system = "-".join(elements)
-    path = work / f"{system}.result.json"
-    made_by = result_key(potential, more_formulas, structures)
+    path = work / f"{'-'.join(elements)}.result.json"
+    made_by = result_key(potential, more_formulas, structures) + (f"+{PREFIX}" if earlier else "")
     if (stored := stored_result(path, made_by)) is not None:
         return stored
-    cache = EnergyCache(potential, work / f"{system}.jsonl")
+    cache = EnergyCache(potential, work / f"{'-'.join(elements)}.jsonl")
     given = (Trial(f"given:{name}", crystal) for name, crystal in structures)
     tried = [*trials(elements, more_formulas), *given]
-    found = low_phases(cache, tried, [f.phase for r in below.values() for f in r.phases])
-    result = SystemResult(
+    if earlier is not None:
+        tried = [t for t in tried if t.prototype.startswith(PREFIX)]
+    results = [*below.values(), earlier] if earlier is not None else below.values()
+    found = map(found_phase, low_phases(cache, tried, [f.phase for r in results for f in r.phases]))
+    start = earlier or SystemResult(
         elements=elements,
         made_by=made_by,
         expected=tuple(expected_formulas(elements)) if len(elements) > 1 else elements,
-        tried=dict(sorted(Counter(t.crystal.formula for t in tried).items())),
-        phases=tuple(map(found_phase, found)),
-        force_calls=cache.force_calls,
-        cpu_s=round(cache.cpu_s, 2),
+        tried={},
+        phases=(),
+        force_calls=0,
+        cpu_s=0.0,
     )
-    write_whole(path, result.model_dump_json().encode())
-    return result
-
-
-def add_generated_types(
-    potential: str,
-    work: Path,
-    elements: tuple[str, ...],
-    more_formulas: Sequence[str],
-    below: Mapping[tuple[str, ...], SystemResult],
-    earlier: SystemResult,
-) -> SystemResult:
-    """An earlier result with only the types that nano wrote tried as well.
-
-    A rebuild would compute everything again.  below: the results of its subsystems.
-    """
-    path = work / f"{earlier.system}.result.json"
-    made_by = f"{result_key(potential, more_formulas, ())}+{PREFIX}"
-    if (stored := stored_result(path, made_by)) is not None:
-        return stored
-    cache = EnergyCache(potential, work / f"{earlier.system}.jsonl")
-    tried = [t for t in trials(elements, more_formulas) if t.prototype.startswith(PREFIX)]
-    phases = [f.phase for r in (*below.values(), earlier) for f in r.phases]
-    found = map(found_phase, low_phases(cache, tried, phases))
-    structures = Counter(earlier.tried) + Counter(t.crystal.formula for t in tried)
-    result = earlier.model_copy(
+    formulas = Counter(start.tried) + Counter(t.crystal.formula for t in tried)
+    result = start.model_copy(
         update={
             "made_by": made_by,
-            "tried": dict(sorted(structures.items())),
-            "phases": tuple(lowest([*earlier.phases, *found])),
-            "force_calls": earlier.force_calls + cache.force_calls,
-            "cpu_s": round(earlier.cpu_s + cache.cpu_s, 2),
+            "tried": dict(sorted(formulas.items())),
+            "phases": tuple(lowest([*start.phases, *found]) if earlier else found),
+            "force_calls": start.force_calls + cache.force_calls,
+            "cpu_s": round(start.cpu_s + cache.cpu_s, 2),
         }
     )
     write_whole(path, result.model_dump_json().encode())

@@ -4,7 +4,7 @@ Each reader has the phases of its format and the rule by which they cover a comp
 fetched or computed here.
 """
 
-from hullward.tools.reference.sources.base import Sidecar, sidecar_path
+from hullward.tools.reference.sources.base import Sidecar, read_records, sidecar_path
 from hullward.tools.reference.sources.built import (
     BuiltPhases,
     embedded_stem,
@@ -47,6 +47,7 @@ __all__ = [
     "read_entries",
     "read_file",
     "read_manifest",
+    "read_records",
     "served_class",
     "sidecar_path",
     "unserved_systems",

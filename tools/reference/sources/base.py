@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import MP2020, Coverage, Phase
 from hullward.tools.records import Record
+
+Stored = TypeVar("Stored", bound=Record)
 
 
 class Sidecar(Record):
@@ -26,7 +29,6 @@ class Sidecar(Record):
 class FilePhases:
     """The phases of a file: by system as a reference, or row by row as entries to be judged."""
 
-    elements: frozenset[str]
     statement: str
 
     def __init__(self, name: str, stated: bool | None) -> None:
@@ -34,6 +36,11 @@ class FilePhases:
         self._rows: Sequence[Phase] = ()
         self._by_system: dict[frozenset[str], list[Phase]] = {}
         self._covered: dict[frozenset[str], Coverage] = {}
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Elements with a phase of their own."""
+        return frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
 
     def rows(self) -> Sequence[Phase]:
         """The phases that the file itself holds, in its order."""
@@ -106,3 +113,16 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return first_problem(error)
     return f"{type(error).__name__}: {error}"
+
+
+def read_records(folder: Path, kind: type[Stored], remedy: str) -> list[Stored]:
+    """The records in the JSON files of a folder; raises InputError for a damaged one."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(kind.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise InputError(
+                f"{path} is damaged ({first_problem(error)}); delete it and {remedy}"
+            ) from None
+    return found

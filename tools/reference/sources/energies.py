@@ -57,7 +57,7 @@ def energy_column(names: Sequence[str], where: str, chosen: str | None = None) -
     if HULL_ENTRY in names:
         return EnergyColumn(HULL_ENTRY, "formation")
     energies = [n for n in names if _is_energy(n)]
-    found = [n for n in energies if _per_atom(n) and not _OTHER_UNITS.intersection(_words(n))]
+    found = [n for n in energies if "atom" in (w := _words(n)) and not _OTHER_UNITS.intersection(w)]
     if len(found) > 1:
         raise InputError(
             f"{where}: {' and '.join(map(repr, found))} are both energies per atom; name one with "
@@ -128,10 +128,6 @@ def _words(name: str) -> list[str]:
 def _is_energy(name: str) -> bool:
     words = set(_words(name))
     return bool(words & _ENERGY_WORDS) and not words & _OTHER_WORDS
-
-
-def _per_atom(name: str) -> bool:
-    return "atom" in _words(name)
 
 
 def _kind(name: str) -> Literal["formation", "total"]:

@@ -60,7 +60,6 @@ class EntryPhases(FilePhases):
                 f"{MP2020!r} scale, e.g. {'; '.join(uncorrected[:3])}. To use them, "
                 + REMEDY.format(sidecar=sidecar_path(Path(name)).name)
             )
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
         self.statement = (
             f"{len(found)} computed entries from {name}, energies with their corrections, on "
             f"scheme {sidecar.energy_scheme!r}."

@@ -58,7 +58,6 @@ class OptimadePhases(FilePhases):
         if zeros:
             for el in sorted(elements):
                 self._by_system.setdefault(frozenset({el}), []).append(_zero_phase(el, zeros, name))
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
         self.statement = energies_statement(
             len(found), column, name, sidecar.energy_scheme, len(elements)
         )

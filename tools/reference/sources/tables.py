@@ -37,15 +37,17 @@ class TablePhases(FilePhases):
         self._formulas, self._energies, self._ids, self._is_phase, column = table
         self.systems, self._system_of_row = _systems(self._formulas, path.name)
         check_elements({el for s in self.systems for el in s}, path.name)
+        self._zero: dict[str, float] = {}
         if column.kind == "formation":
             self._zero = element_zeros(self.systems, sidecar.energy_scheme, path.name)
-            self.elements = frozenset(self._zero)
-        else:
-            self._zero = {}
-            self.elements = frozenset(next(iter(s)) for s in self.systems if len(s) == 1)
         self.statement = energies_statement(
             len(self._formulas), column, path.name, sidecar.energy_scheme, len(self._zero)
         )
+
+    @property
+    def elements(self) -> frozenset[str]:
+        alone = frozenset(next(iter(s)) for s in self.systems if len(s) == 1)
+        return frozenset(self._zero) or alone
 
     @property
     def n_phases(self) -> int:
