@@ -33,9 +33,7 @@ class ModelRequest(Record):
     parents: tuple[str, ...] = ()
     target_formula: str | None = None
     text_form: Literal["cell", "asymmetric"] = "cell"  # of the requested structures
-    wish: dict[str, Any] = Field(
-        default_factory=dict
-    )  # the requested properties, as keys and values
+    wish: dict[str, Any] = Field(default_factory=dict)  # the requested properties, by name
     memories: int = 0  # lines of earlier outcomes in the prompt
     memories_left_out: int = 0  # those that did not fit the context
 

@@ -81,9 +81,7 @@ class ReportEntry(Record):
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     disorder: str | None  # why species may share a site in reality; null: no sign of it
     suspect_because: tuple[str, ...]  # one sentence with numbers for each suspicion
-    training: (
-        str | None
-    )  # whether it was in the training data of the proposing model; null: no model, or unknown
+    training: str | None  # overlap with the training data of the proposing model; null: no model
     vibrations: str | None  # result of the check of vibrations; null: not checked
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]
