@@ -258,8 +258,8 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
     for entry in report["short_list"]["entries"]:
         assert "novel" in entry["novelty"]
         assert entry["novelty_kind"]
-    assert "What they are" in paths.html.read_text()
-    assert "What they are" in paths.markdown.read_text()
+    assert "Comparison with known structures" in paths.html.read_text()
+    assert "Comparison with known structures" in paths.markdown.read_text()
 
 
 def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
