@@ -10,9 +10,8 @@ constraints are only checked: a text that breaks one carries the fault `unfit`.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ class LocalModel:
         self._checkpoint = open_checkpoint(folder, device=device, dtype=dtype)
         self._batch = batch
         self._cache_bytes = cache_bytes
-        self._masks: OrderedDict[Automaton, TokenMasks] = OrderedDict()
+        self._masks_of = lru_cache(GRAMMARS)(self._new_masks)
 
     @property
     def name(self) -> str:
@@ -193,14 +192,8 @@ class LocalModel:
         a_token = 2 * config.num_hidden_layers * heads * width * number
         return max(1, int(self._cache_bytes // (a_token * (len(row.prompt) + row.limit))))
 
-    def _masks_of(self, automaton: Automaton) -> TokenMasks:
-        if automaton not in self._masks:
-            texts, tree = self._tree
-            self._masks[automaton] = TokenMasks(automaton, texts, tree)
-        self._masks.move_to_end(automaton)
-        if len(self._masks) > GRAMMARS:
-            self._masks.popitem(last=False)
-        return self._masks[automaton]
+    def _new_masks(self, automaton: Automaton) -> TokenMasks:
+        return TokenMasks(automaton, *self._tree)
 
     @cached_property
     def _tree(self) -> tuple[list[str], dict[str, Any]]:

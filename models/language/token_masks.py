@@ -8,8 +8,8 @@ token could finish the word it begins.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hullward.models.language.protocol import Automaton
@@ -55,24 +55,17 @@ class TokenMasks:
         self.automaton = automaton
         self._texts = texts
         self._tree = tree
-        self._known: OrderedDict[Hashable, list[int]] = OrderedDict()
         self._alive: dict[Hashable, bool] = {}
+        self.allowed = lru_cache(MAX_STATES)(self._allowed)
 
-    def allowed(self, state: Hashable) -> list[int]:
+    def _allowed(self, state: Hashable) -> list[int]:
         """Ids of all tokens that may come next, apart from end-of-text."""
-        if state in self._known:
-            self._known.move_to_end(state)
-            return self._known[state]
-        found = sorted(
+        return sorted(
             token
             for tokens, behind in self._ends(self._tree, state)
             if self._leads_on(behind)
             for token in tokens
         )
-        self._known[state] = found
-        if len(self._known) > MAX_STATES:
-            self._known.popitem(last=False)
-        return found
 
     def after(self, state: Hashable, token: int) -> Hashable:
         """The state after an allowed token."""
