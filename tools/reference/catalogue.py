@@ -72,18 +72,14 @@ def available(home: Path | None) -> list[Available]:
     """Every reference there is, the shipped one first; a damaged one has its `trouble`."""
     dates = {one.name: one.imported for one in imported(home)} if home else {}
     rows = []
-    for name in [*known_names(home), *_older(home)]:
+    older = [f"mp:{version}" for version in versions(home)[:-1]] if home else []
+    for name in [*known_names(home), *older]:  # 'mp' is the newest database version
         try:
             reference = load_reference(name, home)
             rows.append(_row(name, reference, home, dates.get(name)))
         except InputError as error:
             rows.append(Available(name=name, trouble=str(error)))
     return rows
-
-
-def _older(home: Path | None) -> list[str]:
-    """Names of database versions before the newest, which 'mp' stands for."""
-    return [f"mp:{version}" for version in versions(home)[:-1]] if home else []
 
 
 def _row(name: str, reference: Reference, home: Path | None, date: str | None) -> Available:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,22 @@ class Sidecar(Record):
     energy_property: str | None = None  # column or OPTIMADE property, where several would do
 
 
-class FilePhases:
+class PhasesBySystem:
+    """Phases in memory, grouped by their elements."""
+
+    _by_system: Mapping[frozenset[str], list[Phase]]
+
+    @cached_property
+    def elements(self) -> frozenset[str]:
+        """Elements with a phase of their own."""
+        return frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
+
+    def within(self, elements: frozenset[str]) -> list[Phase]:
+        """Every phase made of these elements alone."""
+        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
+
+
+class FilePhases(PhasesBySystem):
     """The phases of a file: by system as a reference, or row by row as entries to be judged."""
 
     statement: str
@@ -34,22 +50,12 @@ class FilePhases:
     def __init__(self, name: str, stated: bool | None) -> None:
         self.name, self._stated = name, stated
         self._rows: Sequence[Phase] = ()
-        self._by_system: dict[frozenset[str], list[Phase]] = {}
+        self._by_system = {}
         self._covered: dict[frozenset[str], Coverage] = {}
-
-    @property
-    def elements(self) -> frozenset[str]:
-        """Elements with a phase of their own."""
-        return frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
 
     def rows(self) -> Sequence[Phase]:
         """The phases that the file itself holds, in its order."""
         return self._rows
-
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [
-            p for system, phases in self._by_system.items() if system <= elements for p in phases
-        ]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
         """As the sidecar states; without that, covered where each element occurs in a compound."""

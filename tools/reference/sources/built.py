@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Coverage, Phase, Reference
-from hullward.tools.reference.sources.base import reason_of
+from hullward.tools.reference.sources.base import PhasesBySystem, reason_of
 from hullward.tools.reference.sources.coverage import (
     LEAST_STRUCTURES,
     Manifest,
@@ -30,21 +30,18 @@ from hullward.tools.reference.sources.coverage import (
 )
 
 
-class BuiltPhases:
+class BuiltPhases(PhasesBySystem):
     """Phases read from the Parquet file of a built reference."""
 
     def __init__(
         self, phases: Sequence[Phase], manifest: Manifest, rows: Sequence[dict[str, Any]] = ()
     ) -> None:
-        self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
+        by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
         for phase in phases:
-            self._by_system[phase.elements].append(phase)
+            by_system[phase.elements].append(phase)
+        self._by_system = by_system
         self.manifest = manifest
         self.rows = rows  # as in the file, in the order of the phases
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
-
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
         """Covered: a class that the recipe serves, with enough structures tried in all subsystems.

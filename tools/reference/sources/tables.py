@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class TablePhases(FilePhases):
             len(self._formulas), column, path.name, sidecar.energy_scheme, len(self._zero)
         )
 
-    @property
+    @cached_property
     def elements(self) -> frozenset[str]:
         alone = frozenset(next(iter(s)) for s in self.systems if len(s) == 1)
         return frozenset(self._zero) or alone
