@@ -1,4 +1,4 @@
-"""Duplicates at scale: agreement with StructureMatcher, speed beside it, rates.
+"""Agreement with StructureMatcher, speed beside it, and rates of finding duplicates at scale.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/duplicates.py DATA
 
@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import resource
-import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
+from common import known_phases, llamat2_crystals, options, read_plain_cif
 from pymatgen.core.structure_matcher import StructureMatcher
-from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import StructureLibrary, group
@@ -30,40 +28,13 @@ from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
 LANTHANIDES = (
-    "La",
-    "Ce",
-    "Pr",
-    "Nd",
-    "Sm",
-    "Eu",
-    "Gd",
-    "Tb",
-    "Dy",
-    "Ho",
-    "Er",
-    "Tm",
-    "Yb",
-    "Lu",
+    *("La", "Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"),
     "Y",
 )
 REACH = 2.6  # of the fingerprint, in (V/n)^(1/3)
 NEIGHBOURS = 8
 
 Pair = tuple[str, Crystal, Crystal]
-
-
-def known_phases(data: Path) -> list[Crystal]:
-    cifs = pd.read_parquet(data / "structures/mp_structures.parquet", columns=["cif"])["cif"]
-    return [read_plain_cif(text) for text in cifs]
-
-
-def generated(data: Path) -> Iterator[Crystal]:
-    table = pd.read_parquet(data / "known/llamat2_generated.parquet")
-    for row in table[["lengths", "angles", "species", "coords"]].itertuples(index=False):
-        try:
-            yield Crystal.from_parameters(*(json.loads(cell) for cell in row))
-        except (TypeError, ValueError):  # empty columns, angles that close no cell
-            continue
 
 
 def by_formula(crystals: Iterable[Crystal]) -> dict[str, list[Crystal]]:
@@ -76,7 +47,7 @@ def by_formula(crystals: Iterable[Crystal]) -> dict[str, list[Crystal]]:
 def distorted(
     crystal: Crystal, rng: np.random.Generator, rattle_a: float = 0.0, strain: float = 0.0
 ) -> Crystal:
-    """Another setting: rotated, shifted, sites shuffled, and rattled and strained up to a size."""
+    """Another setting: rotated, shifted, sites shuffled, rattled and strained up to a size."""
     e = rng.uniform(-strain, strain, (3, 3))
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
@@ -143,7 +114,9 @@ def agreement(pairs: Sequence[Pair]) -> None:
     matcher = StructureMatcher()
     cells: dict[int, tuple] = {}
     tally: dict[str, Counter[str]] = defaultdict(Counter)
-    joined, parted, rms_gaps = [], [], []
+    joined: list[float] = []
+    parted: list[float] = []
+    rms_gaps: list[float] = []
     for kind, *crystals in pairs:
         for crystal in crystals:
             if id(crystal) not in cells:
@@ -255,7 +228,9 @@ def one_formula(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = options(__doc__)
+    parser.add_argument("data", type=Path)
+    folder = parser.parse_args().data
     phases = known_phases(folder)
     print("1,000 structures")
     for shared in (400, 700):
@@ -265,4 +240,4 @@ if __name__ == "__main__":
     print("all known phases")
     against_known(phases)
     print("labelled pairs")
-    agreement(labelled_pairs(phases, generated(folder))[::3])
+    agreement(labelled_pairs(phases, llamat2_crystals(folder))[::3])
