@@ -92,7 +92,7 @@ def compare(known: Sequence[Phase], asked: Sequence[Phase], tally: Tally) -> Non
             distance, energy = found[number], float(wanted[number] + shift)
             height, ours = energy - plane, distance.e_above_hull_ev_per_atom
             tally.height = max(tally.height, abs(ours - height))
-            tally.within_1_mev += abs(ours - height) <= AGREES_EV_PER_ATOM
+            tally.within_1_mev += int(abs(ours - height) <= AGREES_EV_PER_ATOM)
             shares = {p.phase_id: p.fraction for p in distance.decomposition}
             if set(shares) == set(expected):
                 tally.same_products += 1
@@ -105,7 +105,7 @@ def compare(known: Sequence[Phase], asked: Sequence[Phase], tally: Tally) -> Non
             own = fractions_of(phase)
             off = max(abs(mixture[el] - own.get(el, 0.0)) for el in mixture | own)
             mixed = sum(share * energies[name] for name, share in shares.items())
-            good = max(off, abs(mixed - (energy - ours))) <= TOLERANCE_EV_PER_ATOM
+            good = bool(max(off, abs(mixed - (energy - ours))) <= TOLERANCE_EV_PER_ATOM)
             tally.other_split += good
             tally.wrong += not good
 
