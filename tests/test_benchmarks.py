@@ -33,8 +33,11 @@ def test_the_help_starts_with_the_measure(path, monkeypatch, capsys):
     assert measure in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("text", ["tests/benchmarks/RESULTS.md", "tests/README.md", "README.md"])
-def test_files_named_beside_figures_exist(text):
+TEXTS = ["README.md", "tests/README.md", "tests/benchmarks/RESULTS.md", "training/README.md"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_files_named_in_text_exist(text):
     words = (ROOT / text).read_text(encoding="utf-8")
     named = set(
         re.findall(r"(?<![\w/])(?:agents|data|models|tools|training|tests)/[\w/.-]+", words)
