@@ -60,7 +60,7 @@ def sound_answers(
     seed: int = 0,
     sampling: Sampling = SAMPLING,
 ) -> tuple[list[CrystalRow], Counter[str]]:
-    """(answers to learn, counts of all by outcome): `free` of any formula, `asked` of a given one."""
+    """(answers to learn, counts of all by outcome), of `free` open and `asked` formula requests."""
     exchange = Exchange(rows)
     known = {row.formula for row in rows}
     wanted: list[str | None] = [None] * free
