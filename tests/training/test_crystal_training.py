@@ -1,4 +1,4 @@
-"""The training engine on tiny models: it learns, goes on exactly, refuses what does not fit."""
+"""The training engine on tiny models: it learns, resumes exactly, refuses what does not fit."""
 
 import json
 import math
@@ -7,16 +7,16 @@ import shutil
 import pytest
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, write_cell_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.training.crystal_export import export_generator
 from hullward.training.crystals import (
     CrystalRecipe,
-    CrystalRow,
     CrystalTask,
     example,
     nano_tokenizer,
     read_recipe,
 )
+from hullward.training.crystals.corpus import corpus_row
 from hullward.training.crystals.examples import Mixture
 from hullward.training.crystals.task import new_model
 from hullward.training.crystals.tokenizer import vocabulary
@@ -37,21 +37,14 @@ pytestmark = [
 ]
 
 
-def crystal_row(metal, anion, a, height=0.0):
-    text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
-    return CrystalRow(
-        material_id=f"{metal}{anion}",
-        formula=f"{metal}{anion}",
-        space_group=225,
-        e_above_hull_ev_per_atom=height,
-        n_sites=2,
-        unit_text=text,
-        cell_text=write_cell_text(parse_asymmetric_text(text)),
-    )
+def rock_salt(metal, anion, a):
+    """A row of the corpus; a: edge of the cube, Å."""
+    crystal = parse_asymmetric_text(f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}")
+    return corpus_row(f"{metal}{anion}", crystal, 0.0)
 
 
 ROWS = [
-    crystal_row(metal, anion, a + b)
+    rock_salt(metal, anion, a + b)
     for metal, a in (("Li", 2.6), ("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
     for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9))
 ]
@@ -111,14 +104,14 @@ def test_it_learns(trained):
 
 
 @pytest.mark.parametrize("stopped_after", [2, 5])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, tmp_path, stopped_after):
+def test_a_stopped_run_resumes_as_if_it_had_never_stopped(trained, tmp_path, stopped_after):
     run(recipe(), tmp_path, stop=lambda progress: progress.step == stopped_after)
     done, lines = run(recipe(), tmp_path)
     assert f"going on at step {stopped_after}" in lines[0]
     assert same(done, trained[0])
 
 
-def test_packing_shows_every_example_only_itself():
+def test_packed_examples_attend_only_to_themselves():
     import torch
 
     tokenizer = nano_tokenizer()
@@ -135,7 +128,7 @@ def test_packing_shows_every_example_only_itself():
     assert (packed["labels"] != -100).sum() == (alone["labels"] != -100).sum()
 
 
-def test_only_the_answer_is_learnt_unless_the_recipe_says_otherwise():
+def test_only_the_answer_is_learnt_unless_the_recipe_includes_the_prompt():
     tokenizer = nano_tokenizer()
     shown = example(ROWS[0], Mixture(asymmetric=1), 0, 0, 0)
     one = encode(shown, tokenizer)
@@ -147,7 +140,7 @@ def test_only_the_answer_is_learnt_unless_the_recipe_says_otherwise():
 
 
 @pytest.mark.parametrize("batching", ["bucket", "pack"])
-def test_an_epoch_shows_everything_once_within_its_room(batching):
+def test_an_epoch_has_every_example_once_and_respects_the_token_limits(batching):
     lengths = [5 + (7 * i) % 40 for i in range(200)] + [500]
     batches = plan_epoch(lengths, tokens=128, batching=batching, max_tokens=64, seed=1, epoch=0)
     shown = [i for batch in batches for row in batch for i in row]
@@ -161,7 +154,7 @@ def test_an_epoch_shows_everything_once_within_its_room(batching):
 
 
 @pytest.mark.parametrize("row", ROWS[:2])
-def test_the_tokenizer_gives_every_text_back(row):
+def test_the_tokenizer_returns_every_text_unchanged(row):
     tokenizer = nano_tokenizer()
     mixture = Mixture(asymmetric=0.5, infill=0.3, formula=0.5, elements=1, e_above_hull=1)
     for epoch in range(8):
@@ -171,7 +164,7 @@ def test_the_tokenizer_gives_every_text_back(row):
         assert tokenizer.decode(ids) == shown.prompt + shown.answer
 
 
-def test_examples_are_the_same_again_and_others_in_another_epoch():
+def test_examples_repeat_within_an_epoch_and_differ_between_epochs():
     mixture = Mixture(random_translation=True, sort_sites=False, space_group=0.5)
     first = [example(ROWS[0], mixture, 3, 0, 0) for _ in range(2)]
     assert first[0] == first[1]
@@ -217,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_
     assert all((weights(stopped)[k] == before[k]).all() for k in before)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     stopped, _ = run(recipe(), tmp_path, stop=lambda progress: progress.step == 1)
 
     def full(*_):
@@ -229,7 +222,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [stopped.name]
 
 
-def test_adapters_train_on_a_frozen_base_and_go_on_exactly(trained, tmp_path):
+def test_adapters_train_on_a_frozen_base_and_resume_exactly(trained, tmp_path):
     lora = {"r": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}
     given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)
     whole, _ = run(given, tmp_path / "whole")
@@ -278,14 +271,14 @@ RECIPE_FLAWS = [
 
 
 @pytest.mark.parametrize(("change", "words"), RECIPE_FLAWS)
-def test_a_wrong_recipe_says_what_is_wrong(tmp_path, change, words):
+def test_the_error_names_what_is_wrong_in_a_recipe(tmp_path, change, words):
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe().model_dump(mode="json") | change))
     with pytest.raises(InputError, match=words):
         read_recipe(path)
 
 
-def test_the_recipes_that_come_with_it_are_right():
+def test_the_recipes_in_the_data_are_valid():
     from importlib.resources import files
 
     for path in (files("hullward.data") / "recipes").iterdir():
@@ -294,7 +287,7 @@ def test_the_recipes_that_come_with_it_are_right():
     assert (llamat.lora.r, llamat.lora.alpha, llamat.lora.dropout) == (8, 32, 0.05)
 
 
-def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_path):
+def test_an_export_loads_and_lists_what_it_learnt(trained, tmp_path):
     from hullward.models.language import LocalModel, Request, Sampling
     from hullward.tools.screening import learnt_formulas
     from hullward.tools.screening.training_overlap import learnt_ids
