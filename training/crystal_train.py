@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
-from hullward.training.crystals import read_recipe, read_task
+from hullward.training.crystals import CrystalRecipe, read_task
 from hullward.training.engine import estimate_cost, train
 
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--flops", type=float, help="operations per second, for --plan")
     given = parser.parse_args(arguments)
     try:
-        task = read_task(read_recipe(given.recipe), given.corpus)
+        task = read_task(CrystalRecipe.read(given.recipe), given.corpus)
         if given.plan:
             print("\n".join(estimate_cost(task, given.flops).lines()))
             return 0

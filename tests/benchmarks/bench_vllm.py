@@ -32,7 +32,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import ServerProcess, RetryPolicy, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import RetryPolicy, ServedModel, ServePlan, ServerProcess, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
 from hullward.tools.reference import load_reference
 

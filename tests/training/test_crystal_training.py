@@ -14,7 +14,6 @@ from hullward.training.crystals import (
     CrystalTask,
     example,
     nano_tokenizer,
-    read_recipe,
 )
 from hullward.training.crystals.corpus import corpus_row
 from hullward.training.crystals.examples import Mixture
@@ -275,15 +274,15 @@ def test_the_error_names_what_is_wrong_in_a_recipe(tmp_path, change, words):
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe().model_dump(mode="json") | change))
     with pytest.raises(InputError, match=words):
-        read_recipe(path)
+        CrystalRecipe.read(path)
 
 
 def test_the_recipes_in_the_data_are_valid():
     from importlib.resources import files
 
     for path in (files("hullward.data") / "recipes").iterdir():
-        assert read_recipe(path).name
-    llamat = read_recipe(files("hullward.data") / "recipes" / "llamat-2-cif.yaml")
+        assert CrystalRecipe.read(path).name
+    llamat = CrystalRecipe.read(files("hullward.data") / "recipes" / "llamat-2-cif.yaml")
     assert (llamat.lora.r, llamat.lora.alpha, llamat.lora.dropout) == (8, 32, 0.05)
 
 

@@ -7,7 +7,7 @@ Crystals that judge generators are kept out by `quarantine`. The training loop i
 from hullward.training.crystals.corpus import CrystalRow, read_corpus
 from hullward.training.crystals.examples import example
 from hullward.training.crystals.quarantine import in_quarantine, is_quarantined
-from hullward.training.crystals.recipe import CrystalRecipe, read_recipe
+from hullward.training.crystals.recipe import CrystalRecipe
 from hullward.training.crystals.substituted import Exchange
 from hullward.training.crystals.task import CrystalTask, read_task
 from hullward.training.crystals.tokenizer import nano_tokenizer
@@ -22,6 +22,5 @@ __all__ = [
     "is_quarantined",
     "nano_tokenizer",
     "read_corpus",
-    "read_recipe",
     "read_task",
 ]

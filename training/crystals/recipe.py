@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from hullward.training.crystals.examples import Mixture
-from hullward.training.engine import Recipe, read_recipe_as
+from hullward.training.engine import Recipe
 
 
 class CrystalRecipe(Recipe):
@@ -27,11 +26,3 @@ class CrystalRecipe(Recipe):
     def asked(self) -> Mixture:
         """What is asked of the model."""
         return Mixture(**self.mixture)
-
-
-def read_recipe(path: Path) -> CrystalRecipe:
-    """The recipe in a YAML file.
-
-    Raises InputError for a field that is missing, unknown or out of range.
-    """
-    return read_recipe_as(CrystalRecipe, path)

@@ -35,10 +35,7 @@ class CrystalTask:
 
     def examples(self, tokenizer: Any, log: Callable[[str], None]) -> CrystalExamples:
         """The crystals in tokens; logs how many have texts without tokens."""
-        rows, validation = (
-            _readable(part, tokenizer, log) for part in (self.rows, self.validation)
-        )
-        return CrystalExamples(self.recipe, rows, validation, tokenizer)
+        return CrystalExamples(self, tokenizer, log)
 
 
 def read_task(recipe: CrystalRecipe, corpus: Path) -> CrystalTask:
@@ -54,16 +51,16 @@ def read_task(recipe: CrystalRecipe, corpus: Path) -> CrystalTask:
 class CrystalExamples:
     """The examples of a task in the tokens of one model."""
 
-    def __init__(
-        self,
-        recipe: CrystalRecipe,
-        rows: Sequence[CrystalRow],
-        validation: Sequence[CrystalRow],
-        tokenizer: Any,
-    ) -> None:
-        self._mixture, self._seed, self._tokenizer = recipe.asked(), recipe.seed, tokenizer
-        self._rows, self._validation = rows, validation
-        self._exchange = Exchange(rows) if self._mixture.substituted else None
+    def __init__(self, task: CrystalTask, tokenizer: Any, log: Callable[[str], None]) -> None:
+        self._rows, self._validation = (
+            _readable(part, tokenizer, log) for part in (task.rows, task.validation)
+        )
+        self._mixture, self._seed, self._tokenizer = (
+            task.recipe.asked(),
+            task.recipe.seed,
+            tokenizer,
+        )
+        self._exchange = Exchange(self._rows) if self._mixture.substituted else None
 
     def of_epoch(self, epoch: int) -> list[Encoded]:
         """The examples of an epoch; where the mixture wants it, some with exchanged elements."""

@@ -7,7 +7,7 @@ corpus: a `Task` hands it a recipe, a starting model and the examples of every e
 from hullward.training.engine.errors import TrainingError
 from hullward.training.engine.export import export_model
 from hullward.training.engine.plan import estimate_cost
-from hullward.training.engine.recipe import Recipe, Shape, read_recipe_as
+from hullward.training.engine.recipe import Recipe, Shape
 from hullward.training.engine.task import Encoded, Example, Task, encode
 from hullward.training.engine.trainer import train
 
@@ -21,6 +21,5 @@ __all__ = [
     "encode",
     "estimate_cost",
     "export_model",
-    "read_recipe_as",
     "train",
 ]

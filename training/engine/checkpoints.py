@@ -54,7 +54,7 @@ def save(
             "corpus_sha256": task.corpus_sha256,
             "progress": progress,
             "generators": generators,
-            "files": {p.name: _sha256(p) for p in sorted(aside.iterdir())},
+            "files": hashes(aside),
         }
         with (aside / STATE).open("w", encoding="utf-8") as file:
             json.dump(state, file, indent=1)
@@ -128,14 +128,19 @@ def verify(folder: Path) -> None:
         raise TrainingError(
             f"{folder / STATE} cannot be read ({error}); delete {folder}"
         ) from error
+    found = hashes(folder)
     for name, expected in files.items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if found.get(name) != expected:
             raise TrainingError(
-                f"{path} is damaged or missing; delete {folder} and go on from the one before"
+                f"{folder / name} is damaged or missing; delete {folder} and go on from the one "
+                "before"
             )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in a folder, by name."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

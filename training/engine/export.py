@@ -5,7 +5,6 @@ Adapters are merged into their base. Optimiser state is left out.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 from hullward.models.errors import InputError
 from hullward.models.language import quiet_transformers
 from hullward.training.engine import checkpoints
-from hullward.training.engine.loading import load_checkpoint
+from hullward.training.engine.loading import load_trained
 from hullward.training.engine.recipe import Recipe
 
 
@@ -36,7 +35,7 @@ def export_model(
         raise InputError(f"no checkpoint in {run}; name the --out of a training run")
     state = json.loads((last / checkpoints.STATE).read_text(encoding="utf-8"))
     recipe = kind.model_validate(state["recipe"])
-    model, tokenizer = load_checkpoint(last, recipe)
+    model, tokenizer = load_trained(recipe, last)
     if recipe.lora is not None:
         model = model.merge_and_unload()
     aside = out.with_name(f".{out.name}.part")
@@ -53,9 +52,7 @@ def export_model(
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         "corpus_sha256": state["corpus_sha256"],
         "progress": state["progress"],
-        "files": {
-            p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(aside.iterdir())
-        },
+        "files": checkpoints.hashes(aside),
     }
     (aside / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if (out / "README.md").is_file():  # the model card is written by hand

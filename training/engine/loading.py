@@ -17,25 +17,22 @@ def load_start(task: Task, last: Path | None) -> tuple[Any, Any]:
 
     Raises PreflightError where they cannot be loaded or do not fit together.
     """
-    if last is not None:
-        return load_checkpoint(last, task.recipe)
-    if task.recipe.base is None:
+    if last is None and task.recipe.base is None:
         return task.new_model()
-    if task.recipe.lora is None:
-        return _load(task.recipe.base)
-    return _load_adapted(task.recipe.base, task.recipe.lora, None)
+    return load_trained(task.recipe, last)
 
 
-def load_checkpoint(last: Path, recipe: Recipe) -> tuple[Any, Any]:
-    """Model and tokenizer of a checkpoint; adapters come on their base.
+def load_trained(recipe: Recipe, last: Path | None) -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint, or of the base; adapters come on their base.
 
-    Raises TrainingError where a file is damaged, PreflightError where the base cannot be loaded.
+    Raises TrainingError where a checkpoint is damaged, PreflightError where the base cannot be
+    loaded.
     """
-    verify(last)
+    if last is not None:
+        verify(last)
     if recipe.lora is None:
-        return _load(str(last))
-    assert recipe.base is not None  # the recipe has checked it
-    return _load_adapted(recipe.base, recipe.lora, last)
+        return _load(str(last or recipe.base))
+    return _load_adapted(str(recipe.base), recipe.lora, last)
 
 
 def _load(source: str, eight_bit: bool = False) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -88,21 +88,17 @@ class Recipe(BaseModel):
         text = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The recipe in a YAML file.
 
-AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+        Raises InputError for a field that is missing, unknown or out of range.
+        """
+        import yaml
 
-
-def read_recipe_as(kind: type[AnyRecipe], path: Path) -> AnyRecipe:
-    """The recipe in a YAML file.
-
-    Raises InputError for a field that is missing, unknown or out of range.
-    """
-    import yaml
-
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate(given)
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        raise InputError(f"recipe {path}: {first_problem(error)}") from error
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"recipe {path} cannot be read: {error}") from error
+        except ValidationError as error:
+            raise InputError(f"recipe {path}: {first_problem(error)}") from error

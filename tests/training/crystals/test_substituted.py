@@ -7,10 +7,16 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.training.crystals import CrystalRecipe, Exchange, example, nano_tokenizer, substituted
+from hullward.training.crystals import (
+    CrystalRecipe,
+    CrystalTask,
+    Exchange,
+    example,
+    nano_tokenizer,
+    substituted,
+)
 from hullward.training.crystals.corpus import may_be_learnt
 from hullward.training.crystals.examples import Mixture
-from hullward.training.crystals.task import CrystalExamples
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),
@@ -102,7 +108,7 @@ def examples(rows, **mixture):
             "max_tokens": 128,
         }
     )
-    return CrystalExamples(recipe, rows, [], nano_tokenizer())
+    return CrystalTask(recipe, rows, [], "corpus").examples(nano_tokenizer(), print)
 
 
 def test_an_epoch_draws_the_same_exchanges_again(rows):
