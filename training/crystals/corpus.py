@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import parquet
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -107,13 +108,7 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
         raise InputError(
             f"{path} is damaged (its sha256 differs from the one in corpus.json); make it again"
         )
-    frame = pd.read_parquet(path)
-    heights = [None if pd.isna(x) else float(x) for x in frame.e_above_hull_ev_per_atom]
-    records = frame.assign(e_above_hull_ev_per_atom=0.0).to_dict("records")
-    return [
-        CrystalRow(**{**{str(k): v for k, v in record.items()}, "e_above_hull_ev_per_atom": height})
-        for record, height in zip(records, heights, strict=True)
-    ]
+    return [CrystalRow(**row) for row in parquet.read_table(path).to_pylist()]
 
 
 def corpus_sha256(folder: Path) -> str:
