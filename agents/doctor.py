@@ -184,13 +184,13 @@ def look_at_reference() -> Finding:
 
 def look_at_types() -> Finding:
     """The package whose structure types `hullward reference build` decorates."""
-    from hullward.tools.prototypes import INSTALL, require_encyclopedia
+    from hullward.tools.prototypes import INSTALL_ENCYCLOPEDIA, require_encyclopedia
 
     try:
         says = require_encyclopedia()
     except HullwardError:
         says = "not installed; only needed to build references of your own"
-        return Finding(name="types", ok=None, says=says, fix=INSTALL)
+        return Finding(name="types", ok=None, says=says, fix=INSTALL_ENCYCLOPEDIA)
     return Finding(name="types", ok=True, says=f"{says}, for building references")
 
 

@@ -34,7 +34,7 @@ from hullward.agents.operators.prompted import (
 from hullward.agents.workspace import Workspace
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request
-from hullward.tools.prototypes import Constructed, generator, perturb, swap
+from hullward.tools.prototypes import Constructed, perturb, seeded_rng, swap
 from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_id
 
 TRIES_PER_PROPOSAL = 8  # mutations drawn for each one kept
@@ -53,13 +53,13 @@ def _substitution(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
 def _perturbation(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
         if parent.n_atoms <= bench.campaign.max_atoms:
-            rng = generator(bench.campaign.seed, plan.cycle, "perturbation", parent_id, number)
+            rng = seeded_rng(bench.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
 
 def _swap(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
-        rng = generator(bench.campaign.seed, plan.cycle, "swap", parent_id, number)
+        rng = seeded_rng(bench.campaign.seed, plan.cycle, "swap", parent_id, number)
         child = swap(parent_id, parent, rng, max_atoms=bench.campaign.max_atoms)
         if child is not None:
             yield child

@@ -21,9 +21,10 @@ from hullward.tools.crystal.charges import (
     has_bonded_carbon,
 )
 from hullward.tools.crystal.disorder import shared_sites
+from hullward.tools.crystal.formulas import parse_formula, reduced_amounts
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
 from hullward.tools.crystal.matching import LibraryEntry, StructureLibrary, group
-from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
+from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 from hullward.tools.crystal.vetting import ELEMENTS, shorten
 
@@ -39,6 +40,7 @@ __all__ = [
     "StructureLibrary",
     "anonymous",
     "bond_length",
+    "bond_scale",
     "charge_balance",
     "charge_balanced_formulas",
     "compact_cell",
@@ -48,9 +50,10 @@ __all__ = [
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",
-    "packing",
+    "packing_fraction",
+    "parse_formula",
     "plane_spacings_a",
-    "scale",
+    "reduced_amounts",
     "shared_sites",
     "shorten",
     "space_group",

@@ -8,7 +8,6 @@ fewest elements exchanged, then with the nearest ones on Pettifor's scale
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from itertools import permutations, product
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.matching import CELL_ERRORS, LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
@@ -139,9 +139,7 @@ class PrototypeLibrary:
 
 def anonymous(crystal: Crystal) -> Anonymous:
     """Smallest whole amounts without their elements, ascending: (1, 1, 2) of NaFeO2."""
-    counts = Counter(crystal.species).values()
-    units = math.gcd(*counts)
-    return tuple(sorted(n // units for n in counts))
+    return tuple(sorted(reduced_amounts(Counter(crystal.species)).values()))
 
 
 def merge_lanthanides(crystal: Crystal) -> Crystal | None:

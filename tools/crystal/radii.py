@@ -14,7 +14,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 
 
-def scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
+def bond_scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
     """The factor on all lengths at which bonds have the length of their radii.
 
     With an anion the tightest bond between unlike ions decides; without one, the mean over atoms
@@ -28,7 +28,7 @@ def scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -
     return float(np.where(anion[:, None] != anion[None, :], ratios, 0.0).max())
 
 
-def packing(symbols: tuple[str, ...], placed: np.ndarray, crystal: Crystal) -> float:
+def packing_fraction(symbols: tuple[str, ...], placed: np.ndarray, crystal: Crystal) -> float:
     """Share of the cell inside the spheres of its radii."""
     return float((4 / 3 * np.pi * _radii(symbols)[placed] ** 3).sum() / crystal.volume_a3)
 

@@ -9,7 +9,6 @@ elements in random amounts as its control. Uniqueness and novelty are decided by
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hullward.tools.crystal import (
     group,
     nearest_pairs,
     plane_spacings_a,
+    reduced_amounts,
     space_group,
 )
 from hullward.tools.evaluation.attempts import Attempt, Wish
@@ -154,7 +154,7 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
         present = set(crystal.species) if crystal else set()
         if wish.formula is not None:
             wanted = _formula(wish.formula)
-            same = crystal is not None and wanted == _reduced(Counter(crystal.species))
+            same = crystal is not None and wanted == reduced_amounts(Counter(crystal.species))
             met.setdefault("formula", []).append(same)
             met.setdefault("elements_of_formula", []).append(wanted.keys() == present)
         if wish.elements is not None:
@@ -244,9 +244,4 @@ def _formula(text: str) -> dict[str, int]:
         amounts = Composition(text).get_el_amt_dict()
     except (ValueError, KeyError):
         return {}
-    return _reduced({el: round(n) for el, n in amounts.items() if n >= 1})
-
-
-def _reduced(amounts: dict[str, int]) -> dict[str, int]:
-    divisor = math.gcd(*amounts.values()) if amounts else 1
-    return {el: n // divisor for el, n in amounts.items()}
+    return reduced_amounts({el: round(n) for el, n in amounts.items() if n >= 1})

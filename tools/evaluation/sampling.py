@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,7 @@ def _request(
     request = Request(
         request_id=f"evaluate-{number}",
         prompt=prompt,
-        sampling=Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            stop=sampling.stop,
-            n=samples,
-            seed=seed,
-        ),
+        sampling=replace(sampling, n=samples, seed=seed),
         constraint=constraint,
     )
     about: dict[str, Any] = {"target_formula": formula} if formula is not None else {}

@@ -17,6 +17,8 @@ from functools import cache
 
 import numpy as np
 
+from hullward.tools.crystal import reduced_amounts
+
 # Every oxidation state SMACT lists for an element (MIT licence); elements without any are absent.
 _STATES = """
 H -1 1; Li 1; Be 1 2; B 1 2 3; C -4 -3 -2 -1 1 2 3 4; N -3 -2 -1 1 2 3 4 5; O -2 -1 1 2; F -1;
@@ -50,8 +52,7 @@ def smact_valid(amounts: Mapping[str, int]) -> bool:
     >>> smact_valid({"Na": 1, "Cl": 1}), smact_valid({"Na": 1, "Cl": 2}), smact_valid({"Cu": 7})
     (True, False, True)
     """
-    divisor = math.gcd(*amounts.values())
-    return _valid(tuple(sorted((el, n // divisor) for el, n in amounts.items())))
+    return _valid(tuple(sorted(reduced_amounts(amounts).items())))
 
 
 def random_amounts(

@@ -17,7 +17,13 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
 from hullward.tools.crystal import Anonymous, anonymous
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
-from hullward.tools.prototypes import Prototype, Typed, Types, type_class, typed
+from hullward.tools.prototypes import (
+    Prototype,
+    TypedCrystal,
+    TypeLibrary,
+    type_class,
+    typed_crystal,
+)
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
 from hullward.tools.screening import Limits, check_crystal
@@ -35,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 class TypeAnswer:
     """One answer that may show a new type."""
 
-    typed: Typed
+    typed: TypedCrystal
     row: Mapping[str, Any]  # its question and how it was sampled
 
 
@@ -90,7 +96,7 @@ def fate_of(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, s
         return {"fate": "quarantined"}
     if len(set(crystal.species)) < 2:
         return {"fate": "element"}
-    found = typed(crystal)
+    found = typed_crystal(crystal)
     if (
         found is None
         or found.of_class.space_group < LEAST_SPACE_GROUP
@@ -129,12 +135,12 @@ def stored_answers(folder: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
+def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> TypeLibrary:
     """The types of compounds among these prototypes, of cells up to `max_atoms`.
 
     A prototype whose symmetry is not found is left out.
     """
-    types = Types()
+    types = TypeLibrary()
     for prototype in prototypes:
         if prototype.n_atoms > max_atoms or len(set(prototype.species)) < 2:
             continue
@@ -147,19 +153,19 @@ def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
     return types
 
 
-def read_typed(text: str) -> Typed:
+def read_typed(text: str) -> TypedCrystal:
     """The type that `fate_of` wrote as text; raises ValueError for any other text."""
     unit = parse_unit(text)
     if isinstance(unit, Flaw):
         raise ValueError(unit.detail)
-    return Typed(text, unit.to_crystal(), type_class(unit))
+    return TypedCrystal(text, unit.to_crystal(), type_class(unit))
 
 
-def new_types(folder: Path, known: Types) -> tuple[list[list[TypeAnswer]], Counter[str]]:
+def new_types(folder: Path, known: TypeLibrary) -> tuple[list[list[TypeAnswer]], Counter[str]]:
     """Examples of each new type, one a formula, and how many answers had each fate."""
     fates: Counter[str] = Counter()
     groups: dict[str, list[TypeAnswer]] = {}
-    seen = Types()
+    seen = TypeLibrary()
     known_or_new: dict[str, str] = {}  # by text: nano repeats itself
     for row in stored_answers(folder):
         fates[row["fate"]] += 1

@@ -14,7 +14,14 @@ from hullward.models.language import flat_formula
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import anonymous
 from hullward.tools.hull import Reference
-from hullward.tools.prototypes import ABOUT, PREFIX, Typed, Types, letters, typed
+from hullward.tools.prototypes import (
+    METADATA_KEY,
+    NANO_PREFIX,
+    TypedCrystal,
+    TypeLibrary,
+    anonymous_letters,
+    typed_crystal,
+)
 from hullward.tools.records import Relaxation
 from hullward.tools.screening import (
     Facts,
@@ -35,7 +42,7 @@ class TypeExample:
     """An example that is kept: its type once relaxed, and its height above the hull."""
 
     example: TypeAnswer
-    typed: Typed
+    typed: TypedCrystal
     relaxation: Relaxation
     height_ev_per_atom: float | None  # None: the reference has no hull there
 
@@ -61,15 +68,17 @@ def checked_example(
         height = hull.distance(amounts, relaxation.energy_ev_per_atom or 0.0)[0]
         if height > HIGHEST_EV_PER_ATOM:
             return "high"
-    found = typed(relaxation.crystal)
+    found = typed_crystal(relaxation.crystal)
     if found is None or found.of_class.space_group < LEAST_SPACE_GROUP:
         return "no symmetry once relaxed"
     return TypeExample(example, found, relaxation, height)
 
 
-def distinct(passed: Iterable[TypeExample], known: Types) -> tuple[list[list[TypeExample]], int]:
+def distinct(
+    passed: Iterable[TypeExample], known: TypeLibrary
+) -> tuple[list[list[TypeExample]], int]:
     """The examples of each new type, lowest first, and how many relaxed to known types."""
-    types, groups, became_known = Types(), list[list[TypeExample]](), 0
+    types, groups, became_known = TypeLibrary(), list[list[TypeExample]](), 0
     for one in passed:
         if known.find(one.typed.crystal, one.typed.of_class) is not None:
             became_known += 1
@@ -97,11 +106,11 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
         crystal, source = best.typed.crystal, best.example.row
         amounts = anonymous(crystal)
         number = best.typed.of_class.space_group
-        name = f"{letters(amounts)}-{number}-{crystal.content_id[2:8]}"
+        name = f"{anonymous_letters(amounts)}-{number}-{crystal.content_id[2:8]}"
         height = best.height_ev_per_atom
         rows.append(
             {
-                "prototype_id": f"{PREFIX}{name}",
+                "prototype_id": f"{NANO_PREFIX}{name}",
                 "text": best.typed.text,
                 "anonymous": "-".join(map(str, amounts)),
                 "space_group": number,
@@ -127,7 +136,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out
     import pyarrow.parquet as pq
 
     found = pa.Table.from_pylist(list(rows))
-    metadata = {ABOUT: json.dumps(about, sort_keys=True).encode()}
+    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
     buffer = io.BytesIO()
     pq.write_table(found.replace_schema_metadata(metadata), buffer, compression="zstd")
     write_whole(out, buffer.getvalue())
@@ -136,7 +145,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out
 def reduce_to_table(
     groups: Sequence[Sequence[TypeAnswer]],
     relaxed: Mapping[str, Relaxation],
-    known: Types,
+    known: TypeLibrary,
     reference: Reference,
     model: Path,
     limits: Limits,

@@ -25,6 +25,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
+from hullward.tools.crystal.formulas import parse_formula
 from hullward.tools.crystal.geometry import nearest_pairs
 from hullward.tools.crystal.text.cell import parse_cell_text
 from hullward.tools.crystal.text.number_words import (
@@ -249,7 +250,7 @@ def crystal_grammar(
 
     Raises InputError for wishes that no crystal text can fulfil.
     """
-    units = _units(formula) if formula is not None else ()
+    units = tuple(parse_formula(formula).items()) if formula is not None else ()
     named = tuple(dict.fromkeys(elements))
     if strange := sorted({*named, *(el for el, _ in units)} - ELEMENTS):
         raise InputError(f"{strange[0]!r} is no element")
@@ -275,20 +276,6 @@ def crystal_grammar(
         max_atoms=high,
         min_distance_a=min_distance_a,
     )
-
-
-def _units(formula: str) -> tuple[tuple[str, int], ...]:
-    """Smallest whole numbers of a formula."""
-    from pymatgen.core import Composition
-
-    try:
-        amounts = Composition(formula).get_el_amt_dict()
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{formula!r} is no formula: {error}") from error
-    if not amounts or any(not n.is_integer() or n < 1 for n in amounts.values()):
-        raise InputError(f"{formula!r} is no formula of whole numbers")
-    divisor = math.gcd(*(int(n) for n in amounts.values()))
-    return tuple((el, int(n) // divisor) for el, n in amounts.items())
 
 
 _FOLLOWING = {

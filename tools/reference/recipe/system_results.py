@@ -18,7 +18,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Phase
-from hullward.tools.prototypes import PREFIX, encyclopedia_types, prototype_library, table
+from hullward.tools.prototypes import NANO_PREFIX, encyclopedia_types, nano_table, prototype_library
 from hullward.tools.records import Record
 from hullward.tools.reference.recipe.low_phases import (
     KEPT,
@@ -77,14 +77,15 @@ def build_system(
     result; a rebuild would compute everything again.
     """
     path = work / f"{'-'.join(elements)}.result.json"
-    made_by = result_key(potential, more_formulas, structures) + (f"+{PREFIX}" if earlier else "")
+    suffix = f"+{NANO_PREFIX}" if earlier else ""
+    made_by = result_key(potential, more_formulas, structures) + suffix
     if (stored := stored_result(path, made_by)) is not None:
         return stored
     cache = EnergyCache(potential, work / f"{'-'.join(elements)}.jsonl")
     given = (Trial(f"given:{name}", crystal) for name, crystal in structures)
     tried = [*trials(elements, more_formulas), *given]
     if earlier is not None:
-        tried = [t for t in tried if t.prototype.startswith(PREFIX)]
+        tried = [t for t in tried if t.prototype.startswith(NANO_PREFIX)]
     results = [*below.values(), earlier] if earlier is not None else below.values()
     found = map(found_phase, low_phases(cache, tried, [f.phase for r in results for f in r.phases]))
     start = earlier or SystemResult(
@@ -124,7 +125,7 @@ def result_key(
 ) -> str:
     """A hash of everything that decides a system's result."""
     types = [p.prototype_id for p in (*prototype_library(), *encyclopedia_types())]
-    types += table().by_id
+    types += nano_table().by_id
     parts = [RECIPE, potential, types, sorted(formulas), [c.content_id for _, c in structures]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -25,8 +25,8 @@ from hullward.tools.prototypes import (
     decorate,
     element_structures,
     encyclopedia_types,
+    nano_types_for,
     prototype_library,
-    types_for,
 )
 from hullward.tools.records import Relaxation
 from hullward.tools.reference.sources import common_states_of, is_alloy, served_class
@@ -139,7 +139,7 @@ def _generated(elements: Sequence[str], formulas: Sequence[str], most_atoms: int
         charge_balanced=not is_alloy(elements),
         keep_unbalanced=True,
         allowed=common_states_of(elements),
-        prototypes=types_for(formulas),
+        prototypes=nano_types_for(formulas),
     ):
         groups[d.crystal.formula].append(Trial(d.prototype_id, d.crystal))
     return [
