@@ -22,8 +22,7 @@ from common import known_phases, llamat2_crystals, options, read_plain_cif
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import StructureLibrary, group
-from hullward.tools.crystal.matching import LibraryEntry
+from hullward.tools.crystal import LibraryEntry, StructureLibrary, group_equal
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
@@ -183,7 +182,7 @@ def beside_group_structures(crystals: Sequence[Crystal], repeats: int = 5) -> No
         structures = [c.to_structure() for c in fresh]
         StructureMatcher._get_reduced_istructure.cache_clear()
         start = time.process_time()
-        ours = group(fresh)
+        ours = group_equal(fresh)
         middle = time.process_time()
         groups = StructureMatcher().group_structures(structures)
         theirs_s.append(time.process_time() - middle)
@@ -223,7 +222,7 @@ def one_formula(data: Path) -> None:
     beside_group_structures(crystals[:250], repeats=1)
     for n in (500, 1000, 2000):
         start = time.process_time()
-        groups = group(crystals[:n])
+        groups = group_equal(crystals[:n])
         print(f"  {n}: {len(groups)} groups in {time.process_time() - start:.1f} s")
 
 

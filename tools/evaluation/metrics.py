@@ -20,7 +20,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.crystal import (
     StructureLibrary,
     compact_cell,
-    group,
+    group_equal,
     nearest_pairs,
     plane_spacings_a,
     reduced_amounts,
@@ -90,7 +90,7 @@ def evaluate(
             progress("check", index, total)
     progress("check", total, total)
     valid = [c for c in checked if c.valid]
-    groups = group([c.crystal for c in valid])
+    groups = group_equal([c.crystal for c in valid])
     progress("compare", total, total)
     result: dict[str, Any] = {
         "attempts": total,

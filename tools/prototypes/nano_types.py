@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal import Anonymous
+from hullward.tools.crystal import AnonymousFormula
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.prototypes.library import Prototype, anonymous_formula, make_prototype
 from hullward.tools.records import Flaw
@@ -34,7 +34,7 @@ class TypeTable:
     about: Mapping[
         str, Any
     ]  # how the table was made: model, questions, protocol, reference, counts
-    by_anonymous: Mapping[Anonymous, tuple[int, ...]]
+    by_anonymous: Mapping[AnonymousFormula, tuple[int, ...]]
     by_id: Mapping[str, int]
 
 
@@ -54,7 +54,7 @@ def nano_table() -> TypeTable:
             "again"
         ) from None
     rows = read.to_pylist()
-    numbers: dict[Anonymous, list[int]] = {}
+    numbers: dict[AnonymousFormula, list[int]] = {}
     for number, row in enumerate(rows):
         amounts = tuple(int(n) for n in row["anonymous"].split("-"))
         numbers.setdefault(amounts, []).append(number)

@@ -14,7 +14,7 @@ from math import gcd
 from string import ascii_uppercase
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Anonymous, PrototypeLibrary, space_group
+from hullward.tools.crystal import AnonymousFormula, PrototypeLibrary, space_group
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,
@@ -37,7 +37,7 @@ class TypeClass:
     orbits: Orbits
 
     @property
-    def anonymous(self) -> Anonymous:
+    def anonymous(self) -> AnonymousFormula:
         """Smallest whole amounts, ascending: (1, 1, 3) of a perovskite."""
         counts = [sum(multiplicity for multiplicity, _ in own) for own in self.orbits]
         units = gcd(*counts)
@@ -108,7 +108,7 @@ def typed_crystal(crystal: Crystal) -> TypedCrystal | None:
     return TypedCrystal(text, read, type_class(unit))
 
 
-def anonymous_letters(anonymous: Anonymous) -> str:
+def anonymous_letters(anonymous: AnonymousFormula) -> str:
     """An anonymous formula in letters.
 
     >>> anonymous_letters((1, 1, 3))

@@ -24,7 +24,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
-from hullward.tools.crystal import Anonymous, anonymous
+from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import Prototype, encyclopedia_types, prototype_library
 from hullward.tools.records import Protocol
@@ -64,7 +64,9 @@ def all_known_types() -> list[Prototype]:
     return [*prototype_library(), *encyclopedia_types()]
 
 
-def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[TypeQuestion]:
+def questions(
+    arguments: argparse.Namespace, served: Mapping[AnonymousFormula, int]
+) -> list[TypeQuestion]:
     """All questions: free ones, of given formulas, and of formulas with few known types.
 
     None of the formulas is quarantined.
@@ -196,10 +198,10 @@ def make_table(
     return rows, about
 
 
-def anonymous_of(prototype: Prototype) -> Anonymous:
+def anonymous_of(prototype: Prototype) -> AnonymousFormula:
     """The anonymous formula of a type's first compound."""
     crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
-    return anonymous(crystal)
+    return anonymous_amounts(crystal)
 
 
 def _progress(step: str, done: int, total: int) -> None:

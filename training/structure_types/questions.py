@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
-from hullward.tools.crystal import Anonymous
+from hullward.tools.crystal import AnonymousFormula
 from hullward.tools.prototypes import anonymous_formula
 from hullward.tools.records import stable_id
 from hullward.tools.reference.recipe import expected_formulas
@@ -64,7 +64,7 @@ def _questions(formula: str | None, number: int, sampling: Sampling) -> list[Typ
 
 
 def suggested_formulas(
-    systems: Iterable[str], served: Mapping[Anonymous, int], most_types: int
+    systems: Iterable[str], served: Mapping[AnonymousFormula, int], most_types: int
 ) -> list[str]:
     """Formulas that oxidation states suggest in these systems, those with fewest types first.
 

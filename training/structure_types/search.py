@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
-from hullward.tools.crystal import Anonymous, anonymous
+from hullward.tools.crystal import AnonymousFormula, anonymous
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
 from hullward.tools.prototypes import (
     Prototype,
@@ -191,7 +191,7 @@ def new_types(folder: Path, known: TypeLibrary) -> tuple[list[list[TypeAnswer]],
 
 
 def relaxation_order(
-    groups: Sequence[Sequence[TypeAnswer]], served: Mapping[Anonymous, int], per_type: int
+    groups: Sequence[Sequence[TypeAnswer]], served: Mapping[AnonymousFormula, int], per_type: int
 ) -> list[TypeAnswer]:
     """The examples to relax, in order: the first of each type, then the second, …
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hullward.models.language import flat_formula
 from hullward.models.potential import potential_card
-from hullward.tools.crystal import anonymous
+from hullward.tools.crystal import anonymous_amounts
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import (
     METADATA_KEY,
@@ -104,7 +104,7 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
     for group in groups:
         best = group[0]
         crystal, source = best.typed.crystal, best.example.row
-        amounts = anonymous(crystal)
+        amounts = anonymous_amounts(crystal)
         number = best.typed.of_class.space_group
         name = f"{anonymous_letters(amounts)}-{number}-{crystal.content_id[2:8]}"
         height = best.height_ev_per_atom

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import anonymous, space_group
+from hullward.tools.crystal import anonymous_amounts, space_group
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.prototypes import (
     Substitution,
@@ -38,7 +38,7 @@ def test_every_type_reads_back_with_the_symmetry_and_amounts_it_names(rows):
         crystal = parse_asymmetric_text(row["text"])
         assert isinstance(crystal, Crystal), row["prototype_id"]
         assert space_group(crystal, 0.01) == row["space_group"] >= 2, row["prototype_id"]
-        amounts = "-".join(map(str, anonymous(crystal)))
+        amounts = "-".join(map(str, anonymous_amounts(crystal)))
         assert (amounts, crystal.n_atoms, crystal.formula) == (
             row["anonymous"],
             row["n_atoms"],

@@ -6,7 +6,12 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.crystal import PrototypeLibrary, anonymous, merge_lanthanides, shared_sites
+from hullward.tools.crystal import (
+    PrototypeLibrary,
+    anonymous_amounts,
+    merge_lanthanides,
+    shared_sites,
+)
 from hullward.tools.crystal.disorder import similar
 from hullward.tools.crystal.files import KnownPhases, known_phases, read_known
 from hullward.tools.crystal.files.known_phases import plain_cif
@@ -40,8 +45,8 @@ def test_the_parent_is_the_one_with_fewest_exchanges_then_the_nearest():
 
 
 def test_formulas_without_elements():
-    assert anonymous(halite("Na", "Cl")) == (1, 1)
-    assert anonymous(odd("Ti", "O")) == (3, 4)
+    assert anonymous_amounts(halite("Na", "Cl")) == (1, 1)
+    assert anonymous_amounts(odd("Ti", "O")) == (3, 4)
     assert merge_lanthanides(halite("Na", "Cl")) is None
     assert merge_lanthanides(halite("Lu", "N")).species == ("La", "N")
 
@@ -285,7 +290,7 @@ def test_real_pairs_are_joined_as_the_structure_matcher_joins_them(shared_data):
     buckets: dict[tuple[int, ...], list[Crystal]] = {}
     for _, crystal in read_known(table):
         if crystal.n_atoms <= 12:
-            buckets.setdefault(anonymous(crystal), []).append(crystal)
+            buckets.setdefault(anonymous_amounts(crystal), []).append(crystal)
     generated = pd.read_parquet(shared_data / "known" / "llamat2_generated.parquet")
     rng, answers = np.random.default_rng(1), []
     for row in generated.iloc[::60].itertuples():
@@ -294,7 +299,7 @@ def test_real_pairs_are_joined_as_the_structure_matcher_joins_them(shared_data):
             mine = Crystal.from_parameters(*parts)
         except (TypeError, ValueError):  # empty columns, angles that close no cell
             continue
-        known = buckets.get(anonymous(mine), [])
+        known = buckets.get(anonymous_amounts(mine), [])
         if mine.n_atoms > 12 or not known:
             continue
         for k in rng.choice(len(known), size=min(4, len(known)), replace=False):

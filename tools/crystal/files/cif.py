@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
+from hullward.tools.crystal.input_checks import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 START_S = 120.0  # to import pymatgen on a busy machine

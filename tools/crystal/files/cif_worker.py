@@ -19,7 +19,7 @@ import warnings
 from typing import Any
 
 from hullward.models.crystal import lattice_matrix
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_FRACTION, shorten
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_FRACTION, shorten
 from hullward.tools.records import Reason
 
 GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone

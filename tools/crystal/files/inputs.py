@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifLimits, CifReader, read_cif, split_blocks
-from hullward.tools.crystal.files.rows import (
+from hullward.tools.crystal.files.json_values import (
     TABLE_COLUMNS,
     Row,
     absent,
@@ -35,8 +35,8 @@ from hullward.tools.crystal.files.rows import (
     parse_crystal_json,
     parse_table_row,
 )
+from hullward.tools.crystal.input_checks import shorten
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.crystal.vetting import shorten
 from hullward.tools.records import Flaw, Reason
 
 if TYPE_CHECKING:

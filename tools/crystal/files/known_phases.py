@@ -15,7 +15,7 @@ from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
-from hullward.tools.crystal.vetting import checked_crystal, shorten
+from hullward.tools.crystal.input_checks import checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 ID_COLUMNS = ("material_id", "id", "mp_id")

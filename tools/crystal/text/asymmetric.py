@@ -26,8 +26,8 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.crystal.text.cell import MAX_CHARS
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
 # Hundredths of the text, twenty-fourths of the tables: all points are whole numbers of this part.

@@ -27,6 +27,7 @@ from hullward.models.errors import InputError
 from hullward.models.language import Constraint
 from hullward.tools.crystal.formulas import parse_formula
 from hullward.tools.crystal.geometry import nearest_pairs
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES
 from hullward.tools.crystal.text.cell import parse_cell_text
 from hullward.tools.crystal.text.number_words import (
     LONGEST_TENTHS,
@@ -38,7 +39,6 @@ from hullward.tools.crystal.text.number_words import (
     room,
 )
 from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES
 from hullward.tools.records import Flaw
 
 DEFAULT_MAX_ATOMS = 20

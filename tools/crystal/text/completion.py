@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hullward.tools.crystal.input_checks import shorten
 from hullward.tools.crystal.text.cell import split_completion
-from hullward.tools.crystal.vetting import shorten
 from hullward.tools.records import Flaw, Reason
 
 _FENCE = re.compile(r"\A\s*```[a-z]*[ \t]*\n(.*?)(?:\n```.*|\Z)", re.DOTALL)

@@ -9,9 +9,9 @@ from functools import cache, lru_cache
 import numpy as np
 
 from hullward.models import wyckoff
+from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.text.asymmetric import PARTS
 from hullward.tools.crystal.text.word_grammar import Words
-from hullward.tools.crystal.vetting import MAX_SITES
 
 MOST = 4 * MAX_SITES  # atoms in a conventional cell
 GENERIC = ((13, 29), (37, 71), (7, 43), (61, 19))  # hundredths that no symmetry element passes

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
+from hullward.tools.crystal.input_checks import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 Row = dict[str, Any]
