@@ -10,7 +10,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 
 
-def find_symmetry(crystal: Crystal, symprec_a: float) -> Any:
+def find_symmetry(crystal: Crystal, symprec_a: float, *, standard_setting: bool = False) -> Any:
     """Moyopy's data set of a crystal at a distance tolerance in Å.
 
     Its warnings on operations of cells that are not primitive are suppressed. Raises ValueError if
@@ -25,7 +25,8 @@ def find_symmetry(crystal: Crystal, symprec_a: float) -> Any:
         positions=[list(v) for v in crystal.frac_coords],
         numbers=[atomic_numbers[symbol] for symbol in crystal.species],
     )
-    return moyopy.MoyoDataset(cell, symprec=symprec_a)
+    setting = moyopy.Setting.standard() if standard_setting else None
+    return moyopy.MoyoDataset(cell, symprec=symprec_a, setting=setting)
 
 
 def space_group(crystal: Crystal, symprec_a: float) -> int | None:
