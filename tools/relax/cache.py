@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
-from hullward.tools.relax.stream import Guards
+from hullward.tools.relax.state import Guards
 from hullward.tools.relax.workers import relax_many
 from hullward.tools.store import write_whole
 

@@ -16,8 +16,9 @@ FIRE_STEPS = 150  # or after so many steps of FIRE
 
 def make_optimiser(name: Literal["fire", "bfgs", "fire-bfgs"], start: CellVariables) -> Optimiser:
     """The optimiser of that name for structures at these starting points."""
-    kinds = {"fire": Fire, "bfgs": TrustRegionBfgs, "fire-bfgs": FireThenBfgs}
-    return kinds[name](start)
+    if name == "fire":
+        return Fire(start)
+    return TrustRegionBfgs(start) if name == "bfgs" else FireThenBfgs(start)
 
 
 class FireThenBfgs:

@@ -71,7 +71,7 @@ def check_phonons(
     started = time.process_time()
     spent = [0]
     card = potential.card
-    identity = {
+    identity: dict[str, Any] = {
         "candidate_id": candidate_id,
         "relaxation_id": relaxation_id,
         "potential": card.name,

@@ -28,13 +28,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
 from hullward.models.potential import DeviceLostError, in_batches, load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax.stream import (
-    Guards,
-    Job,
-    PausedRelaxation,
-    failed_relaxation,
-    relax_in_turns,
-)
+from hullward.tools.relax.state import Guards, PausedRelaxation
+from hullward.tools.relax.stream import Job, failed_relaxation, relax_in_turns
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"

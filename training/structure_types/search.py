@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
-from hullward.tools.crystal import AnonymousFormula, anonymous
+from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
 from hullward.tools.prototypes import (
     Prototype,
@@ -201,7 +201,7 @@ def relaxation_order(
 
     def rank(group: Sequence[TypeAnswer]) -> tuple[float, ...]:
         crystal, coolest = group[0].typed.crystal, min(e.row["temperature"] for e in group)
-        return (-len(group), coolest, served.get(anonymous(crystal), 0), crystal.n_atoms)
+        return (-len(group), coolest, served.get(anonymous_amounts(crystal), 0), crystal.n_atoms)
 
     ranked = sorted(groups, key=rank)
     return [group[turn] for turn in range(per_type) for group in ranked if len(group) > turn]

@@ -208,7 +208,9 @@ def written(monkeypatch):
         make_prototype("nano:a", parse_asymmetric_text("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
         make_prototype("nano:b", parse_asymmetric_text("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
     ]
-    monkeypatch.setattr("hullward.tools.reference.recipe.trials.types_for", lambda formulas: types)
+    monkeypatch.setattr(
+        "hullward.tools.reference.recipe.trials.nano_types_for", lambda formulas: types
+    )
 
 
 def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_path, monkeypatch):
