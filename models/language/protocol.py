@@ -67,7 +67,7 @@ class Sampling:
             raise ValueError("a stop string is empty: it would end every completion at once")
 
 
-class Automaton(Protocol):
+class Automaton(Hashable, Protocol):
     """The texts of a grammar, character by character; for models that run in this process.
 
     States are hashable values that only the automaton reads. Equal automata allow the same texts.
