@@ -1,4 +1,4 @@
-"""Proposals outside a campaign: what an operator gives for one wish, raw and checked."""
+"""`hullward propose`: the proposals of one operator for one wish, outside a campaign."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.evaluate import TextForm, open_model
-from hullward.agents.cli.output import Json, tell
+from hullward.agents.cli.evaluate import open_model
+from hullward.agents.cli.options import Device, Json, Seed, ServerUrl, TextForm
+from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ProposalKind(StrEnum):
-    """The operators that need no parents and no earlier results, by what each of them asks for."""
+    """The operators that need no parents and no earlier results."""
 
     DE_NOVO = "de_novo"
     ELEMENTS = "elements"
@@ -46,44 +47,34 @@ def propose(
     ] = "nano",
     elements: Annotated[str | None, typer.Option(help="such as Li-Mn-O")] = None,
     formula: Annotated[str | None, typer.Option(help="such as LiMn2O4")] = None,
-    space_group: Annotated[int | None, typer.Option(min=1, max=230)] = None,
-    e_hull: Annotated[float | None, typer.Option(help="eV/atom; default 0")] = None,
+    space_group: Annotated[
+        int | None, typer.Option(min=1, max=230, help="number of the space group")
+    ] = None,
+    e_hull: Annotated[
+        float | None, typer.Option(help="height above the hull, eV/atom; default: 0")
+    ] = None,
     number: Annotated[int, typer.Option("-n", min=1, max=10_000, help="proposals")] = 8,
     form: Annotated[
-        TextForm | None, typer.Option(help="the text asked for; default: what the model knows best")
+        TextForm | None, typer.Option(help="the text form; default: the model's best")
     ] = None,
-    grammar: Annotated[bool, typer.Option("--grammar", help="hold the model to the wish")] = False,
-    max_atoms: Annotated[int, typer.Option(min=1, max=200)] = 24,
+    grammar: Annotated[
+        bool, typer.Option("--grammar", help="constrain the model to the wish")
+    ] = False,
+    max_atoms: Annotated[int, typer.Option(min=1, max=200, help="most atoms in a cell")] = 24,
     temperature: Annotated[float | None, typer.Option(min=0, help="default: the model's")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="of one answer")] = None,
-    seed: int = 0,
-    url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
-    device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
+    seed: Seed = 0,
+    url: ServerUrl = None,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Propose crystals for one wish, each with its text, its structure and the hard checks.
+    """Propose crystals for one wish: text, structure and the hard checks of each.
 
-    Operators that breed from parents run in campaigns only. Nothing is relaxed here.
+    Operators that need parents run in campaigns only. Nothing is relaxed here.
     """
     from hullward.models.language import NANO
-    from hullward.models.potential import MPTRJ_ELEMENTS
-    from hullward.tools.records import Flaw
-    from hullward.tools.screening import Limits, check_crystal
 
-    wish: dict[str, Any] = {
-        "elements": elements.split("-") if elements else None,
-        "formula": formula,
-        "space_group": space_group,
-        "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
-    }
-    wanted = _NEEDS[operator]
-    for name, value in wish.items():
-        option = f"--{name.replace('_', '-')}"
-        if name in wanted and value is None:
-            raise InputError(f"the operator {operator.value} needs {option}")
-        if name not in wanted and value is not None:
-            raise InputError(f"the operator {operator.value} takes no {option}")
-    wish = {name: value for name, value in wish.items() if name in wanted}
+    wish = _wish(operator, elements, formula, space_group, e_hull)
     if operator is ProposalKind.SUBSTITUTION:
         drawn = _substituted(wish["formula"], number, max_atoms)
     else:
@@ -92,19 +83,7 @@ def propose(
             model, url, device, wish, text, grammar, max_atoms, number, seed,
             {"temperature": temperature, "max_tokens": max_tokens},
         )  # fmt: skip
-    rows = []
-    for said in drawn:
-        crystal: Crystal | Flaw = said.pop("crystal")
-        found: Crystal | Facts | Flaw = crystal
-        if not isinstance(crystal, Flaw):
-            said["structure"] = crystal.model_dump(mode="json")
-            said["formula"] = crystal.formula
-            said["as_asked"] = _as_asked(crystal, wish)
-            found = check_crystal(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
-        flawed = isinstance(found, Flaw)
-        said["checks"] = found.model_dump(mode="json")
-        said["valid"] = not flawed
-        rows.append(said)
+    rows = [_checked(row, wish, max_atoms) for row in drawn]
     document = {
         "operator": operator.value,
         "wish": wish,
@@ -112,7 +91,49 @@ def propose(
         "valid": sum(row["valid"] for row in rows),
         "proposals": rows,
     }
-    tell(document, _lines(document), as_json)
+    print_result(document, _lines(document), as_json)
+
+
+def _wish(
+    operator: ProposalKind,
+    elements: str | None,
+    formula: str | None,
+    space_group: int | None,
+    e_hull: float | None,
+) -> dict[str, Any]:
+    """What the operator takes; raises InputError for an option missing or out of place."""
+    given: dict[str, Any] = {
+        "elements": elements.split("-") if elements else None,
+        "formula": formula,
+        "space_group": space_group,
+        "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
+    }
+    needed = _NEEDS[operator]
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in needed and value is None:
+            raise InputError(f"the operator {operator.value} needs {option}")
+        if name not in needed and value is not None:
+            raise InputError(f"the operator {operator.value} takes no {option}")
+    return {name: given[name] for name in given if name in needed}
+
+
+def _checked(row: dict[str, Any], wish: dict[str, Any], max_atoms: int) -> dict[str, Any]:
+    """The row with its structure and the outcome of the hard checks."""
+    from hullward.models.potential import MPTRJ_ELEMENTS
+    from hullward.tools.records import Flaw
+    from hullward.tools.screening import Limits, check_crystal
+
+    crystal: Crystal | Flaw = row.pop("crystal")
+    found: Crystal | Facts | Flaw = crystal
+    if not isinstance(crystal, Flaw):
+        row["structure"] = crystal.model_dump(mode="json")
+        row["formula"] = crystal.formula
+        row["as_asked"] = _as_asked(crystal, wish)
+        found = check_crystal(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
+    row["checks"] = found.model_dump(mode="json")
+    row["valid"] = not isinstance(found, Flaw)
+    return row
 
 
 def _written(
@@ -127,7 +148,7 @@ def _written(
     seed: int,
     changes: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """What a language model says, one row a completion; a request that failed is a row too."""
+    """One row for each completion of a language model; a failed request gives rows too."""
     from hullward.models.language import (
         NANO,
         NANO_SAMPLING,
@@ -151,7 +172,7 @@ def _written(
             form=form.value,
         )
     except (ValueError, KeyError) as error:
-        raise InputError(f"the wish cannot be asked for: {error}") from error
+        raise InputError(f"no prompt for this wish: {error}") from error
     constraint = None
     if grammar:
         wishes = crystal_grammar(formula=formula, elements=elements, max_atoms=max_atoms)
@@ -160,8 +181,8 @@ def _written(
         else:
             constraint = wishes.constraint(server=url is not None)
     sampling = NANO_SAMPLING if model in ("nano", NANO) else Sampling(max_tokens=1024)
-    told = {name: value for name, value in changes.items() if value is not None}
-    sampling = replace(sampling, n=number, seed=seed, **told)
+    given = {name: value for name, value in changes.items() if value is not None}
+    sampling = replace(sampling, n=number, seed=seed, **given)
     writer = open_model(model, url, device)
     request = Request(request_id="propose", prompt=prompt, sampling=sampling, constraint=constraint)
     [answer] = writer.complete([request])
@@ -173,9 +194,9 @@ def _written(
 
 
 def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, Any]]:
-    """Known structure types with this formula's elements in them, the likeliest first.
+    """Known structure types decorated with the elements of a formula, the likeliest first.
 
-    Besides those of the package, structures that were fetched from the Materials Project.
+    The types are those of the package and of structures fetched from the Materials Project.
     """
     from itertools import islice
 
@@ -188,7 +209,7 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     try:
         flat_formula(formula)
     except (ValueError, KeyError) as error:
-        raise InputError(f"the wish cannot be asked for: {error}") from error
+        raise InputError(f"no structure for this wish: {error}") from error
     fetched = low_structures(read_fetched(read_machine().home_folder), max_atoms)
     made = Substitution(fetched, max_atoms=max_atoms).propose([formula])
     return [
@@ -203,7 +224,7 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
 
 
 def _as_asked(crystal: Crystal, wish: dict[str, Any]) -> bool:
-    """Whether elements and formula are those asked for; space groups are told among the checks."""
+    """Whether elements and formula are as wished; the checks give the space group."""
     from pymatgen.core import Composition
 
     if "formula" in wish:
@@ -215,13 +236,13 @@ def _as_asked(crystal: Crystal, wish: dict[str, Any]) -> bool:
 def _lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['proposed']} proposed, {document['valid']} pass the hard checks"]
     for row in document["proposals"]:
-        said = row["checks"]
+        checks = row["checks"]
         if row["valid"]:
-            other = "" if row["as_asked"] else " (not what was asked)"
+            other = "" if row["as_asked"] else " (not the wish)"
             lines.append(
-                f"  {said['formula']}{other}, space group {said['space_group']}, "
-                f"{said['volume_per_atom_a3']:.1f} Å3/atom"
+                f"  {checks['formula']}{other}, space group {checks['space_group']}, "
+                f"{checks['volume_per_atom_a3']:.1f} Å3/atom"
             )
         else:
-            lines.append(f"  {said['reason']}: {said['detail']}")
+            lines.append(f"  {checks['reason']}: {checks['detail']}")
     return lines

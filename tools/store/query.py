@@ -21,7 +21,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hullward.models.errors import InputError
 from hullward.tools.store.campaign_store import open_snapshot
@@ -112,6 +111,8 @@ def as_json(result: QueryResult) -> str:
 
 def write_parquet(result: QueryResult, path: Path) -> None:
     """With the column types the query had."""
+    import pyarrow.parquet as pq
+
     pq.write_table(result.table, path)
 
 
