@@ -246,10 +246,10 @@ def _table(checks: Sequence[Check]) -> list[str]:
         if c.worst.shifted is not None:
             median, p70, p90, p95 = c.worst.shifted
             lines.append(
-                f"    worst {c.worst.calibration_error:.3f} ({c.worst.generator}); with probabilities "
-                f"right but for unseen shifts it is {median:.3f} in the median, {p70:.3f}, "
-                f"{p90:.3f} and {p95:.3f} at 70, 90 and 95 %, and at least as bad as this one in "
-                f"{100 * c.worst.shifted_as_bad:.0f} % of simulations"
+                f"    worst {c.worst.calibration_error:.3f} ({c.worst.generator}); with "
+                f"probabilities right but for unseen shifts it is {median:.3f} in the median, "
+                f"{p70:.3f}, {p90:.3f} and {p95:.3f} at 70, 90 and 95 %, and at least as bad as "
+                f"this one in {100 * c.worst.shifted_as_bad:.0f} % of simulations"
             )
         lines.append("    predicted → found:  " + "  ".join(
             f"{100 * s:.0f}→{100 * f:.0f}"

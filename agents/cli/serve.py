@@ -94,7 +94,7 @@ def _print(
     from hullward.models.serving import ServePlan
 
     if not card.is_local and not (revision or card.revision):
-        typer.echo(f"{card.name} has no fixed revision: name one with --revision", err=True)
+        typer.echo(f"{card.name} is unpinned: name a revision with --revision", err=True)
     here = [folder for folder in fixed["adapters"].values() if folder.is_dir()]
     rank = max((adapter_rank(folder) for folder in here), default=8)
     plan = ServePlan(

@@ -101,7 +101,7 @@ def test_llamat_is_cast_pinned_and_never_fetched_by_printing():
 
 
 def test_an_unpinned_model_is_said_to_be_unpinned():
-    assert "no fixed revision: name one with --revision" in run("llamat-2-cif", "--print").stderr
+    assert "unpinned: name a revision" in run("llamat-2-cif", "--print").stderr
 
 
 # what is refused, in one line
@@ -213,9 +213,7 @@ def test_a_download_names_a_commit_and_takes_no_code(folder, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     card = model_card("llamat-2-cif")
-    with pytest.raises(
-        InputError, match=r"no fixed revision: name one with --revision.*commits/main"
-    ):
+    with pytest.raises(InputError, match=r"unpinned: name a revision.*commits/main"):
         find_weights(card, fetch=True)
     with pytest.raises(InputError, match="unpinned"):
         find_weights(card, "main", fetch=True)
