@@ -69,6 +69,7 @@ def _swap(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
 class Operator:
     """A way to make proposals: exactly one of `constructs` and `asks`."""
 
+    number: int  # enters request ids and seeds: never changed, never used again
     name: str
     constructs: Construct | None
     asks: Prompts | None
@@ -76,19 +77,21 @@ class Operator:
 
 
 _TABLE: tuple[Operator, ...] = (
-    Operator("de_novo", None, ask_de_novo, ("a crystal model",)),
-    Operator("elements", None, ask_elements, ("a crystal model",)),
-    Operator("formula", None, ask_formula, ("a crystal model", "formulas")),
-    Operator("space_group", None, ask_space_group, ("a crystal model", "formulas")),
-    Operator("e_hull", None, ask_e_hull, ("a crystal model", "formulas")),
-    Operator("infill", None, ask_infill, ("a crystal model", "a parent")),
-    Operator("mutation", None, ask_mutation, ("instructions followed", "a parent")),
-    Operator("crossover", None, ask_crossover, ("instructions followed", "two parents")),
-    Operator("substitution", _substitution, None, ("formulas",)),
-    Operator("perturbation", _perturbation, None, ("a parent",)),
-    Operator("swap", _swap, None, ("a parent",)),
+    Operator(0, "de_novo", None, ask_de_novo, ("a crystal model",)),
+    Operator(1, "elements", None, ask_elements, ("a crystal model",)),
+    Operator(2, "formula", None, ask_formula, ("a crystal model", "formulas")),
+    Operator(3, "space_group", None, ask_space_group, ("a crystal model", "formulas")),
+    Operator(4, "e_hull", None, ask_e_hull, ("a crystal model", "formulas")),
+    Operator(5, "infill", None, ask_infill, ("a crystal model", "a parent")),
+    Operator(6, "mutation", None, ask_mutation, ("instructions followed", "a parent")),
+    Operator(7, "crossover", None, ask_crossover, ("instructions followed", "two parents")),
+    Operator(8, "substitution", _substitution, None, ("formulas",)),
+    Operator(9, "perturbation", _perturbation, None, ("a parent",)),
+    Operator(10, "swap", _swap, None, ("a parent",)),
 )
-OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _TABLE}
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator for operator in sorted(_TABLE, key=lambda operator: operator.number)
+}
 
 
 def propose(
@@ -123,7 +126,7 @@ def ask_models(
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> None:
     """Send what the plan's operators want to know, and store every answer."""
-    for name in OPERATORS:  # in the order of their positions, whatever order the plan has
+    for name in OPERATORS:  # in the order of their numbers, whatever order the plan has
         voice = _voice(bench, OPERATORS[name]) if name in plan.quotas else None
         if voice is not None:
             asked = questions(bench, plan, name)
@@ -143,7 +146,7 @@ def questions(
     if operator.asks is None or voice is None:
         return []
     left, asked = plan.quotas[name], []
-    start = FIRST_POSITION + POSITIONS * list(OPERATORS).index(name)
+    start = FIRST_POSITION + POSITIONS * operator.number
     limit = start + 2 * left + len(plan.parents) ** 2  # where every parent is too long
     asks = operator.asks(bench, plan, voice) if left else iter(())
     for position, ask in enumerate(asks, start):

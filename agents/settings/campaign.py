@@ -19,31 +19,14 @@ from hullward.tools.screening import Limits
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
-OperatorName = Literal[
-    "de_novo",
-    "elements",
-    "formula",
-    "space_group",
-    "e_hull",
-    "infill",
-    "mutation",
-    "crossover",
-    "substitution",
-    "perturbation",
-    "swap",
-]
-BY_CRYSTAL_MODEL = (
-    "de_novo",
-    "elements",
-    "formula",
-    "space_group",
-    "e_hull",
-    "infill",
-)  # by `crystal`
-BY_INSTRUCTION = (
-    "mutation",
-    "crossover",
-)  # by whoever follows instructions: `chat`, else `crystal`
+CrystalModelOperator = Literal[
+    "de_novo", "elements", "formula", "space_group", "e_hull", "infill"
+]  # ask the crystal model
+InstructionOperator = Literal["mutation", "crossover"]  # ask a model that follows instructions
+ConstructionOperator = Literal["substitution", "perturbation", "swap"]  # ask no model
+OperatorName = Literal[CrystalModelOperator, InstructionOperator, ConstructionOperator]
+BY_CRYSTAL_MODEL: tuple[str, ...] = get_args(CrystalModelOperator)
+BY_INSTRUCTION: tuple[str, ...] = get_args(InstructionOperator)
 
 
 class Budget(Strict):
@@ -200,17 +183,17 @@ class Campaign(Settings):
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")
         if self.crystal.absent and (
-            written := [x for x in self.operators if x in BY_CRYSTAL_MODEL]
+            unserved := [x for x in self.operators if x in BY_CRYSTAL_MODEL]
         ):
             raise ValueError(
-                f"{', '.join(written)} need a crystal model: name one under `crystal:`, or leave "
+                f"{', '.join(unserved)} need a crystal model: name one under `crystal:`, or leave "
                 "them out of `operators`"
             )
         if self.variation_model is None and (
-            bred := [x for x in self.operators if x in BY_INSTRUCTION]
+            unserved := [x for x in self.operators if x in BY_INSTRUCTION]
         ):
             raise ValueError(
-                f"{', '.join(bred)} need a model that follows instructions, not "
+                f"{', '.join(unserved)} need a model that follows instructions, not "
                 f"{self.crystal.label}: name one under `chat:`, or a server under `crystal:`"
             )
         return self
