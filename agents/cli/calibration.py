@@ -19,8 +19,8 @@ from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.tools.hull import Reference
-    from hullward.tools.records import Check, Outcome
-    from hullward.tools.uncertainty import Learning
+    from hullward.tools.records import Check
+    from hullward.tools.uncertainty import Learning, Outcome
 
 POTENTIAL = "chgnet-0.3.0"  # relaxes the structures of DATA, by the default protocol
 LEAST_ROWS = 50
@@ -249,7 +249,7 @@ def _table(checks: Sequence[Check]) -> list[str]:
                 f"    worst {c.worst.calibration_error:.3f} ({c.worst.generator}); with "
                 f"probabilities right but for unseen shifts it is {median:.3f} in the median, "
                 f"{p70:.3f}, {p90:.3f} and {p95:.3f} at 70, 90 and 95 %, and at least as bad as "
-                f"this one in {100 * c.worst.shifted_as_bad:.0f} % of simulations"
+                f"this one in {100 * (c.worst.shifted_as_bad or 0):.0f} % of simulations"
             )
         lines.append("    predicted → found:  " + "  ".join(
             f"{100 * s:.0f}→{100 * f:.0f}"

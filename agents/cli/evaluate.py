@@ -17,7 +17,8 @@ from hullward.models.errors import InputError
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.models.language import LanguageModel, Sampling
-    from hullward.tools.evaluation import Attempt, Wish
+    from hullward.tools.evaluation import Attempt
+    from hullward.tools.records import Wish
 
 PUBLISHED = ("structural", "compositional", "wasserstein_density", "wasserstein_n_elements")
 

@@ -15,7 +15,7 @@ from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
-    from hullward.tools.records import Flaw
+    from hullward.tools.records import Flaw, Wish
     from hullward.tools.screening import Facts
 
 
@@ -73,20 +73,28 @@ def propose(
     Operators that need parents run in campaigns only. Nothing is relaxed here.
     """
     from hullward.models.language import NANO
+    from hullward.tools.records import Wish
 
-    wish = _wish(operator, elements, formula, space_group, e_hull)
+    given = _given(operator, elements, formula, space_group, e_hull)
+    wish = Wish(
+        elements=given.get("elements", ()),
+        formula=given.get("formula"),
+        space_group=given.get("space_group"),
+        e_above_hull_ev_per_atom=given.get("e_hull"),
+        max_atoms=max_atoms,
+    )
     if operator is ProposalKind.SUBSTITUTION:
-        drawn = _substituted(wish["formula"], number, max_atoms)
+        drawn = _substituted(wish, number)
     else:
         text = form or (TextForm.ASYMMETRIC if model in ("nano", NANO) else TextForm.CELL)
         drawn = _written(
-            model, url, device, wish, text, grammar, max_atoms, number, seed,
+            model, url, device, wish, text, grammar, number, seed,
             {"temperature": temperature, "max_tokens": max_tokens},
         )  # fmt: skip
-    rows = [_checked(row, wish, max_atoms) for row in drawn]
+    rows = [_checked(row, wish) for row in drawn]
     document = {
         "operator": operator.value,
-        "wish": wish,
+        "wish": given,
         "proposed": len(rows),
         "valid": sum(row["valid"] for row in rows),
         "proposals": rows,
@@ -94,31 +102,31 @@ def propose(
     print_result(document, _lines(document), as_json)
 
 
-def _wish(
+def _given(
     operator: ProposalKind,
     elements: str | None,
     formula: str | None,
     space_group: int | None,
     e_hull: float | None,
 ) -> dict[str, Any]:
-    """What the operator takes; raises InputError for an option missing or out of place."""
-    given: dict[str, Any] = {
+    """The options of a wish; raises InputError for one that is missing or out of place."""
+    options: dict[str, Any] = {
         "elements": elements.split("-") if elements else None,
         "formula": formula,
         "space_group": space_group,
         "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
     }
     needed = _NEEDS[operator]
-    for name, value in given.items():
+    for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if name in needed and value is None:
             raise InputError(f"the operator {operator.value} needs {option}")
         if name not in needed and value is not None:
             raise InputError(f"the operator {operator.value} takes no {option}")
-    return {name: given[name] for name in given if name in needed}
+    return {name: value for name, value in options.items() if name in needed}
 
 
-def _checked(row: dict[str, Any], wish: dict[str, Any], max_atoms: int) -> dict[str, Any]:
+def _checked(row: dict[str, Any], wish: Wish) -> dict[str, Any]:
     """The row with its structure and the outcome of the hard checks."""
     from hullward.models.potential import MPTRJ_ELEMENTS
     from hullward.tools.records import Flaw
@@ -130,7 +138,7 @@ def _checked(row: dict[str, Any], wish: dict[str, Any], max_atoms: int) -> dict[
         row["structure"] = crystal.model_dump(mode="json")
         row["formula"] = crystal.formula
         row["as_asked"] = _as_asked(crystal, wish)
-        found = check_crystal(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
+        found = check_crystal(crystal, Limits(max_atoms=wish.max_atoms), MPTRJ_ELEMENTS)
     row["checks"] = found.model_dump(mode="json")
     row["valid"] = not isinstance(found, Flaw)
     return row
@@ -140,15 +148,15 @@ def _written(
     model: str,
     url: str | None,
     device: str,
-    wish: dict[str, Any],
+    wish: Wish,
     form: TextForm,
     grammar: bool,
-    max_atoms: int,
     number: int,
     seed: int,
     changes: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """One row for each completion of a language model; a failed request gives rows too."""
+    from hullward.agents.language import constraint_of
     from hullward.models.language import (
         NANO,
         NANO_SAMPLING,
@@ -158,28 +166,22 @@ def _written(
         crystal_prompt,
         flat_formula,
     )
-    from hullward.tools.crystal.text import crystal_grammar, unit_grammar
     from hullward.tools.evaluation import parse_text
     from hullward.tools.records import Flaw, Reason
 
-    formula, elements = wish.get("formula"), wish.get("elements", ())
     try:
         prompt = crystal_prompt(
-            formula=flat_formula(formula) if formula else None,
-            elements=elements,
-            e_above_hull_ev_per_atom=wish.get("e_hull"),
-            space_group=wish.get("space_group"),
+            formula=flat_formula(wish.formula) if wish.formula else None,
+            elements=wish.elements,
+            e_above_hull_ev_per_atom=wish.e_above_hull_ev_per_atom,
+            space_group=wish.space_group,
             form=form.value,
         )
     except (ValueError, KeyError) as error:
         raise InputError(f"no prompt for this wish: {error}") from error
     constraint = None
     if grammar:
-        wishes = crystal_grammar(formula=formula, elements=elements, max_atoms=max_atoms)
-        if form is TextForm.ASYMMETRIC:
-            constraint = unit_grammar(wishes, wish.get("space_group")).constraint()
-        else:
-            constraint = wishes.constraint(server=url is not None)
+        constraint, _ = constraint_of(wish, form.value, server=url is not None)
     sampling = NANO_SAMPLING if model in ("nano", NANO) else Sampling(max_tokens=1024)
     given = {name: value for name, value in changes.items() if value is not None}
     sampling = replace(sampling, n=number, seed=seed, **given)
@@ -193,7 +195,7 @@ def _written(
     return [{"raw": one.text, "crystal": parse_text(one.text), **about} for one in answer]
 
 
-def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, Any]]:
+def _substituted(wish: Wish, number: int) -> list[dict[str, Any]]:
     """Known structure types decorated with the elements of a formula, the likeliest first.
 
     The types are those of the package and of structures fetched from the Materials Project.
@@ -207,11 +209,11 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     from hullward.tools.reference.materials_project import read_fetched
 
     try:
-        flat_formula(formula)
+        flat_formula(wish.formula or "")
     except (ValueError, KeyError) as error:
         raise InputError(f"no structure for this wish: {error}") from error
-    fetched = low_structures(read_fetched(read_machine().home_folder), max_atoms)
-    made = Substitution(fetched, max_atoms=max_atoms).propose([formula])
+    fetched = low_structures(read_fetched(read_machine().home_folder), wish.max_atoms)
+    made = Substitution(fetched, max_atoms=wish.max_atoms).propose([wish.formula or ""])
     return [
         {
             "raw": one.crystal.model_dump_json(),
@@ -223,14 +225,14 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     ]
 
 
-def _as_asked(crystal: Crystal, wish: dict[str, Any]) -> bool:
+def _as_asked(crystal: Crystal, wish: Wish) -> bool:
     """Whether elements and formula are as wished; the checks give the space group."""
     from pymatgen.core import Composition
 
-    if "formula" in wish:
-        asked = Composition(wish["formula"]).reduced_formula
+    if wish.formula is not None:
+        asked = Composition(wish.formula).reduced_formula
         return bool(Composition(crystal.formula).reduced_formula == asked)
-    return "elements" not in wish or set(crystal.species) == set(wish["elements"])
+    return not wish.elements or set(crystal.species) == set(wish.elements)
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

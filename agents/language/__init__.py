@@ -5,6 +5,7 @@ asks nothing twice.
 """
 
 from hullward.agents.language.backends import ModelEndpoints, open_voices
+from hullward.agents.language.grammars import constraint_of
 from hullward.agents.language.requests import (
     ModelEndpoint,
     Question,
@@ -19,6 +20,7 @@ __all__ = [
     "Question",
     "RequestSlot",
     "complete_requests",
+    "constraint_of",
     "open_voices",
     "request_of",
 ]

@@ -8,28 +8,25 @@ need no model go on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import SecretStr
 
+from hullward.agents.language.grammars import constrain
 from hullward.agents.language.requests import (
     ModelEndpoint,
     Reread,
     Role,
     answered_ids,
     request_of_record,
-    unconstrained,
 )
 from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
-from hullward.models.errors import InputError
 from hullward.models.language import (
     NANO,
     NANO_SAMPLING,
     Answer,
     CompletionError,
-    Constraint,
     LanguageModel,
     ModelCard,
     PromptForm,
@@ -40,7 +37,6 @@ from hullward.models.language import (
     model_names,
     nano_folder,
 )
-from hullward.tools.crystal.text import CrystalGrammar, crystal_grammar, unit_grammar
 from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
 
@@ -91,10 +87,8 @@ def open_voices(campaign: Campaign, machine: Machine, store: Store) -> ModelEndp
             grammar=asked.grammar,
             text_form=form,
             flat_formulas=nano or asked.kind == "local",
+            constrain=partial(constrain, form=form, server=asked.kind == "server"),
         )
-        if form == "asymmetric":  # symmetry fits into no grammar that a server takes
-            server = asked.kind == "server"
-            crystal = replace(crystal, constrain=unconstrained if server else constrain_unit)
     if not campaign.chat.absent:
         chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
     return ModelEndpoints.of(crystal, chat)
@@ -126,53 +120,8 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Mode
         form=form,
         at_once=backend.at_once,
         context_tokens=backend.context_tokens or (card.context_tokens if card else None),
-        constrain=partial(constrain, server=backend.url is not None),
+        constrain=partial(constrain, form="cell", server=backend.url is not None),
         reread=reread,
-    )
-
-
-def constrain(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-    *,
-    server: bool,
-) -> tuple[Constraint | None, str]:
-    """The grammar of crystal text for what is asked; none where no text can fulfil it.
-
-    A space group cannot be seen in a text that lists every site.
-    """
-    del space_group
-    try:
-        grammar = _wishes(elements, formula, max_atoms, only)
-    except InputError:  # no multiple of the formula fits the cell
-        return None, ""
-    return grammar.constraint(server=server), grammar.name
-
-
-def constrain_unit(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-) -> tuple[Constraint | None, str]:
-    """The grammar of asymmetric units for what is asked; none where no text can fulfil it."""
-    try:
-        grammar = unit_grammar(_wishes(elements, formula, max_atoms, only), space_group)
-    except InputError:
-        return None, ""
-    return grammar.constraint(), grammar.name
-
-
-def _wishes(
-    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool
-) -> CrystalGrammar:
-    wanted = () if formula is not None else tuple(elements)
-    return crystal_grammar(
-        formula=formula, elements=wanted, only=only and formula is None, max_atoms=max_atoms
     )
 
 

@@ -8,7 +8,7 @@ failed. So a cycle proposes the same whenever and however often it is carried ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from hullward.tools.records import (
     ModelRequest,
     ModelResponse,
     Record,
+    Wish,
     stable_id,
 )
 from hullward.tools.store import Store
@@ -36,24 +37,13 @@ from hullward.tools.store import Store
 Role = Literal["chat", "crystal"]
 SEEDS = 2**31  # servers take no larger ones
 
-# (elements, formula, most atoms, only, space group) to the constraint that says so, and the same in
-# words. Each of the elements occurs; with `only` none has to. None other does.
-Constrain = Callable[
-    [Sequence[str], str | None, int, bool, int | None], tuple[Constraint | None, str]
-]
-
+Constrain = Callable[[Wish], tuple[Constraint | None, str]]  # the constraint and its name
 Reread = Callable[[Request, ModelResponse], Answer]
 
 
-def unconstrained(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-) -> tuple[Constraint | None, str]:
-    """No constraint: for models that are held to none."""
-    del elements, formula, max_atoms, only, space_group
+def unconstrained(wish: Wish) -> tuple[Constraint | None, str]:
+    """No constraint, whatever the wish."""
+    del wish
     return None, ""
 
 
@@ -68,7 +58,7 @@ class Question:
     constraint_words: str = ""
     parents: tuple[str, ...] = ()
     target_formula: str | None = None
-    wish: Mapping[str, Any] = field(default_factory=dict)
+    wish: Wish = field(default_factory=Wish)
     memories: int = 0
     memories_left_out: int = 0
     too_long: str = ""  # set: it does not fit the context and is counted, not sent
@@ -146,7 +136,7 @@ def request_of(
         parents=ask.parents,
         target_formula=ask.target_formula,
         text_form=voice.text_form,
-        wish=dict(ask.wish),
+        wish=ask.wish,
         memories=ask.memories,
         memories_left_out=ask.memories_left_out,
     )

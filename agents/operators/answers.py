@@ -91,7 +91,7 @@ def _read(request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
 def _filled_in(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
     """The parent with its masked element exchanged for the one the model named."""
     (parent_id,) = request.parents
-    parent, masked = bench.parent(parent_id), request.wish["masked"]
+    parent, masked = bench.parent(parent_id), request.wish.masked
     words = answer.text.split()
     if not words:
         return CutCompletion(

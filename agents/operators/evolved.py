@@ -17,7 +17,7 @@ from hullward.agents.operators.prompted import too_long
 from hullward.agents.planning import Evidence, read_evidence
 from hullward.agents.workspace import Workspace
 from hullward.tools.crystal.text import write_cell_text
-from hullward.tools.records import Plan
+from hullward.tools.records import Plan, Wish
 
 ROUNDS = 50  # turns through the parents: more children than any cycle asks for
 
@@ -99,7 +99,8 @@ def _question(
     memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
     campaign = bench.campaign
     elements = sorted({e for palette in campaign.palettes for e in palette})
-    constraint, words = voice.constrain(elements, None, campaign.max_atoms, True, None)
+    limits = Wish(allowed=tuple(elements), max_atoms=campaign.max_atoms)
+    constraint, words = voice.constrain(limits)
     ask = Question(
         prompt="",
         role=voice.role,

@@ -7,7 +7,7 @@ of earlier cycles, so a cycle carried out twice asks the same twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
 
@@ -15,7 +15,7 @@ from hullward.agents.language import ModelEndpoint, Question
 from hullward.agents.workspace import Workspace
 from hullward.models.language import Constraint, crystal_prompt, flat_formula, infill_prompt
 from hullward.tools.crystal.text import can_hold, write_cell_text
-from hullward.tools.records import Plan
+from hullward.tools.records import Plan, Wish
 
 ON_THE_HULL_EV_PER_ATOM = 0.0  # what the operator `e_hull` asks for
 # Where a plan names no space groups: those of its parents, then the commonest among the oxides,
@@ -26,27 +26,26 @@ COMMON_SPACE_GROUPS = (225, 62, 14, 2, 221, 166, 139, 12, 194, 227, 15, 148, 63,
 def ask_de_novo(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """Any crystal of the campaign's elements: where a grammar is sent, it keeps to them."""
     for palette in cycle(bench.campaign.palettes):
-        yield _ask(bench, voice, {}, elements=palette, only=True)
+        yield _ask(bench, voice, Wish(allowed=palette))
 
 
 def ask_elements(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of these elements, one target system after the other."""
     for system in cycle(bench.campaign.target_systems):
-        symbols = system.split("-")
-        yield _ask(bench, voice, {"elements": symbols}, elements=symbols)
+        yield _ask(bench, voice, Wish(elements=tuple(system.split("-"))))
 
 
 def ask_formula(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of the plan's formulas, the most promising first."""
     for formula in cycle(plan.formulas):
-        yield _ask(bench, voice, {"formula": formula}, formula=formula)
+        yield _ask(bench, voice, Wish(formula=formula))
 
 
 def ask_e_hull(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
     """A crystal of a formula, said to lie on the hull."""
     for formula in cycle(plan.formulas):
-        wish = {"formula": formula, "e_above_hull_ev_per_atom": ON_THE_HULL_EV_PER_ATOM}
-        yield _ask(bench, voice, wish, formula=formula)
+        wish = Wish(formula=formula, e_above_hull_ev_per_atom=ON_THE_HULL_EV_PER_ATOM)
+        yield _ask(bench, voice, wish)
 
 
 def ask_space_group(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
@@ -60,8 +59,7 @@ def ask_space_group(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Itera
     turns = [(groups[i % len(groups)], formulas[i % len(formulas)]) for i in range(pairs)]
     possible = [(g, f) for g, f in turns if can_hold(g, f, bench.campaign.max_atoms)]
     for group, formula in cycle(possible):
-        wish = {"formula": formula, "space_group": group}
-        yield _ask(bench, voice, wish, formula=formula, space_group=group)
+        yield _ask(bench, voice, Wish(formula=formula, space_group=group))
 
 
 def ask_infill(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
@@ -87,28 +85,23 @@ def ask_infill(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Q
                     constraint=Constraint.regex(f"({'|'.join(choices)})") if choices else None,
                     constraint_words=f"one of {', '.join(choices)}",
                     parents=(parent_id,),
-                    wish={"masked": element},
+                    wish=Wish(masked=element),
                 ),
             )
 
 
-def _ask(
-    bench: Workspace,
-    voice: ModelEndpoint,
-    wish: dict[str, object],
-    *,
-    elements: Sequence[str] = (),
-    formula: str | None = None,
-    space_group: int | None = None,
-    only: bool = False,
-) -> Question:
+def _ask(bench: Workspace, voice: ModelEndpoint, wish: Wish) -> Question:
     """A question in the training's words, with the constraint that says the same."""
-    said = dict(wish)
-    if formula is not None and voice.flat_formulas:
-        said["formula"] = flat_formula(formula)
-    prompt = crystal_prompt(form=voice.text_form, **said)  # type: ignore[arg-type]
-    most = bench.campaign.max_atoms
-    constraint, words = voice.constrain(elements, formula, most, only, space_group)
+    wish = wish.model_copy(update={"max_atoms": bench.campaign.max_atoms})
+    formula = wish.formula
+    prompt = crystal_prompt(
+        formula=flat_formula(formula) if formula and voice.flat_formulas else formula,
+        elements=wish.elements,
+        e_above_hull_ev_per_atom=wish.e_above_hull_ev_per_atom,
+        space_group=wish.space_group,
+        form=voice.text_form,
+    )
+    constraint, words = voice.constrain(wish)
     return _fitted(
         voice,
         Question(

@@ -4,15 +4,15 @@ Every rate divides by all attempts. It compares structures and reads what a scre
 relaxes nothing itself.
 """
 
-from hullward.tools.evaluation.attempts import Wish, parse_text, read_attempts
+from hullward.tools.evaluation.attempts import Attempt, parse_text, read_attempts
 from hullward.tools.evaluation.coverage import measure_coverage
 from hullward.tools.evaluation.height_adherence import adherence_to_height
 from hullward.tools.evaluation.metrics import Rate, closest_a, evaluate
 from hullward.tools.evaluation.sampling import read_formulas, sample_crystals
 
 __all__ = [
+    "Attempt",
     "Rate",
-    "Wish",
     "adherence_to_height",
     "closest_a",
     "evaluate",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hullward.tools.evaluation.attempts import Wish
 from hullward.tools.evaluation.metrics import Rate
+from hullward.tools.records import Wish
 
 WITHIN_EV_PER_ATOM = (0.05, 0.1)
 

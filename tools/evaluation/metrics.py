@@ -149,8 +149,8 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
             same = crystal is not None and asked == _reduced(Counter(crystal.species))
             met.setdefault("formula", []).append(same)
             met.setdefault("elements_of_formula", []).append(asked.keys() == present)
-        if wish.elements is not None:
-            met.setdefault("elements", []).append(wish.elements == present)
+        if wish.elements:
+            met.setdefault("elements", []).append(set(wish.elements) == present)
         if wish.space_group is not None:
             for symprec in SYMPREC_A:
                 found = space_group(crystal, symprec) if crystal else None

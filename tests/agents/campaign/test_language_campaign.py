@@ -122,7 +122,7 @@ def test_no_space_group_is_asked_for_that_cannot_hold_the_formula(
     run(tmp_path / "c", asked, voices=ModelEndpoints.of(voice(Answering())))
     wishes = [request.wish for request in stored(tmp_path / "c", ModelRequest)]
     assert wishes
-    assert all(can_hold(w["space_group"], w["formula"], 8) for w in wishes)
+    assert all(can_hold(w.space_group or 0, w.formula or "", 8) for w in wishes)
 
 
 def test_every_operator_asks_in_its_own_words(toy_settings: dict[str, Any], tmp_path: Path) -> None:
