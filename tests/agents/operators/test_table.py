@@ -9,7 +9,7 @@ from hullward.agents.cli.propose import ProposalKind
 from hullward.agents.language import ModelEndpoint, ModelEndpoints
 from hullward.agents.operators import table
 from hullward.agents.operators.prompted import ask_formula
-from hullward.agents.operators.table import OPERATORS, Operator, questions
+from hullward.agents.operators.table import OPERATORS, Operator, requests_for
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.agents.settings.campaign import BY_CRYSTAL_MODEL, BY_INSTRUCTION, OperatorName
 from hullward.agents.workspace import Workspace
@@ -70,7 +70,7 @@ def request_ids(names: list[str]) -> list[str]:
     return [
         record.request_id
         for name in names
-        for record, _, _ in questions(cast(Workspace, workspace), plan, name)
+        for record, _, _ in requests_for(cast(Workspace, workspace), plan, name)
     ]
 
 
