@@ -1,6 +1,6 @@
-"""Refuse files that do not belong in the repository: too large, unfinished, badly ended.
+"""Refuse files that are too large, have merge marks or Windows line ends, or end without a newline.
 
-Launched by pre-commit with the names of the files about to be committed.
+pre-commit runs it with the names of the files about to be committed.
 """
 
 import sys
@@ -14,8 +14,8 @@ def flaws(path: Path) -> list[str]:
     content = path.read_bytes()
     found = []
     if len(content) > LARGEST:
-        found.append(f"{len(content)} bytes, at most {LARGEST} are allowed")
-    if b"\0" in content:  # not a text
+        found.append(f"has {len(content)} bytes; at most {LARGEST} are allowed")
+    if b"\0" in content:  # binary
         return found
     if content and (not content.endswith(b"\n") or content.endswith(b"\n\n")):
         found.append("must end with exactly one newline")

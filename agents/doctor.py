@@ -184,13 +184,13 @@ def check_reference() -> Finding:
 
 def check_types() -> Finding:
     """Check the package of structure types that `hullward reference build` decorates."""
-    from hullward.tools.prototypes import INSTALL, require_encyclopedia
+    from hullward.tools.prototypes import INSTALL_ENCYCLOPEDIA, require_encyclopedia
 
     try:
         says = require_encyclopedia()
     except HullwardError:
         says = "not installed; only needed to build references of your own"
-        return Finding(name="types", ok=None, says=says, fix=INSTALL)
+        return Finding(name="types", ok=None, says=says, fix=INSTALL_ENCYCLOPEDIA)
     return Finding(name="types", ok=True, says=f"{says}, for building references")
 
 
@@ -199,15 +199,15 @@ def check_vllm(python: str | None) -> Finding:
 
     Found without importing it: that would take half a minute.
     """
-    from hullward.models.serving import NAME_IT, ON_CPU, ON_GPU, find_vllm
+    from hullward.models.serving import INSTALL_ON_CPU, INSTALL_ON_GPU, SET_VLLM_PYTHON, find_vllm
 
     try:
         found = find_vllm(python or sys.executable)
     except HullwardError as error:
         if python is not None:
-            return Finding(name="vllm", ok=False, says=str(error), fix=NAME_IT)
+            return Finding(name="vllm", ok=False, says=str(error), fix=SET_VLLM_PYTHON)
         says = "not in this environment; only needed to serve language models (hullward serve)"
-        fix = ON_CPU if shutil.which("nvidia-smi") is None else ON_GPU
+        fix = INSTALL_ON_CPU if shutil.which("nvidia-smi") is None else INSTALL_ON_GPU
         return Finding(name="vllm", ok=None, says=says, fix=fix)
     return Finding(name="vllm", ok=True, says=f"{found} in {python or sys.executable}")
 

@@ -1,4 +1,4 @@
-"""A crystal as plain numbers: what every model reads or writes."""
+"""A crystal as plain numbers: the input and output of every model."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Crystal(BaseModel):
     ) -> Crystal:
         """Build from a, b, c (Å) and α, β, γ (degrees).
 
-        Raises ValueError when the six numbers span no cell.
+        Raises ValueError when the six numbers close no cell.
         """
         return cls.from_arrays(lattice_matrix(lengths, angles), species, frac_coords)
 
@@ -93,7 +93,12 @@ class Crystal(BaseModel):
     def composition(self) -> Composition:
         from pymatgen.core import Composition
 
-        return Composition(dict(Counter(self.species)))
+        return Composition(self.amounts)
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """Number of atoms of each element, in the order of their first site."""
+        return {el: float(n) for el, n in Counter(self.species).items()}
 
     @property
     def formula(self) -> str:
@@ -112,10 +117,10 @@ class Crystal(BaseModel):
 
     @cached_property
     def content_id(self) -> str:
-        """A name for what is here: equal for equal cells whatever their rotation or site order.
+        """A hash of the cell, equal for equal cells whatever their rotation or site order.
 
         Lengths and angles are rounded to 1e-4, coordinates wrapped and rounded to 1e-4. Other
-        settings of the same crystal get other ids: the structure matcher finds those.
+        settings of the same crystal get other ids; only the structure matcher finds those equal.
         """
         lengths, angles = self.parameters
         wrapped = np.round(np.mod(np.array(self.frac_coords), 1.0), 4) % 1.0
@@ -146,13 +151,13 @@ def lattice_parameters(matrix: np.ndarray) -> tuple[Vector, Vector]:
 def lattice_matrix(lengths: Sequence[float], angles: Sequence[float]) -> np.ndarray:
     """(3, 3) Å matrix with a in the x-z plane and c along z (pymatgen's convention).
 
-    Raises ValueError when lengths are not positive or the angles cannot close a cell.
+    Raises ValueError when lengths are not positive or the angles close no cell.
     """
     a, b, c = (float(x) for x in lengths)
     if not all(math.isfinite(x) and x > 0 for x in (a, b, c)):
         raise ValueError(f"lengths must be positive, got {tuple(lengths)}")
     if not all(math.isfinite(x) and 0 < x < 180 for x in angles):
-        raise ValueError(f"angles must lie between 0 and 180 degrees, got {tuple(angles)}")
+        raise ValueError(f"angles must be between 0 and 180 degrees, got {tuple(angles)}")
     ca, cb, cg = (math.cos(math.radians(x)) for x in angles)
     squared = 1 - ca * ca - cb * cb - cg * cg + 2 * ca * cb * cg
     if squared <= 1e-10:

@@ -1,8 +1,22 @@
-"""The errors a user can meet, each with the exit code the command line ends with.
+"""The errors that a user can meet, each with the exit code of the command line.
 
 Exit codes: 0 finished, 2 usage or configuration, 3 something needed is missing before the start,
 4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one line: where, if it is a part, and what."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 class HullwardError(Exception):
@@ -18,17 +32,17 @@ class InputError(HullwardError):
 
 
 class PreflightError(HullwardError):
-    """Something the work needs is missing or does not fit together; nothing was started."""
+    """Something the work needs is missing or inconsistent; nothing was started."""
 
     exit_code = 3
 
 
 class FetchError(PreflightError):
-    """Nothing came from a server that was asked: why, and what to do. What was here stays."""
+    """A server sent nothing: why, and what to do. Stored data stay as they are."""
 
 
 class BreakerError(HullwardError):
-    """So many failures in a row that going on would waste the night."""
+    """Too many failures in a row to go on."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""The 230 space groups as form B of crystal text needs them: positions, freedom, operations.
+"""The 230 space groups as the asymmetric crystal text needs them: positions and operations.
 
 Settings are those of the International Tables' standard choices: unique axis b, cell choice 1,
 hexagonal axes for rhombohedral groups, the second origin where there are two. Positions come from
@@ -66,7 +66,7 @@ def cell_system(space_group: int) -> str:
 
 @cache
 def positions(space_group: int) -> dict[str, Position]:
-    """The positions of a space group by their written names, a first.
+    """The Wyckoff positions of a space group by name, letter a first.
 
     Raises ValueError beyond 1..230.
     """

@@ -1,7 +1,8 @@
-"""Fixtures for all tests; real data is looked for beside the project."""
+"""Fixtures for all tests. Real data is expected beside the project."""
 
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,19 +11,34 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 
-# How long one example takes says more about the machine than about the code.
+# No deadline: the time of one example depends on the machine more than on the code.
 settings.register_profile("hullward", deadline=None)
 settings.load_profile("hullward")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing a test relaxes is found or left in the user's home."""
+    """Keep what tests relax out of the user's home, and the other way round."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HULLWARD_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def repository_files() -> list[Path]:
+    """Every file in the repository or about to enter it; skips outside a git checkout."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
 
 
 @pytest.fixture(scope="session")
@@ -34,31 +50,10 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def rock_salt() -> Callable[[str, str, float], Any]:
-    """A function that makes a row of a training corpus: metal, anion, cube edge in Å."""
-    from hullward.tools.crystal.text import parse_asymmetric_text, write_cell_text
-    from hullward.training.crystals import CrystalRow
-
-    def row(metal: str, anion: str, a: float) -> CrystalRow:
-        text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
-        return CrystalRow(
-            material_id=f"{metal}{anion}",
-            formula=f"{metal}{anion}",
-            space_group=225,
-            e_above_hull_ev_per_atom=0.01,
-            n_sites=2,
-            unit_text=text,
-            cell_text=write_cell_text(parse_asymmetric_text(text)),
-        )
-
-    return row
-
-
-@pytest.fixture(scope="session")
 def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """A function that plans a vLLM server of a small Llama and an adapter, at a port of its own.
+    """A function that plans a vLLM server of a small Llama and an adapter, at a free port.
 
-    Without vLLM its tests are skipped and say why.
+    Tests that use it are skipped where vLLM cannot be found.
     """
     from hullward.agents.settings import read_machine
     from hullward.models.errors import PreflightError
@@ -96,7 +91,7 @@ def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete reference for Li-Mn-O in the toy potential's world, as an entry file."""
+    """A complete reference for Li-Mn-O by the toy potential, as an entry file."""
     from hullward.models.crystal import Crystal
     from hullward.models.potential import load_potential
     from hullward.tools.records import Protocol
@@ -117,7 +112,7 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.converged, f"{name} did not converge: {done.detail}"
         entry = {
             "entry_id": f"toy-{name}",
-            "composition": done.crystal.composition.get_el_amt_dict(),
+            "composition": done.crystal.amounts,
             "energy": done.energy_ev_per_atom * crystal.n_atoms,
             "correction": 0.0,
             "structure": done.crystal.to_structure().as_dict(),
@@ -132,7 +127,7 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_settings(toy_reference: Path) -> dict[str, Any]:
-    """Settings of a small campaign in that world."""
+    """Settings of a small campaign with the toy potential and its reference."""
     return {
         "name": "toy",
         "systems": ["Li-Mn-O"],

@@ -1,7 +1,7 @@
-"""The shape of the house: floors, circles, faces, sizes, names, and what importing may do.
+"""The shape of the project: what imports what, faces, sizes, names, and what importing may do.
 
-Floors are data: `FLOORS` gives for every package what else of the project it may import. A new
-package adds one line here; `Rules` of the layout are the tests below.
+`FLOORS` gives for every package what else of the project it may import. A new package adds one
+line there.
 """
 
 import ast
@@ -107,15 +107,16 @@ FLOORS: dict[str, set[str]] = {
         "tools.evaluation",
         "models.language",
         "models.potential",
+        "training.engine",
     },
-    "training.engine": {"training.crystals", "tools.screening", "models.language"},
+    "training.engine": {"models.language"},
     "training.structure_types": {
         *TOOLS,
         "training.crystals",
         "models.language",
         "models.potential",
     },
-    "training": {"training.crystals", "training.engine"},
+    "training": {"training.crystals", "training.engine", "tools.screening"},
     "agents.settings": {"tools.records", "tools.screening", "models.language"},
     "agents.language": {
         *CRYSTALS,
@@ -164,7 +165,7 @@ FLOORS["agents.cli"] = {*FLOORS["agents.campaign"], "agents.campaign", "agents"}
 FLOORS["agents"] = {*TOOLS, *LANGUAGE, "models.potential", "agents.settings"}  # doctor
 FLOORS["ui"] = {*TOOLS, *FLOORS["agents.cli"]}
 
-# Who may touch the environment at all. Nothing but the settings decides anything by it.
+# Modules that may use the environment. Only the settings decide anything by it.
 READS_THE_ENVIRONMENT = {"agents/settings/machine.py"}
 PREPARES_CHILDREN = {  # copies or sets variables for a process it starts
     "tools/crystal/files/cif.py",
@@ -318,7 +319,7 @@ FACES = sorted(package for package in PACKAGES if package.count(".") > 1)
 
 
 @pytest.mark.parametrize("package", FACES)
-def test_faces_hand_on_names_and_define_nothing(package):
+def test_faces_export_names_and_define_nothing(package):
     tree = tree_of(NAMES[package])
     docstring = ast.get_docstring(tree) or ""
     assert 3 <= len(docstring.splitlines()) <= 10, f"{package}: a docstring of 3 to 10 lines"
@@ -335,7 +336,7 @@ def test_faces_hand_on_names_and_define_nothing(package):
     assert sorted(imported) == sorted(listed)
 
 
-def test_no_module_bears_the_name_of_something_its_face_hands_on():
+def test_no_module_has_the_name_of_something_its_face_exports():
     hidden = [
         f"{package}.{name}"
         for package in FACES
@@ -346,8 +347,8 @@ def test_no_module_bears_the_name_of_something_its_face_hands_on():
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=name_of)
-def test_other_packages_are_entered_by_the_door(path):
-    """From outside a package names come from its face; a sub-package is inside."""
+def test_other_packages_are_imported_through_their_faces(path):
+    """From outside a package, names come from its face; a sub-package counts as inside."""
     here = package_of(dotted(path))
     inside = []
     for module, name in our_imports(tree_of(path)):
@@ -392,33 +393,23 @@ def test_agents_reach_training_through_one_function_at_most():
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=name_of)
 def test_imports_of_benchmarks_resolve(path):
-    """Nothing runs the benchmarks in a normal test: a move must not break them in silence."""
+    """No test runs the benchmarks, so a move could break them unnoticed."""
     for module, name in our_imports(tree_of(path)):
         assert module in NAMES, f"{name_of(path)} imports {module}"
         if name:
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
-def written_commands():
-    """Every `python -m hullward…` in text that a user reads or that the project prints."""
-    done = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    for name in done.stdout.splitlines():
-        path = ROOT / name
-        if path.is_file() and path.suffix in {".md", ".py", ".yaml", ""} and name != "CHANGELOG.md":
-            text = path.read_bytes().decode("utf-8", errors="ignore")
-            for module in re.findall(r"-m (hullward(?:\.\w+)+)", text):
-                yield name, module
-
-
-def test_commands_in_text_name_modules_that_run():
-    found = set(written_commands())
+def test_commands_in_text_name_modules_that_run(repository_files):
+    """Every `python -m hullward…` that a user reads or that the project prints can be run."""
+    found = {
+        (name_of(path), module)
+        for path in repository_files
+        if path.suffix in {".md", ".py", ".yaml", ""} and path.name != "CHANGELOG.md"
+        for module in re.findall(
+            r"-m (hullward(?:\.\w+)+)", path.read_bytes().decode("utf-8", errors="ignore")
+        )
+    }
     assert found
     wrong = [
         f"{name}: python -m {module}"
@@ -431,16 +422,19 @@ def test_commands_in_text_name_modules_that_run():
 
 def test_module_names_in_text_resolve():
     """`hullward.x.y` in a docstring, a README or a monkeypatch names something that is there."""
-    wrong = []
+    wrong: list[str] = []
     texts = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("tests/**/test_*.py")]
     texts += [path for room in ROOMS for path in (ROOT / room).rglob("*.md")]
     for path in texts:
         if path.name in ("CHANGELOG.md", "test_architecture.py"):
             continue
         text = path.read_text(encoding="utf-8")
-        for module in set(re.findall(r"[`\"](hullward(?:\.\w+)+)[`\"]", text)):
-            if module.split(".")[1] in ROOMS and not resolves(module):
-                wrong.append(f"{name_of(path)}: {module}")
+        named = set(re.findall(r"[`\"](hullward(?:\.\w+)+)[`\"]", text))
+        wrong += [
+            f"{name_of(path)}: {module}"
+            for module in sorted(named)
+            if module.split(".")[1] in ROOMS and not resolves(module)
+        ]
     assert wrong == []
 
 
@@ -477,7 +471,7 @@ def test_one_module_reads_the_environment(path):
     if name_of(path) in READS_THE_ENVIRONMENT | PREPARES_CHILDREN:
         return
     wrong = [f"{name_of(path)}:{line}" for line in environment_uses(tree_of(path))]
-    assert not wrong, f"only agents/settings/campaign.py reads the environment: {', '.join(wrong)}"
+    assert not wrong, f"only agents/settings/machine.py reads the environment: {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize(

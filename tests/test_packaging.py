@@ -18,26 +18,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = ("agents", "data", "models", "tools", "training", "ui")
 TOP = {*ROOMS, "tests", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"}
 
-# Folders of one machine. Written so that this line does not find itself.
+# Folders of one machine. The pattern does not match its own source.
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:work|root|home|Users|opt|mnt|scratch)/\w")
 
 
-@pytest.fixture(scope="module")
-def files():
-    """Everything in the repository and everything about to enter it."""
-    done = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
-
-
-def test_the_top_level_keeps_its_names(files):
-    top = {path.relative_to(ROOT).parts[0] for path in files}
+def test_the_top_level_keeps_its_names(repository_files):
+    top = {path.relative_to(ROOT).parts[0] for path in repository_files}
     assert {name for name in top if not name.startswith(".")} - TOP == set()
 
 
@@ -51,9 +37,9 @@ def test_every_package_is_listed():
     assert not (ROOT / "__init__.py").exists()
 
 
-def test_no_file_names_a_folder_of_one_machine(files):
+def test_no_file_names_a_folder_of_one_machine(repository_files):
     found = []
-    for path in files:
+    for path in repository_files:
         if b"\0" in (content := path.read_bytes()):
             continue
         for number, line in enumerate(content.decode().splitlines(), start=1):
@@ -62,7 +48,7 @@ def test_no_file_names_a_folder_of_one_machine(files):
     assert found == []
 
 
-def test_the_changelog_tells_of_this_version():
+def test_the_changelog_has_this_version():
     version = PROJECT["project"]["version"]
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert version in headings
@@ -73,7 +59,7 @@ def declared():
 
 
 def imported_packages():
-    """Top-level names of third parties that the rooms import, wherever in a module."""
+    """Top-level names that the rooms import from third parties, also inside functions."""
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -94,10 +80,10 @@ def test_what_is_imported_is_declared():
 
 
 @pytest.fixture(scope="module")
-def wheel(files, tmp_path_factory):
-    """The names in a wheel built from a copy, so that nothing is left beside the sources."""
+def wheel(repository_files, tmp_path_factory):
+    """The names in a wheel; it is built from a copy, so that the sources stay clean."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for path in files:
+    for path in repository_files:
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -118,8 +104,8 @@ def test_a_wheel_installs_nothing_beside_hullward(wheel):
     assert "hullward/__init__.py" not in wheel
 
 
-def test_a_wheel_carries_every_module_and_every_data_file(wheel, files):
+def test_a_wheel_carries_every_module_and_every_data_file(wheel, repository_files):
     inside = {name for name in wheel if name.startswith("hullward/")}
-    rooms = (path.relative_to(ROOT) for path in files)
+    rooms = (path.relative_to(ROOT) for path in repository_files)
     expected = {f"hullward/{path.as_posix()}" for path in rooms if path.parts[0] in ROOMS}
     assert inside == expected

@@ -1,1 +1,1 @@
-"""Makes crystal generators: corpus, recipes, engine, checkpoints, export."""
+"""Training of crystal generators: corpora, recipes, the engine, checkpoints, export."""

@@ -2,19 +2,18 @@
 
     python -m hullward.training.crystal_train RECIPE.yaml --corpus FOLDER --out FOLDER [--plan]
 
-The corpus is what `hullward.training.crystals.corpus` makes. The same command goes on where a run
-stopped. `--plan` says what it would cost, and trains nothing.
+`hullward.training.crystals.corpus` makes the corpus. Where a run was stopped, the same command
+goes on with it. `--plan` prints what the run would cost, and trains nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
-from hullward.training.crystals import read_corpus, read_recipe
+from hullward.training.crystals import CrystalRecipe, read_task
 from hullward.training.engine import estimate_cost, train
 
 
@@ -25,19 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--save-every-s", type=float, default=600.0)
-    parser.add_argument("--plan", action="store_true", help="say what it would cost, and stop")
-    parser.add_argument("--flops", type=float, help="operations a second, for --plan")
+    parser.add_argument("--plan", action="store_true", help="print what it would cost, and stop")
+    parser.add_argument("--flops", type=float, help="operations per second, for --plan")
     given = parser.parse_args(arguments)
     try:
-        recipe = read_recipe(given.recipe)
-        rows = read_corpus(given.corpus, "train")
+        task = read_task(CrystalRecipe.read(given.recipe), given.corpus)
         if given.plan:
-            print("\n".join(estimate_cost(recipe, rows, given.flops).lines()))
+            print("\n".join(estimate_cost(task, given.flops).lines()))
             return 0
-        validation = read_corpus(given.corpus, "validation")
-        digest = hashlib.sha256((given.corpus / "corpus.json").read_bytes()).hexdigest()
         done = train(
-            recipe, rows, validation, digest, given.out,
+            task, given.out,
             save_every_s=given.save_every_s, log=lambda line: print(line, flush=True),
         )  # fmt: skip
     except HullwardError as error:

@@ -1,4 +1,4 @@
-"""Running a campaign: resume where it stopped, stop when asked, always leave a report."""
+"""Run a campaign: resume where it stopped, stop when asked, always leave a report."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
-from hullward.agents.campaign.opening import close_bench, open_workspace
 from hullward.agents.followup import close_with_opinions, run_phonons
 from hullward.agents.language import ModelEndpoints
-from hullward.agents.settings import Campaign
-from hullward.agents.workspace import Workspace
+from hullward.agents.settings import Campaign, Machine, read_machine
+from hullward.agents.workspace import Workspace, open_workspace
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
 from hullward.tools.store import inbox
 
-PUBLISH_EVERY_S = 20.0
-
 EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
 
 
 class Stopper:
-    """Says when to stop: a signal, or a `stop` command in the inbox. A second signal is final."""
+    """Whether to stop: after a signal or a `stop` command in the inbox. A second one is final."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -43,14 +40,14 @@ class Stopper:
         return bool(self.asked)
 
     def acknowledge(self) -> None:
-        """Take the `stop` commands out of the inbox: they were meant for this run."""
+        """Remove `stop` commands from the inbox: they were meant for this run."""
         for command in inbox.drain(self.directory):
             if command.kind == "stop":
                 inbox.acknowledge(command)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn the first SIGINT or SIGTERM into a request to stop."""
+        """Treat the first SIGINT or SIGTERM as a request to stop."""
         before = {s: signal.signal(s, self._signalled) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -68,6 +65,7 @@ def run(
     directory: Path,
     campaign: Campaign | None,
     *,
+    machine: Machine | None = None,
     workers: int | None = None,
     voices: ModelEndpoints | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -75,82 +73,83 @@ def run(
 ) -> ReportPaths:
     """Run or resume the campaign of a directory to its end; campaign None: the one that is there.
 
-    voices: the language models to ask, instead of those that the campaign names.
+    machine: None for the one that the environment describes.  voices: the language models to ask,
+    instead of those that the campaign names.
     Raises RunInterruptedError when stopped on request and BreakerError after too many failures;
     what was done is stored, published and reported in every case.
     """
-    command = "run" if campaign is not None else "resume"
-    bench = open_workspace(
-        directory, command=command, campaign=campaign, workers=workers, voices=voices
+    stopper = Stopper(directory)
+    workspace = open_workspace(
+        directory,
+        machine or read_machine(),
+        command="run" if campaign is not None else "resume",
+        campaign=campaign,
+        workers=workers,
+        voices=voices,
+        progress=progress,
+        stopping=stopper,
     )
-    try:
-        for line in bench.store.notes:
+    with closing(workspace):
+        for line in workspace.store.notes:
             notes(line)
-        stopper = Stopper(directory)
-        bench.screen.stopping = stopper
-        bench.screen.progress = _publishing(bench, progress)
         with stopper.listening():
-            return _to_the_end(bench, directory, stopper, notes)
-    finally:
-        close_bench(bench)
+            return _to_the_end(workspace, directory, stopper, notes)
 
 
 def _to_the_end(
-    bench: Workspace, directory: Path, stopper: Stopper, notes: Callable[[str], None]
+    workspace: Workspace, directory: Path, stopper: Stopper, notes: Callable[[str], None]
 ) -> ReportPaths:
     try:
-        why = _invoke(bench, directory, notes)
+        why = _invoke(workspace, notes)
     except (RunInterruptedError, KeyboardInterrupt) as error:
-        paths = _finish(bench, directory, "stopped", stopper.asked or "interrupted")
+        paths = _finish(workspace, directory, "stopped", stopper.asked or "interrupted")
         raise RunInterruptedError(
             f"stopped on {stopper.asked or 'request'}; go on with `hullward resume {directory}`; "
             f"report so far: {paths.html}"
         ) from error
     except BreakerError as error:
-        _finish(bench, directory, "breaker", str(error))
+        _finish(workspace, directory, "breaker", str(error))
         raise
     except HullwardError as error:
-        _finish(bench, directory, "failed", str(error))
+        _finish(workspace, directory, "failed", str(error))
         raise
     finally:
         stopper.acknowledge()
-    close_with_opinions(bench.screen, bench.campaign.second_opinion, notes)
-    if bench.campaign.phonons.top:
-        with bench.screen.timed("vibrations"):
-            run_phonons(
-                bench.store, bench.campaign.potential, bench.campaign.phonons, stopping=stopper
-            )
+    campaign = workspace.campaign
+    close_with_opinions(workspace.screen, campaign.second_opinion, notes)
+    if campaign.phonons.top:
+        with workspace.screen.hooks.timed("vibrations"):
+            run_phonons(workspace.store, campaign.potential, campaign.phonons, stopping=stopper)
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
-    return _finish(bench, directory, reason, why)
+    return _finish(workspace, directory, reason, why)
 
 
-def _invoke(bench: Workspace, directory: Path, notes: Callable[[str], None]) -> str:
+def _invoke(workspace: Workspace, notes: Callable[[str], None]) -> str:
     """Run the graph from its last checkpoint; returns why it ended."""
-    from hullward.agents.campaign.graph import NODES, Start, Where, build_graph
+    from hullward.agents.campaign.graph import Start, build_graph, recursion_limit
 
     config: RunnableConfig = {
-        "configurable": {"thread_id": bench.campaign.campaign_id},
-        "recursion_limit": NODES * bench.campaign.budget.cycles + 10,
+        "configurable": {"thread_id": workspace.campaign.campaign_id},
+        **recursion_limit(workspace),
     }
-    path = directory / "checkpoints.sqlite"
+    path = workspace.store.directory / "checkpoints.sqlite"
     with closing(_open_checkpoints(path, notes)) as connection:
         graph = build_graph(_saver(connection))
         state = graph.get_state(config)
         start: Start | None = None
         if not state.values:  # a new campaign, or one whose checkpoints were lost
-            ended = len(bench.store.load(CycleEnd))
-            start = {"campaign_id": bench.campaign.campaign_id, "cycle": ended}
-            if ended and (why := bench.reason_to_stop(ended)):
+            ended = len(workspace.store.load(CycleEnd))
+            start = {"campaign_id": workspace.campaign.campaign_id, "cycle": ended}
+            if ended and (why := workspace.reason_to_stop(ended)):
                 return why
         elif stop := state.values.get("stop"):
-            return str(stop)  # `next` says nothing: it is empty too after a kill between two steps
-        where = Where(str(directory))
-        last = graph.invoke(start, config, context=where, durability="sync")
+            return str(stop)  # not `next`: it is empty also after a kill between two steps
+        last = graph.invoke(start, config, context=workspace, durability="sync")
         return str(last["stop"])
 
 
 def _open_checkpoints(path: Path, notes: Callable[[str], None]) -> sqlite3.Connection:
-    """The checkpoint file; an unreadable one is set aside, for the store knows all it knew."""
+    """The checkpoint file; an unreadable one is set aside, for the store has all of it."""
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -174,35 +173,19 @@ def _saver(connection: sqlite3.Connection) -> Any:
     return SqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
 
 
-def _publishing(
-    bench: Workspace, progress: Callable[[str, int, int], None]
-) -> Callable[[str, int, int], None]:
-    """Progress that also publishes a snapshot now and then, so that readers see the run."""
-    last = time.monotonic()
-
-    def tell(step: str, done: int, total: int) -> None:
-        nonlocal last
-        progress(step, done, total)
-        if time.monotonic() - last > PUBLISH_EVERY_S:
-            bench.store.publish()
-            last = time.monotonic()
-
-    return tell
-
-
-def _finish(bench: Workspace, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
+def _finish(workspace: Workspace, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
     """Record why the run ended, publish, and write the report."""
-    end_run(bench.screen, reason, detail)
-    bench.store.publish()
+    end_run(workspace.screen, reason, detail)
+    workspace.store.publish()
     return write_report(directory)
 
 
 def end_run(screen: Screen, reason: EndReason, detail: str) -> None:
-    """Record why a run ended and what its stages cost; saying the same again adds nothing."""
+    """Record why a run ended and what its stages cost; the same end again adds nothing."""
     earlier = screen.store.load(RunEnd)
     if earlier and (earlier[-1].reason, earlier[-1].detail) == (reason, detail):
         return
-    spent = {stage: round(cpu_s, 3) for stage, cpu_s in screen.stage_cpu_s.items()}
+    spent = {stage: round(cpu_s, 3) for stage, cpu_s in screen.hooks.timed.cpu_s.items()}
     end = RunEnd(
         campaign_id=screen.basis.campaign_id,
         number=len(earlier),

@@ -1,4 +1,4 @@
-"""Screening a file: somebody else's proposals through the same path, without the agent."""
+"""Screen a file: proposals from elsewhere take the path of a campaign, without the agent."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.campaign.commands import apply_waiting
-from hullward.agents.campaign.opening import record_basis
 from hullward.agents.campaign.runner import Stopper, end_run
 from hullward.agents.followup import assess_candidates, close_with_opinions
-from hullward.agents.settings import Screening, StopAfter, parse_settings
-from hullward.agents.workspace import make_screen, stored_settings
+from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
+from hullward.agents.workspace import make_screen, record_basis, stored_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools.crystal.files import cif_files, read_inputs
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
-from hullward.tools.screening import Screen
+from hullward.tools.screening import (
+    Screen,
+    check_proposals,
+    judge_proposals,
+    judge_union,
+    label_candidates,
+    relax_candidates,
+)
 from hullward.tools.store import Store
 
 STEPS: tuple[StopAfter, ...] = ("parse", "valid", "novel", "relaxed", "judged")
@@ -48,15 +54,19 @@ def screen_file(
     path: Path | None,
     settings: Screening | None,
     *,
+    machine: Machine | None = None,
     workers: int | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     notes: Callable[[str], None] = lambda line: None,
 ) -> ReportPaths:
     """Judge every proposal of a file; run again, it goes on where it stopped.
 
-    path and settings None: go on with the screening that is in the directory.
+    path and settings None: go on with the screening that is in the directory.  machine: None for
+    the one that the environment describes.
     Raises RunInterruptedError when stopped on request, with everything finished stored.
     """
+    machine = machine or read_machine()
+    stopper = Stopper(directory)
     with Store.open(directory, command="screen", create=settings is not None) as store:
         for line in store.notes:
             notes(line)
@@ -64,14 +74,13 @@ def screen_file(
         if not isinstance(there, Screening):
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
         proposals = _proposals(path, there) if path is not None else []
-        screen = make_screen(store, there, workers)
+        screen = make_screen(store, there, machine, workers, progress=progress, stopping=stopper)
         record_basis(screen, there, {})
         store.add(proposals)
-        stopper = Stopper(directory)
-        screen.progress, screen.stopping = progress, stopper
         with stopper.listening():
-            _steps(screen, there.stop_after)
-        for line in apply_waiting(screen):
+            _steps(screen, there.stop_after, machine.home_folder)
+        screen, done = apply_waiting(screen, machine)
+        for line in done:
             notes(line)
         if there.stop_after == "judged" and not stopper.asked:
             close_with_opinions(screen, there.second_opinion, notes)
@@ -87,32 +96,33 @@ def screen_file(
         return paths
 
 
-def _steps(screen: Screen, last: StopAfter) -> None:
-    """The path up to and including `last`, in chunks once it gets expensive."""
+def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
+    """Run the stages up to `last`, from relaxation on in chunks."""
     wanted = STEPS[: STEPS.index(last) + 1]
     proposals = screen.store.load(Proposal)
-    with screen.timed("check"):
-        screen.check(proposals, parse_only=last == "parse")
-    if "novel" in wanted and not screen.stopping():
-        with screen.timed("match"):
-            screen.label(proposals)
+    timed, stopping = screen.hooks.timed, screen.hooks.stopping
+    with timed("check"):
+        check_proposals(screen, proposals, parse_only=last == "parse")
+    if "novel" in wanted and not stopping():
+        with timed("match"):
+            label_candidates(screen, proposals)
     if "relaxed" not in wanted:
         if "novel" in wanted:
-            assess_candidates(screen)
+            assess_candidates(screen, home)
         return
     for start in range(0, len(proposals), CHUNK):
         chunk = proposals[start : start + CHUNK]
-        screen.relax(chunk)
-        if "judged" in wanted and not screen.stopping():
-            with screen.timed("judge"):
-                screen.judge(chunk)
+        relax_candidates(screen, chunk)
+        if "judged" in wanted and not stopping():
+            with timed("judge"):
+                judge_proposals(screen, chunk)
         screen.store.publish()
-        if screen.stopping():
+        if stopping():
             return
     if "judged" in wanted:
-        with screen.timed("judge"):
-            screen.judge_union()
-    assess_candidates(screen)
+        with timed("judge"):
+            judge_union(screen)
+    assess_candidates(screen, home)
 
 
 def _proposals(path: Path, settings: Screening) -> list[Proposal]:

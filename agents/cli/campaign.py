@@ -56,7 +56,8 @@ def resume(directory: Directory, workers: Workers = None, as_json: Json = False)
 
 def _run(directory: Path, settings: Campaign | None, workers: int | None, as_json: bool) -> None:
     from hullward.agents import campaign
-    from hullward.agents.campaign import kind_of, screen_file
+    from hullward.agents.campaign import screen_file
+    from hullward.agents.workspace import kind_of
 
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
@@ -73,12 +74,12 @@ def _run(directory: Path, settings: Campaign | None, workers: int | None, as_jso
 
 def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> None:
     """Print the counts of the last snapshot, and where the report is."""
-    from hullward.tools.report import count_requests, requests_line, rows
+    from hullward.tools.report import count_requests, requests_line
     from hullward.tools.store import funnel, open_snapshot
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
-        requests = count_requests(lambda query: rows(connection, query))
+        requests = count_requests(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
     lines = []
     for name, counts in (

@@ -167,7 +167,7 @@ def build(
     from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import read_known
     from hullward.tools.reference import built_folder, load_reference
-    from hullward.tools.reference.recipe import build_systems, tell_progress
+    from hullward.tools.reference.recipe import build_systems, log_progress
     from hullward.tools.reference.sources import embedded_stem
 
     machine = read_machine()
@@ -178,7 +178,7 @@ def build(
         raise InputError(f"{name!r} cannot be a name: use small letters, digits and hyphens")
     folder = built_folder(machine.home_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tell_progress()
+    log_progress()
     embedded = load_reference("embedded")
     same = embedded.potential_sha256 == potential_card(potential).weights_sha256
     build_systems(
@@ -200,13 +200,15 @@ def _describe_built(
 ) -> tuple[dict[str, Any], list[str]]:
     """What a built reference does not cover, and phases suspiciously far below all others."""
     from hullward.tools.hull import split_chemsys
-    from hullward.tools.reference.sources import BuiltPhases, unserved, untried
+    from hullward.tools.reference.sources import BuiltPhases, unserved_systems, untried_subsystems
 
     assert isinstance(reference.source, BuiltPhases)
     manifest = reference.source.manifest
     wanted = [split_chemsys(system) for system in systems]
-    holes = untried(manifest, wanted)
-    holes |= dict.fromkeys(unserved(manifest, wanted), "only classes the recipe does not serve")
+    holes = untried_subsystems(manifest, wanted)
+    holes |= dict.fromkeys(
+        unserved_systems(manifest, wanted), "only classes the recipe does not serve"
+    )
     inside = {p.formula for els in wanted for p in reference.phases("-".join(sorted(els)))}
     deep = {formula: depth for formula, depth in manifest.deep.items() if formula in inside}
     lines = [f"built:{name}, version {reference.version}", reference.statement]
@@ -238,12 +240,12 @@ def check(as_json: Json = False) -> None:
     """Compare CHGNet energies with stored ones, and its elements with the Materials Project."""
     from hullward.models.potential import load_potential
     from hullward.tools.reference import (
-        OFFSET_WORTH_SAYING_EV_PER_ATOM,
+        NOTABLE_OFFSET_EV_PER_ATOM,
+        check_canaries,
         element_offsets,
-        read_canaries,
     )
 
-    canaries = read_canaries(load_potential("chgnet-0.3.0"))
+    canaries = check_canaries(load_potential("chgnet-0.3.0"))
     offsets = element_offsets()
     lines = ["canaries: energy now, and in the embedded reference, eV/atom"]
     for c in canaries:
@@ -253,7 +255,7 @@ def check(as_json: Json = False) -> None:
     lines.append("elements: CHGNet − MP2020, meV/atom; * off by more than 50")
     ranked = sorted(offsets.items(), key=lambda pair: -abs(pair[1]))
     marked = [
-        f"{el} {1000 * gap:+.0f}{'*' if abs(gap) > OFFSET_WORTH_SAYING_EV_PER_ATOM else ''}"
+        f"{el} {1000 * gap:+.0f}{'*' if abs(gap) > NOTABLE_OFFSET_EV_PER_ATOM else ''}"
         for el, gap in ranked
     ]
     lines += ["    " + "  ".join(marked[start : start + 10]) for start in range(0, len(marked), 10)]

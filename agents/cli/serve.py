@@ -127,7 +127,7 @@ def _plan(
 
 
 def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None:
-    from hullward.models.serving import Child
+    from hullward.models.serving import ServerProcess
 
     def log(line: str) -> None:
         if not quiet:
@@ -140,7 +140,7 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
     numbers = (signal.SIGINT, signal.SIGTERM)  # a shell's background jobs start without the first
     before = [signal.signal(number, end) for number in numbers]
     try:
-        with Child(plan.command(), log) as child:
+        with ServerProcess(plan.command(), log) as child:
             child.wait_until_ready(plan.url, plan.name, wait_s)
             typer.echo("\n".join(_how_to_use(plan, card)))
             child.wait()

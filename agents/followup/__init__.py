@@ -1,4 +1,4 @@
-"""What follows the verdicts: suspects, novelty, probabilities, second opinions, phonons, DFT results.
+"""After the verdicts: suspects, novelty, probabilities, second opinions, phonons, DFT results.
 
 Each step reads what is stored and adds records of its own; no verdict changes.
 """

@@ -1,4 +1,4 @@
-"""Closer looks at a short list: with the campaign's potential unless told otherwise."""
+"""Check a stored short list: phonons of its cells, and overlap with training data."""
 
 from __future__ import annotations
 

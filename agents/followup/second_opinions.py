@@ -1,26 +1,31 @@
-"""Second opinions on what a campaign found: its short list first, then its suspects."""
+"""Second opinions on a campaign's short list, then on its suspects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hullward.agents.settings import SecondOpinionSettings
+from hullward.agents.settings import Machine, SecondOpinionSettings, read_machine
 from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.potential import potential_card
-from hullward.tools.records import Candidate, Relaxation, SecondOpinion, Suspect
+from hullward.tools.records import SecondOpinion
 from hullward.tools.report import write_report
-from hullward.tools.screening import RATTLE_A, Screen
-from hullward.tools.store import CONDITION, ORDER, Store
+from hullward.tools.screening import (
+    Screen,
+    confirm_suspects,
+    judge_union,
+    unconverged_suspects,
+)
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
 from hullward.tools.uncertainty import SecondPotential, ask_second_potential
 
 
 @dataclass(frozen=True)
 class OpinionSummary:
-    """What a round of opinions came to."""
+    """The counts of one round of second opinions."""
 
     potential: str
     asked: int
@@ -35,46 +40,53 @@ class OpinionSummary:
     empty: bool  # there was nothing to ask about
 
     def document(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The summary in sentences."""
         if self.empty:
-            return [f"{self.potential} was asked nothing: short list and suspects are empty"]
-        told = [
-            f"{self.potential} was asked about {self.asked} of the short list and "
+            return [f"no opinion by {self.potential}: short list and suspects are empty"]
+        lines = [
+            f"{self.potential} gave opinions on {self.asked} of the short list and "
             f"{self.asked_suspects} suspects ({self.asked_unconverged} of which never converged), "
             f"{self.force_calls:,} force calls",
             f"disputed: {self.disputed}; no answer: {self.no_answer}; suspects confirmed: "
             f"{self.confirmed}",
         ]
         if self.moved:
-            told.append("fell behind on the short list: " + ", ".join(self.moved))
+            lines.append("fell behind on the short list: " + ", ".join(self.moved))
         if self.exhausted:
-            told.append("the budget of force calls is spent; raise max_force_calls to go on")
-        return told
+            lines.append("the budget of force calls is spent; raise max_force_calls to go on")
+        return lines
 
 
 def opinions_of(
-    directory: Path, wanted: SecondOpinionSettings, workers: int | None
+    directory: Path,
+    wanted: SecondOpinionSettings,
+    workers: int | None,
+    machine: Machine | None = None,
 ) -> OpinionSummary:
-    """Ask about what a directory holds, and write its report again."""
+    """Take second opinions on a stored campaign, and write its report again.
+
+    machine: None for the one that the environment describes.
+    """
     with Store.open(directory, command="opinion") as store:
-        screen = make_screen(store, stored_settings(store, None), workers)
-        advice = take_opinions(screen, wanted)
+        settings = stored_settings(store, None)
+        screen = make_screen(store, settings, machine or read_machine(), workers)
+        summary = take_opinions(screen, wanted)
         store.publish()
         write_report(directory)
-    return advice
+    return summary
 
 
 def close_with_opinions(
     screen: Screen, wanted: SecondOpinionSettings | None, notes: Callable[[str], None]
 ) -> None:
-    """As a run ends: ask if that is wanted. What cannot be asked is said and ends nothing."""
+    """Take the opinions that a campaign wants at its end; a failure is noted and stops nothing."""
     if wanted is None:
         return
     try:
-        with screen.timed("second opinion"):
+        with screen.hooks.timed("second opinion"):
             take_opinions(screen, wanted, notes)
     except HullwardError as error:
         notes(f"no second opinion: {error}")
@@ -85,7 +97,7 @@ def take_opinions(
     wanted: SecondOpinionSettings,
     notes: Callable[[str], None] = lambda line: None,
 ) -> OpinionSummary:
-    """Ask, store the answers, take confirmed suspects back. Done twice, it asks nothing again.
+    """Take second opinions, store them, and confirm suspects. Done twice, it adds nothing.
 
     Raises InputError where the second potential is the first one, PreflightError where it cannot
     be loaded.
@@ -95,9 +107,9 @@ def take_opinions(
         raise InputError(
             f"second_opinion: {card.name} is the campaign's own potential; name another one"
         )
-    before = _ids(screen, CONDITION)
-    suspects = _ids(screen, "suspect AND state = 'judged'")
-    adviser = SecondPotential(
+    before = _candidate_ids(screen.store, SHORT_LIST)
+    suspects = _candidate_ids(screen.store, "suspect AND state = 'judged'")
+    second = SecondPotential(
         potential=wanted.potential,
         protocol=screen.basis.protocol,
         reference=screen.reference,
@@ -105,67 +117,42 @@ def take_opinions(
         max_force_calls=wanted.max_force_calls,
         home=screen.home,
         workers=screen.workers,
-        stopping=screen.stopping,
+        stopping=screen.hooks.stopping,
     )
     pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
-    listed = ask_second_potential(adviser, [pairs[i] for i in before if i in pairs], wanted.top)
-    odd = adviser.ask([pairs[i] for i in suspects if i in pairs])
-    unsettled = [adviser.ask_unsettled(*one) for one in _unsettled(screen)]
-    screen.store.add([*listed, *odd, *unsettled])
-    confirmed = _confirm(screen, card.name, [pairs[i] for i in suspects if i in pairs], odd)
-    after = _ids(screen, CONDITION)
+    listed = ask_second_potential(second, [pairs[i] for i in before if i in pairs], wanted.top)
+    odd = second.ask([pairs[i] for i in suspects if i in pairs])
+    unconverged = [second.ask_unconverged(*one) for one in unconverged_suspects(screen)]
+    opinions = [*listed, *odd, *unconverged]
+    screen.store.add(opinions)
+    confirmed = _confirm(screen, card.name, odd)
+    after = _candidate_ids(screen.store, SHORT_LIST)
     behind = {i for i in before if i in after and after.index(i) > before.index(i)}
-    said = [*listed, *odd, *unsettled]
     disputed = {o.relaxation_id for o in listed if o.disputed}
-    advice = OpinionSummary(
+    summary = OpinionSummary(
         potential=card.name,
         asked=len(listed),
-        asked_suspects=len(odd) + len(unsettled),
-        asked_unconverged=len(unsettled),
-        disputed=sum(bool(o.disputed) for o in said),
-        no_answer=sum(o.disputed is None for o in said),
-        force_calls=adviser.spent,
+        asked_suspects=len(odd) + len(unconverged),
+        asked_unconverged=len(unconverged),
+        disputed=sum(bool(o.disputed) for o in opinions),
+        no_answer=sum(o.disputed is None for o in opinions),
+        force_calls=second.spent,
         confirmed=confirmed,
         moved=tuple(i for i in before if i in behind and pairs[i][1].relaxation_id in disputed),
-        exhausted=adviser.exhausted,
-        empty=not said and not before and not suspects,
+        exhausted=second.exhausted,
+        empty=not opinions and not before and not suspects,
     )
-    for line in advice.lines():
+    for line in summary.lines():
         notes(line)
-    return advice
+    return summary
 
 
-def _ids(screen: Screen, condition: str) -> list[str]:
-    query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {ORDER}"
-    return [str(row["candidate_id"]) for row in screen.store.rows(query)]
+def _candidate_ids(store: Store, condition: str) -> list[str]:
+    query = f"SELECT candidate_id FROM results WHERE {condition} ORDER BY {SHORT_LIST_ORDER}"
+    return [str(row["candidate_id"]) for row in store.rows(query)]
 
 
-def _unsettled(screen: Screen) -> list[tuple[Candidate, Relaxation, Relaxation | None]]:
-    """Suspects that never converged, each with its relaxation and the second try from a rattle."""
-    reference = screen.reference
-    doubts = {
-        d.relaxation_id
-        for d in screen.store.load(Suspect)
-        if (d.reference_id, d.reference_version) == (reference.reference_id, reference.version)
-    }
-    every = screen.store.load(Relaxation)
-    rattled = screen.basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
-    again = {
-        r.candidate_id: r
-        for r in every
-        if r.protocol == rattled and r.potential_sha256 == screen.basis.potential_sha256
-    }
-    first = [r for r in every if r.relaxation_id in doubts and not r.converged]
-    candidates = {c.candidate_id: c for c in screen.store.load(Candidate)} if first else {}
-    return [(candidates[r.candidate_id], r, again.get(r.candidate_id)) for r in first]
-
-
-def _confirm(
-    screen: Screen,
-    name: str,
-    suspects: list[tuple[Candidate, Relaxation]],
-    opinions: list[SecondOpinion],
-) -> int:
+def _confirm(screen: Screen, name: str, opinions: list[SecondOpinion]) -> int:
     """Take back suspects whose rattle came back and whom another kind of potential agrees with.
 
     A sibling of the first potential learnt from the same data with the same network and may share
@@ -173,16 +160,10 @@ def _confirm(
     """
     if name.split("-")[0] == screen.basis.potential.split("-")[0]:
         return 0
-    agreed = {
-        o.relaxation_id for o in opinions if o.kind == "decomposition" and o.disputed is False
-    }
-    there = {v.relaxation_id: v for v in screen.verdicts("reference")}
-    taken = [
-        there[r.relaxation_id].model_copy(update={"second_look": "confirmed"})
-        for _, r in suspects
-        if r.relaxation_id in agreed and there[r.relaxation_id].second_look == "reproduced"
-    ]
-    screen.store.add(taken)
-    if taken:
-        screen.judge_union()
-    return len(taken)
+    confirmed = confirm_suspects(
+        screen,
+        {o.relaxation_id for o in opinions if o.kind == "decomposition" and o.disputed is False},
+    )
+    if confirmed:
+        judge_union(screen)
+    return confirmed

@@ -168,9 +168,8 @@ def _served(
         backend.model,
         form=form,
         api_key=key.get_secret_value() if key else None,
-        patience=replace(RetryPolicy(), concurrency=backend.at_once),
+        policy=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
-        context_tokens=backend.context_tokens,
         ask_again=isinstance(backend, CrystalBackend),  # the planner repeats its own requests
     )
     return model, reread

@@ -35,7 +35,7 @@ from hullward.agents.operators.prompted import (
 from hullward.agents.workspace import Workspace
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request
-from hullward.tools.prototypes import Constructed, generator, perturb, swap
+from hullward.tools.prototypes import Constructed, perturb, seeded_rng, swap
 from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_id
 
 TRIES_PER_PROPOSAL = 8  # children made for each one kept
@@ -54,13 +54,13 @@ def _substitution(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
 def _perturbation(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
         if parent.n_atoms <= workspace.campaign.max_atoms:
-            rng = generator(workspace.campaign.seed, plan.cycle, "perturbation", parent_id, number)
+            rng = seeded_rng(workspace.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
 
 def _swap(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
-        rng = generator(workspace.campaign.seed, plan.cycle, "swap", parent_id, number)
+        rng = seeded_rng(workspace.campaign.seed, plan.cycle, "swap", parent_id, number)
         child = swap(parent_id, parent, rng, max_atoms=workspace.campaign.max_atoms)
         if child is not None:
             yield child

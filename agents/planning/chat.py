@@ -27,6 +27,7 @@ from hullward.agents.planning.evidence import Evidence, read_evidence
 from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Workspace
+from hullward.models.errors import first_problem
 from hullward.models.language import Constraint
 from hullward.tools.crystal import shorten
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
@@ -308,10 +309,7 @@ def _ask(
         try:
             return answer.model_validate_json(_object_in(reply.text)), ""
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            found = f" in `{where}`" if where else ""
-            why = f"{first['msg']}{found}; it begins {shorten(reply.text)}"
+            why = f"{first_problem(error)}; it begins {shorten(reply.text)}"
     return None, why
 
 

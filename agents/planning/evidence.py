@@ -33,28 +33,25 @@ def read_evidence(store: Store, cycle: int, metastable_ev_per_atom: float) -> Ev
     up_to = cycle - LAG_CYCLES
     if up_to < 0:
         return Evidence()
-    given = {"up_to": up_to, "threshold": metastable_ev_per_atom}
     best = store.rows(
         f"""SELECT formula, space_group_loose, min(e_above_reference_ev_per_atom) AS height
             FROM results
-            WHERE cycle <= $up_to AND state = 'judged' AND novel AND covered
-              AND len(suspicions) = 0 AND e_above_reference_ev_per_atom <= $threshold
+            WHERE cycle <= $up_to AND rewarded
             GROUP BY formula, space_group_loose ORDER BY height, formula, space_group_loose
             LIMIT {MOST_SUCCESSES}""",
-        given,
+        {"up_to": up_to},
     )
     near = store.rows(
         f"""SELECT formula, min(e_above_reference_ev_per_atom) AS height FROM results
-            WHERE cycle <= $up_to AND state = 'judged' AND novel AND covered
-              AND len(suspicions) = 0
+            WHERE cycle <= $up_to AND novel AND covered AND NOT suspect
             GROUP BY formula
             HAVING height > $threshold AND height <= 2 * $threshold
             ORDER BY height, formula LIMIT {MOST_SUCCESSES}""",
-        given,
+        {"up_to": up_to, "threshold": metastable_ev_per_atom},
     )
     high = store.rows(
         f"""SELECT formula, min(e_above_reference_ev_per_atom) AS height, count(*) AS tried
-            FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+            FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
             GROUP BY formula HAVING height > {HIGH_EV_PER_ATOM}
             ORDER BY tried DESC, height DESC, formula LIMIT {MOST_FAILURES // 2}""",
         {"up_to": up_to},

@@ -14,9 +14,6 @@ from hullward.tools.store import Store, ranking
 
 LAG_CYCLES = 2
 
-_REWARDED = """state = 'judged' AND novel AND covered AND len(suspicions) = 0
-    AND e_above_reference_ev_per_atom <= $threshold"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FormulaOutcome:
@@ -46,29 +43,29 @@ class Outcomes:
     parents: tuple[ParentOutcome, ...] = ()  # ranked as a short list is
 
 
-def read_outcomes(store: Store, cycle: int, metastable_ev_per_atom: float) -> Outcomes:
+def read_outcomes(store: Store, cycle: int) -> Outcomes:
     """The outcomes that the plan of `cycle` may see."""
     up_to = cycle - LAG_CYCLES
     if up_to < 0:
         return Outcomes(up_to_cycle=-1)
     parameters = {"up_to": up_to}
     operators = store.rows(
-        f"""SELECT operator, count(*) AS proposed,
+        """SELECT operator, count(*) AS proposed,
                    count(*) FILTER (WHERE state = 'judged') AS judged,
-                   count(*) FILTER (WHERE {_REWARDED}) AS rewarded,
+                   count(*) FILTER (WHERE rewarded) AS rewarded,
                    coalesce(sum(force_calls), 0)::BIGINT AS force_calls
             FROM results WHERE cycle <= $up_to GROUP BY operator ORDER BY operator""",
-        {**parameters, "threshold": metastable_ev_per_atom},
+        parameters,
     )
     formulas = store.rows(
         """SELECT formula, count(*) AS tried, min(e_above_reference_ev_per_atom) AS best_ev_per_atom
-           FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+           FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
            GROUP BY formula ORDER BY formula""",
         parameters,
     )
     parents = store.rows(
         f"""SELECT candidate_id, formula, e_above_reference_ev_per_atom
-            FROM results WHERE cycle <= $up_to AND state = 'judged' AND len(suspicions) = 0
+            FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
               AND duplicate_after IS NULL
             ORDER BY {ranking("e_above_reference_ev_per_atom")}""",
         parameters,

@@ -181,8 +181,8 @@ class Campaign(Settings):
         systems = sum(comb(len(palette), size) for palette in self.palettes for size in sizes)
         if systems > MAX_SYSTEMS:
             raise ValueError(
-                f"{systems} chemical systems, more than {MAX_SYSTEMS}: name fewer elements, or lower "
-                "max_elements"
+                f"{systems} chemical systems, more than {MAX_SYSTEMS}: name fewer elements, or "
+                "lower max_elements"
             )
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")

@@ -13,7 +13,13 @@ from hullward.agents.workspace.references import (
     refuse_the_same_twice,
     second_basis,
 )
-from hullward.agents.workspace.setup import make_screen, stored_settings
+from hullward.agents.workspace.setup import (
+    kind_of,
+    make_screen,
+    open_workspace,
+    record_basis,
+    stored_settings,
+)
 from hullward.agents.workspace.workspace import Workspace, read_seeds
 
 __all__ = [
@@ -21,10 +27,13 @@ __all__ = [
     "basis_fields",
     "check_elements",
     "fetch_for_start",
+    "kind_of",
     "make_screen",
     "mp_access",
     "open_reference",
+    "open_workspace",
     "read_seeds",
+    "record_basis",
     "refuse_the_same_twice",
     "second_basis",
     "stored_settings",

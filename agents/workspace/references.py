@@ -1,4 +1,4 @@
-"""The reference a campaign rests on: found by its name, fetched where that is asked for, pinned."""
+"""Find a campaign's references by name, fetch what they need, and pin their versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hullward.tools.reference import load_reference
 if TYPE_CHECKING:
     from hullward.tools.reference.materials_project import Access
 
-PATIENCE_AT_START_S = 120.0  # a campaign can begin without its hull; somebody waits for it
+PATIENCE_AT_START_S = 120.0  # short, as the user waits and a campaign can begin without its hull
 SYSTEMS_AT_START = 24  # a few calls each
 
 Notes = Callable[[str], None]
@@ -42,7 +42,7 @@ def pinned(spec: str, reference: Reference) -> str:
 
 
 def basis_fields(spec: str, reference: Reference) -> dict[str, Any]:
-    """What a basis says about its reference."""
+    """The fields of a basis that describe its reference."""
     return {
         "reference_spec": pinned(spec, reference),
         "reference_id": reference.reference_id,
@@ -62,7 +62,7 @@ def refuse_the_same_twice(settings: Settings) -> None:
 
 
 def second_basis(settings: Settings, spec: str, reference: Reference) -> SecondReference:
-    """What is stored of the second reference."""
+    """The record of the second reference."""
     return SecondReference(
         campaign_id=settings.campaign_id,
         disagreement_ev_per_atom=settings.disagreement_ev_per_atom,
@@ -89,7 +89,7 @@ def mp_access(
 def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
     """Fetch what a new campaign needs of the Materials Project, once and in bulk.
 
-    What is here already is used without asking. Where nothing can be had, a note says why: the
+    What was fetched before is used. Where nothing can be fetched, a note gives the reason: the
     campaign goes on, and its candidates wait for a hull.
     """
     from hullward.tools.reference.materials_project import (

@@ -1,17 +1,14 @@
-"""Set up the screening of a campaign: stored settings, reference, potential, basis of the verdicts."""
+"""Set up the workspace of a campaign directory: settings, reference, potential, verdict basis."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hullward.agents.settings import (
-    Campaign,
-    Machine,
-    Screening,
-    Settings,
-    parse_settings,
-    read_machine,
-)
+from hullward.agents.language import ModelEndpoints, open_voices
+from hullward.agents.settings import Campaign, Machine, Screening, Settings, parse_settings
+from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.references import (
     basis_fields,
     check_elements,
@@ -20,17 +17,88 @@ from hullward.agents.workspace.references import (
     refuse_the_same_twice,
     second_basis,
 )
+from hullward.agents.workspace.workspace import Workspace
+from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known
 from hullward.tools.hull import Reference, check_compatible
-from hullward.tools.records import Basis, CampaignRecord, SecondReference
-from hullward.tools.screening import Screen, SecondReferenceJudge
-from hullward.tools.store import Store
+from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
+from hullward.tools.screening import Hooks, Screen, SecondReferenceJudge, StageTimes
+from hullward.tools.store import Store, read_first
+
+PUBLISH_EVERY_S = 20.0
+
+Progress = Callable[[str, int, int], None]
+
+
+def open_workspace(
+    directory: Path,
+    machine: Machine,
+    *,
+    command: str,
+    campaign: Campaign | None = None,
+    workers: int | None = None,
+    voices: ModelEndpoints | None = None,
+    progress: Progress = lambda step, done, total: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Workspace:
+    """Open a campaign directory for writing; with `campaign` it may be a new one.
+
+    voices: the language models to ask, instead of those that the campaign names.
+    Raises InputError when the directory belongs to something else, LockedError when another
+    process writes there, PreflightError when potential and reference do not fit.
+    """
+    store = Store.open(directory, command=command, create=campaign is not None)
+    try:
+        settings = stored_settings(store, campaign)
+        if not isinstance(settings, Campaign):
+            raise InputError(
+                f"{directory} holds the screening of {settings.name}, not a campaign; "
+                "`hullward screen` goes on with it"
+            )
+        screen = make_screen(
+            store,
+            settings,
+            machine,
+            workers,
+            progress=_publishing(store, progress),
+            stopping=stopping,
+        )
+        if voices is None:
+            voices = open_voices(settings, machine, store)
+        workspace = Workspace(
+            campaign=settings, store=store, screen=screen, machine=machine, voices=voices
+        )
+        record_basis(screen, settings, workspace.seeds)
+    except BaseException:
+        store.close()
+        raise
+    return workspace
+
+
+def _publishing(store: Store, progress: Progress) -> Progress:
+    """Progress that also publishes a snapshot now and then, so that readers see the run."""
+    last = time.monotonic()
+
+    def progress_and_publish(step: str, done: int, total: int) -> None:
+        nonlocal last
+        progress(step, done, total)
+        if time.monotonic() - last > PUBLISH_EVERY_S:
+            store.publish()
+            last = time.monotonic()
+
+    return progress_and_publish
+
+
+def kind_of(directory: Path) -> str:
+    """'campaign' or 'screen'; raises InputError where there is neither."""
+    record = read_first(directory, CampaignRecord)
+    return record.kind if record else "campaign"
 
 
 def stored_settings(store: Store, asked: Settings | None) -> Settings:
-    """The settings this directory belongs to, or those asked for if it is new; refuses others."""
+    """The settings stored in a directory, or those given where it is new; refuses other ones."""
     stored = store.load(CampaignRecord)
     if not stored:
         if asked is None:
@@ -53,9 +121,16 @@ def stored_settings(store: Store, asked: Settings | None) -> Settings:
 
 
 def make_screen(
-    store: Store, settings: Settings, workers: int | None, reference_spec: str | None = None
+    store: Store,
+    settings: Settings,
+    machine: Machine,
+    workers: int | None,
+    *,
+    reference_spec: str | None = None,
+    progress: Progress = lambda step, done, total: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Screen:
-    """The path from proposal to verdict, with the reference the verdicts there rest on.
+    """The context of screening, with the reference that the stored verdicts rest on.
 
     reference_spec: rest them on this one instead. Stores nothing. Raises InputError or
     PreflightError for settings that cannot be used, and where the reference or the potential is
@@ -64,7 +139,6 @@ def make_screen(
     card = potential_card(settings.potential)
     if settings.second_opinion is not None:
         potential_card(settings.second_opinion.potential)  # refuse now, not after the night
-    machine = read_machine()
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
     asked = (spec, settings.second_reference)
@@ -78,6 +152,7 @@ def make_screen(
         check_elements(settings, card, reference, store.notes.append)
     second = _second(store, settings, card, machine, again=reference_spec is not None)
     own = settings.known_phases
+    processes = machine.workers_for(workers, settings.workers)
     return Screen(
         store=store,
         basis=basis,
@@ -86,10 +161,11 @@ def make_screen(
         second=second,
         limits=settings.limits(),
         user_phases=read_known(own) if own else KnownPhases(),
-        workers=machine.workers_for(workers, settings.workers),
+        workers=processes,
         home=machine.cache_home,
         relax_known=settings.relax_known,
         breaker_failures=settings.breaker_failures,
+        hooks=Hooks(progress, stopping, StageTimes(whole_process=processes == 0)),
     )
 
 
@@ -108,7 +184,7 @@ def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Re
 
 
 def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool) -> None:
-    """Refuse to mix verdicts; asked: another reference is what the user wants."""
+    """Refuse to mix verdicts; asked: the user wants another reference."""
     if stored.potential_sha256 != now.potential_sha256:
         raise PreflightError(
             f"{directory} was relaxed with {stored.potential} {stored.potential_sha256[:12]}; here "
@@ -130,7 +206,7 @@ def _check_unchanged(directory: Path, stored: Basis, now: Basis, *, asked: bool)
 def _second(
     store: Store, settings: Settings, card: PotentialCard, machine: Machine, *, again: bool
 ) -> SecondReferenceJudge | None:
-    """The second reference, if one is asked for: the version it had; again: the newest there is."""
+    """The second reference, if any, in the version stored; again: in the newest version."""
     if settings.second_reference is None:
         return None
     earlier = store.load(SecondReference)
@@ -143,7 +219,37 @@ def _second(
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:
-    """What has to be judged: the systems asked for, or those of what is there."""
+    """Chemical systems to judge: those of the campaign, or those of the stored candidates."""
     if isinstance(settings, Campaign):
         return list(settings.target_systems)
     return [row["chemsys"] for row in store.rows("SELECT DISTINCT chemsys FROM candidates")]
+
+
+def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal]) -> None:
+    """Store the campaign and the basis of its verdicts, once all of it is sound.
+
+    Raises InputError where the user's phases or the seeds are no longer those it began with:
+    what follows would not be the same campaign.
+    """
+    given = [(i, c.content_id) for i, c in (*screen.user_phases, *sorted(seeds.items()))]
+    inputs_digest = stable_id("in", given)
+    stored = screen.store.load(CampaignRecord)
+    if stored and stored[0].versions.get("inputs", inputs_digest) != inputs_digest:
+        raise InputError(
+            f"known_phases or seeds_from of {screen.store.directory} hold other structures than "
+            "when it began; put them back, or start anew in another --dir"
+        )
+    if not stored:
+        record = CampaignRecord(
+            campaign_id=settings.campaign_id,
+            kind="campaign" if isinstance(settings, Campaign) else "screen",
+            name=settings.name,
+            seed=settings.seed,
+            settings=settings.model_dump(mode="json"),
+            versions=versions() | {"inputs": inputs_digest},
+        )
+        screen.store.add([screen.basis, record])
+    else:
+        screen.store.add([screen.basis])
+    if screen.second is not None:
+        screen.store.add([screen.second.basis])

@@ -1,4 +1,4 @@
-"""Everything one campaign works with: store, screen, settings, and where parents come from."""
+"""One open campaign: settings, store, screening, language models, parents and budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints
-from hullward.agents.settings import Campaign
+from hullward.agents.settings import Campaign, Machine
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
@@ -17,7 +17,7 @@ from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Proposal, Record
 from hullward.tools.reference import load_reference
 from hullward.tools.screening import Screen
-from hullward.tools.store import BEFORE_OPINIONS, Store, open_snapshot
+from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
@@ -29,12 +29,15 @@ class Workspace:
 
     campaign: Campaign
     store: Store
-    screen: Screen
-    voices: ModelEndpoints = field(
-        default_factory=ModelEndpoints
-    )  # the language models that are asked
+    screen: Screen  # another one once the campaign is judged by another reference
+    machine: Machine
+    voices: ModelEndpoints = field(default_factory=ModelEndpoints)  # the models that are asked
     ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
     started_s: float = field(default_factory=time.monotonic)
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self.store.close()
 
     def proposals(self, ids: Iterable[str]) -> list[Proposal]:
         return self.store.load(Proposal, list(ids))
@@ -129,14 +132,14 @@ class Workspace:
         )
 
     def relaxations_left(self) -> int | None:
-        """How many relaxations the budget still allows; None without such a limit."""
+        """The number of relaxations left in the budget; None without such a limit."""
         limit = self.campaign.budget.relaxations
         if limit is None:
             return None
         return max(0, limit - self._spent("count(*)"))
 
     def reason_to_stop(self, next_cycle: int) -> str:
-        """Which limit has been reached, or nothing. Checked between cycles."""
+        """The limit that has been reached, or ''. Checked between cycles."""
         budget = self.campaign.budget
         if next_cycle >= budget.cycles:
             return f"all {budget.cycles} cycles done"
@@ -151,7 +154,7 @@ class Workspace:
         return ""
 
     def _tokens(self, next_cycle: int) -> int:
-        """Tokens of language models, in and out, up to a cycle: what it asked ahead is its own."""
+        """Tokens of language models, in and out, before a cycle; those asked ahead belong to it."""
         (row,) = self.store.rows(
             """SELECT coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)), 0)
                    ::BIGINT AS spent FROM asked WHERE cycle < $cycle""",
@@ -162,7 +165,7 @@ class Workspace:
     def _spent(self, what: str) -> int:
         (row,) = self.store.rows(
             f"""SELECT coalesce({what}, 0)::BIGINT AS spent FROM relaxations
-                JOIN bases USING (potential_sha256, protocol_id)"""  # second looks come on top
+                JOIN bases USING (potential_sha256, protocol_id)"""  # without second relaxations
         )
         return int(row["spent"])
 
@@ -186,7 +189,7 @@ def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]
             f"""SELECT r.candidate_id, x.crystal FROM results r JOIN
                 (SELECT relaxation_id, crystal FROM relaxations) x USING (relaxation_id)
                 WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
-                ORDER BY {BEFORE_OPINIONS} LIMIT ?""",
+                ORDER BY {ORDER_BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
     return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}

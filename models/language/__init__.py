@@ -1,4 +1,4 @@
-"""Language models: one protocol, the models we know, a local backend and test doubles.
+"""Language models: one protocol, model cards, prompts, a model in this process, stand-ins.
 
 Text in, text out, many requests at once. It knows prompts and tokens, not campaigns; servers are in
 `hullward.models.serving`.
@@ -6,7 +6,7 @@ Text in, text out, many requests at once. It knows prompts and tokens, not campa
 
 from hullward.models.language import crystal_prompts
 from hullward.models.language.cards import ModelCard, model_card, model_names
-from hullward.models.language.checkpoint import checkpoint_name, quiet
+from hullward.models.language.checkpoint import checkpoint_name, quiet_transformers
 from hullward.models.language.crystal_prompts import (
     Form,
     crystal_prompt,
@@ -62,6 +62,6 @@ __all__ = [
     "model_names",
     "nano_folder",
     "probe_forms",
-    "quiet",
+    "quiet_transformers",
     "render",
 ]

@@ -1,9 +1,9 @@
-"""The language models a user can name: where their weights are, their terms, how they are asked.
+"""The language models a user can name: their weights, licences and prompt forms.
 
 A name is one of the six LLaMat models, `nano`, a folder in Hugging Face's layout, or `owner/name`
 on the Hugging Face hub. Facts on LLaMat: doi:10.1038/s42256-026-01199-8, its public code and its
-model cards. No commit of the six is known for certain, so none is pinned here: who fetches names
-one.
+model cards. No commit of the six is known for certain, so none is pinned here: a download needs
+`--revision`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _PLAIN = Sampling()
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known about one language model before it is loaded."""
+    """The facts about one language model that are known before it is loaded."""
 
-    name: str  # what users and servers call it
+    name: str  # in campaign files and on servers
     source: str  # owner/name on the hub, or a folder
-    revision: str | None = None  # commit; None: not pinned, name a revision
+    revision: str | None = None  # commit; None: not pinned
     task: Task = "text"
     licence: str = "unknown: see its model card"
     prompt_forms: tuple[PromptForm, ...] = ("plain",)  # the first is the default
     stop: tuple[str, ...] = ()
-    context_tokens: int = _DEFAULT_CONTEXT  # prompt and completion: what its positions allow
+    context_tokens: int = _DEFAULT_CONTEXT  # prompt and completion together
     trained_tokens: int | None = None  # length of its training sequences, where known
     sampling: Sampling = _PLAIN  # as its authors ran it, else plain sampling
-    dtype: str = "auto"  # what weights are cast to when served
+    dtype: str = "auto"  # of the weights when served
     download_gb: float | None = None
     note: str = ""
 
@@ -66,7 +66,7 @@ def _llamat(generation: Literal[2, 3], kind: str, **facts: Any) -> ModelCard:
         licence=_LLAMA_2 if second else _LLAMA_3,
         context_tokens=4096 if second else 8192,
         trained_tokens=2048,
-        dtype="bfloat16",  # LLaMat-3 is stored in 32 bits: twice the memory for nothing
+        dtype="bfloat16",  # LLaMat-3 is stored in 32 bits, which doubles the memory
         download_gb=13.5 if second else 32.1,
         **facts,
     )
@@ -79,12 +79,12 @@ _TEXT: dict[str, Any] = {
 _CHAT: dict[str, Any] = {
     "task": "chat",
     "prompt_forms": ("chatml",),
-    "stop": CHATML_STOP,  # they do not end by themselves
+    "stop": CHATML_STOP,  # they never end by themselves
     "sampling": Sampling(
         temperature=0, top_p=0.8, top_k=50, frequency_penalty=1.0, max_tokens=800, stop=CHATML_STOP
     ),
 }
-# Nothing ends a crystal: LLaMat goes on with the title of the next document.
+# LLaMat does not end after a crystal: it goes on with the title of the next document.
 _CIF_STOP = ("Title", *CHATML_STOP)
 _CIF: dict[str, Any] = {
     "task": "crystal",
@@ -92,7 +92,7 @@ _CIF: dict[str, Any] = {
     "stop": _CIF_STOP,
     "sampling": Sampling(temperature=0.01, top_p=0.95, max_tokens=1024, stop=_CIF_STOP),
     "note": (
-        "which form its weights were trained on is not certain: `hullward probe` asks "
+        "the prompt form of its training is not certain: `hullward probe` compares "
         "them; the third is for LLaMat's crystal adapters"
     ),
 }
@@ -111,15 +111,15 @@ _CATALOGUE = {
 
 
 def model_names() -> tuple[str, ...]:
-    """The names with a card of their own."""
+    """The names of the models that have a card here."""
     return tuple(_CATALOGUE)
 
 
 def model_card(name: str) -> ModelCard:
-    """The card of a known name, of a folder, or of a model on the hub that we know nothing about.
+    """The card of a known name, of a folder, or of any other model on the hub.
 
-    Raises InputError for what is none of them, PreflightError for a folder that must not or cannot
-    be served.
+    Raises InputError for any other name, PreflightError for a folder that must not or cannot be
+    served.
     """
     if name in _CATALOGUE:
         return _CATALOGUE[name]
@@ -145,7 +145,7 @@ def model_card(name: str) -> ModelCard:
 def read_folder(folder: Path) -> ModelCard:
     """The card of a folder in Hugging Face's layout.
 
-    Raises PreflightError, one line: no configuration, code of its own, no safetensors.
+    Raises PreflightError where it has no configuration, code of its own or no safetensors.
     """
     config = _json(folder / "config.json", f"{folder} holds no model")
     for path in sorted(folder.glob("*.json")):
@@ -177,11 +177,11 @@ def read_folder(folder: Path) -> ModelCard:
 
 def _json(path: Path, what: str, *, any_json: bool = False) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError(f"{what}: {path}: {error}") from error
-    if not isinstance(said, dict):
+    if not isinstance(found, dict):
         if any_json:  # a vocabulary may be a list
             return {}
         raise PreflightError(f"{what}: {path} is no JSON object")
-    return said
+    return found

@@ -1,7 +1,7 @@
-"""Opening a Hugging Face checkpoint from a local folder, and refusing what does not fit together.
+"""Open a Hugging Face checkpoint from a local folder, or refuse one that does not fit together.
 
-Weights come from safetensors only. Nothing is downloaded, nothing is unpickled, and no code that
-lies beside the weights is ever run.
+Weights come from safetensors only. Nothing is downloaded, nothing is unpickled, and no code
+beside the weights is ever run.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A causal language model ready to run, and what its decoder needs to know."""
+    """A causal language model ready to run, with the facts that decoding needs."""
 
     model: Any  # transformers.PreTrainedModel in eval mode
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
-    name: str  # folder and the hash of what it holds
-    context: int  # most tokens of prompt and completion together
-    vocabulary: int  # ids the tokenizer can turn into text
+    name: str  # folder and hash of its files
+    context: int  # tokens, prompt and completion together
+    vocabulary: int  # number of tokens that the tokenizer knows
     ends: frozenset[int]  # tokens that end a text; may be empty
 
 
@@ -44,16 +44,16 @@ def open_checkpoint(folder: Path, *, device: str = "cpu", dtype: str | None = No
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _files(folder)  # all there
+    _files(folder)  # raises for a missing one
     wanted = dtype or ("float32" if device == "cpu" else "auto")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # the library raises anything; each says that it cannot be used
+    except Exception as error:  # the library may raise anything
         raise PreflightError(f"the tokenizer in {folder} cannot be read: {_line(error)}") from error
     try:
-        with quiet():
+        with quiet_transformers():
             model, loading = AutoModelForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -97,12 +97,12 @@ def open_checkpoint(folder: Path, *, device: str = "cpu", dtype: str | None = No
 
 
 def checkpoint_name(folder: Path) -> str:
-    """Folder and content of a checkpoint, as its completions carry it; raises PreflightError."""
+    """Folder and hash of a checkpoint: the `model` of its completions. Raises PreflightError."""
     return f"{folder.resolve().name}@{_digest(_files(folder))}"
 
 
 def _files(folder: Path) -> list[Path]:
-    """What makes up the checkpoint, all there; PreflightError names what is not."""
+    """The files of the checkpoint; raises PreflightError that names a missing one."""
     if not (folder / "config.json").is_file():
         raise PreflightError(f"{folder} is no checkpoint: it has no config.json")
     try:
@@ -126,7 +126,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(files: list[Path]) -> str:
-    """A name for the content of all files."""
+    """A hash of the content of all files."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -150,14 +150,14 @@ def _context(model: Any, folder: Path) -> int:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what a library said."""
-    said = str(error).strip() or "no detail"
-    return f"{type(error).__name__}: {said.splitlines()[0][:200]}"
+    """The first line of a library's message."""
+    text = str(error).strip() or "no detail"
+    return f"{type(error).__name__}: {text.splitlines()[0][:200]}"
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the library's report of what it loaded: what matters of it is raised above."""
+def quiet_transformers() -> Iterator[None]:
+    """Without the messages and progress bars of transformers: what matters raises an error."""
     from transformers.utils import logging as transformers_logging
 
     library: Any = transformers_logging

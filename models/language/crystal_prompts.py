@@ -1,4 +1,4 @@
-"""What a crystal generator is asked: the prompts of training and serving, in one place.
+"""The prompts of crystal generators, for training and serving.
 
 The words are those on which LLaMat-CIF was trained (Gruver et al., arXiv:2402.04379;
 doi:10.1038/s42256-026-01199-8). `hullward-nano-cif` is trained on the same ones, and on a second
@@ -6,7 +6,7 @@ request for the asymmetric unit, which is our own. A prompt ends with a newline;
 follows at once.
 
 LLaMat reads a formula as pymatgen spells it, 'Ca3(PO4)2'. The nano model counts better without
-brackets and is given 'Ca3P2O8': `flat_formula` makes that, `crystal_prompt` writes what it gets.
+brackets and is given 'Ca3P2O8', which `flat_formula` makes.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def crystal_prompt(
 ) -> str:
     """The prompt for a crystal that obeys what is given; nothing given: any crystal.
 
-    formula: a formula as it shall be read.  elements: symbols, kept in their order.
+    formula: as it is to stand in the prompt.  elements: symbols, kept in their order.
     e_above_hull_ev_per_atom: eV/atom, written with two decimals.  space_group: 1 to 230.
-    form: which text is asked for.
+    form: of the text that is asked for.
 
-    Raises ValueError for what is no formula, symbol, height or space group.
+    Raises ValueError for a wrong formula, symbol, height or space group.
 
     >>> print(crystal_prompt(formula="NaCl", space_group=225)[43:102])
     The chemical formula is NaCl. The spacegroup number is 225.
@@ -82,9 +82,9 @@ def crystal_prompt(
 
 
 def infill_prompt(text: str, element: str) -> str:
-    """Ask which element could stand where `element` stands in a crystal text (cell form).
+    """The prompt that asks which element could replace `element` in a crystal text (cell form).
 
-    Every line that is just `element` becomes the mask. Raises ValueError where none is.
+    Every line that is just `element` becomes the mask. Raises ValueError where there is none.
     """
     lines = text.split("\n")
     if element not in lines[2:]:
@@ -99,7 +99,7 @@ def flat_formula(formula: str) -> str:
     >>> flat_formula("Ca3(PO4)2"), flat_formula("O3Ti1Sr1")
     ('Ca3P2O8', 'SrTiO3')
 
-    Raises ValueError for what pymatgen does not read as a formula.
+    Raises ValueError for a text that pymatgen cannot read as a formula.
     """
     from pymatgen.core import Composition, Element
 

@@ -1,8 +1,8 @@
-"""Drawing completions token by token: many rows at once, each with its own random numbers.
+"""Draw completions token by token: many rows at once, each with its own random numbers.
 
 A row's text depends on its prompt, sampling and seed, not on the rows beside it: every row draws
-from its own generator by the inverse of its distribution. In float32 the rest is rounding, which
-moves a probability by 1e-7; in half precision on a GPU rows may part company.
+from its own generator by the inverse of its distribution. In float32 batches differ by rounding
+only, 1e-7 of a probability; in half precision on a GPU texts may differ.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Row:
     index: int  # which of the request's n completions
     limit: int  # most tokens, at least 1
     masks: TokenMasks | None = None
-    state: Hashable = None  # of the grammar, behind the last token
+    state: Hashable = None  # of the grammar, after the last token
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
-    stopped_by: str | None = None  # the stop string it ran into
+    stopped_by: str | None = None  # the stop string that ended it
 
     def __post_init__(self) -> None:
         entropy = (self.sampling.seed % 2**64, self.index)
@@ -50,8 +50,8 @@ class Row:
 def decode(checkpoint: Checkpoint, rows: Sequence[Row], text_of: Callable[[Row], str]) -> None:
     """Finish every row of a batch, in place.
 
-    text_of: the text of a row's tokens so far, where a stop string may have come up.
-    Raises PreflightError where the model gives no numbers.
+    text_of: returns the text of a row's tokens, in which stop strings are searched.
+    Raises PreflightError where the model gives NaN.
     """
     import torch
 
@@ -84,9 +84,9 @@ def decode(checkpoint: Checkpoint, rows: Sequence[Row], text_of: Callable[[Row],
 
 
 def _read_prompts(checkpoint: Checkpoint, rows: Sequence[Row]) -> tuple[Any, Any, Any]:
-    """(n, vocabulary) logits behind each row's prompt, the cache, and (n, length) what counts.
+    """(n, vocabulary) logits after each row's prompt, the cache, and the (n, length) mask.
 
-    Equal prompts are read once; short ones are padded on the left.
+    Equal prompts are computed once; short ones are padded on the left.
     """
     import torch
     from transformers import DynamicCache
@@ -111,7 +111,7 @@ def _read_prompts(checkpoint: Checkpoint, rows: Sequence[Row]) -> tuple[Any, Any
 
 
 def _choose(checkpoint: Checkpoint, rows: Sequence[Row], logits: Any) -> list[int | None]:
-    """The next token of every row; None where its grammar leaves nothing but the end."""
+    """The next token of every row; None where its grammar allows no token."""
     import torch
 
     scores = logits[:, : checkpoint.vocabulary].float()
@@ -147,7 +147,7 @@ def _choose(checkpoint: Checkpoint, rows: Sequence[Row], logits: Any) -> list[in
 
 
 def _penalised(rows: Sequence[Row], scores: Any) -> Any:
-    """Scores less the frequency penalty of what a row has said already."""
+    """Scores less the frequency penalty of the tokens that a row has already."""
     import torch
 
     if not any(row.sampling.frequency_penalty and row.tokens for row in rows):
@@ -155,14 +155,14 @@ def _penalised(rows: Sequence[Row], scores: Any) -> Any:
     scores = scores.clone()
     for i, row in enumerate(rows):
         if row.sampling.frequency_penalty and row.tokens:
-            said = torch.tensor(row.tokens, device=scores.device)
-            said, counts = said.unique(return_counts=True)
-            scores[i, said] -= row.sampling.frequency_penalty * counts.float()
+            used = torch.tensor(row.tokens, device=scores.device)
+            used, counts = used.unique(return_counts=True)
+            scores[i, used] -= row.sampling.frequency_penalty * counts.float()
     return scores
 
 
 def _closed(checkpoint: Checkpoint, rows: Sequence[Row]) -> Any:
-    """(n, vocabulary) True for tokens a row's grammar forbids; None without any grammar."""
+    """(n, vocabulary) True for tokens that a row's grammar forbids; None without any grammar."""
     import torch
 
     if all(row.masks is None for row in rows):
@@ -178,7 +178,7 @@ def _closed(checkpoint: Checkpoint, rows: Sequence[Row]) -> Any:
 
 
 def _filtered(rows: Sequence[Row], probabilities: Any) -> Any:
-    """Probabilities without what top_k and top_p cut off; ties at the edge stay."""
+    """Probabilities, zero where top_k and top_p cut off; ties at the edge stay."""
     import torch
 
     for i, row in enumerate(rows):
@@ -198,8 +198,8 @@ def _filtered(rows: Sequence[Row], probabilities: Any) -> Any:
 def _append(
     checkpoint: Checkpoint, row: Row, token: int | None, text_of: Callable[[Row], str]
 ) -> None:
-    """Take a token and see whether the row ends with it."""
-    if token is None:  # a grammar with no way on: complete, or at a dead end
+    """Append a token and mark the row as finished where it ends."""
+    if token is None:  # the grammar allows no token: complete, or at a dead end
         ended = row.masks is not None and row.masks.automaton.may_end(row.state)
         row.finish = "stop" if ended else "length"
         return
@@ -210,7 +210,7 @@ def _append(
     if row.masks is not None:
         row.state = row.masks.after(row.state, token)
         if row.masks.automaton.may_end(row.state) and not row.masks.allowed(row.state):
-            row.finish = "stop"  # nothing but the end may follow
+            row.finish = "stop"  # only the end may follow
             return
     if row.sampling.stop and (hit := _stop_in(row, text_of)):
         row.finish, row.stopped_by = "stop", hit
@@ -219,7 +219,7 @@ def _append(
 
 
 def _stop_in(row: Row, text_of: Callable[[Row], str]) -> str | None:
-    """The stop string that comes first in the text, where there is one.
+    """The first stop string in the text, or None.
 
     Only the end of the text is read again; a stop string of k characters has at most k tokens and
     a few empty ones.

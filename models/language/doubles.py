@@ -1,7 +1,7 @@
-"""Language models without a model: one follows a script, one plays back a recording.
+"""Stand-ins for language models: one follows a script, one plays back a recording.
 
-They live in the package because tests cannot import helpers from each other, and because a
-recording is also how a campaign is replayed or shown on a machine without a model server.
+The script is for tests. A recording also replays or demonstrates a campaign on a machine without
+a model server.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hullward.models.language.protocol import (
     Request,
 )
 
-Line = str | Sequence[str] | BaseException  # a text, n texts, or what goes wrong
+ScriptLine = str | Sequence[str] | BaseException  # a text, n texts, or an error
 
 
 class ScriptedModel:
-    """Answers from a queue and remembers what it was asked.
+    """Answers from a queue; `history` holds the requests.
 
-    A CompletionError in the script is returned for its request, any other exception is raised:
-    that is how a test kills a process or a server half-way.
+    A CompletionError in the script is returned for its request; any other exception is raised, as
+    when a process is killed.
 
     >>> model = ScriptedModel(["two"])
     >>> model.complete([Request(request_id="q", prompt="1 + 1 =")])[0][0].text
@@ -38,7 +38,7 @@ class ScriptedModel:
     ['1 + 1 =']
     """
 
-    def __init__(self, script: Iterable[Line], name: str = "scripted") -> None:
+    def __init__(self, script: Iterable[ScriptLine], name: str = "scripted") -> None:
         self.name = name
         self.history: list[Request] = []
         self._script = deque(script)
@@ -48,13 +48,13 @@ class ScriptedModel:
         return len(self._script)
 
     def complete(self, requests: Sequence[Request]) -> list[Answer]:
-        """One line of the script a request; IndexError once it has run dry."""
+        """One line of the script a request; raises IndexError after the last."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
         self.history.append(request)
         if not self._script:
-            raise IndexError(f"the script ran dry at request {len(self.history)}")
+            raise IndexError(f"the script has no line for request {len(self.history)}")
         line = self._script.popleft()
         if isinstance(line, CompletionError):
             return line
@@ -62,11 +62,11 @@ class ScriptedModel:
             raise line
         texts = (line,) if isinstance(line, str) else tuple(line)
         if len(texts) != request.sampling.n:
-            raise ValueError(f"{request.sampling.n} completions asked, {len(texts)} in the script")
+            raise ValueError(f"{request.sampling.n} completions wanted, {len(texts)} in the script")
         return tuple(Completion(text=t, model=self.name, finish_reason="stop") for t in texts)
 
 
-class _Line(BaseModel):
+class _RecordedLine(BaseModel):
     """One line of a recording."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -85,13 +85,13 @@ class RecordedModel:
 
     A line holds `text` and, where known, `finish_reason`, `prompt_tokens`, `completion_tokens`
     and `model`. With a `request_id` it answers that request, with a `prompt` the requests with
-    exactly that prompt, with neither whoever asks next; completions of one kind are handed out in
-    the order of the file. The same request asked twice gets the same answer.
+    exactly that prompt, with neither any other request; completions of one kind are used in the
+    order of the file. The same request asked twice gets the same answer.
 
     served: the requests answered by earlier processes, in order. A resumed campaign passes what
     its journal holds, and the recording goes on where it stopped.
 
-    Raises InputError, naming file and line, for what is not a recording.
+    Raises InputError, naming file and line, for a file that is no recording.
     """
 
     def __init__(self, path: Path, served: Sequence[Request] = ()) -> None:
@@ -111,11 +111,11 @@ class RecordedModel:
 
     @property
     def remaining(self) -> int:
-        """Completions not handed out yet."""
+        """Number of completions not used yet."""
         return sum(len(tape) for tape in self._tape.values())
 
     def complete(self, requests: Sequence[Request]) -> list[Answer]:
-        """What was recorded; a CompletionError saying so where the recording is exhausted."""
+        """The recorded completions; a CompletionError where the recording is exhausted."""
         for request in requests:
             if request.request_id not in self._answers:
                 self._answers[request.request_id] = self._next(request)
@@ -123,21 +123,23 @@ class RecordedModel:
 
     def _record(self, line: str, where: str) -> None:
         try:
-            said = _Line.model_validate_json(line)
+            entry = _RecordedLine.model_validate_json(line)
         except ValidationError as error:
             raise InputError(f"{where}: not a recorded completion: {error}") from error
-        key = ("request_id", said.request_id) if said.request_id else ("prompt", said.prompt or "")
-        fields = said.model_dump(exclude={"request_id", "prompt", "model"})
-        completion = Completion(model=said.model or self.name, **fields)
+        key = (
+            ("request_id", entry.request_id) if entry.request_id else ("prompt", entry.prompt or "")
+        )
+        fields = entry.model_dump(exclude={"request_id", "prompt", "model"})
+        completion = Completion(model=entry.model or self.name, **fields)
         self._tape.setdefault(key, deque()).append(completion)
 
     def _next(self, request: Request) -> Answer:
-        """Take the completions recorded for this id, else this prompt, else for anyone."""
+        """Take the completions recorded for this id, else this prompt, else for any request."""
         keys = (("request_id", request.request_id), ("prompt", request.prompt), ("prompt", ""))
         tape = next((self._tape[key] for key in keys if key in self._tape), deque[Completion]())
         n = request.sampling.n
         if len(tape) < n:
-            left = f"{n} asked for request {request.request_id}, {len(tape)} left"
+            left = f"request {request.request_id} needs {n} completions, {len(tape)} are left"
             why = f"the recording {self._path} is exhausted: {left}"
             return CompletionError(why, retry=False, kind="exhausted")
         return tuple(tape.popleft() for _ in range(n))

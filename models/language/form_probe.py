@@ -1,7 +1,7 @@
-"""Which prompt form a model was trained on, asked of the model itself.
+"""Find the prompt form that a model was trained on, by asking the model itself.
 
-Two signs: how likely it finds known answers after each form, and how often what it writes is an
-answer at all. Writing decides where the difference is more than chance; else likelihood does.
+Two measures: the likelihood of known answers after each form, and how often the model's own text
+can be parsed. The parse rate decides where the difference is significant, else the likelihood.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from hullward.models.language.protocol import (
 
 
 class _Model(LanguageModel, Scorer, Protocol):
-    """Writes, and says how likely it finds a text."""
+    """Writes texts and computes the likelihood of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeCase:
-    """A question with a right answer; there may be others. plain: the same for that form."""
+    """A question with one right answer of perhaps several. plain: the question in that form."""
 
     question: str
     answer: str
@@ -38,7 +38,7 @@ class ProbeCase:
 
 @dataclass(frozen=True, kw_only=True)
 class FormScore:
-    """How a model took to one form. mean_logprob: natural, a token of the known answers."""
+    """Result for one form. mean_logprob: natural, mean over the tokens of the known answers."""
 
     form: PromptForm
     mean_logprob: float
@@ -57,15 +57,15 @@ def probe_forms(
     parses: Callable[[str], bool],
     sampling: Sampling,
 ) -> list[FormScore]:
-    """The forms, the better first; written n times for each case, so that rates mean something.
+    """The forms with their scores, the best first; `sampling.n` texts are written for each case.
 
-    parses: whether a text holds what was asked for.
+    parses: whether a text holds an answer.
 
-    Raises PreflightError where the server tells no log-probabilities or answers none of the
+    Raises PreflightError where the server gives no log-probabilities or answers none of the
     requests of a form.
     """
     if not forms or not cases:
-        raise ValueError("nothing to compare: give forms and cases")
+        raise ValueError("nothing to compare: give at least one form and one case")
     scores = [_score(model, form, cases, parses, sampling) for form in forms]
     best = max(scores, key=lambda score: score.rate)
     rivals = [score for score in scores if not _clearly_better(best, score)]
@@ -95,12 +95,12 @@ def _score(
     texts = [c.text for a in answers if not isinstance(a, CompletionError) for c in a]
     errors = [a for a in answers if isinstance(a, CompletionError)]
     if not texts:
-        raise PreflightError(f"the form {form} got no answer at all: {errors[0]}")
+        raise PreflightError(f"no request in the form {form} was answered: {errors[0]}")
     return FormScore(
         form=form,
         mean_logprob=sum(likely) / len(likely),
         parsed=sum(map(parses, texts)),
-        written=len(requests) * sampling.n,  # what failed counts too
+        written=len(requests) * sampling.n,  # failed requests count too
     )
 
 

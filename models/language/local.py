@@ -1,18 +1,17 @@
 """A language model in this process: any causal Hugging Face checkpoint in a local folder.
 
-It serves small models well, `hullward-nano-cif` first of all; for 7B models and many users there
-is a server. Requests are answered in batches with a key-value cache. The same prompt, sampling and
-seed give the same text whatever else is asked at the same time (in float32; see `decoding`).
+It suits small models such as `hullward-nano-cif`; for 7B models and many users run a server.
+Requests are answered in batches with a key-value cache. The same prompt, sampling and seed give
+the same text whatever else is in the batch (in float32; see `decoding`).
 
-A constraint that comes with an automaton holds by construction: forbidden tokens are never drawn.
-Other constraints are not applied, only checked: a text that breaks one carries the fault `unfit`.
+A constraint with an automaton holds by construction: forbidden tokens are never drawn. Other
+constraints are only checked: a text that breaks one carries the fault `unfit`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from hullward.models.language.token_masks import TokenMasks, token_texts, vocabu
 BATCH = 64  # rows at once; more gain little on a CPU
 CACHE_BYTES = 2 << 30  # most memory for keys and values
 GRAMMARS = 64  # whose token masks are remembered
-CONTEXT_TOKENS = 8  # of the prompt, in front of a completion when it is turned into text
+CONTEXT_TOKENS = 8  # of the prompt, decoded together with a completion
 
 
 class LocalModel:
@@ -52,11 +51,11 @@ class LocalModel:
         self._checkpoint = open_checkpoint(folder, device=device, dtype=dtype)
         self._batch = batch
         self._cache_bytes = cache_bytes
-        self._masks: OrderedDict[Automaton, TokenMasks] = OrderedDict()
+        self._masks_of = lru_cache(GRAMMARS)(self._new_masks)
 
     @property
     def name(self) -> str:
-        """The folder's name and the first digits of the hash of what it holds."""
+        """The folder's name and the first digits of its hash."""
         return self._checkpoint.name
 
     @property
@@ -69,8 +68,8 @@ class LocalModel:
     ) -> list[Answer]:
         """One answer a request, in order: `sampling.n` completions, or why there are none.
 
-        A completion ends at the end of the context if not before, with the reason 'length'.
-        progress: called with completions done and asked.
+        A completion that reaches the end of the context has the finish reason 'length'.
+        progress: called with the numbers of completions done and requested.
         """
         planned = [self._rows(request) for request in requests]
         rows = [row for plan in planned if not isinstance(plan, CompletionError) for row in plan]
@@ -111,7 +110,7 @@ class LocalModel:
         return float(logs.gather(1, ids[0, len(before) :, None]).mean())
 
     def _rows(self, request: Request) -> list[Row] | CompletionError:
-        """The rows of a request, not yet begun."""
+        """The rows of a request, without tokens yet."""
         prompt = self._prompt(request)
         if isinstance(prompt, CompletionError):
             return prompt
@@ -126,7 +125,7 @@ class LocalModel:
         masks = None
         if request.constraint is not None and request.constraint.automaton is not None:
             if not self._checkpoint.ends:
-                return _refused(request, f"{self.name} knows no end of a text", "refused")
+                return _refused(request, f"{self.name} has no end-of-text token", "refused")
             masks = self._masks_of(request.constraint.automaton)
             if not masks.allowed(masks.automaton.start()):
                 return _refused(
@@ -144,7 +143,7 @@ class LocalModel:
         ]
 
     def _prompt(self, request: Request) -> tuple[int, ...] | CompletionError:
-        """Token ids of what is to be continued."""
+        """Token ids of the prompt."""
         tokenizer = self._checkpoint.tokenizer
         text, special = request.prompt, True
         if request.messages:
@@ -157,8 +156,8 @@ class LocalModel:
                 text = tokenizer.apply_chat_template(
                     turns, tokenize=False, add_generation_prompt=True
                 )
-            except Exception as error:  # a template raises what its author wrote
-                return _refused(request, f"the chat template refuses: {error}", "refused")
+            except Exception as error:  # a template may raise anything
+                return _refused(request, f"its chat template fails: {error}", "refused")
             special = False
         ids = self._encode(text, special)
         if not ids:
@@ -168,11 +167,11 @@ class LocalModel:
     def _encode(self, text: str, special: bool = True) -> tuple[int, ...]:
         ids = self._checkpoint.tokenizer.encode(text, add_special_tokens=special)
         while ids and ids[-1] in self._checkpoint.ends and special:
-            ids.pop()  # some tokenizers close what they encode; it is to go on
+            ids.pop()  # some tokenizers end a text with it, which would stop the completion
         return tuple(ids)
 
     def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """Rows of like length together, so that little is padded, within batch and memory."""
+        """Rows of similar length together, to pad little, within batch size and memory."""
         ordered = sorted(rows, key=lambda row: (len(row.prompt) + row.limit, row.prompt))
         batches: list[list[Row]] = []
         for row in reversed(ordered):  # the longest first: the others fit where it does
@@ -183,7 +182,7 @@ class LocalModel:
         return batches
 
     def _fitting(self, row: Row) -> int:
-        """Rows as long as this one whose keys and values fit into memory."""
+        """Number of rows of this length whose keys and values fit into memory."""
         config = self._checkpoint.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or (
@@ -193,14 +192,8 @@ class LocalModel:
         a_token = 2 * config.num_hidden_layers * heads * width * number
         return max(1, int(self._cache_bytes // (a_token * (len(row.prompt) + row.limit))))
 
-    def _masks_of(self, automaton: Automaton) -> TokenMasks:
-        if automaton not in self._masks:
-            texts, tree = self._tree
-            self._masks[automaton] = TokenMasks(automaton, texts, tree)
-        self._masks.move_to_end(automaton)
-        if len(self._masks) > GRAMMARS:
-            self._masks.popitem(last=False)
-        return self._masks[automaton]
+    def _new_masks(self, automaton: Automaton) -> TokenMasks:
+        return TokenMasks(automaton, *self._tree)
 
     @cached_property
     def _tree(self) -> tuple[list[str], dict[str, Any]]:
@@ -208,7 +201,7 @@ class LocalModel:
         return texts, vocabulary_tree(texts)
 
     def _text(self, row: Row) -> str:
-        """A row's tokens as text, as they stand behind its prompt."""
+        """A row's tokens as the text that follows its prompt."""
         before = row.prompt[-CONTEXT_TOKENS:]
         whole, head = (
             str(
@@ -220,7 +213,7 @@ class LocalModel:
         )
         if whole.startswith(head):
             return whole[len(head) :]
-        return whole  # a decoder that changes what stood before: nothing to cut
+        return whole  # the decoder changed the text before: nothing to cut
 
     def _completion(self, request: Request, row: Row) -> Completion:
         text = self._text(row)

@@ -1,4 +1,4 @@
-"""Where `hullward-nano-cif` is, the crystal model that comes with Hullward; how to sample it."""
+"""`hullward-nano-cif`, the crystal model that comes with Hullward: its folder and sampling."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hullward.models.language.protocol import Sampling
 
 NANO = "hullward-nano-cif"
 
-# Chosen on validation formulas; what it is measured with, in both text forms.
+# Chosen on validation formulas; all measurements use it, in both text forms.
 NANO_SAMPLING = Sampling(temperature=0.65, top_p=0.95, max_tokens=400)
 
 
 def nano_folder() -> Path:
-    """The folder of its weights, tokenizer and model card, as transformers and vLLM load it.
+    """The folder of its weights, tokenizer and model card, in the layout of transformers and vLLM.
 
     Raises PreflightError where the installation lacks them.
     """

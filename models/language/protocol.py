@@ -1,4 +1,4 @@
-"""What a language model is, whoever serves it: text in, text out, many requests at once."""
+"""The interface of every language model: text in, text out, many requests at once."""
 
 from __future__ import annotations
 
@@ -10,34 +10,36 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-# repetition: it went round in circles, by our count; unknown: nobody said
+from hullward.models.errors import first_problem
+
+# repetition: the same few tokens again and again; unknown: the server gave no reason
 FinishReason = Literal["stop", "length", "repetition", "unknown"]
 
 Fault = Literal[
-    "unreachable",  # nobody listens there, or the connection broke
-    "timeout",  # it listens and does not finish in time
-    "busy",  # it asks to come later, and longer than we wait
-    "server",  # a fault of its own
+    "unreachable",  # no server listens there, or the connection broke
+    "timeout",  # the server listens and does not finish in time
+    "busy",  # the server asks for a longer wait than ours
+    "server",  # an internal error of the server
     "outage",  # not sent: the server failed too often and does not answer the probe yet
     "identity",  # not sent: another model answers there now
-    "refused",  # a request it will never take, or a wrong address or key
+    "refused",  # a request that can never succeed, or a wrong address or key
     "context",  # not sent, or refused: prompt and completion do not fit the context
-    "protocol",  # an answer that is no completion: HTML, half a JSON, fewer texts than asked
-    "encoding",  # bytes that are no UTF-8
+    "protocol",  # an answer that is no completion: HTML, half a JSON, no text
+    "encoding",  # not UTF-8
     "empty",  # nothing but white space
     "truncated",  # cut at max_tokens before its end
     "repetition",  # the same few tokens again and again
-    "unfit",  # complete, and not what schema or grammar ask for
-    "exhausted",  # a recording or script with nothing left
+    "unfit",  # complete, but against its schema or grammar
+    "exhausted",  # a recording with nothing left
     "other",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw completions. Every value is sent as it stands; nothing is left to a server.
+    """How to draw completions. Every value is sent, so that no server applies defaults of its own.
 
-    Raises ValueError for values no model accepts.
+    Raises ValueError for values that no model accepts.
     """
 
     temperature: float = 1.0
@@ -47,22 +49,22 @@ class Sampling:
     max_tokens: int = 1024
     n: int = 1  # completions a request
     seed: int = 0
-    stop: tuple[str, ...] = ()  # models trained on plain text run on: always name their ends
+    stop: tuple[str, ...] = ()  # a model of plain text runs on without one
     logprobs: bool = False  # ask for the mean log-probability of each completion
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
         if not -2 <= self.frequency_penalty <= 2:
-            raise ValueError(f"frequency_penalty must lie in [-2, 2], got {self.frequency_penalty}")
+            raise ValueError(f"frequency_penalty must be in [-2, 2], got {self.frequency_penalty}")
         if self.max_tokens < 1 or self.n < 1:
             raise ValueError(f"max_tokens and n must be 1 or more, got {self.max_tokens}, {self.n}")
         if "" in self.stop:
-            raise ValueError("an empty stop string would end every completion at once")
+            raise ValueError("a stop string is empty: it would end every completion at once")
 
 
 class Automaton(Protocol):
@@ -84,21 +86,21 @@ class Automaton(Protocol):
         ...
 
     def outlook(self, state: Hashable) -> Hashable:
-        """A coarser name: of states with one outlook, either all can be gone on from or none.
+        """A coarser state: of states with one outlook, either all can be continued or none.
 
-        A vocabulary may lack the token that would finish a word begun; whether it does is asked
-        once an outlook.
+        A vocabulary may lack the token that would finish a word; this is checked once for each
+        outlook.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """What a completion has to look like. A server may apply it; we check it whoever applied it.
+    """The texts that are allowed. A server may apply it; every completion is checked in any case.
 
     json: a JSON schema as JSON text; regex: a pattern for the whole text; grammar: EBNF as
     xgrammar and llama.cpp read it, with `root` as its start.  automaton: the same texts for a
-    model in this process, which holds to nothing else; others are only checked there.
+    model in this process, which applies no constraint without one.
 
     >>> Constraint.regex("(yes|no)").flaw("perhaps")
     'does not match the pattern (yes|no)'
@@ -117,9 +119,7 @@ class Constraint:
             try:
                 model.model_validate_json(text)
             except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(str(part) for part in first["loc"])
-                return f"{place}: {first['msg']}" if place else str(first["msg"])
+                return first_problem(error)
             return None
 
         schema = json.dumps(model.model_json_schema(), sort_keys=True)
@@ -136,13 +136,13 @@ class Constraint:
         check: Callable[[str], str | None] | None = None,
         automaton: Automaton | None = None,
     ) -> Constraint:
-        """A grammar; `check` says what is wrong with a whole text, or None: who has a parser
-        of the language should give it.
+        """A grammar; `check` returns what is wrong with a whole text, or None. Give it where
+        there is a parser of the language.
         """
         return cls(kind="grammar", value=ebnf, check=check, automaton=automaton)
 
     def flaw(self, text: str) -> str | None:
-        """What does not fit, in one line, or None. A grammar without a check is taken as kept."""
+        """What does not fit, in one line, or None. A grammar without a check always fits."""
         if self.check is not None:
             return self.check(text)
         if self.kind == "json":
@@ -167,8 +167,8 @@ class Message:
 class Request:
     """One prompt or one conversation; the id is fixed by the caller before anything is generated.
 
-    A prompt is continued as it stands. Messages are put into the model's own form by whoever
-    serves it.
+    A prompt is continued as it stands. Messages are put into the model's own form by its server
+    or by `prompt_forms.render`.
     """
 
     request_id: str
@@ -184,19 +184,19 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One text a model wrote, verbatim. Token counts are None where nobody counted."""
+    """One text a model wrote, verbatim. Token counts are None where they are unknown."""
 
     text: str
-    model: str  # name and revision of what wrote it
+    model: str  # name and revision of the model
     finish_reason: FinishReason = "unknown"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None  # of this text; a mean where only the sum of n is known
     mean_logprob: float | None = None  # natural, over its tokens
-    fault: Fault | None = None  # what is wrong with the text as it stands, where we can tell
+    fault: Fault | None = None  # what is wrong with the text, where it shows
 
 
 class CompletionError(Exception):
-    """A request that got no completion. Returned, not raised: the others of its batch go on."""
+    """A request without a completion. Returned, not raised: the others of its batch go on."""
 
     def __init__(self, message: str, *, retry: bool, kind: Fault = "other") -> None:
         super().__init__(message)
@@ -216,13 +216,13 @@ class LanguageModel(Protocol):
     def complete(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, in order: `sampling.n` completions, or why there are none.
 
-        Raises HullwardError only where the set-up is broken and no request could ever succeed.
+        Raises HullwardError only where the set-up is broken and no request can succeed.
         """
         ...
 
 
 class Scorer(Protocol):
-    """A model that can say how likely it finds a text."""
+    """A model that computes the likelihood of a text."""
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Mean natural log-probability a token of each (prompt, continuation)'s continuation."""

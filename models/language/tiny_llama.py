@@ -1,7 +1,7 @@
-"""A Llama of random weights in Hugging Face's layout, made in a second, for tests of servers.
+"""A Llama with random weights in Hugging Face's layout, made in a second, for tests of servers.
 
-It knows every printable character as one token, LLaMat's two marks, and a chat template. What it
-writes means nothing; that a server serves it, and how, is what is tested.
+Every printable character is one token; it has LLaMat's two marks and a chat template. Its texts
+mean nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>")
 LETTERS = ("\n", *map(chr, range(32, 127)))
-CONTEXT = 8192  # tokens, which are letters: a plan's prompt has thousands
+CONTEXT = 8192  # tokens, one a character: a plan's prompt has thousands
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -30,7 +30,7 @@ def write_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 5) -> Path:
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 1)])
     roles = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=False))
-    make: Any = PreTrainedTokenizerFast  # untyped, as is the model
+    make: Any = PreTrainedTokenizerFast  # untyped, like the model
     whole = make(
         tokenizer_object=tokenizer,
         **roles,
@@ -42,7 +42,7 @@ def write_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 5) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(words),
-        hidden_size=256,  # vLLM wants heads of 64 on a CPU
+        hidden_size=256,  # vLLM needs heads of 64 on a CPU
         intermediate_size=512,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -58,7 +58,7 @@ def write_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 5) -> Path:
 
 
 def write_tiny_adapter(folder: Path, base: Path, *, rank: int = 4, seed: int = 6) -> Path:
-    """Write a LoRA adapter that changes what the base says."""
+    """Write a LoRA adapter that changes the output of its base."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

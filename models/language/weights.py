@@ -1,6 +1,6 @@
-"""Where the weights of a language model lie: a folder, or the Hugging Face cache of this machine.
+"""Find the weights of a language model: in a folder, or in the Hugging Face cache.
 
-Nothing is downloaded unless asked for, and then by commit; only safetensors and plain text files.
+Nothing is downloaded without `fetch`, and then by commit: safetensors and plain text files only.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", 
 
 
 def find_weights(card: ModelCard, revision: str | None = None, *, fetch: bool = False) -> Path:
-    """The folder with a model's weights, checked: no code of its own, safetensors only.
+    """The folder of a model's weights, checked: no code of its own, safetensors only.
 
     revision: a commit; default the card's.  fetch: download what is missing.
 
     Raises PreflightError where they are not on this machine or must not be used, InputError for a
-    download without a commit, FetchError where the hub gives none.
+    download without a commit, FetchError where the download fails.
     """
     if card.is_local:
         if revision is not None:
-            raise InputError(f"{card.source} is a folder: it has no revision to choose")
+            raise InputError(f"{card.source} is a folder, without revisions: omit --revision")
         read_folder(Path(card.source))
         return Path(card.source)
     revision = revision or card.revision
@@ -59,15 +59,15 @@ def _fetched(card: ModelCard, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(card.source, revision=revision, allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FetchError(
-            f"{card.source} at {revision} cannot be downloaded: {said}; check name, commit and "
+            f"{card.source} at {revision} cannot be downloaded: {reason}; check name, commit and "
             "network, and accept its terms on the hub if it asks for that"
         ) from error
 
 
 def adapter_rank(folder: Path) -> int:
-    """The rank of a LoRA adapter in PEFT's layout. Raises PreflightError for what is none."""
+    """The rank of a LoRA adapter in PEFT's layout. Raises PreflightError for any other folder."""
     config = folder / "adapter_config.json"
     if not config.is_file():
         raise PreflightError(f"{folder} holds no adapter: it has no adapter_config.json")

@@ -1,4 +1,4 @@
-"""Many crystals as padded arrays, and potentials that answer for all of them in one go."""
+"""Many crystals as padded arrays, and potentials that evaluate them all at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hullward.models.potential.protocol import ClashError, Evaluation, Potential
 
 @dataclass(frozen=True, kw_only=True)
 class CrystalBatch:
-    """Many crystals as arrays padded to the largest: what a fast potential works on."""
+    """Many crystals as arrays padded to the largest: the input of a fast potential."""
 
     cells_a: np.ndarray  # (b, 3, 3) Å, one lattice vector a row
     frac_coords: np.ndarray  # (b, n, 3)
@@ -23,7 +23,7 @@ class CrystalBatch:
     counts: np.ndarray  # (b,)
 
     def pick(self, rows: np.ndarray) -> CrystalBatch:
-        """Some of them."""
+        """A batch of these rows."""
         return CrystalBatch(
             cells_a=self.cells_a[rows],
             frac_coords=self.frac_coords[rows],
@@ -47,17 +47,17 @@ class CrystalBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEvaluation:
-    """Answers for a batch, padded likewise. Rows named in `failures` hold nothing of meaning."""
+    """Results for a batch, padded likewise. Rows named in `failures` hold no meaningful numbers."""
 
     energies_ev_per_atom: np.ndarray  # (b,)
     forces_ev_per_a: np.ndarray  # (b, n, 3), zero in the padding
     stresses_ev_per_a3: np.ndarray  # (b, 3, 3)
-    magmoms_mu_b: np.ndarray  # (b, n), nan where the potential knows none
+    magmoms_mu_b: np.ndarray  # (b, n), nan where the potential gives none
     failures: dict[int, Exception]
 
     @classmethod
     def empty(cls, b: int, n: int) -> BatchEvaluation:
-        """Room for the answers about b crystals of up to n atoms."""
+        """Arrays of zeros for b crystals of up to n atoms."""
         return cls(
             energies_ev_per_atom=np.zeros(b),
             forces_ev_per_a=np.zeros((b, n, 3)),
@@ -67,7 +67,7 @@ class BatchEvaluation:
         )
 
     def fill(self, rows: np.ndarray, part: BatchEvaluation) -> None:
-        """Lay the answers about some of the crystals into their rows."""
+        """Copy the results of some of the crystals into their rows."""
         self.energies_ev_per_atom[rows] = part.energies_ev_per_atom
         self.forces_ev_per_a[rows] = part.forces_ev_per_a
         self.stresses_ev_per_a3[rows] = part.stresses_ev_per_a3
@@ -77,7 +77,7 @@ class BatchEvaluation:
 
 @runtime_checkable
 class BatchPotential(Potential, Protocol):
-    """A potential that answers for many crystals in one go."""
+    """A potential that evaluates many crystals at once."""
 
     def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
         """As `evaluate`; crystals with atoms closer than the minimum fail with ClashError.
@@ -88,17 +88,17 @@ class BatchPotential(Potential, Protocol):
         ...
 
     def work(self, batch: CrystalBatch) -> np.ndarray:
-        """(b,) what each crystal costs in time and memory, in the unit of `work_at_once`."""
+        """(b,) cost of each crystal in time and memory, in the unit of `work_at_once`."""
         ...
 
     @property
     def work_at_once(self) -> float:
-        """How much of it one batch should hold."""
+        """The work that one batch should hold."""
         ...
 
 
 class OneByOne:
-    """Lets any potential answer for a batch, through one crystal object each."""
+    """Makes any potential evaluate a batch, one crystal object after the other."""
 
     work_at_once = 1.0
 
@@ -120,7 +120,7 @@ class OneByOne:
         from ase.data import chemical_symbols
 
         answers = BatchEvaluation.empty(*batch.numbers.shape)
-        asked: dict[int, Crystal] = {}
+        crystals: dict[int, Crystal] = {}
         for row, count in enumerate(batch.counts):
             cell, coords = batch.cells_a[row], batch.frac_coords[row, :count]
             close = _closest_pair(cell, coords, min_distance_a)
@@ -128,22 +128,23 @@ class OneByOne:
                 answers.failures[row] = ClashError(f"two atoms {close:.2f} Å apart")
                 continue
             species = [chemical_symbols[z] for z in batch.numbers[row, :count]]
-            asked[row] = Crystal.from_arrays(cell, species, coords)
-        for row, said in zip(asked, self._potential.evaluate(list(asked.values())), strict=True):
+            crystals[row] = Crystal.from_arrays(cell, species, coords)
+        found = self._potential.evaluate(list(crystals.values()))
+        for row, answer in zip(crystals, found, strict=True):
             n = batch.counts[row]
-            if isinstance(said, Exception):
-                answers.failures[row] = said
+            if isinstance(answer, Exception):
+                answers.failures[row] = answer
                 continue
-            answers.energies_ev_per_atom[row] = said.energy_ev_per_atom
-            answers.forces_ev_per_a[row, :n] = said.forces_ev_per_a
-            answers.stresses_ev_per_a3[row] = said.stress_ev_per_a3
-            if said.magmoms_mu_b is not None:
-                answers.magmoms_mu_b[row, :n] = said.magmoms_mu_b
+            answers.energies_ev_per_atom[row] = answer.energy_ev_per_atom
+            answers.forces_ev_per_a[row, :n] = answer.forces_ev_per_a
+            answers.stresses_ev_per_a3[row] = answer.stress_ev_per_a3
+            if answer.magmoms_mu_b is not None:
+                answers.magmoms_mu_b[row, :n] = answer.magmoms_mu_b
         return answers
 
 
 def in_batches(potential: Potential) -> BatchPotential:
-    """The potential itself if it works in batches, or a go-between that asks it one by one."""
+    """The potential itself if it works in batches, or an adapter that calls it one by one."""
     return potential if isinstance(potential, BatchPotential) else OneByOne(potential)
 
 

@@ -1,4 +1,4 @@
-"""CHGNet (DOI 10.1038/s42256-023-00716-3) behind the potential protocol."""
+"""CHGNet (DOI 10.1038/s42256-023-00716-3) as a potential that works in batches."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from hullward.models.potential.protocol import (
 )
 
 if TYPE_CHECKING:
-    from hullward.models.potential.chgnet_network import NetAnswer
+    from hullward.models.potential.chgnet_network import NetworkOutput
 
 
 class ChgnetPotential:
-    """The published network with the weights of its own wheel, rewritten for speed."""
+    """The published network, rewritten for speed, with the weights of the chgnet wheel."""
 
     def __init__(self, card: PotentialCard, weights: Path, device: str = "cpu") -> None:
         """Load weights whose hash the registry has checked."""
         from ase.data import chemical_symbols
         from chgnet.model import CHGNet
 
-        from hullward.models.potential.chgnet_network import FastNet
+        from hullward.models.potential.chgnet_network import InferenceNetwork
 
         self._card = card
-        with contextlib.redirect_stdout(io.StringIO()):  # it introduces itself
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its version
             # as CHGNet.load would: the bias existed only in version 0.2.0
             model = CHGNet.from_file(str(weights), mlp_out_bias=False, version=card.name)
-        self._net = FastNet(model, device)
+        self._net = InferenceNetwork(model, device)
         self._known = np.array([symbol in card.elements for symbol in chemical_symbols])
         self._on_cpu = device == "cpu"
 
@@ -61,14 +61,17 @@ class ChgnetPotential:
 
     def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
         """As `hullward.models.potential.batch.BatchPotential.evaluate_batch`."""
-        failures = self._strangers(batch)
+        failures = self._unsupported(batch)
         rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
         graph = crystal_graph(batch.pick(rows)) if len(rows) else None
-        if graph is not None and (unfit := graph.lonely | (graph.closest_a < min_distance_a)).any():
+        if (
+            graph is not None
+            and (unfit := graph.isolated | (graph.closest_a < min_distance_a)).any()
+        ):
             for place in np.flatnonzero(unfit):
                 failures[int(rows[place])] = (
                     IsolatedAtomError(f"an atom has no neighbour within {ATOM_CUTOFF_A:g} Å")
-                    if graph.lonely[place]
+                    if graph.isolated[place]
                     else ClashError(f"two atoms {graph.closest_a[place]:.2f} Å apart")
                 )
             rows = rows[~unfit]
@@ -85,15 +88,15 @@ class ChgnetPotential:
         """Bonds and angles a batch: what fits a core's cache, or fills a GPU."""
         return 8_000 if self._on_cpu else 400_000
 
-    def _strangers(self, batch: CrystalBatch) -> dict[int, Exception]:
+    def _unsupported(self, batch: CrystalBatch) -> dict[int, Exception]:
         """The crystals with elements the network was not trained on."""
-        strange = ~self._known[batch.numbers] & (batch.numbers > 0)
+        unknown = ~self._known[batch.numbers] & (batch.numbers > 0)
         return {
             int(row): UnsupportedElementError(
                 f"{self._card.name} was not trained on Z = "
-                + ", ".join(map(str, np.unique(batch.numbers[row][strange[row]])))
+                + ", ".join(map(str, np.unique(batch.numbers[row][unknown[row]])))
             )
-            for row in np.flatnonzero(strange.any(axis=1))
+            for row in np.flatnonzero(unknown.any(axis=1))
         }
 
     def _answers(
@@ -103,20 +106,20 @@ class ChgnetPotential:
         graph: BatchGraph | None,
         failures: dict[int, Exception],
     ) -> BatchEvaluation:
-        """Run the network on the graph of these rows and lay its answers out."""
+        """Run the network on the graph of these rows and pad its output."""
         answers = BatchEvaluation.empty(*batch.numbers.shape)
         answers.failures.update(failures)
         if graph is not None:
-            said = self._run(graph)
-            answers.energies_ev_per_atom[rows] = said.energies / batch.counts[rows]
+            output = self._run(graph)
+            answers.energies_ev_per_atom[rows] = output.energies / batch.counts[rows]
             volumes = np.abs(np.linalg.det(batch.cells_a[rows]))
-            answers.stresses_ev_per_a3[rows] = said.virials / volumes[:, None, None]
+            answers.stresses_ev_per_a3[rows] = output.virials / volumes[:, None, None]
             at = rows[graph.owner], np.concatenate([np.arange(c) for c in batch.counts[rows]])
-            answers.forces_ev_per_a[at] = said.forces
-            answers.magmoms_mu_b[at] = said.magmoms
+            answers.forces_ev_per_a[at] = output.forces
+            answers.magmoms_mu_b[at] = output.magmoms
         return answers
 
-    def _run(self, graph: BatchGraph) -> NetAnswer:
+    def _run(self, graph: BatchGraph) -> NetworkOutput:
         import torch
 
         try:
@@ -124,7 +127,7 @@ class ChgnetPotential:
         except torch.OutOfMemoryError as error:
             raise MemoryError(str(error)) from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):  # what the CPU's allocator says
+            if "allocate memory" in str(error):  # the message of the CPU's allocator
                 raise MemoryError(str(error)) from error
             if isinstance(error, torch.AcceleratorError):
                 raise DeviceLostError(str(error)) from error

@@ -1,4 +1,4 @@
-"""CHGNet's gated layer (DOI 10.1038/s42256-023-00716-3), for inference and its first gradient."""
+"""CHGNet's gated layer (DOI 10.1038/s42256-023-00716-3): its output and first gradient."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 
-class Gated:
-    """core(x)·gate(x) for x joined from parts, each part with its own slice of the weights.
+class GatedLayer:
+    """core(x)·gate(x) of concatenated features x, each part with its own slice of the weights.
 
-    Core and gate stand side by side, 64 columns each, up to the second linear layer.
+    Core and gate share one matrix, 64 columns each, up to the second linear layer.
     """
 
     def __init__(self, layer: torch.nn.Module, parts: int) -> None:
@@ -34,16 +34,16 @@ class Gated:
 
         own: (r, 64), or (r / 2, 64) where both halves share it.  tables: (…, 128).  rows: (r,).
         """
-        return _Body.apply(self, own, of_own, *tables, *rows)
+        return _GatedFunction.apply(self, own, of_own, *tables, *rows)
 
 
-class _Body(torch.autograd.Function):  # type: ignore[misc]
-    """What `Gated` computes, with its gradient by hand: half the passes over the rows."""
+class _GatedFunction(torch.autograd.Function):  # type: ignore[misc]
+    """The function of `GatedLayer`; its gradient by hand halves the passes over the rows."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        gated: Gated,
+        gated: GatedLayer,
         own: Tensor,
         of_own: Tensor,
         table: Tensor,
@@ -94,8 +94,8 @@ class _Body(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, slope: Tensor) -> Any:
         of_own, rows, others, hidden, opened, *saved = ctx.saved_tensors
         one, two, mean_1, scale_1, mean_2, scale_2, core, open_core, open_gate, result = saved
-        gated: Gated = ctx.gated
-        # silu(x) = x·σ(x) has the slope σ + silu·(1 - σ): from σ to 1 by the share silu
+        gated: GatedLayer = ctx.gated
+        # silu(x) = x·σ(x) has the slope σ + silu·(1 - σ) = lerp(σ, 1, silu)
         unit = slope.new_ones(())
         by_core = torch.lerp(open_core, unit, core).mul_(open_gate).mul_(slope)
         by_gate = torch.addcmul(result, result, open_gate, value=-1).mul_(slope)

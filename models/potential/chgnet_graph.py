@@ -1,8 +1,8 @@
-"""The graph CHGNet reads, built for a whole batch at once.
+"""The input graph of CHGNet, built for a whole batch at once.
 
 The same edges and angles as the published converter (DOI 10.1038/s42256-023-00716-3), in another
-order: every bond is held once, from `first` to `second`, and its two directions follow by
-construction, so nothing has to be paired up. Angles of weight exactly zero (a bond of exactly the
+order: every bond is stored once, from `first` to `second`, and its two directions follow by
+construction, so they need no pairing. Angles of weight exactly zero (a bond of exactly the
 cut-off length) are left out.
 """
 
@@ -34,21 +34,21 @@ class BatchGraph:
     second: np.ndarray  # (u,)
     vectors_a: np.ndarray  # (u, 3) from first to second
     short: np.ndarray  # (s,) bonds below the bond cut-off
-    corner: np.ndarray  # (p,) the atom an angle sits on
+    corner: np.ndarray  # (p,) the atom at the vertex of an angle
     arms: np.ndarray  # (p, 2) its directed bonds
     closest_a: np.ndarray  # (b,) shortest bond of each crystal, inf where there is none
-    lonely: np.ndarray  # (b,) whether a crystal has an atom without a bond
+    isolated: np.ndarray  # (b,) whether a crystal has an atom without a bond
 
     @property
     def rows(self) -> int:
-        """What the network's time and memory go with: directed bonds plus ordered angles."""
+        """Directed bonds plus ordered angles, to which time and memory are proportional."""
         return 2 * len(self.first) + 2 * len(self.corner)
 
 
 def crystal_graph(batch: CrystalBatch) -> BatchGraph:
-    """The graph of a batch; crystals that are `lonely` must not be believed."""
+    """The graph of a batch; results for `isolated` crystals mean nothing."""
     if not len(batch.counts):
-        raise ValueError("a graph of no crystals")
+        raise ValueError("the batch is empty: a graph needs at least one crystal")
     bonds = [_bonds(batch, row) for row in range(len(batch.counts))]
     starts = np.concatenate([[0], np.cumsum(batch.counts)])
     n, b = int(starts[-1]), len(batch.counts)
@@ -64,7 +64,7 @@ def crystal_graph(batch: CrystalBatch) -> BatchGraph:
 
     bonded = np.zeros(n, dtype=bool)
     bonded[first] = bonded[second] = True
-    lonely = np.bincount(owner[~bonded], minlength=b) > 0
+    isolated = np.bincount(owner[~bonded], minlength=b) > 0
     closest = np.array([bond[3].min(initial=np.inf) for bond in bonds])
     short = np.flatnonzero(length < BOND_CUTOFF_A)
     corner, arms = _angles(first, second, short, n)
@@ -78,7 +78,7 @@ def crystal_graph(batch: CrystalBatch) -> BatchGraph:
         corner=corner,
         arms=arms,
         closest_a=closest,
-        lonely=lonely,
+        isolated=isolated,
     )
 
 

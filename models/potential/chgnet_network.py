@@ -1,15 +1,15 @@
 """CHGNet's network, rewritten for inference: the same function with less work.
 
-What is saved, none of it an approximation:
+None of the savings is an approximation:
 
 - a linear layer over joined features is the sum of one over atoms, one over bonds and one over
   angles, each taken once per atom, bond or angle and then gathered;
 - core and gate of a gated layer share one product, and its gradient is written by hand;
-- an angle's first arm knows its corner, so both are gathered at once;
+- an angle's first arm starts at its corner, so both are gathered at once;
 - bonds longer than 3 Å have no angles, so bond updates touch the short ones only, and the two
   directions of a bond share its features without a copy;
 - an angle's basis is computed once for both orders of its arms, the last angle update (which
-  nothing reads) not at all;
+  nothing reads) is left out;
 - the gradient is taken once, by the bond vectors; forces and stress are sums of it.
 
 Every operation runs over the whole batch: their number does not grow with it.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from hullward.models.potential.chgnet_gated_layer import Gated
+from hullward.models.potential.chgnet_gated_layer import GatedLayer
 from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BOND_CUTOFF_A, BatchGraph
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NetAnswer:
+class NetworkOutput:
     """energies: (b,) eV.  forces: (n, 3) eV/Å.  virials: (b, 3, 3) eV.  magmoms: (n,) μB."""
 
     energies: np.ndarray
@@ -42,7 +42,7 @@ class NetAnswer:
     magmoms: np.ndarray
 
 
-class FastNet:
+class InferenceNetwork:
     """The published weights, arranged for inference on one device in float32."""
 
     def __init__(self, model: CHGNet, device: str) -> None:
@@ -57,20 +57,20 @@ class FastNet:
             )
         ]
         self._fourier = model.angle_basis_expansion.fourier_expansion.frequencies
-        # features and both kinds of weights come from the same basis: one product
+        # features and weights come from the same basis: one product
         self._bond_in = torch.cat([model.bond_embedding.weight, model.bond_weights_ag.weight])
         self._short_in = model.bond_weights_bg.weight
         self._angle_in = model.angle_embedding.weight
-        self._atom_convs = [Gated(c.twoBody_atom, 3) for c in model.atom_conv_layers]
+        self._atom_convs = [GatedLayer(c.twoBody_atom, 3) for c in model.atom_conv_layers]
         self._atom_outs = [c.mlp_out.layers[1].weight for c in model.atom_conv_layers]
-        self._bond_convs = [Gated(c.twoBody_bond, 4) for c in model.bond_conv_layers]
+        self._bond_convs = [GatedLayer(c.twoBody_bond, 4) for c in model.bond_conv_layers]
         self._bond_outs = [c.mlp_out.layers[1].weight for c in model.bond_conv_layers]
-        self._angle_updates = [Gated(c.twoBody_bond, 4) for c in model.angle_layers]
+        self._angle_updates = [GatedLayer(c.twoBody_bond, 4) for c in model.angle_layers]
         self._site = model.site_wise
         self._readout = torch.nn.Sequential(model.readout_norm, model.mlp)
         self._reference = model.composition_model.fc.weight.double().reshape(-1)
 
-    def __call__(self, graph: BatchGraph) -> NetAnswer:
+    def __call__(self, graph: BatchGraph) -> NetworkOutput:
         """Energies, forces, virials and magnetic moments of a batch."""
         b = len(graph.closest_a)
         ints = {
@@ -88,7 +88,7 @@ class FastNet:
             outer = vectors.detach()[:, :, None] * slope[:, None, :]
             bond_owner = ints["owner"][ints["first"]]
             virials = sites.new_zeros(b, 3, 3).index_add_(0, bond_owner, outer)
-        return NetAnswer(*(t.cpu().numpy() for t in (energies, forces, virials, magmoms)))
+        return NetworkOutput(*(t.cpu().numpy() for t in (energies, forces, virials, magmoms)))
 
     def _sites(
         self,
@@ -150,7 +150,7 @@ class FastNet:
 
     def _over_angles(
         self,
-        gated: Gated,
+        gated: GatedLayer,
         atoms: Tensor,
         bonds: Tensor,
         angles: Tensor,
@@ -160,7 +160,7 @@ class FastNet:
     ) -> Tensor:
         """(2p, 64): a gated layer over the first arm, the second, the angle and its corner.
 
-        A directed bond knows its corner, so the two share a table of 2s rows.
+        A directed bond starts at its corner, so the two share a table of 2s rows.
         """
         of_one, of_two, of_angle, at_corner = gated.parts
         leaving = bonds @ of_one
@@ -179,7 +179,7 @@ class FastNet:
     def _angle_basis(self, vectors: Tensor, lengths: Tensor, arms: Tensor) -> Tensor:
         """(p, 31) Fourier series of the angles between arms, float32.
 
-        The angle itself is found in float64: its slope is steep where arms are in line.
+        The angle is computed in float64: its slope is steep where the arms are collinear.
         """
         unit = vectors / lengths[:, None]
         directed = torch.cat([unit, -unit])

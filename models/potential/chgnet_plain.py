@@ -1,6 +1,6 @@
-"""CHGNet checkpoints of another layout, run by the package's own network: slow, for few structures.
+"""CHGNet checkpoints run by the package's own network: slow, for few structures.
 
-`hullward.models.potential.chgnet` is the same function made fast, for the layout of 0.3.0 only.
+`hullward.models.potential.chgnet` computes the same faster, for the layout of 0.3.0 only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +17,37 @@ from hullward.models.potential.protocol import (
     Evaluation,
     IsolatedAtomError,
     PotentialCard,
-    UnsupportedElementError,
+    SequentialPotential,
 )
 
 GPA_PER_EV_PER_A3 = 160.21766208
 
 
-class PlainChgnet:
-    """A published checkpoint as the package runs it."""
+class PlainChgnet(SequentialPotential):
+    """A published checkpoint, run by the chgnet package."""
 
     def __init__(self, card: PotentialCard, weights: Path, device: str, *, mlp_out_bias: bool):
         """Load weights whose hash the registry has checked."""
         from chgnet.model import CHGNet
 
-        self._card = card
-        with contextlib.redirect_stdout(io.StringIO()):  # it introduces itself
+        super().__init__(card)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its version
             model = CHGNet.from_file(str(weights), mlp_out_bias=mlp_out_bias, version=card.name)
         self._model = model.to(device).eval()
 
-    @property
-    def card(self) -> PotentialCard:
-        return self._card
-
-    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
-        """As `hullward.models.potential.protocol.Potential.evaluate`."""
-        return [self._one(crystal) for crystal in crystals]
-
-    def _one(self, crystal: Crystal) -> Evaluation | Exception:
-        if unknown := sorted(set(crystal.species) - self._card.elements):
-            return UnsupportedElementError(
-                f"{self._card.name} was not trained on {', '.join(unknown)}"
-            )
+    def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:
         try:
             graph = self._model.graph_converter(crystal.to_structure())
-        except ValueError as error:  # it raises this for atoms without neighbours
+        except ValueError as error:  # raised for atoms without neighbours
             return IsolatedAtomError(str(error))
         if graph is None:
             return IsolatedAtomError("an atom has no neighbour within the cut-off")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's, of the package's own habits
-            said = self._model.predict_graph(graph, task="efsm")
+            warnings.simplefilter("ignore", UserWarning)  # from torch, about the package's code
+            found = self._model.predict_graph(graph, task="efsm")
         return Evaluation(
-            energy_ev_per_atom=float(said["e"]),
-            forces_ev_per_a=np.asarray(said["f"], dtype=float),
-            stress_ev_per_a3=np.asarray(said["s"], dtype=float) / GPA_PER_EV_PER_A3,
-            magmoms_mu_b=np.abs(np.asarray(said["m"], dtype=float)).reshape(-1),
+            energy_ev_per_atom=float(found["e"]),
+            forces_ev_per_a=np.asarray(found["f"], dtype=float),
+            stress_ev_per_a3=np.asarray(found["s"], dtype=float) / GPA_PER_EV_PER_A3,
+            magmoms_mu_b=np.abs(np.asarray(found["m"], dtype=float)).reshape(-1),
         )

@@ -8,7 +8,7 @@ import numpy as np
 def bonds_within(
     cell_a: np.ndarray, positions_a: np.ndarray, cutoff_a: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(first, second, vector, length) of every pair of atoms within a distance, listed once.
+    """(first, second, vector, length) of every pair of atoms within the cutoff, each pair once.
 
     cell_a: (3, 3) Å, one lattice vector a row.  positions_a: (n, 3) Å, not necessarily wrapped.
     Images count: an atom may be bonded to its own. `vector` is (u, 3) Å, from first to second.

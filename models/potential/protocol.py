@@ -1,8 +1,9 @@
-"""What an interatomic potential is, whoever made it."""
+"""What an interatomic potential is: its card, its answers, its errors, its interface."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -41,7 +42,7 @@ class IsolatedAtomError(ValueError):
 
 
 class UnsupportedElementError(ValueError):
-    """An element the potential was never trained on."""
+    """An element that the potential has no parameters for."""
 
 
 class ClashError(ValueError):
@@ -63,9 +64,35 @@ class Potential(Protocol):
 
         A crystal that cannot be evaluated gets its exception (IsolatedAtomError,
         UnsupportedElementError, MemoryError, …) and does not spoil the others. Non-finite numbers
-        are returned as they come: the caller decides what they end.
+        are returned as they come; the caller decides what to do with them.
         """
         ...
+
+
+class SequentialPotential(ABC):
+    """A potential that takes one crystal after the other, its elements checked first."""
+
+    def __init__(self, card: PotentialCard) -> None:
+        self._card = card
+
+    @property
+    def card(self) -> PotentialCard:
+        return self._card
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation | Exception]:
+        """As `Potential.evaluate`."""
+        return [self._check_and_evaluate(crystal) for crystal in crystals]
+
+    def _check_and_evaluate(self, crystal: Crystal) -> Evaluation | Exception:
+        if unknown := sorted(set(crystal.species) - self._card.elements):
+            return UnsupportedElementError(
+                f"{self._card.name} has no parameters for {', '.join(unknown)}"
+            )
+        return self._evaluate_one(crystal)
+
+    @abstractmethod
+    def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:
+        """The evaluation of a crystal of known elements, or the exception that ends it."""
 
 
 @cache

@@ -1,8 +1,8 @@
-"""Names of interatomic potentials, what each one is, and how to load it.
+"""The names of interatomic potentials, their cards, and how to load them.
 
 A card costs a file hash and no heavy import. CHGNet's weights come only from the pinned `chgnet`
-wheel: unpickling a checkpoint runs code, so the file must be the one we know before it is opened.
-Other potentials are packages the user trusts; a calibrator that reads one holds it to its hash.
+wheel: unpickling a checkpoint runs code, so the hash of the file is checked before it is opened.
+Other potentials are packages the user trusts; a calibrator compares their hashes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hullward.models.potential.ase import KNOWN, ase_card, is_ase, load_ase
 from hullward.models.potential.protocol import Potential, PotentialCard, file_sha256
 
 # The 89 elements of the Materials Project and so of MPtrj, on which CHGNet was trained
-# (DOI 10.1038/s42256-023-00716-3). Z <= 94 without Po, At, Rn, Fr and Ra: those have random
-# embeddings that no data ever touched. He, Ne and Ar are there, with very few structures.
+# (DOI 10.1038/s42256-023-00716-3). Z <= 94 without Po, At, Rn, Fr and Ra: their
+# embeddings are still random. He, Ne and Ar occur, in very few structures.
 _MPTRJ_SYMBOLS = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
 Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm
@@ -29,7 +29,7 @@ MPTRJ_ELEMENTS = frozenset(_MPTRJ_SYMBOLS.split())
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _KnownPotential:
     card: PotentialCard
     load: Callable[[PotentialCard, str], Potential]
     weights: str | None = None  # path inside the chgnet package
@@ -48,8 +48,8 @@ def _load_plain_chgnet(card: PotentialCard, device: str) -> Potential:
     return PlainChgnet(card, _weights_path(card.name), device, mlp_out_bias=True)
 
 
-def _sibling(version: str, sha256: str) -> PotentialCard:
-    """Another checkpoint of the wheel: for second opinions, on an energy scheme of its own."""
+def _second_opinion_card(version: str, sha256: str) -> PotentialCard:
+    """Another checkpoint of the wheel, with an energy scheme of its own: for second opinions."""
     return PotentialCard(
         name=f"chgnet-{version}",
         weights_sha256=sha256,
@@ -63,15 +63,14 @@ def _sibling(version: str, sha256: str) -> PotentialCard:
 def _load_toy(card: PotentialCard, device: str) -> Potential:
     from hullward.models.potential.toy import ToyPotential
 
-    del device  # it would be slower anywhere but here
-
+    del device  # numpy only
     return ToyPotential(card)
 
 
 _CATALOGUE = {
     entry.card.name: entry
     for entry in (
-        _Entry(
+        _KnownPotential(
             PotentialCard(
                 name="chgnet-0.3.0",
                 weights_sha256="d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1",
@@ -86,17 +85,21 @@ _CATALOGUE = {
             _load_chgnet,
             "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
         ),
-        _Entry(
-            _sibling("0.2.0", "ef624f78b6db9d315b4ef256f1bb3207449924191b91720dc17d3f60c5df980e"),
+        _KnownPotential(
+            _second_opinion_card(
+                "0.2.0", "ef624f78b6db9d315b4ef256f1bb3207449924191b91720dc17d3f60c5df980e"
+            ),
             _load_plain_chgnet,
             "pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar",
         ),
-        _Entry(
-            _sibling("r2scan", "8eba3db0f35a2788bb3ae22885ad340591e27996f213c6643af522a633b50dad"),
+        _KnownPotential(
+            _second_opinion_card(
+                "r2scan", "8eba3db0f35a2788bb3ae22885ad340591e27996f213c6643af522a633b50dad"
+            ),
             _load_chgnet,
             "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
         ),
-        _Entry(
+        _KnownPotential(
             PotentialCard(
                 name="toy",
                 weights_sha256=hashlib.sha256(
@@ -114,12 +117,12 @@ _CATALOGUE = {
 
 
 def potential_names() -> tuple[str, ...]:
-    """Every name a campaign file may use, ASE calculators apart."""
+    """The names a campaign file may use, apart from ASE calculators."""
     return tuple(_CATALOGUE)
 
 
 def potential_card(name: str) -> PotentialCard:
-    """What is known about a potential, its weight file checked.
+    """The card of a potential, its weight file checked.
 
     Raises InputError for an unknown name and PreflightError when the weight file is absent or is
     not the one this card describes.
@@ -150,7 +153,7 @@ def load_potential(name: str, device: str = "cpu") -> Potential:
     return _entry(name).load(card, device)
 
 
-def _entry(name: str) -> _Entry:
+def _entry(name: str) -> _KnownPotential:
     try:
         return _CATALOGUE[name]
     except KeyError:

@@ -1,29 +1,30 @@
 """Language models behind a server: an OpenAI-compatible client, and vLLM as a child process.
 
-Every answer is handed to the caller before it is read. `server_double` imitates a server in tests.
+The caller can store every answer before it is parsed. `server_double` imitates a server in tests.
 """
 
-from hullward.models.serving.client import RawResponse, RetryPolicy, ServedModel
+from hullward.models.serving.breaker import RetryPolicy
+from hullward.models.serving.client import ServedModel
 from hullward.models.serving.vllm import (
-    NAME_IT,
-    ON_CPU,
-    ON_GPU,
-    Child,
+    INSTALL_ON_CPU,
+    INSTALL_ON_GPU,
+    SET_VLLM_PYTHON,
     ServePlan,
+    ServerProcess,
     find_vllm,
     require_free_port,
 )
-from hullward.models.serving.wire import read_answer
+from hullward.models.serving.wire import RawResponse, read_answer
 
 __all__ = [
-    "NAME_IT",
-    "ON_CPU",
-    "ON_GPU",
-    "Child",
+    "INSTALL_ON_CPU",
+    "INSTALL_ON_GPU",
+    "SET_VLLM_PYTHON",
     "RawResponse",
     "RetryPolicy",
     "ServePlan",
     "ServedModel",
+    "ServerProcess",
     "find_vllm",
     "read_answer",
     "require_free_port",

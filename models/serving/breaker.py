@@ -1,8 +1,8 @@
-"""How long one waits for a server, and when one stops asking it.
+"""Limits of tries and waits, and the breaker that stops requests to a broken server.
 
-A server that failed five times in a row is asked nothing more until it has written one token: a
-dead engine goes on answering `/health` and `/version`. Whoever asks meanwhile waits up to a minute
-for it; after that requests are turned away at once, and each later batch tries one probe.
+A server that failed five times in a row gets no more requests until it has written one token: a
+dead engine still answers `/health` and `/version`. Requests wait up to a minute for it; after that
+they fail at once, and each later batch tries one probe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class RetryPolicy:
     probe_s: float = 20.0  # for one token
     tries: int = 4  # exchanges for one answer, while the server is busy or broken
     backoff_s: float = 1.0  # before the second try; then doubled, always jittered
-    longest_wait_s: float = 60.0  # before any try; a server that asks for more is given up
+    longest_wait_s: float = 60.0  # before any try; a server that asks for more is not tried again
     breaker_failures: int = 5  # in a row
     rest_s: float = 5.0  # between two probes
     outage_s: float = 60.0  # how long requests wait for a server to come back
@@ -35,16 +35,16 @@ class RetryPolicy:
                 raise ValueError(f"{name} must be more than 0, got {value}")
 
     def backoff(self, tries: int, retry_after_s: float | None, rng: random.Random) -> float:
-        """Seconds until the next try, after `tries` of them; what the server asks for at least."""
+        """Seconds until the next try, after `tries` of them; at least what the server asks for."""
         own: float = self.backoff_s * 2 ** (tries - 1) * rng.uniform(0.5, 1.5)
         return max(min(own, self.longest_wait_s), retry_after_s or 0.0)
 
 
 class Breaker:
-    """Failures in a row, and since when nothing is sent. Knows no network."""
+    """Counts failures in a row and opens after too many: no requests then, only probes."""
 
-    def __init__(self, patience: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
+        self._policy = policy
         self._clock = clock
         self._failures = 0
         self._last_probe = 0.0
@@ -57,15 +57,15 @@ class Breaker:
 
     @property
     def gives_up(self) -> bool:
-        """The outage has lasted longer than anyone waits."""
+        """Whether the outage has lasted longer than requests wait."""
         return self.opened_at is not None and (
-            self._clock() - self.opened_at > self._patience.outage_s
+            self._clock() - self.opened_at > self._policy.outage_s
         )
 
     def failed(self) -> None:
         """Count a failure of the server itself."""
         self._failures += 1
-        if self.opened_at is None and self._failures >= self._patience.breaker_failures:
+        if self.opened_at is None and self._failures >= self._policy.breaker_failures:
             self.opened_at = self._last_probe = self._clock()
             self.times_opened += 1
 
@@ -75,7 +75,7 @@ class Breaker:
 
     def until_probe_s(self) -> float:
         """Seconds until the next probe is due."""
-        return max(0.0, self._last_probe + self._patience.rest_s - self._clock())
+        return max(0.0, self._last_probe + self._policy.rest_s - self._clock())
 
     def probed(self) -> None:
         self._last_probe = self._clock()

@@ -1,215 +1,290 @@
-"""A language model behind an OpenAI-compatible server: vLLM first of all, Ollama, llama.cpp, …
+"""A language model behind an OpenAI-compatible server: vLLM, Ollama, llama.cpp, OpenAI, …
 
 A request never raises for what a server does: it gets completions, or a CompletionError of a kind
-that can be counted. What one request costs is bounded: tokens are counted before anything is sent
-where the server or the caller can count them, tries and waits have limits, and an answer that
-breaks its schema is asked for once more, not twice.
+that can be counted. The cost of a request is bounded: tokens are counted before anything is sent
+where the server can count them, tries and waits have limits, and an answer that breaks its schema
+is asked for once more, not twice.
 
-Which model answers is asked at the start of every batch and after every failure. Another one than
-at the first time is not used.
+The server is asked for its model at the start of every batch and after every failure; another
+model than the first is not used.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from hullward.models.errors import PreflightError
-from hullward.models.language import Answer, CompletionError, Fault, Message, PromptForm, Request
-from hullward.models.serving.breaker import RetryPolicy
+from hullward.models.language import Answer, CompletionError, Fault, PromptForm, Request
+from hullward.models.serving.breaker import Breaker, RetryPolicy
 from hullward.models.serving.connection import Connection, ServerFaultError
-from hullward.models.serving.exchange import Batch, RequestRunner, Spent
 from hullward.models.serving.tokens import TokenCounts
-from hullward.models.serving.wire import RawResponse, Served
+from hullward.models.serving.wire import (
+    SEEDS,
+    Call,
+    RawResponse,
+    Served,
+    call_for,
+    final_answer,
+    read_answer,
+    second_request,
+)
 
-SEED_OF_SECOND = 1_000_003  # added for an answer asked for again
-SEEDS = 2**31  # servers take no larger ones
-_ASK_AGAIN: frozenset[Fault] = frozenset({"protocol", "encoding"})
-_SAID_BACK = 2000  # characters of a wrong answer that are shown to the model
-_PATIENCE = RetryPolicy()
+T = TypeVar("T")
+
+
+@dataclass
+class _Batch:
+    """What the requests of one call share, on one event loop."""
+
+    connection: Connection
+    gate: asyncio.Semaphore
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    identified: bool = False  # since the last failure
 
 
 class ServedModel:
     """Completions from a server. One batch at a time: `complete` is not for many threads.
 
-    url: up to and with /v1.  model: its name there.  form: how messages are put; `server` leaves
-    it to the server's chat template.  stop: added to every request's own stop strings.
-    on_response: given every raw answer before it is read, in the thread that called `complete`;
-    what it raises ends the batch.  expected: the model of an earlier process; another one is not
-    used.  context_tokens, count_tokens: for servers that tell neither.  ask_again: an answer that
-    nobody can use is asked for once more; False for a caller that does so itself.
+    url: up to and with /v1.  name: the model's name on its server.  form: how messages are put;
+    `server` leaves it to the server's chat template.  stop: added to every request's own stop
+    strings.  on_response: called with every raw answer before it is read, in the thread that
+    called `complete`; what it raises ends the batch.  expected: the model of an earlier process;
+    another one is not used.  ask_again: ask once more for an answer without use; False for a caller
+    that does so itself.
+
+    served: the model as the server first described it.
     """
 
     def __init__(
         self,
         url: str,
-        model: str,
+        name: str,
         *,
         form: PromptForm = "server",
         stop: Sequence[str] = (),
         api_key: str | None = None,
-        patience: RetryPolicy = _PATIENCE,
+        policy: RetryPolicy | None = None,
         on_response: Callable[[RawResponse], None] | None = None,
         expected: Served | None = None,
-        context_tokens: int | None = None,
-        count_tokens: Callable[[str], int] | None = None,
         ask_again: bool = True,
     ) -> None:
         self.url = url.rstrip("/")
-        self._model = model
+        self.name = name
+        self.served = expected
         self._form: PromptForm = form
         self._stop = tuple(stop)
         self._key = api_key
-        self._patience = patience
+        self._policy = policy or RetryPolicy()
         self._on_response = on_response
         self._ask_again = ask_again
-        counts = TokenCounts(context_tokens, count_tokens)
-        self._exchanger = RequestRunner(model, patience, counts, expected)
-
-    @property
-    def name(self) -> str:
-        """The model's name on its server, the same wherever that is."""
-        return self._model
-
-    @property
-    def served(self) -> Served | None:
-        """Who answered there; None before anyone was asked."""
-        return self._exchanger.served
-
-    @property
-    def spent(self) -> Spent:
-        """A copy of the counts so far."""
-        spent = self._exchanger.spent
-        return replace(spent, faults=spent.faults.copy())
+        self._counts = TokenCounts()
+        self.breaker = Breaker(self._policy)
+        self._jitter = random.Random(0)
 
     def complete(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, in order. Inside a running event loop, await `acomplete`."""
         return asyncio.run(self.acomplete(requests))
 
     async def acomplete(self, requests: Sequence[Request]) -> list[Answer]:
-        """As `complete`, for who has an event loop already."""
-        async with self._line() as line:
-            gate = asyncio.Semaphore(self._patience.concurrency)
-            batch = Batch(line=line, gate=gate, lock=asyncio.Lock())
+        """As `complete`, inside a running event loop."""
+        async with aclosing(self._connect()) as connection:
+            batch = _Batch(connection, asyncio.Semaphore(self._policy.concurrency))
             tasks = [asyncio.ensure_future(self._answer(batch, r)) for r in requests]
             try:
-                answers = await asyncio.gather(*tasks)
+                return list(await asyncio.gather(*tasks))
             finally:
                 for task in tasks:
                     task.cancel()
-        self._count(answers)
-        return list(answers)
 
     def check(self) -> Served:
-        """Ask the server who it is and for one token.
+        """Identify the server's model and ask it for one token.
 
         Raises PreflightError, one line, for a wrong address, a model it does not serve, a wrong
         key, or an engine that writes nothing.
         """
 
-        async def ask() -> Served:
-            async with self._line() as line:
-                served = await self._exchanger.identify(line)
-                await line.probe(served)
-                return served
+        async def probe(connection: Connection, served: Served) -> Served:
+            await connection.probe(served)
+            return served
 
-        try:
-            return asyncio.run(ask())
-        except ServerFaultError as fault:
-            raise PreflightError(str(fault)) from fault
+        return self._identified(probe)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Mean natural log-probability a token of each (prompt, continuation)'s continuation.
 
-        Raises PreflightError where the server does not tell them (vLLM does), ValueError for a
+        Raises PreflightError where the server does not give them (vLLM does), ValueError for a
         continuation without a token of its own.
         """
-        from hullward.models.serving.score import score_pairs
 
-        async def ask() -> list[float]:
-            async with self._line() as line:
-                await self._exchanger.identify(line)
-                return await score_pairs(line, self._model, pairs)
+        async def score(connection: Connection, served: Served) -> list[float]:
+            return [await _mean_logprob(connection, served, *pair) for pair in pairs]
+
+        return self._identified(score)
+
+    def _identified(self, use: Callable[[Connection, Served], Awaitable[T]]) -> T:
+        """Identify the server and use it; raises PreflightError for its faults."""
+
+        async def run() -> T:
+            async with aclosing(self._connect()) as connection:
+                return await use(connection, await self._identify(connection))
 
         try:
-            return asyncio.run(ask())
+            return asyncio.run(run())
         except ServerFaultError as fault:
             raise PreflightError(str(fault)) from fault
 
-    def _line(self) -> Connection:
-        return Connection(self.url, self._key, self._form, self._patience, self._on_response)
+    def _connect(self) -> Connection:
+        return Connection(self.url, self._key, self._form, self._policy, self._on_response)
 
-    async def _answer(self, batch: Batch, request: Request) -> Answer:
+    async def _answer(self, batch: _Batch, request: Request) -> Answer:
         extra = tuple(s for s in self._stop if s not in request.sampling.stop)
         sampling = replace(request.sampling, stop=request.sampling.stop + extra)
         request = replace(request, sampling=sampling)
         exchanges = count()
         async with batch.gate:
             answer = await self._all_texts(batch, request, exchanges)
-            again = _second(request, answer) if self._ask_again else None
-            if again is not None:
-                self._exchanger.spent.asked_again += 1
-                answer = await self._all_texts(batch, again, exchanges)
-        return _final(request, answer)
+            second = second_request(request, answer) if self._ask_again else None
+            if second is not None:
+                answer = await self._all_texts(batch, second, exchanges)
+        return final_answer(request, answer)
 
-    async def _all_texts(self, batch: Batch, request: Request, exchanges: count[int]) -> Answer:
+    async def _all_texts(self, batch: _Batch, request: Request, exchanges: count[int]) -> Answer:
         """All `n` completions: some servers ignore it and are asked for the others one by one."""
-        answer = await self._exchanger.exchange(batch, request, exchanges)
+        answer = await self._exchange(batch, request, exchanges)
         if isinstance(answer, CompletionError):
             return answer
         for i in range(len(answer), request.sampling.n):
             single = replace(request.sampling, n=1, seed=(request.sampling.seed + i) % SEEDS)
-            more = await self._exchanger.exchange(
-                batch, replace(request, sampling=single), exchanges
-            )
+            more = await self._exchange(batch, replace(request, sampling=single), exchanges)
             if isinstance(more, CompletionError):
                 return more
             answer += more
         return answer
 
-    def _count(self, answers: Sequence[Answer]) -> None:
-        spent = self._exchanger.spent
-        spent.requests += len(answers)
-        for answer in answers:
-            if isinstance(answer, CompletionError):
-                spent.faults[answer.kind] += 1
+    async def _exchange(self, batch: _Batch, request: Request, exchanges: count[int]) -> Answer:
+        """One answer within the tries of the policy; it may have fewer texts than asked for."""
+        connection, policy = batch.connection, self._policy
+        for tries in range(1, policy.tries + 1):
+            try:
+                served = await self._ready(batch)
+                call = call_for(request, self._form, served, cloud=_is_cloud(self.url))
+                await self._counts.require_room(connection, request, served)
+                raw = await connection.send(call, request.request_id, next(exchanges))
+            except ValueError as error:  # messages that the form cannot hold
+                return CompletionError(str(error), retry=False, kind="refused")
+            except ServerFaultError as fault:
+                if fault.of_the_server:
+                    batch.identified = False
+                    self.breaker.failed()
+                wait_s = policy.backoff(tries, fault.retry_after_s, self._jitter)
+                last = tries == policy.tries
+                if last or not fault.again or wait_s > policy.longest_wait_s:
+                    return fault
+                await asyncio.sleep(wait_s)
             else:
-                spent.faults.update(c.fault for c in answer if c.fault)
+                self.breaker.answered()
+                answer = read_answer(request, raw, served.describe())
+                if isinstance(answer, CompletionError) and answer.kind == "identity":
+                    batch.identified = False
+                return answer
+        raise AssertionError("every last try returns")
+
+    async def _ready(self, batch: _Batch) -> Served:
+        """Wait until the server may be asked; raises ServerFaultError when it may not."""
+        if self.breaker.is_open or not batch.identified:
+            async with batch.lock:  # one request asks for all
+                while self.breaker.is_open:
+                    await self._probe(batch)
+                if not batch.identified:
+                    await self._identify(batch.connection)
+                    batch.identified = True
+        assert self.served is not None
+        return self.served
+
+    async def _identify(self, connection: Connection) -> Served:
+        """The server's model, remembered the first time and compared later.
+
+        Raises ServerFaultError for another model, or none.
+        """
+        found = await connection.models()
+        served = next((one for one in found if one.model == self.name), None)
+        if served is None:
+            names = ", ".join(one.model for one in found) or "nothing"
+            kind: Fault = "refused" if self.served is None else "identity"
+            message = f"{self.url} does not serve {self.name}; it serves {names}"
+            raise ServerFaultError(kind, message)
+        if self.served is not None and served != self.served:
+            raise ServerFaultError(
+                "identity",
+                f"{self.url} serves another model under the name {self.name} than at the start: "
+                f"{_difference(self.served, served)}; start the old one again, or a new campaign",
+            )
+        self.served = served
+        return served
+
+    async def _probe(self, batch: _Batch) -> None:
+        """Wait for the next probe, or make it; raises ServerFaultError when the wait is over."""
+        wait_s = self.breaker.until_probe_s()
+        why = f"it failed {self._policy.breaker_failures} times in a row"
+        if wait_s <= 0:
+            self.breaker.probed()
+            try:
+                await batch.connection.probe(await self._identify(batch.connection))
+            except ServerFaultError as fault:
+                if not (fault.of_the_server or fault.kind == "busy"):
+                    self.breaker.answered()  # alive, and wrong: every request gets this fault
+                    raise
+                why = str(fault)
+            else:
+                batch.identified = True
+                self.breaker.answered()
+        if self.breaker.gives_up:
+            raise ServerFaultError("outage", f"{self.url} is out of order: {why}")
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
 
 
-def _second(request: Request, answer: Answer) -> Request | None:
-    """The same question once more, for an answer that nobody can use; None for others."""
-    seed = (request.sampling.seed + SEED_OF_SECOND) % SEEDS
-    second = replace(request, sampling=replace(request.sampling, seed=seed))
-    if isinstance(answer, CompletionError):
-        return second if answer.kind in _ASK_AGAIN else None
-    if _usable(request, answer):
-        return None
-    constraint, said = request.constraint, answer[0]
-    if constraint is None or not request.messages:
-        return second
-    flaw = constraint.flaw(said.text) or f"the answer was {said.fault}"
-    correction = f"That answer cannot be used: {flaw}. Give the JSON object alone, complete."
-    turns = (
-        Message(role="assistant", content=said.text[:_SAID_BACK] or "…"),
-        Message(role="user", content=correction),
-    )
-    return replace(second, messages=(*request.messages, *turns))
+async def _mean_logprob(
+    connection: Connection, served: Served, prompt: str, continuation: str
+) -> float:
+    """Mean natural log-probability a token of a text after its prompt.
+
+    Raises ServerFaultError for the server's faults, PreflightError where it gives no
+    log-probabilities, ValueError for a continuation without a token of its own.
+    """
+    before = await connection.tokenize({"model": served.model, "prompt": prompt})
+    text = prompt + continuation
+    asked = {"model": served.model, "prompt": text, "max_tokens": 1, "temperature": 0}
+    call = Call(path="completions", arguments=asked, extra={"prompt_logprobs": 0})
+    raw = await connection.send(call, "score", 0, record=False)
+    try:
+        rows = json.loads(raw.body)["choices"][0]["prompt_logprobs"]
+        # the first token has none; with 0 asked for, a row holds the token itself alone
+        values = [float(next(iter(row.values()))["logprob"]) for row in rows[before:]]
+    except (ValueError, KeyError, TypeError, IndexError, StopIteration):
+        values = None
+    if before is None or values is None:
+        raise PreflightError(f"{connection.url} gives no log-probabilities of a prompt; vLLM does")
+    if not values:
+        raise ValueError("the continuation has no token of its own")
+    return sum(values) / len(values)
 
 
-def _final(request: Request, answer: Answer) -> Answer:
-    """A text that breaks its schema is no answer; a crystal is judged by its parser."""
-    if isinstance(answer, CompletionError) or _usable(request, answer):
-        return answer
-    fault: Fault = answer[0].fault or "unfit"
-    flaw = request.constraint and request.constraint.flaw(answer[0].text)
-    return CompletionError(f"the answer is {fault}: {flaw}", retry=False, kind=fault)
+def _difference(old: Served, new: Served) -> str:
+    """The first field in which two differ, then and now."""
+    for name in ("root", "parent", "max_model_len", "is_vllm"):
+        if (was := getattr(old, name)) != (now := getattr(new, name)):
+            return f"{name} was {was}, is {now}"
+    return "nothing differs"
 
 
-def _usable(request: Request, answer: Answer) -> bool:
-    """Whether one of the texts keeps to its schema; without a schema any text will do."""
-    if request.constraint is None or request.constraint.kind != "json":
-        return True
-    return not isinstance(answer, CompletionError) and any(one.fault is None for one in answer)
+def _is_cloud(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith(".openai.com")

@@ -1,7 +1,9 @@
-"""One line to an OpenAI-compatible server: what is sent, and every way in which it fails, named.
+"""A connection to an OpenAI-compatible server: what is sent, and a name for every failure.
 
-The official client carries the bytes. Its own retries are off and its own reading of answers is
-not used: an answer is first stored as it came.
+The official client carries the bytes; its retries are off. Between two tries the server must be
+identified again and the breaker asked, a timeout is not tried again, and waits keep to the limits
+of `RetryPolicy`: the client's own loop allows none of this. Its reading of answers is not used
+either, since an answer is stored as it came before it is read.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,40 +21,36 @@ from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.wire import Call, RawResponse, Served, one_line
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from httpx2 import Response
 
 
 NO_KEY = "none"  # the client insists on one; local servers ignore it
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# What a request too long is told by vLLM, OpenAI, llama.cpp and Ollama
+# How vLLM, OpenAI, llama.cpp and Ollama refuse a request that is too long
 _TOO_LONG = ("context length", "maximum context", "context window", "context size", "max_model_len")
 
 
-class ServerFaultError(Exception):
-    """An exchange that gave no answer with status 200."""
+class ServerFaultError(CompletionError):
+    """An exchange that gave no answer with status 200.
+
+    again: whether another try soon may succeed; `retry` is true also where only a later one may.
+    """
 
     def __init__(
-        self, kind: Fault, message: str, *, retry: bool, retry_after_s: float | None = None
+        self, kind: Fault, message: str, *, again: bool = False, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message)
-        self.kind: Fault = kind
-        self.retry = retry  # worth another try soon
+        # whether the server itself may be broken, rather than this request be wrong
+        self.of_the_server = kind in ("unreachable", "timeout", "server")
+        self.again = again
         self.retry_after_s = retry_after_s
-
-    @property
-    def of_the_server(self) -> bool:
-        """Whether the server itself is in doubt, rather than this request."""
-        return self.kind in ("unreachable", "timeout", "server")
-
-    def as_error(self) -> CompletionError:
-        later = self.retry or self.of_the_server or self.kind == "outage"
-        return CompletionError(str(self), retry=later, kind=self.kind)
+        later = again or self.of_the_server or kind == "outage"
+        super().__init__(message, retry=later, kind=kind)
 
 
 class Connection:
-    """A client on one event loop, in an `async with` block.
+    """A client on one event loop; close it with `aclose`.
 
-    record: given every answer, whatever its status, before anyone reads it.
+    record: called with every answer, whatever its status, before it is read.
     """
 
     def __init__(
@@ -61,93 +58,71 @@ class Connection:
         url: str,
         api_key: str | None,
         form: PromptForm,
-        patience: RetryPolicy,
+        policy: RetryPolicy,
         record: Callable[[RawResponse], None] | None,
     ) -> None:
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
         self.url = url.rstrip("/")
         self.form = form
-        self._key = api_key or NO_KEY
-        self._patience = patience
+        self._policy = policy
         self._record = record
-        self._open: AsyncOpenAI | None = None
-
-    async def __aenter__(self) -> Connection:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-        p = self._patience
-        local = urlsplit(self.url).hostname in LOOPBACK
-        self._open = AsyncOpenAI(
-            base_url=self.url,
-            api_key=self._key,
-            max_retries=0,
-            timeout=_timeout(p),
-            http_client=DefaultAsyncHttpxClient(trust_env=not local, timeout=_timeout(p)),
+        timeout = Timeout(
+            connect=policy.connect_s, read=policy.read_s, write=policy.read_s, pool=policy.total_s
         )
-        self._open.organization = self._open.project = None  # it read them from the environment
-        return self
+        http_client = DefaultAsyncHttpxClient(
+            trust_env=urlsplit(self.url).hostname not in LOOPBACK,  # no proxy to this machine
+            follow_redirects=False,  # the key and the prompts go to this address only
+            timeout=timeout,
+        )
+        self._client = AsyncOpenAI(
+            base_url=self.url,
+            api_key=api_key or NO_KEY,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http_client,
+        )
+        self._client.organization = self._client.project = None  # read from the environment
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._open is not None:
-            await self._open.close()
-            self._open = None
+    async def aclose(self) -> None:
+        await self._client.close()
 
     async def send(
         self, call: Call, request_id: str, exchange: int, *, record: bool = True
     ) -> RawResponse:
-        """One exchange. Raises ServerFaultError for every answer but 200, and for none."""
+        """One exchange. Raises ServerFaultError for every answer but a success, and for none."""
         asked = {**call.arguments, **call.extra}
         headers = {"X-Request-Id": request_id} if request_id.isascii() else {}
-
-        def keep(status: int, body: bytes) -> RawResponse:
-            raw = RawResponse(
-                request_id=request_id,
-                exchange=exchange,
-                path=call.path,
-                model=str(call.arguments["model"]),
-                asked=json.dumps(asked, sort_keys=True),
-                status=status,
-                body=body,
-            )
-            if record and self._record is not None:
-                self._record(raw)
-            return raw
-
-        client = self._client
-        create = (
-            client.completions if call.path == "completions" else client.chat.completions
-        ).with_raw_response.create
-        status, body = await self._fetch(
-            lambda: create(**call.arguments, extra_body=dict(call.extra), extra_headers=headers),
-            keep,
+        response = await self._exchange(f"/{call.path}", asked, self._policy.total_s, headers)
+        raw = RawResponse(
+            request_id=request_id,
+            exchange=exchange,
+            path=call.path,
+            model=str(call.arguments["model"]),
+            asked=json.dumps(asked, sort_keys=True),
+            status=response.status_code,
+            body=response.content,
         )
-        return keep(status, body)
+        if record and self._record is not None:
+            self._record(raw)
+        self._require_success(response)
+        return raw
 
     async def probe(self, served: Served) -> None:
-        """One token, soon: an engine may be dead behind a server that answers everything else.
+        """Ask for one token: an engine may be dead behind a server that answers all else.
 
         Raises ServerFaultError.
         """
-        client, limit = self._client, self._patience.probe_s
+        asked = {"model": served.model, "max_tokens": 1, "temperature": 0}
         if self.form == "server" and not served.is_vllm:  # it may offer nothing else
-            said = [{"role": "user", "content": "1"}]
-            create: Any = client.chat.completions.with_raw_response.create
-            asked: dict[str, Any] = {"messages": said}
+            messages = [{"role": "user", "content": "1"}]
+            await self._fetch("/chat/completions", {**asked, "messages": messages})
         else:
-            create, asked = client.completions.with_raw_response.create, {"prompt": "1"}
-        await self._fetch(
-            lambda: create(model=served.model, max_tokens=1, temperature=0, **asked), total_s=limit
-        )
+            await self._fetch("/completions", {**asked, "prompt": "1"})
 
     async def models(self) -> list[Served]:
-        """What the server says it serves. Raises ServerFaultError."""
-        _, body = await self._fetch(
-            self._client.models.with_raw_response.list, total_s=self._patience.probe_s
-        )
+        """The models that the server lists. Raises ServerFaultError."""
+        body = await self._fetch("/models")
         try:
             rows = json.loads(body.decode())["data"]
             lengths = {row["id"]: row.get("max_model_len") for row in rows}
@@ -156,28 +131,22 @@ class Connection:
                     model=str(row["id"]),
                     root=row.get("root"),
                     parent=row.get("parent"),
-                    # an adapter's is not told; it is its base's
+                    # an adapter has none of its own, but that of its base
                     max_model_len=lengths[row["id"]] or lengths.get(row.get("parent")),
                     is_vllm=row.get("owned_by") == "vllm",
                 )
                 for row in rows
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            said = one_line(body.decode(errors="backslashreplace"), 80)
+            text = one_line(body.decode(errors="backslashreplace"), 80)
             raise ServerFaultError(
-                "refused", f"{self.url}/models answers no list of models but: {said}", retry=False
+                "refused", f"{self.url}/models answers no list of models but: {text}"
             ) from None
 
     async def tokenize(self, asked: Mapping[str, Any]) -> int | None:
         """Tokens of a prompt or messages as vLLM counts them; None from a server that cannot."""
-        from httpx2 import Response
-
-        address = f"{self.url.removesuffix('/v1')}/tokenize"
         try:
-            _, body = await self._fetch(
-                lambda: self._client.post(address, cast_to=Response, body=dict(asked)),
-                total_s=self._patience.probe_s,
-            )
+            body = await self._fetch(f"{self.url.removesuffix('/v1')}/tokenize", asked)
             count = json.loads(body.decode())["count"]
         except ServerFaultError as fault:
             if fault.kind == "refused":
@@ -187,83 +156,83 @@ class Connection:
             return None
         return count if isinstance(count, int) else None
 
-    @property
-    def _client(self) -> AsyncOpenAI:
-        if self._open is None:
-            raise RuntimeError("use the line in an `async with` block")
-        return self._open
+    async def _fetch(self, path: str, asked: Mapping[str, Any] | None = None) -> bytes:
+        """The body of a small answer, which must come soon. Raises ServerFaultError."""
+        response = await self._exchange(path, asked, self._policy.probe_s)
+        self._require_success(response)
+        return response.content
 
-    async def _fetch(
+    async def _exchange(
         self,
-        ask: Callable[[], Any],
-        keep: Callable[[int, bytes], Any] | None = None,
-        total_s: float | None = None,
-    ) -> tuple[int, bytes]:
+        path: str,
+        asked: Mapping[str, Any] | None,
+        limit_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """An answer of any status. Raises ServerFaultError where no whole answer comes in time."""
         import openai
+        from httpx2 import Response
 
-        limit = total_s or self._patience.total_s
         try:
-            async with asyncio.timeout(limit):
-                got = await ask()
-            response = getattr(got, "http_response", got)
-            return response.status_code, response.content
-        except TimeoutError:
-            message = f"{self.url} did not finish within {limit:g} s"
-            raise ServerFaultError("timeout", message, retry=False) from None
+            async with asyncio.timeout(limit_s):
+                if asked is None:
+                    return await self._client.get(path, cast_to=Response)
+                return await self._client.post(
+                    path, cast_to=Response, body=dict(asked), options={"headers": headers or {}}
+                )
         except openai.APIStatusError as error:
-            body = error.response.content
-            if keep is not None:
-                keep(error.status_code, body)
-            raise self._status_fault(error.status_code, body, error.response.headers) from None
+            return error.response
+        except TimeoutError:
+            message = f"{self.url} did not finish within {limit_s:g} s"
+            raise ServerFaultError("timeout", message) from None
         except openai.APITimeoutError as error:
             if type(error.__cause__).__name__ in ("ConnectTimeout", "PoolTimeout"):
                 message = f"{self.url} does not take a connection"
-                raise ServerFaultError("unreachable", message, retry=True) from None
-            message = f"{self.url} said nothing for {self._patience.read_s:g} s"
-            raise ServerFaultError("timeout", message, retry=False) from None
+                raise ServerFaultError("unreachable", message, again=True) from None
+            message = f"{self.url} sent nothing for {self._policy.read_s:g} s"
+            raise ServerFaultError("timeout", message) from None
         except openai.APIConnectionError as error:
             why = one_line(str(error.__cause__ or error)) or type(error.__cause__).__name__
             message = f"no answer from {self.url}: {why}"
-            raise ServerFaultError("unreachable", message, retry=True) from None
+            raise ServerFaultError("unreachable", message, again=True) from None
         except openai.OpenAIError as error:
-            raise ServerFaultError("protocol", one_line(str(error)), retry=False) from None
+            raise ServerFaultError("protocol", one_line(str(error))) from None
 
-    def _status_fault(
-        self, status: int, body: bytes, headers: Mapping[str, str]
-    ) -> ServerFaultError:
-        said = one_line(_message_of(body))
-        message = f"{self.url} answers {status}: {said or 'nothing'}"
+    def _require_success(self, response: Response) -> None:
+        """Raise the ServerFaultError that names an answer of another status than 2xx."""
+        status = response.status_code
+        if 200 <= status < 300:
+            return
+        reason = one_line(_message_of(response.content))
+        message = f"{self.url} answers {status}: {reason or 'nothing'}"
         if status in (408, 429, 503):
-            wait_s = _retry_after_s(headers.get("Retry-After", ""))
-            return ServerFaultError("busy", message, retry=True, retry_after_s=wait_s)
+            wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+            raise ServerFaultError("busy", message, again=True, retry_after_s=wait_s)
         if status >= 500:
-            return ServerFaultError("server", message, retry=True)
-        if any(words in said.lower() for words in _TOO_LONG):
-            return ServerFaultError("context", message, retry=False)
+            raise ServerFaultError("server", message, again=True)
+        if any(words in reason.lower() for words in _TOO_LONG):
+            raise ServerFaultError("context", message)
         if status in (401, 403):
             message += "; set its key: HULLWARD_CHAT_API_KEY or HULLWARD_CRYSTAL_API_KEY"
         elif status == 404:
             message += "; check the address (it ends with /v1) and the model's name"
-        return ServerFaultError("refused", message, retry=False)
-
-
-def _timeout(p: RetryPolicy) -> Any:
-    from openai import Timeout
-
-    return Timeout(connect=p.connect_s, read=p.read_s, write=p.read_s, pool=p.total_s)
+        elif 300 <= status < 400:
+            where = one_line(response.headers.get("Location", "another address"))
+            message += f"; it redirects to {where}: redirects are not followed, give that address"
+        raise ServerFaultError("refused", message)
 
 
 def _message_of(body: bytes) -> str:
-    """What an error body says, in whichever of the usual shapes."""
+    """The message in an error body, in whichever of the usual shapes."""
     text = body.decode(errors="backslashreplace")
     try:
-        said = json.loads(text)
+        found = json.loads(text)
     except ValueError:
         return text
     for key in ("error", "message", "detail"):
-        if isinstance(said, dict) and key in said:
-            said = said[key]
-    return said if isinstance(said, str) else json.dumps(said)
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    return found if isinstance(found, str) else json.dumps(found)
 
 
 def _retry_after_s(text: str) -> float | None:

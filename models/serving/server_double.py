@@ -1,8 +1,8 @@
-"""A server on this machine that answers as vLLM does, without a model, for tests.
+"""A server on this machine that answers like vLLM, without a model, for tests.
 
-It speaks what a client of ours asks for: models, completions, chat completions, tokenize, health
-and version. What goes wrong is put in a queue: each fault spoils one completion. `down` takes it
-off its port, `up` brings it back there, with another model if told so.
+It answers the paths that our client uses: models, completions, chat completions, tokenize, health
+and version. `troubles` is a queue of faults: each spoils one completion. `down` stops it, `up`
+starts it on the same port, with another model if one is given.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-POLL_S = 0.01  # until it notices that it shall end
+POLL_S = 0.01  # until it notices that it is to stop
 TRICKLE_S = 0.02  # between two bytes
 
 
@@ -22,20 +22,21 @@ class Trouble(NamedTuple):
     """How one completion is spoiled.
 
     kind 'status': an error of this status.  'stall': no byte ever comes.  'trickle': bytes come one
-    by one and never end.  'drop': the connection is closed without a word.  'cut': half of the
+    by one and never end.  'drop': the connection is closed without an answer.  'cut': half of the
     answer.  'body': these bytes instead.  'text': this text, ended for this reason.
     """
 
     kind: str
     status: int = 200
     retry_after: str | None = None
+    location: str | None = None
     body: bytes = b""
     text: str = ""
     finish_reason: str = "stop"
 
 
 class ServerDouble:
-    """The server, in a `with` block. `asked` remembers (path, body) of each completion."""
+    """The server, in a `with` block. `asked` holds (path, body) of each completion."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class ServerDouble:
         self.owned_by = owned_by
         self.key = key
         self.troubles: deque[Trouble] = deque()
-        self.hanging = False  # the engine is dead; everything but completions answers
+        self.hanging = False  # the engine is dead: only completions get no answer
         self.honours_n = True
         self.likelihood: Callable[[str], float] = lambda prompt: -1.0  # of every token of a prompt
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -99,7 +100,7 @@ class ServerDouble:
             request_queue_size = 128
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                del request, client_address  # a client that gave up
+                del request, client_address  # of a client that gave up
 
         self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
@@ -113,7 +114,7 @@ class ServerDouble:
             self._server = None
 
     def texts(self) -> list[Any]:
-        """Prompts and messages asked so far."""
+        """Prompts and messages received so far."""
         return [body.get("prompt", body.get("messages")) for _, body in self.asked]
 
     def _get(self, handler: BaseHTTPRequestHandler) -> None:
@@ -161,8 +162,8 @@ class ServerDouble:
         self, handler: BaseHTTPRequestHandler, body: dict[str, Any], trouble: Trouble | None
     ) -> None:
         if body.get("model") != self.model:
-            said = {"error": {"message": f"The model `{body.get('model')}` does not exist."}}
-            return _send(handler, 404, said)
+            error = {"error": {"message": f"The model `{body.get('model')}` does not exist."}}
+            return _send(handler, 404, error)
         kind = trouble.kind if trouble else "none"
         if kind == "stall":
             self._over.wait()
@@ -173,9 +174,10 @@ class ServerDouble:
                 handler.wfile.write(b" ")
                 handler.wfile.flush()
         elif trouble is not None and kind == "status":
-            headers = {"Retry-After": trouble.retry_after} if trouble.retry_after else {}
-            said = {"error": {"message": trouble.text or f"trouble {trouble.status}"}}
-            _send(handler, trouble.status, said, headers)
+            given = {"Retry-After": trouble.retry_after, "Location": trouble.location}
+            headers = {name: value for name, value in given.items() if value is not None}
+            error = {"error": {"message": trouble.text or f"trouble {trouble.status}"}}
+            _send(handler, trouble.status, error, headers)
         elif trouble is not None and kind == "body":
             _send(handler, 200, trouble.body)
         elif kind != "drop":
@@ -189,29 +191,29 @@ class ServerDouble:
         self, path: str, body: dict[str, Any], text: str | None, reason: str
     ) -> dict[str, Any]:
         n = body.get("n", 1) if self.honours_n else 1
-        said = self.answer(body) if text is None else text
+        text = self.answer(body) if text is None else text
         choices: list[dict[str, Any]] = []
         for index in range(n):
             choice: dict[str, Any] = {"index": index, "finish_reason": reason}
             if path.endswith("chat/completions"):
-                choice["message"] = {"role": "assistant", "content": said}
+                choice["message"] = {"role": "assistant", "content": text}
             else:
-                choice["text"] = said
+                choice["text"] = text
             if "prompt_logprobs" in body:
                 value = self.likelihood(body["prompt"])
                 choice["prompt_logprobs"] = [None] + [{"7": {"logprob": value}}] * (
                     _tokens(body) - 1
                 )
             if body.get("logprobs"):
-                choice["logprobs"] = {"token_logprobs": [-0.5] * len(said.split())}
+                choice["logprobs"] = {"token_logprobs": [-0.5] * len(text.split())}
             choices.append(choice)
-        written = n * len(said.split())
+        written = n * len(text.split())
         usage = {"prompt_tokens": _tokens(body), "completion_tokens": written}
         return {"id": "x", "model": self.model, "choices": choices, "usage": usage}
 
 
 def _tokens(body: dict[str, Any]) -> int:
-    """A token a word."""
+    """Number of tokens, one a word."""
     if "messages" in body:
         return sum(len(message["content"].split()) for message in body["messages"])
     return len(body["prompt"].split())

@@ -1,11 +1,8 @@
-"""How many tokens a request has, counted before it is sent."""
+"""How many tokens a request has, counted by the server before it is sent."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Hashable
 
 from hullward.models.language import Request
 from hullward.models.serving.connection import Connection, ServerFaultError
@@ -15,47 +12,33 @@ REMEMBERED = 4096  # prompts whose tokens are not counted again
 
 
 class TokenCounts:
-    """Asks the server, which knows its own tokenizer and template; else a function of the caller.
+    """Asks vLLM, which knows its own tokenizer and template; other servers give no counts."""
 
-    limit: tokens of prompt and answer, for servers that do not tell.
-    """
+    def __init__(self) -> None:
+        self._server_counts = True  # until it fails to
+        self._known: dict[Hashable, int] = {}
 
-    def __init__(self, limit: int | None, count_text: Callable[[str], int] | None) -> None:
-        self._limit = limit
-        self._count_text = count_text
-        self._server_counts = True  # until it says otherwise
-        self._known: OrderedDict[Any, int] = OrderedDict()
-        self._guard = threading.Lock()
-
-    async def require_room(self, line: Connection, request: Request, served: Served) -> None:
+    async def require_room(self, connection: Connection, request: Request, served: Served) -> None:
         """Raise ServerFaultError for what is longer than the context. Unknown: let it pass."""
-        limit = served.max_model_len or self._limit
-        tokens = None if limit is None else await self._count(line, request, served)
+        limit = served.max_model_len
+        tokens = None if limit is None else await self._count(connection, request, served)
         if limit is None or tokens is None or tokens + request.sampling.max_tokens <= limit:
             return
         message = (
             f"the prompt has {tokens} tokens, its answer may have {request.sampling.max_tokens}: "
             f"more than the {limit} of {served.model}"
         )
-        raise ServerFaultError("context", message, retry=False)
+        raise ServerFaultError("context", message)
 
-    async def _count(self, line: Connection, request: Request, served: Served) -> int | None:
-        said = prompt_of(request, line.form)
-        key = said if isinstance(said, str) else request.messages
-        with self._guard:
-            if key in self._known:
-                return self._known[key]
-        found = None
-        if served.is_vllm and self._server_counts:
-            what = {"prompt": said} if isinstance(said, str) else {"messages": said}
-            found = await line.tokenize({"model": served.model, **what})
+    async def _count(self, connection: Connection, request: Request, served: Served) -> int | None:
+        prompt = prompt_of(request, connection.form)
+        key: Hashable = prompt if isinstance(prompt, str) else request.messages
+        if key not in self._known and served.is_vllm and self._server_counts:
+            name = "prompt" if isinstance(prompt, str) else "messages"
+            found = await connection.tokenize({"model": served.model, name: prompt})
             self._server_counts = found is not None
-        if found is None and self._count_text is not None:
-            whole = said if isinstance(said, str) else "\n".join(m["content"] for m in said)
-            found = self._count_text(whole)
-        if found is not None:
-            with self._guard:
+            if found is not None:
                 self._known[key] = found
                 if len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
-        return found
+                    self._known.pop(next(iter(self._known)))
+        return self._known.get(key)

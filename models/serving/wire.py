@@ -1,4 +1,4 @@
-"""What goes to an OpenAI-compatible server and what its answers mean. Nothing here is sent.
+"""The calls that an OpenAI-compatible server gets and what its answers mean; nothing is sent here.
 
 Reading a stored answer again gives the same completions: that is how a campaign is replayed.
 """
@@ -9,16 +9,19 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hullward.models.errors import first_problem
 from hullward.models.language import (
+    Answer,
     Completion,
     CompletionError,
     Fault,
     FinishReason,
+    Message,
     PromptForm,
     Request,
     render,
@@ -31,6 +34,11 @@ Path = Literal["completions", "chat/completions"]
 REPETITION_TOKENS, REPETITION_COUNT = 40, 16
 _LONGEST_PATTERN, _LEAST_COVERED = 200, 64  # characters, for servers that do not stop
 
+SEEDS = 2**31  # servers take no larger ones
+SECOND_SEED = 1_000_003  # added for an answer asked for again
+_ASK_AGAIN: frozenset[Fault] = frozenset({"protocol", "encoding"})
+_SHOWN = 2000  # characters of a wrong answer that are shown to the model
+
 _FINISH: dict[str | None, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -40,7 +48,7 @@ _FINISH: dict[str | None, FinishReason] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model as its server describes it. Only vLLM tells more than the name."""
+    """A model as its server describes it. Only vLLM gives more than the name."""
 
     model: str
     root: str | None = None  # folder or repository of the weights
@@ -49,14 +57,14 @@ class Served:
     is_vllm: bool = False
 
     def describe(self) -> str:
-        told = [self.root if self.root != self.model else None, self.parent and f"on {self.parent}"]
-        more = ", ".join(part for part in told if part)
+        root = self.root if self.root != self.model else None
+        more = ", ".join(part for part in (root, self.parent and f"on {self.parent}") if part)
         return f"{self.model} ({more})" if more else self.model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call to a server: what the openai client is given."""
+    """One call to a server."""
 
     path: Path
     arguments: Mapping[str, Any]  # parameters that every such server knows
@@ -65,10 +73,10 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class RawResponse:
-    """What came back, before anybody looked at it; to be stored as it is.
+    """An answer as received, before parsing; to be stored as it is.
 
     request_id: of the request, fixed by the caller.  exchange: 0, 1, … of that request.
-    asked: what was sent, as JSON.  body: as received, whatever it is.
+    asked: what was sent, as JSON.
     """
 
     request_id: str
@@ -83,7 +91,7 @@ class RawResponse:
 def call_for(request: Request, form: PromptForm, served: Served, *, cloud: bool = False) -> Call:
     """The call of a request. Messages go through the form, or to the server's own template.
 
-    cloud: OpenAI's own service, which calls one parameter differently.
+    cloud: OpenAI's own service, where one parameter has another name.
 
     Raises ValueError for messages that the form cannot hold.
     """
@@ -100,14 +108,14 @@ def call_for(request: Request, form: PromptForm, served: Served, *, cloud: bool 
     }
     if sampling.stop:
         arguments["stop"] = list(sampling.stop)
-    said = prompt_of(request, form)
-    chat = not isinstance(said, str)
-    arguments["messages" if chat else "prompt"] = said
+    prompt = prompt_of(request, form)
+    chat = not isinstance(prompt, str)
+    arguments["messages" if chat else "prompt"] = prompt
     if sampling.logprobs:
         arguments["logprobs"] = True if chat else 1
     extra: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k else {}
     if served.is_vllm:
-        # A model's generation_config must not decide what nobody asked for.
+        # else a model's generation_config would decide them
         extra |= {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
         extra["repetition_detection"] = {
             "max_pattern_size": REPETITION_TOKENS,
@@ -139,9 +147,9 @@ def _constrain(
     served: Served,
     chat: bool,
 ) -> None:
-    """Ask for the constraint where the server has a word for it; it is checked in any case.
+    """Ask for the constraint where the server has a parameter for it; it is checked in any case.
 
-    `guided_json` and its like are not among the words: servers of today ignore them in silence.
+    `guided_json` and its like are never sent: servers of today ignore them in silence.
     """
     constraint = request.constraint
     if constraint is None:
@@ -159,15 +167,15 @@ def _constrain(
         }
 
 
-class _Open(BaseModel):
+class _ServerObject(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class _Message(_Open):
+class _Message(_ServerObject):
     content: str | None = None
 
 
-class _Choice(_Open):
+class _Choice(_ServerObject):
     index: int = 0
     text: str | None = None
     message: _Message | None = None
@@ -175,12 +183,12 @@ class _Choice(_Open):
     logprobs: dict[str, Any] | None = None
 
 
-class _Usage(_Open):
+class _Usage(_ServerObject):
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-class _Body(_Open):
+class _Body(_ServerObject):
     model: str | None = None
     choices: list[_Choice]
     usage: _Usage | None = None
@@ -192,7 +200,7 @@ def read_answer(
     """The completions in an answer with status 200, each labelled with what is wrong with it.
 
     There may be fewer than asked for, where a server ignores `n`; never more, never none.
-    name: what the completions say wrote them.
+    name: the completions' `model`.
     """
     try:
         text = raw.body.decode("utf-8")
@@ -201,12 +209,10 @@ def read_answer(
     try:
         body = _Body.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _bad("protocol", f"no completion came: {where or 'body'}: {first['msg']}: {text!r}")
+        return _bad("protocol", f"no completion came: {first_problem(error)}: {text!r}")
     choices = sorted(body.choices, key=lambda choice: choice.index)
     if not 0 < len(choices) <= request.sampling.n:
-        return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were asked for")
+        return _bad("protocol", f"{len(choices)} texts came, {request.sampling.n} were requested")
     if body.model is not None and body.model != raw.model:
         return CompletionError(
             f"{raw.model} was asked, {one_line(body.model)} answered", retry=True, kind="identity"
@@ -225,8 +231,7 @@ def _completion(
     usage: _Usage | None,
     share: int | None,
 ) -> Completion:
-    said = choice.text if choice.message is None else choice.message.content
-    text = said or ""
+    text = (choice.text if choice.message is None else choice.message.content) or ""
     reason = _FINISH.get(choice.finish_reason, "unknown")
     scores = _scores(choice.logprobs)
     return Completion(
@@ -253,7 +258,7 @@ def _fault(request: Request, text: str, reason: FinishReason) -> Fault | None:
 
 
 def is_repetitive(text: str) -> bool:
-    """Whether a text ends in one short pattern, again and again.
+    """Whether a text ends in one short pattern, repeated many times.
 
     >>> is_repetitive("and so on " * 16), is_repetitive("0.25 0.25 0.25" * 3)
     (True, False)
@@ -278,11 +283,47 @@ def _scores(logprobs: dict[str, Any] | None) -> list[float]:
 
 
 def _shares(usage: _Usage | None, n: int) -> list[int | None]:
-    """The tokens of n texts, of which only the sum is known: shared out evenly."""
+    """The tokens of each of n texts, where the server gives their sum only: shared evenly."""
     if usage is None:
         return [None] * n
     each, over = divmod(usage.completion_tokens, n)
     return [each + (i < over) for i in range(n)]
+
+
+def second_request(request: Request, answer: Answer) -> Request | None:
+    """The same question once more, for an answer without use; None for others."""
+    seed = (request.sampling.seed + SECOND_SEED) % SEEDS
+    second = replace(request, sampling=replace(request.sampling, seed=seed))
+    if isinstance(answer, CompletionError):
+        return second if answer.kind in _ASK_AGAIN else None
+    if _usable(request, answer):
+        return None
+    constraint, first = request.constraint, answer[0]
+    if constraint is None or not request.messages:
+        return second
+    flaw = constraint.flaw(first.text) or f"the answer was {first.fault}"
+    correction = f"That answer cannot be used: {flaw}. Give the JSON object alone, complete."
+    turns = (
+        Message(role="assistant", content=first.text[:_SHOWN] or "…"),
+        Message(role="user", content=correction),
+    )
+    return replace(second, messages=(*request.messages, *turns))
+
+
+def final_answer(request: Request, answer: Answer) -> Answer:
+    """The answer, or an error for one that breaks its schema; a crystal is judged by its parser."""
+    if isinstance(answer, CompletionError) or _usable(request, answer):
+        return answer
+    fault: Fault = answer[0].fault or "unfit"
+    flaw = request.constraint and request.constraint.flaw(answer[0].text)
+    return CompletionError(f"the answer is {fault}: {flaw}", retry=False, kind=fault)
+
+
+def _usable(request: Request, answer: tuple[Completion, ...]) -> bool:
+    """Whether one of the texts keeps to its schema; without a schema any text will do."""
+    if request.constraint is None or request.constraint.kind != "json":
+        return True
+    return any(completion.fault is None for completion in answer)
 
 
 def _bad(kind: Fault, message: str) -> CompletionError:
@@ -290,6 +331,6 @@ def _bad(kind: Fault, message: str) -> CompletionError:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """One line of what a server said."""
+    """A server's text on one line, without unprintable characters."""
     line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
     return line if len(line) <= limit else f"{line[:limit]}…"

@@ -1,15 +1,13 @@
-"""Two workers of one thread on busy cores, against the published path with its default threads.
+"""Wall time on busy cores: two workers of one thread beside chgnet with its default threads.
 
     python tests/benchmarks/bench_busy.py WORKLOAD.jsonl [--structures 6]
 
-As many endless loops as there are cores run beside it, so every core is wanted twice. Wall time,
-since waiting for threads that spin is what is measured; each side runs in fresh processes.
-Prints one JSON document.
+An endless loop for each core runs beside it, so every core is wanted twice. Waiting for threads
+that spin is part of what is measured; each side runs in fresh processes. Prints one JSON document.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -17,6 +15,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from common import options
 
 FMAX_EV_PER_A, MAX_STEPS = 0.1, 60
 
@@ -49,7 +49,7 @@ jobs = [
 protocol = Protocol(fmax_ev_per_a=float(sys.argv[3]), max_steps=int(sys.argv[4]))
 stream = relax_many(jobs, "chgnet-0.3.0", protocol, workers=2)
 started = time.perf_counter()
-done = list(stream)  # the workers' start counts, as nothing else would be fair to a short run
+done = list(stream)  # includes the workers' start, as a user waits for it
 print(time.perf_counter() - started)
 """
 
@@ -57,7 +57,7 @@ CASES = {"peer_default_threads": PEER, "two_workers": OURS}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("workload", type=Path)
     parser.add_argument("--structures", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=1)

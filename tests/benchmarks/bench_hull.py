@@ -1,31 +1,31 @@
-"""Many candidates over one system, end to end, beside pymatgen's PhaseDiagram.
+"""CPU time of heights and decompositions over one system, beside pymatgen's PhaseDiagram.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/bench_hull.py [DATA/hull] [--rounds 3]
 
-Ours: `Hull` from phase records, then signed heights and decompositions (phase and share, as
-theirs) of every candidate; and the same as validated records, which a verdict stores.
-Theirs: `PhaseDiagram` from entries, then `get_decomp_and_e_above_hull(allow_negative=True)` of each
-candidate; and, as a second figure, a new PhaseDiagram for each candidate, measured on a few and
-extrapolated. CPU seconds (`time.process_time`) in one process, the two interleaved; records,
-entries and the collector are set up outside. Answers are compared before anything is printed.
+Ours: `Hull` from phase records, then signed heights and decompositions (phase and share) of every
+candidate; and the same as validated records, which a verdict stores. Theirs: `PhaseDiagram` from
+entries, then `get_decomp_and_e_above_hull(allow_negative=True)` of each candidate; and, as a second
+figure, a new PhaseDiagram for each candidate, measured on a few and extrapolated. CPU seconds
+(`time.process_time`) in one process, the two interleaved; setting up records, entries and the
+garbage collector is not timed. Answers are compared before anything is printed.
 
-Synthetic systems: integer formulas of up to 12 atoms an element, formation energies a smooth well
-plus an exponential excess; `depth` over `excess` sets how many phases are stable. With a folder of
-data, all entries of Li-Fe-P-O too.
+Synthetic systems have integer formulas of up to 12 atoms of an element, and formation energies of
+a smooth well plus an exponential excess; `depth` over `excess` sets how many phases are stable.
+With a folder of data, all entries of Li-Fe-P-O are measured too.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import cpu_s, options, phase
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
@@ -54,16 +54,6 @@ def synthetic(count: int, seed: int, depth: float, excess: float) -> list[Phase]
     return found
 
 
-def phase(name: str, content: dict[str, float], energy: float) -> Phase:
-    return Phase(
-        phase_id=name,
-        formula=Composition(content).reduced_formula,
-        composition=content,
-        energy_ev_per_atom=energy,
-        source="benchmark",
-    )
-
-
 def entries_of(phases: Sequence[Phase]) -> list[ComputedEntry]:
     return [
         ComputedEntry(
@@ -87,15 +77,9 @@ def as_records(phases: Sequence[Phase], asked: Sequence[Phase]) -> list[HullDist
     return hull.distances(fractions, np.array([p.energy_ev_per_atom for p in asked]))
 
 
-def theirs(entries: Sequence[Any], asked: Sequence[Any]) -> list[tuple[Any, float]]:
+def theirs(entries: Sequence[Any], asked: Sequence[Any]) -> list[Any]:
     diagram = PhaseDiagram(entries)
     return [diagram.get_decomp_and_e_above_hull(e, allow_negative=True) for e in asked]
-
-
-def cpu_s(task: Callable[[], Any]) -> float:
-    started = time.process_time()
-    task()
-    return time.process_time() - started
 
 
 def measure(phases: list[Phase], asked: list[Phase], rounds: int) -> dict[str, float]:
@@ -107,16 +91,14 @@ def measure(phases: list[Phase], asked: list[Phase], rounds: int) -> dict[str, f
         assert abs(sum(share for _, share in mine) - sum(parts.values())) < 1e-9
     gc.collect()
     gc.freeze()
-    a, b, records, each = [], [], [], []
+    a, b, records = [], [], []
     for _ in range(rounds):
-        a.append(cpu_s(lambda: ours(phases, asked)))
-        b.append(cpu_s(lambda: theirs(entries, candidates)))
-        a.append(cpu_s(lambda: ours(phases, asked)))
-        records.append(cpu_s(lambda: as_records(phases, asked)))
-    for number in range(REBUILDS):
-        one = candidates[number : number + 1]
-        each.append(cpu_s(lambda one=one: theirs(entries, one)))
-    build = statistics.median(cpu_s(lambda: Hull(phases)) for _ in range(2 * rounds))
+        a.append(cpu_s(lambda: ours(phases, asked))[0])
+        b.append(cpu_s(lambda: theirs(entries, candidates))[0])
+        a.append(cpu_s(lambda: ours(phases, asked))[0])
+        records.append(cpu_s(lambda: as_records(phases, asked))[0])
+    each = [cpu_s(partial(theirs, entries, [one]))[0] for one in candidates[:REBUILDS]]
+    build = statistics.median(cpu_s(lambda: Hull(phases))[0] for _ in range(2 * rounds))
     gc.unfreeze()
     mine, peer = statistics.median(a), statistics.median(b)
     rebuilt = statistics.median(each) * len(candidates)
@@ -139,7 +121,7 @@ def measure(phases: list[Phase], asked: list[Phase], rounds: int) -> dict[str, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="the real entries")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--entries", type=int, default=5_000)

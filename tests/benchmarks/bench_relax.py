@@ -1,42 +1,37 @@
-"""The relaxation engine against the published path, in one process and one run.
+"""CPU time and agreement of our relaxation beside chgnet's own, in one process and one run.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
         python tests/benchmarks/bench_relax.py WORKLOAD.jsonl [--parts PART,…]
 
 WORKLOAD holds one {"structure": pymatgen's dictionary} a line. Times are CPU seconds of this
-process (`time.process_time`), the cases interleaved so that a busy machine slows all alike; the
+process (`time.process_time`), the cases interleaved so that a busy machine slows all equally; the
 peer is chgnet as a user would call it, with one thread. Prints one JSON document.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import os
 import statistics
 import sys
-import time
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from common import cpu_s, options, workload
 
 FMAX_EV_PER_A, MAX_STEPS = 0.1, 500
 OPTIMISERS = ("fire", "fire-bfgs", "bfgs")
 CHUNK = 16  # structures relaxed by each side before the other takes its turn
+CHGNET = "hullward.models.potential.chgnet"
 GPA = 160.21766208
-
-
-def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
 
 
 def rounds(cases: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -71,23 +66,23 @@ def bench_evaluate(structures: list, crystals: list, model: Any, potential: Any)
         },
         repeats=7,
     )
-    worst: Counter = Counter()
+    worst: dict[str, float] = defaultdict(float)
     over = []
     for start in range(0, len(crystals), 8):
         group = crystals[start : start + 8]
         ours = potential.evaluate_batch(CrystalBatch.of(group))
         for row, crystal in enumerate(group):
-            n, said = crystal.n_atoms, model.predict_structure(structures[start + row])
+            n, theirs = crystal.n_atoms, model.predict_structure(structures[start + row])
             gaps = {
-                "energy_ev_per_atom": ours.energies_ev_per_atom[row] - float(said["e"]),
-                "forces_ev_per_a": ours.forces_ev_per_a[row, :n] - said["f"],
-                "stress_gpa": ours.stresses_ev_per_a3[row] * GPA - said["s"],
-                "magmoms_mu_b": ours.magmoms_mu_b[row, :n] - said["m"],
+                "energy_ev_per_atom": ours.energies_ev_per_atom[row] - float(theirs["e"]),
+                "forces_ev_per_a": ours.forces_ev_per_a[row, :n] - theirs["f"],
+                "stress_gpa": ours.stresses_ev_per_a3[row] * GPA - theirs["s"],
+                "magmoms_mu_b": ours.magmoms_mu_b[row, :n] - theirs["m"],
             }
             for name, gap in gaps.items():
                 worst[name] = max(worst[name], float(np.abs(gap).max()))
             if np.abs(gaps["forces_ev_per_a"]).max() > 1e-3:
-                over.append((crystal.formula, float(np.abs(said["f"]).max())))
+                over.append((crystal.formula, float(np.abs(theirs["f"]).max())))
     return {
         "ms_per_structure": {name: 1e3 * t / 24 for name, t in times.items()},
         "ratio_at_8": times["peer"] / times["ours_8"],
@@ -211,7 +206,7 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
 
     from hullward.tools.records import Protocol
     from hullward.tools.relax import relax_stream
-    from hullward.tools.relax.stream import Guards
+    from hullward.tools.relax.state import Guards
 
     with contextlib.redirect_stdout(io.StringIO()):
         optimizer = StructOptimizer(model=model, use_device="cpu")
@@ -233,7 +228,7 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
             done.append((float(path.energies[-1]) / len(s), calls, calls <= MAX_STEPS))
         return done
 
-    def ours(name: str, start: int) -> list[tuple[float, int, bool]]:
+    def ours(name: Any, start: int) -> list[tuple[float | None, int, bool]]:
         protocol = Protocol(optimizer=name, fmax_ev_per_a=FMAX_EV_PER_A, max_steps=MAX_STEPS)
         jobs = [(str(i), c) for i, c in enumerate(crystals[start : start + CHUNK])]
         found = {r.candidate_id: r for r in relax_stream(jobs, potential, protocol, open_gates)}
@@ -241,14 +236,13 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
             (r.energy_ev_per_atom, r.force_calls, r.converged) for r in (found[i] for i, _ in jobs)
         ]
 
-    cases = {"peer": peer} | {
-        name: lambda start, name=name: ours(name, start) for name in OPTIMISERS
-    }
-    seconds: Counter = Counter()
+    cases: dict[str, Callable[[int], list]] = {"peer": peer}
+    cases |= {name: partial(ours, name) for name in OPTIMISERS}
+    seconds: dict[str, float] = defaultdict(float)
     results: dict[str, list] = {name: [] for name in cases}
     for start in range(0, len(crystals), CHUNK):
         for name, case in cases.items():
-            spent, done = cpu_s(lambda case=case, start=start: case(start))
+            spent, done = cpu_s(partial(case, start))
             seconds[name] += spent
             results[name] += done
         print(f"{start + CHUNK} done, CPU s {dict(seconds)}", file=sys.stderr, flush=True)
@@ -279,19 +273,20 @@ def bench_relax(structures: list, crystals: list, model: Any, potential: Any) ->
 
 def bench_shares(crystals: list, potential: Any) -> dict:
     """Where the CPU seconds of a run go, from parsed crystal to finished record."""
-    from hullward.models.potential import chgnet
-    from hullward.tools import relax
+    from hullward.models.potential.chgnet_graph import crystal_graph
     from hullward.tools.records import Protocol
-    from hullward.tools.relax import fire as optimise
+    from hullward.tools.relax import stream
+    from hullward.tools.relax.fire import Fire
     from hullward.tools.relax.trust_region import TrustRegionBfgs
 
-    shares: dict[str, Counter] = {}
-    for name in OPTIMISERS:
-        spent: Counter = Counter()
+    shares: dict[str, dict[str, float]] = {}
+    names: tuple[Any, ...] = OPTIMISERS
+    for name in names:
+        spent: dict[str, float] = defaultdict(float)
 
-        def timed(stage: str, work: Callable, spent: Counter = spent) -> Callable:
+        def timed(stage: str, work: Callable, spent: dict[str, float] = spent) -> Callable:
             def run(*args: Any, **kwargs: Any) -> Any:
-                seconds, result = cpu_s(lambda: work(*args, **kwargs))
+                seconds, result = cpu_s(partial(work, *args, **kwargs))
                 spent[stage] += seconds
                 return result
 
@@ -300,39 +295,33 @@ def bench_shares(crystals: list, potential: Any) -> dict:
         protocol = Protocol(optimizer=name, fmax_ev_per_a=FMAX_EV_PER_A, max_steps=MAX_STEPS)
         jobs = [(str(i), c) for i, c in enumerate(crystals)]
         with (
-            patch.object(chgnet, "build_graph", timed("graph", chgnet.build_graph)),
+            patch(f"{CHGNET}.crystal_graph", timed("graph", crystal_graph)),
             patch.object(potential, "_run", timed("network", potential._run)),
-            patch.object(optimise.Fire, "step", timed("optimiser", optimise.Fire.step)),
+            patch.object(Fire, "step", timed("optimiser", Fire.step)),
             patch.object(TrustRegionBfgs, "step", timed("optimiser", TrustRegionBfgs.step)),
-            patch.object(relax, "_record", timed("record", relax._record)),
+            patch.object(stream, "relaxation_record", timed("record", stream.relaxation_record)),
         ):
-            total, _ = cpu_s(
-                lambda jobs=jobs, protocol=protocol: list(
-                    relax.relax_stream(jobs, potential, protocol)
-                )
-            )
+            total, _ = cpu_s(partial(list, stream.relax_stream(jobs, potential, protocol)))
         spent["rest"] = total - sum(spent.values())
-        shares[name] = Counter({stage: s / total for stage, s in spent.items()})
+        shares[name] = {stage: s / total for stage, s in spent.items()}
         shares[name]["not the network"] = 1 - shares[name]["network"]
-    return {name: dict(s) for name, s in shares.items()}
+    return shares
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("workload", type=Path)
     parser.add_argument("--parts", default="evaluate,precision,graph,kernels,shares,relax")
     args = parser.parse_args()
     import torch
     from chgnet.model import CHGNet
-    from pymatgen.core import Structure
 
     from hullward.models.crystal import Crystal
     from hullward.models.potential import load_potential
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    lines = args.workload.read_text().splitlines()
-    structures = [Structure.from_dict(json.loads(line)["structure"]) for line in lines]
+    structures = workload(args.workload)
     crystals = [Crystal.from_structure(s) for s in structures]
     with contextlib.redirect_stdout(io.StringIO()):
         model = CHGNet.load(verbose=False, use_device="cpu")

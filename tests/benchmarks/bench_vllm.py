@@ -1,16 +1,15 @@
-"""One checkpoint through vLLM and in this process: the same distribution? which is faster?
+"""Whether a checkpoint writes the same through vLLM as in this process, and which is faster.
 
     HULLWARD_VLLM_PYTHON=... python tests/benchmarks/bench_vllm.py FOLDER [--samples 8]
 
 FOLDER is a crystal generator such as hullward-nano-cif, in Hugging Face's layout. Prompts ask for
 formulas of the embedded reference's binary compounds. Three comparisons: the likelihoods both give
-to the same texts, the shares of texts that are crystals and of crystals with the formula asked for
-(with the chance of a difference as large between equal models), and tokens a second.
+to the same texts; the shares of texts that are crystals, and crystals of the requested formula,
+with the probability of as large a difference between equal models; and tokens per second.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import socket
@@ -19,6 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from common import options
 
 from hullward.agents.settings import read_machine
 from hullward.models.crystal import Crystal
@@ -31,7 +32,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import Child, RetryPolicy, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import RetryPolicy, ServedModel, ServePlan, ServerProcess, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, split_completion
 from hullward.tools.reference import load_reference
 
@@ -60,7 +61,7 @@ def read(text: str, form: str) -> Crystal | None:
 
 
 def write(model: Any, asked: Sequence[tuple[str, str]], form: str, sampling: Sampling) -> dict:
-    """Everything once more than needed: the first round is not timed."""
+    """Counts and time of all answers; two requests are completed first, to warm up."""
     requests = [
         Request(request_id=f"{i}", prompt=prompt, sampling=sampling)
         for i, (_, prompt) in enumerate(asked)
@@ -82,7 +83,7 @@ def write(model: Any, asked: Sequence[tuple[str, str]], form: str, sampling: Sam
     return {"n": n, "valid": valid, "matched": matched, "tokens": tokens, "wall_s": took_s}
 
 
-def chance(one: int, other: int, n: int) -> float:
+def probability(one: int, other: int, n: int) -> float:
     """Two-sided probability of a difference as large between two samples of n of one rate."""
     pooled = (one + other) / (2 * n)
     error = math.sqrt(2 * pooled * (1 - pooled) / n)
@@ -90,7 +91,7 @@ def chance(one: int, other: int, n: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--samples", type=int, default=8)
@@ -109,7 +110,7 @@ def main() -> None:
     if given.url:
         report(given, card.name, given.url, "vLLM")
         return
-    with Child(plan.command(), lambda line: None) as child:
+    with ServerProcess(plan.command(), lambda line: None) as child:
         started = time.perf_counter()
         child.wait_until_ready(plan.url, plan.name, 1800)
         print(f"ready after {time.perf_counter() - started:.0f} s")
@@ -118,7 +119,7 @@ def main() -> None:
 
 def report(given: Any, name: str, url: str, vllm: str) -> None:
     asked = prompts(given.prompts, given.form)
-    served = ServedModel(url, name, patience=RetryPolicy(read_s=600, total_s=600, concurrency=64))
+    served = ServedModel(url, name, policy=RetryPolicy(read_s=600, total_s=600, concurrency=64))
     local = LocalModel(given.folder)
     drawn = Sampling(temperature=0.8, max_tokens=200, n=given.samples, seed=1)
     texts = [a[0].text for a in local.complete(
@@ -133,7 +134,8 @@ def report(given: Any, name: str, url: str, vllm: str) -> None:
         print(f"{label}: {json.dumps(row)}, {row['tokens'] / row['wall_s']:.0f} tokens/s")
     one, other = rows.values()
     for what in ("valid", "matched"):
-        print(f"{what}: chance of this difference {chance(one[what], other[what], one['n']):.2f}")
+        p = probability(one[what], other[what], one["n"])
+        print(f"{what}: probability of this difference {p:.2f}")
 
 
 if __name__ == "__main__":

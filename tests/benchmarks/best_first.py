@@ -1,33 +1,35 @@
-"""What a night that ends early has found: best first against first come, from a finished screening.
+"""What a screening that ends early finds: relaxed best first beside relaxed in their order.
 
     python tests/benchmarks/best_first.py DIR
 
-DIR is the directory of a finished `hullward screen`. Nothing is relaxed: every record tells its
-force calls and its energy after the first steps, so that both orders can be walked through with
-the same calls. What is found is a share of the candidates that end at most 0.1 (and 0.0) eV/atom
-above the hull, at a share of all force calls. Prints one JSON document.
+DIR is the directory of a finished `hullward screen`. Nothing is relaxed: every record holds its
+force calls and its energy after the first steps, which is enough to replay both orders. The report
+gives the share of candidates at most 0.1 (and 0.0) eV/atom above the hull that are found with a
+share of all force calls. Prints one JSON document.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
+from common import options
 
 SPENT = (0.25, 0.4, 0.5, 0.6, 0.75)
 
 
 def found_by(calls_when_done: np.ndarray, good: np.ndarray, total: float) -> dict[str, float]:
-    """Share of the good ones done when a share of all calls is spent."""
+    """The share of the good candidates that are done when a share of all calls is spent."""
     return {f"{s:.0%}": float((calls_when_done[good] <= s * total).mean()) for s in SPENT}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--chunk", type=int, default=0, help="order within so many; 0: among all")
+    parser.add_argument(
+        "--chunk", type=int, default=0, help="order within groups of this size; 0: all"
+    )
     args = parser.parse_args()
     from pymatgen.core import Composition
     from scipy.stats import spearmanr
@@ -70,7 +72,7 @@ def main() -> None:
         order = order[rest[order] > 0]
         done[order] = looks.sum() + np.cumsum(rest[order])
         best_first[part] = calls[:start].sum() + done
-    report = {
+    report: dict[str, object] = {
         "relaxations": len(calls),
         "force_calls": int(calls.sum()),
         "calls_of_first_looks": float(np.minimum(calls, EARLY_STEPS).sum() / calls.sum()),

@@ -1,20 +1,20 @@
-"""Do probabilities hold where structures do not start at DFT's own minimum?
+"""Whether probabilities hold for structures that do not start at DFT's own minimum.
 
-    OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/calibration_rattled.py DATA [ROWS [RATTLE]]
+    OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/calibration_rattled.py DATA [--rattle 0.15]
 
 The DFT results of DATA are of structures that DFT had relaxed; a campaign's starts are not. Here
-ROWS random ones (500) are displaced by RATTLE (0.15 Å, standard deviation of each coordinate),
-relaxed and read anew, and asked about by fits that saw neither their generator nor its formulas.
-Prints the rows of RESULTS.md. Relaxations are kept under HULLWARD_HOME, where it is set.
+random ones are displaced (by the standard deviation of each coordinate, Å), relaxed again, and
+judged by fits that saw neither their generator nor its formulas. Prints the rows of RESULTS.md.
+Relaxations are cached under HULLWARD_HOME, where it is set.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
+from common import MP2020_HULL, options
 
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
@@ -31,8 +31,7 @@ MOST_ATOMS = 24
 
 def main(data: Path, count: int, rattle_a: float) -> None:
     table = read_dft_table(data / "known" / "generated_dft_decomposition.parquet")
-    hull = data / "hull" / "mp2020_whole_database_hull.parquet"
-    reference = load_reference(f"file:{hull}", None)
+    reference = load_reference(f"file:{data / MP2020_HULL}", None)
 
     def asked(rows: list, protocol: Protocol) -> list:
         return outcomes(rows, "chgnet-0.3.0", protocol, reference, HOME, None, reading=SECOND)[0]
@@ -48,16 +47,16 @@ def main(data: Path, count: int, rattle_a: float) -> None:
     ):
         found[name] = rows_of(asked(chosen, protocol))
         report(name, found[name], every, folds)
-    print(f"{len(chosen)} structures were asked about")
+    print(f"{len(chosen)} structures")
 
 
 def report(name: str, rows: DftRows, every: DftRows, folds: list[Fold]) -> None:
-    """One line a threshold."""
+    """Print one line for each threshold."""
     for threshold in THRESHOLDS_EV_PER_ATOM:
         said = np.full(len(rows.dft), np.nan)
         for fold in folds:
             own = np.flatnonzero(rows.generators == every.generators[fold.left_out[0]])
-            said[own] = fold.fitted.chances(rows, own, threshold)
+            said[own] = fold.fitted.probabilities(rows, own, threshold)
         hit = rows.dft <= threshold
         base = hit.mean()
         skill = 1 - ((said - hit) ** 2).mean() / (base * (1 - base))
@@ -76,9 +75,9 @@ def report(name: str, rows: DftRows, every: DftRows, folds: list[Fold]) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[2:]
-    main(
-        Path(sys.argv[1]),
-        int(given[0]) if given else 500,
-        float(given[1]) if len(given) > 1 else 0.15,
-    )
+    parser = options(__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--rattle", type=float, default=0.15, help="Å")
+    given = parser.parse_args()
+    main(given.data, given.rows, given.rattle)

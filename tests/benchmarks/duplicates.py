@@ -1,4 +1,4 @@
-"""Duplicates at scale: agreement with StructureMatcher, speed beside it, rates.
+"""Agreement with StructureMatcher, speed beside it, and rates of finding duplicates at scale.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/duplicates.py DATA
 
@@ -9,61 +9,31 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import resource
-import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
+from common import known_phases, llamat2_crystals, options, read_plain_cif
 from pymatgen.core.structure_matcher import StructureMatcher
-from validation import read_plain_cif
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import StructureLibrary, group
-from hullward.tools.crystal.matching import _Entry
+from hullward.tools.crystal import LibraryEntry, StructureLibrary, group_equal
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
 LANTHANIDES = (
-    "La",
-    "Ce",
-    "Pr",
-    "Nd",
-    "Sm",
-    "Eu",
-    "Gd",
-    "Tb",
-    "Dy",
-    "Ho",
-    "Er",
-    "Tm",
-    "Yb",
-    "Lu",
+    *("La", "Ce", "Pr", "Nd", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"),
     "Y",
 )
 REACH = 2.6  # of the fingerprint, in (V/n)^(1/3)
 NEIGHBOURS = 8
 
 Pair = tuple[str, Crystal, Crystal]
-
-
-def known_phases(data: Path) -> list[Crystal]:
-    cifs = pd.read_parquet(data / "structures/mp_structures.parquet", columns=["cif"])["cif"]
-    return [read_plain_cif(text) for text in cifs]
-
-
-def generated(data: Path) -> Iterator[Crystal]:
-    table = pd.read_parquet(data / "known/llamat2_generated.parquet")
-    for row in table[["lengths", "angles", "species", "coords"]].itertuples(index=False):
-        try:
-            yield Crystal.from_parameters(*(json.loads(cell) for cell in row))
-        except (TypeError, ValueError):  # empty columns, angles that close no cell
-            continue
 
 
 def by_formula(crystals: Iterable[Crystal]) -> dict[str, list[Crystal]]:
@@ -76,7 +46,7 @@ def by_formula(crystals: Iterable[Crystal]) -> dict[str, list[Crystal]]:
 def distorted(
     crystal: Crystal, rng: np.random.Generator, rattle_a: float = 0.0, strain: float = 0.0
 ) -> Crystal:
-    """Another setting: rotated, shifted, sites shuffled, and rattled and strained up to a size."""
+    """Another setting: rotated, shifted, sites shuffled, rattled and strained up to a size."""
     e = rng.uniform(-strain, strain, (3, 3))
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
@@ -143,7 +113,9 @@ def agreement(pairs: Sequence[Pair]) -> None:
     matcher = StructureMatcher()
     cells: dict[int, tuple] = {}
     tally: dict[str, Counter[str]] = defaultdict(Counter)
-    joined, parted, rms_gaps = [], [], []
+    joined: list[float] = []
+    parted: list[float] = []
+    rms_gaps: list[float] = []
     for kind, *crystals in pairs:
         for crystal in crystals:
             if id(crystal) not in cells:
@@ -179,7 +151,7 @@ def agreement(pairs: Sequence[Pair]) -> None:
 
 def _both_cells(crystal: Crystal, matcher: StructureMatcher) -> tuple:
     """Ours and pymatgen's; None for what the library compares by content only."""
-    cell = _Entry("", crystal).cell
+    cell = LibraryEntry("", crystal).cell
     if cell is None:
         return None, None
     return cell, matcher._get_reduced_structure(crystal.to_structure())
@@ -210,7 +182,7 @@ def beside_group_structures(crystals: Sequence[Crystal], repeats: int = 5) -> No
         structures = [c.to_structure() for c in fresh]
         StructureMatcher._get_reduced_istructure.cache_clear()
         start = time.process_time()
-        ours = group(fresh)
+        ours = group_equal(fresh)
         middle = time.process_time()
         groups = StructureMatcher().group_structures(structures)
         theirs_s.append(time.process_time() - middle)
@@ -250,12 +222,14 @@ def one_formula(data: Path) -> None:
     beside_group_structures(crystals[:250], repeats=1)
     for n in (500, 1000, 2000):
         start = time.process_time()
-        groups = group(crystals[:n])
+        groups = group_equal(crystals[:n])
         print(f"  {n}: {len(groups)} groups in {time.process_time() - start:.1f} s")
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = options(__doc__)
+    parser.add_argument("data", type=Path)
+    folder = parser.parse_args().data
     phases = known_phases(folder)
     print("1,000 structures")
     for shared in (400, 700):
@@ -265,4 +239,4 @@ if __name__ == "__main__":
     print("all known phases")
     against_known(phases)
     print("labelled pairs")
-    agreement(labelled_pairs(phases, generated(folder))[::3])
+    agreement(labelled_pairs(phases, llamat2_crystals(folder))[::3])

@@ -2,16 +2,15 @@
 
     python -W ignore tests/benchmarks/embedded_vs_mp.py DATA [--reference SPEC] [--systems A-B …]
 
-DATA is the folder of real data; its `hull/` has MP2020 hull points and says which systems they are
-complete for. Prints Markdown: the signed difference of the two hulls at the compositions the
-Materials Project calls stable, over all shared systems and over the covered ones; the recall of
-its stable phases; and, of its structures 0.05 to 0.2 eV/atom above its hull, how many the embedded
-hull calls stable when both hulls judge the same CHGNet-relaxed energy.
+DATA is the folder of real data; its `hull/` has MP2020 hull points and lists the systems that they
+are complete for. Prints Markdown: the signed difference of the two hulls at the compositions that
+the Materials Project calls stable, over all shared systems and over the covered ones; the recall
+of its stable phases; and, of its structures 0.05 to 0.2 eV/atom above its hull, the number that
+the embedded hull calls stable when both hulls judge the same CHGNet-relaxed energy.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from itertools import combinations
@@ -20,13 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from common import MP2020_HULL, MP_STRUCTURES, amounts_of, options, rows_of
+from pymatgen.core import Composition, Structure
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
-from hullward.tools.hull import Reference
+from hullward.tools.hull import Hull, Reference
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
-from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried
+from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried_subsystems
 from hullward.tools.relax import relax_many
 
 PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found
@@ -51,7 +52,7 @@ def complete_systems(data: Path) -> pd.DataFrame:
     return index[index["mp2020_complete"]]
 
 
-def rows_of(ours: Reference, mp: Reference, system: str) -> Iterator[Row]:
+def differences(ours: Reference, mp: Reference, system: str) -> Iterator[Row]:
     """MP's stable compositions of exactly this system."""
     elements = frozenset(system.split("-"))
     hull, theirs = ours.hull(system), mp.hull(system)
@@ -80,8 +81,8 @@ def rows_of(ours: Reference, mp: Reference, system: str) -> Iterator[Row]:
         )
 
 
-def element_energy(hull: object, element: str) -> float:
-    return -hull.distance({element: 1.0}, 0.0).e_above_hull_ev_per_atom  # type: ignore[attr-defined]
+def element_energy(hull: Hull, element: str) -> float:
+    return -hull.distance({element: 1.0}, 0.0).e_above_hull_ev_per_atom
 
 
 def line(name: str, values: list[float]) -> str:
@@ -112,21 +113,21 @@ def is_built(ours: Reference, system: str) -> bool:
     facts = manifest.systems.get("-".join(sorted(elements)))
     if facts is None or not facts.expected_formulas:  # nothing that the recipe serves
         return False
-    return enough_tried(facts) and not untried(manifest, [elements])
+    return enough_tried(facts) and not untried_subsystems(manifest, [elements])
 
 
 def relaxed_heights(
     data: Path, ours: Reference, mp: Reference, systems: set[str], workers: int, memory: Path
 ) -> pd.DataFrame:
     """MP structures near MP's hull at covered compositions, relaxed; heights over both hulls."""
-    table = pd.read_parquet(data / "structures" / "mp_structures.parquet")
+    table = pd.read_parquet(data / MP_STRUCTURES)
     low, high = NEAR_MP_HULL_EV_PER_ATOM
     table = table[(table["e_above_hull"] > low - 0.04) & (table["e_above_hull"] < high + 0.04)]
     table = table.drop_duplicates("material_id")
     crystals = {}
-    for row in table.itertuples():
-        system = "-".join(sorted(set(_symbols(row.formula))))
-        if system in systems and ours.coverage(_amounts(row.formula)).covered:
+    for row in rows_of(table):
+        system = "-".join(sorted(amounts_of(row.formula)))
+        if system in systems and ours.coverage(amounts_of(row.formula)).covered:
             crystal = _crystal(row.cif)
             if crystal.n_atoms <= MOST_ATOMS:
                 crystals[str(row.material_id)] = crystal
@@ -144,7 +145,7 @@ def relaxed_heights(
     for material_id, crystal in crystals.items():
         energy = done[material_id]["energy"]
         if energy is not None:
-            amounts = crystal.composition.get_el_amt_dict()
+            amounts = crystal.amounts
             rows.append(
                 {
                     "id": material_id,
@@ -157,14 +158,15 @@ def relaxed_heights(
 
 
 def engine_floor(data: Path, ours: Reference, mp: Reference, covered: list[Row]) -> list[str]:
-    """CHGNet at MP's own stable structures, unrelaxed: what no choice of structures can mend."""
-    table = pd.read_parquet(data / "structures" / "mp_structures.parquet")
+    """Rows for CHGNet at MP's own stable structures, unrelaxed: the error of the engine itself."""
+    table = pd.read_parquet(data / MP_STRUCTURES)
     table = table[table["e_above_hull"] <= 1e-6].drop_duplicates("material_id")
     wanted = {row.formula: row.system for row in covered}
     crystals = [
         crystal
-        for row in table.itertuples()
-        if _reduced(row.formula) in wanted and (crystal := _crystal(row.cif)).n_atoms <= MOST_ATOMS
+        for row in rows_of(table)
+        if Composition(row.formula).reduced_formula in wanted
+        and (crystal := _crystal(row.cif)).n_atoms <= MOST_ATOMS
     ]
     potential = load_potential("chgnet-0.3.0")
     engine, missed = [], []
@@ -173,7 +175,7 @@ def engine_floor(data: Path, ours: Reference, mp: Reference, covered: list[Row])
         for crystal, answer in zip(some, potential.evaluate(some), strict=True):
             if isinstance(answer, Exception):
                 continue
-            amounts = crystal.composition.get_el_amt_dict()
+            amounts = crystal.amounts
             energy = answer.energy_ev_per_atom
             engine.append(mp.hull(crystal.chemsys).distance(amounts, energy)[0])
             missed.append(-ours.hull(crystal.chemsys).distance(amounts, energy)[0])
@@ -183,36 +185,18 @@ def engine_floor(data: Path, ours: Reference, mp: Reference, covered: list[Row])
     ]
 
 
-def _reduced(formula: str) -> str:
-    from pymatgen.core import Composition
-
-    return str(Composition(formula).reduced_formula)
-
-
-def _symbols(formula: str) -> list[str]:
-    return list(_amounts(formula))
-
-
-def _amounts(formula: str) -> dict[str, float]:
-    from pymatgen.core import Composition
-
-    return {str(el): float(n) for el, n in Composition(formula).get_el_amt_dict().items()}
-
-
 def _crystal(cif: str) -> Crystal:
-    from pymatgen.core import Structure
-
     return Crystal.from_structure(Structure.from_str(cif, fmt="cif").get_primitive_structure())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--reference", default="embedded")
-    parser.add_argument("--built", type=Path, help="a build, path without ending")
+    parser.add_argument("--built", type=Path, help="a build: its path without suffix")
     parser.add_argument("--systems", nargs="*", help="only these and their subsystems")
-    parser.add_argument("--list", action="store_true", help="every composition")
-    parser.add_argument("--relax", type=Path, help="remember relaxed energies in this file")
+    parser.add_argument("--list", action="store_true", help="print every composition")
+    parser.add_argument("--relax", type=Path, help="file that keeps relaxed energies")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.built:
@@ -221,8 +205,7 @@ def main() -> None:
         ours = read_built(arguments.built.parent, arguments.built.name)
     else:
         ours = load_reference(arguments.reference)
-    table = arguments.data / "hull" / "mp2020_whole_database_hull.parquet"
-    mp = load_reference(f"file:{table}")
+    mp = load_reference(f"file:{arguments.data / MP2020_HULL}")
     index = complete_systems(arguments.data)
     systems = list(index["chemsys"])
     if arguments.systems:
@@ -236,7 +219,7 @@ def main() -> None:
     else:
         systems += sorted({el for system in systems for el in system.split("-")})
     shared = [s for s in systems if frozenset(s.split("-")) <= ours.elements & mp.elements]
-    rows = [row for system in shared for row in rows_of(ours, mp, system)]
+    rows = [row for system in shared for row in differences(ours, mp, system)]
     covered = [row for row in rows if row.covered]
     if arguments.list:
         for r in sorted(rows, key=lambda r: (not r.covered, -abs(r.total))):

@@ -1,19 +1,18 @@
-"""What the structures of a screening are, next to a table of known ones, and how long it takes.
+"""How many structures of a screening are known, substituted or new, and the time to explain them.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/explained_novelty.py DIR KNOWN [before]
 
-DIR is a screening's directory, read only; KNOWN a table of known structures. Relaxed structures,
-or with `before` the proposed ones. Prints the figures of RESULTS.md.
+DIR is a screening's directory, read only; KNOWN a table of known structures. It explains relaxed
+structures, or with `before` the proposed ones. Prints the figures of RESULTS.md.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import duckdb
+from common import open_snapshot, options
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import PrototypeLibrary
@@ -35,10 +34,9 @@ def main(directory: Path, known_file: Path, moment: str) -> None:
     started = time.process_time()
     known = read_known(known_file)
     print(f"{len(known):,} known structures read in {time.process_time() - started:.1f} CPU s")
-    snapshot = duckdb.connect(str(directory / "snapshot.duckdb"), read_only=True)
-    rows = snapshot.execute(PROPOSED if moment == "before" else RELAXED).fetchall()
+    rows = open_snapshot(directory).execute(PROPOSED if moment == "before" else RELAXED).fetchall()
     explainer, families = Explainer(list(known)), PrototypeLibrary()
-    said: list[tuple[Explanation, bool]] = []
+    explained: list[tuple[Explanation, bool]] = []
     started = time.process_time()
     for number, (candidate_id, twin, label, covered, suspect, text) in enumerate(rows, start=1):
         crystal = Crystal.model_validate_json(text)
@@ -46,35 +44,42 @@ def main(directory: Path, known_file: Path, moment: str) -> None:
         if twin and found.kind != "known":
             found = explainer.explain(candidate_id, crystal, "after", families, ("duplicate", twin))
         low = bool(covered) and label in ("stable", "metastable") and not suspect
-        said.append((found, low))
+        explained.append((found, low))
         if number % 500 == 0:
             spent = time.process_time() - started
-            counts = Counter(e.kind for e, _ in said)
+            counts = Counter(e.kind for e, _ in explained)
             print(f"{number:,} of {len(rows):,} in {spent:.0f} CPU s: {dict(counts)}", flush=True)
-    report(said, time.process_time() - started)
+    report(explained, time.process_time() - started)
 
 
-def report(said: list[tuple[Explanation, bool]], cpu_s: float) -> None:
-    print(f"{len(said):,} structures explained in {cpu_s:.0f} CPU s")
-    kinds = Counter(e.kind for e, _ in said)
-    low = Counter(e.kind for e, within in said if within)
+def report(explained: list[tuple[Explanation, bool]], cpu_s: float) -> None:
+    print(f"{len(explained):,} structures explained in {cpu_s:.0f} CPU s")
+    kinds = Counter(e.kind for e, _ in explained)
+    low = Counter(e.kind for e, within in explained if within)
     for kind, count in kinds.most_common():
         print(f"{kind:<16} {count:>6,}  metastable or stable: {low[kind]:,}")
     for kind in ("lanthanide_swap", "substitution", "structure_type"):
-        parents = Counter((e.match_formula, e.match_id) for e, _ in said if e.kind == kind)
+        parents = Counter((e.match_formula, e.match_id) for e, _ in explained if e.kind == kind)
         top = ", ".join(f"{f} ({i}) {n}" for (f, i), n in parents.most_common(12))
         print(f"{kind}: {len(parents):,} parents; {top}")
-    swaps = Counter(len(e.exchanged) for e, _ in said if e.kind == "substitution")
+    swaps = Counter(len(e.exchanged) for e, _ in explained if e.kind == "substitution")
     print(f"elements exchanged: {dict(sorted(swaps.items()))}")
-    print(f"inverse: {sum(e.inverse for e, _ in said):,}")
-    own = sum(e.kind == "new_prototype" and e.match_id is None for e, _ in said)
+    print(f"inverse: {sum(e.inverse for e, _ in explained):,}")
+    own = sum(e.kind == "new_prototype" and e.match_id is None for e, _ in explained)
     print(f"distinct new prototypes: {own:,}")
-    new = [e for e, _ in said if e.kind not in ("known", "duplicate")]
+    new = [e for e, _ in explained if e.kind not in ("known", "duplicate")]
     flagged = [e for e in new if e.disorder]
-    print(f"disorder: {sum(bool(e.disorder) for e, _ in said):,} of all, {len(flagged):,} of new")
+    print(
+        f"disorder: {sum(bool(e.disorder) for e, _ in explained):,} of all, {len(flagged):,} of new"
+    )
     for one in flagged[:6]:
         print(f"  {one.candidate_id}: {one.disorder}; {one.words}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), "before" if "before" in sys.argv[3:] else "after")
+    parser = options(__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("known", type=Path)
+    parser.add_argument("moment", nargs="?", choices=["before", "after"], default="after")
+    given = parser.parse_args()
+    main(given.directory, given.known, given.moment)

@@ -1,17 +1,16 @@
-"""The default optimiser on structures none of its settings were chosen on, beside FIRE.
+"""Energies and force calls of the default optimiser beside FIRE, on structures it was not tuned on.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
         python -W ignore tests/benchmarks/holdout.py GENERATED.parquet WORKLOAD.jsonl [--skip N]
 
-GENERATED holds crystals a language model wrote, WORKLOAD the tuning set: no formula of it is
-used. The valid ones of at most 20 atoms are shuffled by a fixed seed; `--skip` begins further down,
-so that two samples share no structure. FIRE stands for the peer: `bench_relax.py` shows that it
-takes the peer's steps one by one. Prints one JSON document; `--out` keeps every relaxation.
+GENERATED holds crystals that a language model wrote; WORKLOAD is the tuning set, whose formulas are
+left out. The valid ones of at most 20 atoms are shuffled by a fixed seed; `--skip` starts further
+down, so that two samples share no structure. FIRE stands for the peer: `bench_relax.py` shows that
+it takes the peer's steps one by one. Prints one JSON document; `--out` keeps every relaxation.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import options, workload
 
 SEED, MAX_ATOMS = 2026, 20
 FMAX_EV_PER_A, MAX_STEPS = 0.1, 500
@@ -30,9 +30,9 @@ SAME_MEV_PER_ATOM = 1.0
 CHUNK = 20  # structures relaxed by each optimiser before the next takes its turn
 
 
-def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
+def fresh(table: Path, tuned_on: Path) -> Iterator[tuple[str, Any]]:
     """(source, crystal) of the valid ones, shuffled, without the formulas of the workload."""
-    from pymatgen.core import Composition, Structure
+    from pymatgen.core import Composition
 
     from hullward.models.crystal import Crystal
     from hullward.models.potential import potential_card
@@ -40,10 +40,7 @@ def fresh(table: Path, workload: Path) -> Iterator[tuple[str, Any]]:
     from hullward.tools.records import Flaw
     from hullward.tools.screening import validate
 
-    used = {
-        Structure.from_dict(json.loads(line)["structure"]).composition.reduced_formula
-        for line in workload.read_text().splitlines()
-    }
+    used = {structure.composition.reduced_formula for structure in workload(tuned_on)}
     supported = potential_card("chgnet-0.3.0").elements
     rows = list(read_inputs(table))
     random.Random(SEED).shuffle(rows)
@@ -90,7 +87,7 @@ def compare(fire: list, other: list) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("workload", type=Path)
     parser.add_argument("--count", type=int, default=300)
@@ -121,8 +118,8 @@ def main() -> None:
             done[name] += [found[source] for source, _ in chunk]
         for name in names[1:]:
             so_far = compare(done[names[0]], done[name])
-            said = {k: so_far[k] for k in ("not_higher_share", "force_call_ratio")}
-            print(f"{start + len(chunk)}, {name}: {said}, CPU s {cpu_s}", file=sys.stderr)
+            shares = {k: so_far[k] for k in ("not_higher_share", "force_call_ratio")}
+            print(f"{start + len(chunk)}, {name}: {shares}, CPU s {cpu_s}", file=sys.stderr)
     if args.out:
         lines = (r.model_dump_json() for name in names for r in done[name])
         args.out.write_text("\n".join(lines) + "\n")

@@ -1,27 +1,27 @@
-"""Heights and decompositions beside pymatgen's PhaseDiagram, on every set of real entries.
+"""Agreement of heights and decompositions with pymatgen's PhaseDiagram, on sets of real entries.
 
     python -W ignore tests/benchmarks/hull_exactness.py DATA/hull [--systems 400]
 
-Asked of every set: each of its entries as it is, and 50 meV/atom lower, in every chemical system
-that occurs (corrected energies on both sides). Of the whole-database table a random choice of
-systems, of two to six elements, is taken. Decompositions may differ only where several facets
-hold a composition: then both must give the same energy and the composition itself, which is
-checked. Published e_above_hull (mp_query_docs_pydmclab) is compared last, exceptions listed.
+It compares every entry of every set, as it is and 50 meV/atom lower, in every chemical system that
+occurs (corrected energies on both sides), and a random choice of systems of two to six elements of
+the whole-database table. Decompositions may differ only where several facets hold a composition:
+the script then checks that both give the same energy and the composition itself. Published
+e_above_hull (mp_query_docs_pydmclab) is compared last, and exceptions are listed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import amounts_of, options, phases, rows_of
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
@@ -58,21 +58,21 @@ class Tally:
         )
 
 
-def diagram(phases: Sequence[Phase]) -> PhaseDiagram:
-    return PhaseDiagram([entry(p, p.energy_ev_per_atom) for p in phases])
+def diagram(known: Sequence[Phase]) -> PhaseDiagram:
+    return PhaseDiagram([entry(p) for p in known])
 
 
-def entry(phase: Phase, energy_ev_per_atom: float) -> ComputedEntry:
+def entry(phase: Phase) -> ComputedEntry:
     composition = composition_of(phase)
-    energy = energy_ev_per_atom * composition.num_atoms
+    energy = phase.energy_ev_per_atom * composition.num_atoms
     return ComputedEntry(composition, energy, entry_id=phase.phase_id)
 
 
-def compare(phases: Sequence[Phase], asked: Sequence[Phase], tally: Tally) -> None:
-    """One system: `asked` as they are and lower, over the hull of `phases`."""
-    hull, theirs = Hull(phases), diagram(phases)
-    energies = {p.phase_id: p.energy_ev_per_atom for p in phases}
-    contents = {p.phase_id: fractions_of(p) for p in phases}
+def compare(known: Sequence[Phase], asked: Sequence[Phase], tally: Tally) -> None:
+    """One system: `asked` as they are and lower, over the hull of `known`."""
+    hull, theirs = Hull(known), diagram(known)
+    energies = {p.phase_id: p.energy_ev_per_atom for p in known}
+    contents = {p.phase_id: fractions_of(p) for p in known}
     rows = hull.fractions([p.composition for p in asked])
     wanted = np.array([p.energy_ev_per_atom for p in asked])
     both = [hull.distances(rows, wanted + shift) for shift in (0.0, SHIFT_EV_PER_ATOM)]
@@ -85,26 +85,27 @@ def compare(phases: Sequence[Phase], asked: Sequence[Phase], tally: Tally) -> No
             tally.asked += 2
             tally.no_answer += 2
             continue
-        expected = {e.entry_id: share for e, share in parts.items()}
+        entries: dict[Any, float] = dict(parts)
+        expected = {e.entry_id: share for e, share in entries.items()}
         for shift, found in zip((0.0, SHIFT_EV_PER_ATOM), both, strict=True):
             tally.asked += 1
             distance, energy = found[number], float(wanted[number] + shift)
             height, ours = energy - plane, distance.e_above_hull_ev_per_atom
             tally.height = max(tally.height, abs(ours - height))
-            tally.within_1_mev += abs(ours - height) <= AGREES_EV_PER_ATOM
+            tally.within_1_mev += int(abs(ours - height) <= AGREES_EV_PER_ATOM)
             shares = {p.phase_id: p.fraction for p in distance.decomposition}
             if set(shares) == set(expected):
                 tally.same_products += 1
                 tally.shares = max(tally.shares, *(abs(shares[k] - expected[k]) for k in shares))
                 continue
-            mixture: Counter[str] = Counter()
+            mixture: dict[str, float] = defaultdict(float)
             for name, share in shares.items():
                 for el, amount in contents[name].items():
                     mixture[el] += share * amount
             own = fractions_of(phase)
-            off = max(abs(mixture[el] - own.get(el, 0.0)) for el in mixture | Counter(own))
+            off = max(abs(mixture[el] - own.get(el, 0.0)) for el in mixture | own)
             mixed = sum(share * energies[name] for name, share in shares.items())
-            good = max(off, abs(mixed - (energy - ours))) <= TOLERANCE_EV_PER_ATOM
+            good = bool(max(off, abs(mixed - (energy - ours))) <= TOLERANCE_EV_PER_ATOM)
             tally.other_split += good
             tally.wrong += not good
 
@@ -120,40 +121,26 @@ def _composition(amounts: tuple[tuple[str, float], ...]) -> Composition:
 
 
 def composition_of(phase: Phase) -> Composition:
-    """Kept: the same phases are asked about in many systems."""
+    """Cached, as the same phases come up in many systems."""
     return _composition(tuple(phase.composition.items()))
 
 
-def every_system(phases: Sequence[Phase]) -> Tally:
-    """Each system that occurs in a set, all its subsystems' entries asked about."""
+def every_system(known: Sequence[Phase]) -> Tally:
+    """Compare each system that occurs in a set, with all entries of its subsystems."""
     tally = Tally()
-    complete = {next(iter(p.elements)) for p in phases if len(p.elements) == 1}
-    for system in sorted({p.elements for p in phases}, key=sorted):
-        inside = [p for p in phases if p.elements <= system]
+    complete = {next(iter(p.elements)) for p in known if len(p.elements) == 1}
+    for system in sorted({p.elements for p in known}, key=sorted):
+        inside = [p for p in known if p.elements <= system]
         if len(system) > 1 and system <= complete:
             compare(inside, inside, tally)
     whole = frozenset(complete)
     if len(whole) > 1:
-        compare([p for p in phases if p.elements <= whole], phases, tally)
+        compare([p for p in known if p.elements <= whole], known, tally)
     return tally
 
 
-def plain(rows: Iterable[tuple[str, dict[str, float], float]]) -> list[Phase]:
-    """Phases of (id, composition, eV/atom), ids made distinct."""
-    return [
-        Phase(
-            phase_id=f"{name}#{number}",
-            formula=Composition(composition).reduced_formula,
-            composition=composition,
-            energy_ev_per_atom=energy,
-            source="benchmark",
-        )
-        for number, (name, composition, energy) in enumerate(rows)
-    ]
-
-
 def sets_of_entries(folder: Path) -> dict[str, list[Phase]]:
-    """Every set of entries there, on whatever scale it is: hulls are compared, not scales."""
+    """Every set of entries of the folder. Energy scales differ, but each hull is of one set."""
     import pandas as pd
 
     found: dict[str, list[Phase]] = {}
@@ -164,14 +151,14 @@ def sets_of_entries(folder: Path) -> dict[str, list[Phase]]:
     for row in read_rows(folder / "mp_entries_small_sets.jsonl.zst"):
         groups[row["set"]].append(row["entry"])
     for name, entries in groups.items():
-        found[f"small_sets {name}"] = plain(
+        found[f"small_sets {name}"] = phases(
             (str(e.get("entry_id")), e["composition"], _per_atom(e)) for e in entries
         )
     table = pd.read_parquet(folder / "mp_entries_table.parquet")
-    for name, rows in table.groupby("set"):
-        found[f"table {name}"] = plain(
-            (r.entry_id, Composition(r.composition).get_el_amt_dict(), r.energy_per_atom_corrected)
-            for r in rows.itertuples()
+    for name in table["set"].unique():
+        found[f"table {name}"] = phases(
+            (r.entry_id, amounts_of(r.composition), r.energy_per_atom_corrected)
+            for r in rows_of(table[table["set"] == name])
         )
     for name, docs in query_files(folder).items():
         found[f"docs {name}"] = docs_phases(docs)
@@ -192,7 +179,7 @@ def query_files(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def docs_phases(docs: Sequence[dict[str, Any]]) -> list[Phase]:
     """By formation energy, which is corrected; E_mp is not, in most of them."""
-    return plain((d["mpid"], Composition(d["formula"]).get_el_amt_dict(), d["Ef_mp"]) for d in docs)
+    return phases((d["mpid"], amounts_of(d["formula"]), d["Ef_mp"]) for d in docs)
 
 
 def whole_database(folder: Path, systems: int, seed: int = 0) -> dict[str, Tally]:
@@ -218,12 +205,11 @@ def whole_database(folder: Path, systems: int, seed: int = 0) -> dict[str, Tally
         tally = Tally()
         for system in chosen:
             rows = [i for i, s in enumerate(symbols) if s <= system]
-            phases = plain(
-                (f"row{i}", Composition(table["formula"][i]).get_el_amt_dict(), float(energies[i]))
-                for i in rows
+            known = phases(
+                (f"row{i}", amounts_of(table["formula"][i]), float(energies[i])) for i in rows
             )
-            phases += plain((f"zero-{el}", {el: 1.0}, 0.0) for el in sorted(system))
-            compare(phases, phases, tally)
+            known += phases((f"zero-{el}", {el: 1.0}, 0.0) for el in sorted(system))
+            compare(known, known, tally)
         found[f"whole database, {size} elements"] = tally
     return found
 
@@ -234,11 +220,11 @@ def published(folder: Path) -> None:
     print("| --- | ---: | ---: | ---: | --- |")
     exceptions = []
     for name, docs in query_files(folder).items():
-        phases = docs_phases(docs)
-        hull = Hull(phases)
+        known = docs_phases(docs)
+        hull = Hull(known)
         found = hull.distances(
-            hull.fractions([p.composition for p in phases]),
-            np.array([p.energy_ev_per_atom for p in phases]),
+            hull.fractions([p.composition for p in known]),
+            np.array([p.energy_ev_per_atom for p in known]),
         )
         ours = np.array([d.e_above_hull_ev_per_atom for d in found])
         off = 1000 * (ours - np.array([float(d["Ehull_mp"]) for d in docs]))
@@ -280,7 +266,7 @@ def reasons(docs: Sequence[dict[str, Any]], off_mev: np.ndarray) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--systems", type=int, default=400, help="of each size, from the table")
     parser.add_argument("--json", action="store_true", help="only the totals, as JSON")

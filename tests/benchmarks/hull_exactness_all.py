@@ -1,16 +1,15 @@
-"""Heights and decompositions beside pymatgen's PhaseDiagram, in every system of the real data.
+"""Agreement of heights and decompositions with pymatgen's PhaseDiagram, in every known system.
 
     python -W ignore tests/benchmarks/hull_exactness_all.py DATA/hull --results FILE
 
-Systems are those of chemsys_index.parquet and of the whole-database table; every phase of a system
-and of its subsystems is asked about, as it is and 50 meV/atom lower, tie-line points taken as
-phases by both sides. Systems of the index and of few phases come first; each finished one is a line
-of FILE, so the command goes on after a stop. --summary only tells what FILE holds.
+Systems are those of chemsys_index.parquet and of the whole-database table. Every phase of a system
+and of its subsystems is compared, as it is and 50 meV/atom lower; both sides take tie-line points
+as phases. Systems of the index and of few phases come first. Each finished one is a line of FILE,
+so the command goes on after a stop. --summary only prints what FILE holds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import time
@@ -19,19 +18,20 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
-from hull_exactness import Tally, compare, plain
-from pymatgen.core import Composition
+from common import MP2020_HULL, amounts_of, options
+from common import phases as made
+from hull_exactness import Tally, compare
 
 from hullward.tools.hull import Phase
 
 
 class Table:
-    """Phases of the whole-database table by exact system, made when first asked for."""
+    """Phases of the whole-database table by exact system, made on first use."""
 
     def __init__(self, folder: Path) -> None:
         import pandas as pd
 
-        table = pd.read_parquet(folder / "mp2020_whole_database_hull.parquet")
+        table = pd.read_parquet(folder / MP2020_HULL.name)
         rows: dict[frozenset[str], list[tuple[str, float]]] = defaultdict(list)
         energies = table["hull_entry_energy_per_atom"].astype(float)
         for formula, energy in zip(table["formula"], energies, strict=True):
@@ -58,9 +58,8 @@ class Table:
     def _own(self, part: frozenset[str]) -> list[Phase]:
         if part not in self._phases:
             rows = self._rows.get(part) or [(next(iter(part)), 0.0)]
-            self._phases[part] = plain(
-                (formula, Composition(formula).get_el_amt_dict(), energy)
-                for formula, energy in rows
+            self._phases[part] = made(
+                (formula, amounts_of(formula), energy) for formula, energy in rows
             )
         return self._phases[part]
 
@@ -93,7 +92,7 @@ def summary(results: Path, index: set[str], more: set[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--summary", action="store_true", help="compute nothing")

@@ -1,19 +1,21 @@
-"""How fast a small model proposes in this process: free, and held to the grammars.
+"""Valid proposals per second of a small model in this process, with and without grammars.
 
     python tests/benchmarks/local_speed.py FOLDER --formulas FILE [--samples 1000] [--threads 2]
 
-FOLDER is a checkpoint such as hullward-nano-cif. FILE has a formula a line and, it may be, a space
-group behind it; each sample asks for the next one. A proposal counts as valid when it parses, has
-the formula, the space group where that was asked for, and no pair of atoms under 0.5 Å. Times are
-wall and CPU and hold making the grammars and their masks, nothing is warm.
+FOLDER is a checkpoint such as hullward-nano-cif. FILE has a formula on each line, followed by a
+space group or nothing; each sample asks for the next one. A proposal is valid when it parses, has
+the formula, the space group where one was requested, and no pair of atoms closer than 0.5 Å. Times
+are wall and CPU; they include making the grammars and their masks, from a cold start.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from common import options
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -36,7 +38,7 @@ WAYS = {"asymmetric": (FREE, HELD, GROUP), "cell": (FREE, HELD, MASK)}
 def main() -> None:
     import torch
 
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--formulas", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=1000)
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def measure(model: LocalModel, wanted: list[tuple[str, int | None]], form: str, held: str) -> None:
-    """Sample one way and print its line."""
+    """Sample in one way and print the result."""
     wall, cpu = time.monotonic(), time.process_time()
     requests = [r for i, w in enumerate(wanted) if (r := _request(i, w, form, held))]
     made_s = time.monotonic() - wall
@@ -77,19 +79,19 @@ def measure(model: LocalModel, wanted: list[tuple[str, int | None]], form: str, 
             continue
         grouped += 1
         valid += closest_a(crystal) >= 0.5
-    told = f", space group {grouped}" if held == GROUP else ""
+    of_group = f", space group {grouped}" if held == GROUP else ""
     print(
         f"{form}, {held}: of {len(wanted)} samples {len(requests)} could be asked, "
         f"parsed {parsed}, "
-        f"formula {right}{told}, valid {valid}; {tokens / len(requests):.0f} tokens each; "
+        f"formula {right}{of_group}, valid {valid}; {tokens / len(requests):.0f} tokens each; "
         f"{wall:.1f} s wall ({made_s:.1f} for the grammars), {cpu:.1f} s CPU: "
         f"{valid / wall:.1f} valid/s wall, {valid / cpu:.1f} valid/s CPU",
         flush=True,
     )
 
 
-def _request(number: int, wanted: tuple[str, int | None], form: str, held: str) -> Request | None:
-    """None where no crystal of so few atoms is what is wanted."""
+def _request(number: int, wanted: tuple[str, int | None], form: Any, held: str) -> Request | None:
+    """The request; None where no crystal of at most MAX_ATOMS can be what is wanted."""
     formula, group = wanted
     constraint = None
     try:

@@ -1,4 +1,4 @@
-"""How well a generator finds held-out crystals, beside template substitution at equal tries.
+"""How many held-out crystals a generator finds, beside template substitution at equal tries.
 
     python tests/benchmarks/nano_cif.py prepare  TABLE.parquet WORK
     python tests/benchmarks/nano_cif.py validation CORPUS WORK
@@ -9,29 +9,37 @@
     hullward relax attempts.jsonl --fmax 0.1 --max-steps 300 --json > relaxed.json
     python tests/benchmarks/nano_cif.py heights  WORK MP2020_HULL.parquet
 
-Held out are the quarantined formulas of the table whose primitive cell has at most 20 sites, one
-structure each, the one lowest in energy, in the order of a hash. Nothing a model was trained on,
-nor its temperature, has seen them: that is chosen with `validation` in place of `prepare`. A match
-is StructureMatcher's with pymatgen's defaults.
+Held out are the quarantined formulas of the table whose primitive cell has at most 20 sites: the
+structure lowest in energy of each, in the order of a hash. No model was trained on them, and no
+temperature was chosen on them: `validation` in place of `prepare` serves for that. A match is
+StructureMatcher's with pymatgen's defaults.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from common import options, rows_of
 
 from hullward.models.crystal import Crystal
-from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
+from hullward.models.language import (
+    Completion,
+    CompletionError,
+    Request,
+    Sampling,
+    crystal_prompt,
+    flat_formula,
+)
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,
@@ -51,7 +59,7 @@ def prepare(table: Path, work: Path) -> None:
 
     best: dict[str, tuple[float, str, Any]] = {}
     reference = []
-    for row in pd.read_parquet(table).drop_duplicates("material_id").itertuples():
+    for row in rows_of(pd.read_parquet(table).drop_duplicates("material_id")):
         structure = Structure.from_str(row.cif, fmt="cif")
         crystal = Crystal.from_structure(structure)
         if not in_quarantine(crystal.formula, crystal.chemsys):
@@ -137,16 +145,16 @@ def _primitive_sites(unit: AsymmetricUnit) -> int:
 
 
 def read(text: str) -> Crystal | None:
-    """A text of either form, None where it does not parse."""
+    """The crystal in a text of either form; None where it does not parse."""
     asymmetric = text.split("\n")[0].isdigit()
     found = parse_asymmetric_text(text) if asymmetric else parse_cell_text(text)
     return found if isinstance(found, Crystal) else None
 
 
-def sample(work: Path, model: Path, temperature: float, top_p: float, form: str, tag: str) -> None:
-    """Write WORK/samples-TAG.json: texts for formulas, formulas with space group, and nothing.
+def sample(work: Path, model: Path, temperature: float, top_p: float, form: Any, tag: str) -> None:
+    """Write WORK/samples-TAG.json: texts for formulas, for formulas with space group, for no wish.
 
-    Nothing is asked in LLaMat's form: its sites keep apart better where no formula guides.
+    Requests without a wish use LLaMat's form: without a formula its sites keep apart better.
     """
     from hullward.models.language import LocalModel
 
@@ -178,9 +186,14 @@ def sample(work: Path, model: Path, temperature: float, top_p: float, form: str,
         ]
         began = time.monotonic()
         answers = local.complete(requests)
-        out[kind] = [[completion.text for completion in answer] for answer in answers]
+        out[kind] = [texts_of(answer) for answer in answers]
         out[f"{kind}_s"] = time.monotonic() - began
     (work / f"samples-{tag}.json").write_text(json.dumps(out))
+
+
+def texts_of(answer: Sequence[Completion] | CompletionError) -> list[str]:
+    """The texts of an answer, none where the request failed."""
+    return [] if isinstance(answer, CompletionError) else [one.text for one in answer]
 
 
 def judge(work: Path, tag: str) -> dict[str, Any]:
@@ -246,7 +259,7 @@ def _nearest_a(crystal: Crystal) -> float:
 
 
 def matches(found: Crystal | None, truth: Crystal) -> bool:
-    """StructureMatcher's word."""
+    """Whether both are one structure for StructureMatcher."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     if found is None or found.formula != truth.formula:
@@ -278,7 +291,7 @@ def templates(work: Path, corpus: Path) -> None:
     held[["formula", "seen", "n_sites", "space_group"]].to_parquet(work / "seen.parquet")
     for kind in ("formula", "space_group"):
         hits = np.zeros((len(held), 2 * TRIES), dtype=bool)
-        for i, wanted in enumerate(held.itertuples()):
+        for i, wanted in enumerate(rows_of(held)):
             group = int(wanted.space_group) if kind == "space_group" else None
             truth = Crystal.model_validate_json(wanted.truth)
             made = substituted(flat_formula(wanted.formula), pool, group)
@@ -341,13 +354,9 @@ def _nearest_mapping(old: dict[str, int], new: dict[str, int]) -> tuple[float, d
     return total, {a[i]: b[j] for i, j in zip(left, right, strict=True)}
 
 
-_FEATURES: dict[str, np.ndarray] = {}
-
-
+@cache
 def _described(symbol: str) -> np.ndarray:
-    if symbol not in _FEATURES:
-        _FEATURES[symbol] = element_features(symbol)
-    return _FEATURES[symbol]
+    return element_features(symbol)
 
 
 def attempts(work: Path, tag: str, number: int) -> None:
@@ -419,7 +428,7 @@ def together(work: Path, tag: str) -> dict[str, Any]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument(
         "stage",
         choices=["prepare", "validation", "sample", "judge", "templates", "attempts", "heights"],
@@ -438,7 +447,8 @@ def main() -> None:
     elif given.stage == "templates":
         templates(*given.paths)
     elif given.stage == "sample":
-        sample(*given.paths, given.temperature, given.top_p, given.form, given.tag)
+        work, model = given.paths
+        sample(work, model, given.temperature, given.top_p, given.form, given.tag)
     elif given.stage == "attempts":
         attempts(given.paths[0], given.tag, given.number)
     elif given.stage == "heights":

@@ -1,19 +1,19 @@
-"""Templates and the nano model at equal total tries: does the model find what templates miss?
+"""Whether the nano model finds crystals that templates miss, at an equal total of tries.
 
     python tests/benchmarks/nano_with_templates.py sample WORK MODEL [--temperature 0.9]
     python tests/benchmarks/nano_with_templates.py judge  WORK CORPUS [--split SPLITS.json]
 
 WORK is a folder of `nano_cif.py prepare` or `validation`. A try is one structure of a new kind
-(prototype, and which element sits on which orbits) that would be relaxed and judged: templates come
-nearest elements first, the model's answers most frequent first, held to the formula by the grammar;
-what was tried already is no try. Of each total the first tries are templates, then come the model's
-new kinds, then templates again where the model has no more. How many come first is chosen on
-validation formulas (`judge` without --split writes WORK/splits.json), and read with --split.
+(prototype, and which element sits on which orbits) that would be relaxed and judged. Templates come
+in the order of their elements' distance, the model's answers, held to the formula by the grammar,
+in the order of their frequency; a kind that was tried already is no try. The first tries of each
+total are templates, then come the model's new kinds, then templates again. The number that comes
+first is chosen on validation formulas (`judge` without --split writes WORK/splits.json) and read
+with --split.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import warnings
@@ -24,7 +24,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nano_cif import N_MATCHED, matches, placed, prototype, substituted, template_pool
+from common import options, rows_of
+from nano_cif import (
+    N_MATCHED,
+    matches,
+    placed,
+    prototype,
+    substituted,
+    template_pool,
+    texts_of,
+)
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import Request, Sampling, crystal_prompt, flat_formula
@@ -51,7 +60,7 @@ def sample(work: Path, model: Path, temperature: float, top_p: float) -> None:
     sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=400, n=SAMPLES)
     for kind in KINDS:
         requests = []
-        for i, row in enumerate(held.itertuples()):
+        for i, row in enumerate(rows_of(held)):
             group = int(row.space_group) if kind == "space_group" else None
             flat = flat_formula(row.formula)
             grammar = unit_grammar(crystal_grammar(formula=row.formula, max_atoms=20), group)
@@ -65,10 +74,7 @@ def sample(work: Path, model: Path, temperature: float, top_p: float) -> None:
             )
         began = time.monotonic()
         answers = local.complete(requests)
-        out[kind] = [
-            [completion.text for completion in answer] if isinstance(answer, tuple) else []
-            for answer in answers
-        ]
+        out[kind] = [texts_of(answer) for answer in answers]
         out[f"{kind}_s"] = round(time.monotonic() - began, 1)
     (work / "wide.json").write_text(json.dumps(out))
 
@@ -82,7 +88,7 @@ def judge(work: Path, corpus: Path, splits: dict[str, dict[str, int]] | None) ->
     chosen: dict[str, dict[str, int]] = {}
     for kind in KINDS:
         tries = []
-        for row, texts in zip(held.itertuples(), out[kind], strict=True):
+        for row, texts in zip(rows_of(held), out[kind], strict=True):
             group = int(row.space_group) if kind == "space_group" else None
             truth = Crystal.model_validate_json(row.truth)
             known = dict(substituted(flat_formula(row.formula), pool, group))
@@ -141,14 +147,14 @@ def _together(
     for key, hit in [*known[:first], *own, *known[first:]]:
         if key not in tried and len(tried) == total:
             break
-        # a kind that both propose is one try, with the structure of whoever came first
+        # a kind that both propose is one try, with the structure that came first
         tried.setdefault(key, [hit])
     return any(hits[0] for hits in tried.values())
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("stage", choices=["sample", "judge"])
     parser.add_argument("work", type=Path)
     parser.add_argument("other", type=Path, help="MODEL or CORPUS")

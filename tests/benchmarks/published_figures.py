@@ -1,23 +1,22 @@
-"""The published figures of LLaMat-2-CIF by formula, from its saved outputs, by our ruler.
+"""LLaMat-2-CIF's published figures by formula, measured again by us on its saved outputs.
 
     python tests/benchmarks/published_figures.py DATA
 
 DATA/known/llamat2_generated.parquet holds one output for each of the first 7,000 MP-20 test
-formulas in order, without saying which formula was asked; DATA/structures/mp_structures.parquet
-holds a part of that test set in its order. The longest common subsequence of both lists says which
-outputs answer which formulas, as far as they are right; the others stand between.
+formulas in order, without the requested formulas; DATA/structures/mp_structures.parquet holds a
+part of that test set in its order. The longest common subsequence of both lists gives the formulas
+that correct outputs answer; the other outputs are in between.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+from common import LLAMAT2_OUTPUTS, mp20_test_set, options
 
 from hullward.models.crystal import Crystal
 from hullward.tools.evaluation import evaluate, read_attempts
@@ -29,21 +28,16 @@ SHORTEST_A, SHARPEST = 1.5, 20  # what a cell read from a garbled first line fal
 
 
 def main() -> None:
-    from pymatgen.core import Structure  # these are whole files of one origin: no sandbox
-
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("data", type=Path)
     data = parser.parse_args().data
-    attempts = read_attempts(data / "known" / "llamat2_generated.parquet")
-    table = pd.read_parquet(data / "structures" / "mp_structures.parquet")
-    test = table[table.source == "mp_20/test"]
-    crystals = [Crystal.from_structure(Structure.from_str(cif, fmt="cif")) for cif in test.cif]
-
+    attempts = read_attempts(data / LLAMAT2_OUTPUTS)
+    crystals = mp20_test_set(data)
     sane = [a for a in attempts if isinstance(a.found, Crystal) and _sane(a.found)]
     formulas = [c.formula for c in crystals]
-    said = [a.found.formula if isinstance(a.found, Crystal) else "" for a in attempts]
-    pairs, asked = common(said, formulas)
+    written = [a.found.formula if isinstance(a.found, Crystal) else "" for a in attempts]
+    pairs, asked = common_subsequence(written, formulas)
     figures = {
         "all": _short(evaluate(attempts, like=crystals)),
         "of_a_cell_that_can_be": _short(evaluate(sane, like=crystals)),
@@ -65,17 +59,17 @@ def main() -> None:
 
 
 def _sane(crystal: object) -> bool:
-    """Whether a cell is one that somebody may have meant."""
+    """Whether a cell is plausible, not read from a garbled first line."""
     if not isinstance(crystal, Crystal):
         return False
     lengths, angles = crystal.parameters
     return min(lengths) >= SHORTEST_A and SHARPEST <= min(angles) <= max(angles) <= 180 - SHARPEST
 
 
-def common(said: list[str], asked: list[str]) -> tuple[list[tuple[int, int]], int]:
+def common_subsequence(written: list[str], asked: list[str]) -> tuple[list[tuple[int, int]], int]:
     """Pairs of a longest common subsequence, and how many of `asked` its reach covers."""
-    names = {name: i for i, name in enumerate(sorted({*said, *asked} - {""}))}
-    one = np.array([names.get(x, -1) for x in said])
+    names = {name: i for i, name in enumerate(sorted({*written, *asked} - {""}))}
+    one = np.array([names.get(x, -1) for x in written])
     two = np.array([names[x] for x in asked])
     best = np.zeros((len(one) + 1, len(two) + 1), dtype=np.int16)
     for i, name in enumerate(one):
@@ -97,8 +91,8 @@ def common(said: list[str], asked: list[str]) -> tuple[list[tuple[int, int]], in
 
 def _short(found: dict) -> dict:
     shares = dict(found["rates"])
-    for part, told in (("parsed", "of_those_that_parsed"), ("valid", "of_the_valid")):
-        shares |= {f"{part}: {name}": share for name, share in found[told].items()}
+    for part, key in (("parsed", "of_those_that_parsed"), ("valid", "of_the_valid")):
+        shares |= {f"{part}: {name}": share for name, share in found[key].items()}
     return {
         **{name: round(share.value, 4) for name, share in shares.items()},
         "wasserstein": found["wasserstein"],

@@ -1,28 +1,27 @@
-"""What other potentials say of the suspects of a screening, those that never converged among them.
+"""Heights that other potentials give the suspects of a screening, unconverged ones included.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/suspect_opinions.py DIR REFERENCE POTENTIAL…
 
 DIR is a screening's directory, read only. The second potentials relax each suspect and what it
-would decompose into by REFERENCE, which must have structures; one that never converged is relaxed
-from the structure that was proposed. Prints the rows of RESULTS.md.
+would decompose into by REFERENCE, which must have structures; a suspect that never converged is
+relaxed from the proposed structure. Prints the rows of RESULTS.md.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
 import duckdb
+from common import open_snapshot, options, records
 
 from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
-from hullward.tools.store import TABLES, decode
+from hullward.tools.screening import GOING_ON, rattled, suspicions
 from hullward.tools.uncertainty import SecondPotential
 
 Suspect = tuple[Candidate, Relaxation, Relaxation | None]
@@ -30,14 +29,13 @@ HOME = Path(os.environ["HULLWARD_HOME"]) if "HULLWARD_HOME" in os.environ else N
 
 
 def main(directory: Path, spec: str, potentials: list[str]) -> None:
-    snapshot = duckdb.connect(str(directory / "snapshot.duckdb"), read_only=True)
+    snapshot = open_snapshot(directory)
     (basis,) = records(snapshot, "Basis")
-    assert isinstance(basis, Basis)
     found = suspects(snapshot, basis, load_reference(basis.reference_spec))
     reference = load_reference(spec)
     for name in potentials:
         started = time.process_time()
-        adviser = SecondPotential(
+        second = SecondPotential(
             potential=name,
             protocol=basis.protocol,
             reference=reference,
@@ -47,23 +45,23 @@ def main(directory: Path, spec: str, potentials: list[str]) -> None:
         )
         for candidate, first, again in found:
             if first.converged:
-                (said,) = adviser.ask([(candidate, first)])
+                (opinion,) = second.ask([(candidate, first)])
             else:
-                said = adviser.ask_unsettled(candidate, first, again)
-            told = [
+                opinion = second.ask_unconverged(candidate, first, again)
+            heights = [
                 f"{word} {value:+.3f}"
                 for word, value in (
-                    (basis.potential, said.first_ev_per_atom),
-                    (name, said.second_ev_per_atom),
+                    (basis.potential, opinion.first_ev_per_atom),
+                    (name, opinion.second_ev_per_atom),
                 )
                 if value is not None
             ]
             shapes = {None: "", True: "same structure", False: "another structure"}
-            verdict = {None: "no answer", True: "disputed", False: "agrees"}[said.disputed]
-            parts = [verdict, *told, shapes[said.same_structure], said.failure]
+            verdict = {None: "no answer", True: "disputed", False: "agrees"}[opinion.disputed]
+            parts = [verdict, *heights, shapes[opinion.same_structure], opinion.failure]
             print(candidate.formula, "|", "; ".join(p for p in parts if p), flush=True)
         spent = time.process_time() - started
-        print(f"{name}: {adviser.spent} force calls, {spent:.0f} CPU s", flush=True)
+        print(f"{name}: {second.spent} force calls, {spent:.0f} CPU s", flush=True)
 
 
 def suspects(
@@ -77,12 +75,10 @@ def suspects(
            WHERE suspect OR state IN ('unconverged', 'failed'))""",
     )
     candidates = {c.candidate_id: c for c in records(snapshot, "Candidate")}
-    rattled = basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
+    second_protocol = rattled(basis.protocol)
     found: list[Suspect] = []
     for one in relaxations:
-        assert isinstance(one, Relaxation)
         candidate = candidates[one.candidate_id]
-        assert isinstance(candidate, Candidate)
         if not one.converged and one.failure not in GOING_ON:
             continue
         if one.protocol != basis.protocol or not suspicions(one, candidate, reference):
@@ -90,17 +86,15 @@ def suspects(
         again = None
         if not one.converged:
             job: tuple[str, Crystal] = (candidate.candidate_id, candidate.crystal)
-            (again,) = relax_cached([job], basis.potential, rattled, HOME, 0)
+            (again,) = relax_cached([job], basis.potential, second_protocol, HOME, 0)
         found.append((candidate, one, again))
     return found
 
 
-def records(snapshot: duckdb.DuckDBPyConnection, kind: str, where: str = "true") -> list[object]:
-    table = TABLES[kind]
-    answer = snapshot.execute(f"SELECT * FROM {table.name} WHERE {where}")
-    names = [column[0] for column in answer.description]
-    return [decode(table, dict(zip(names, row, strict=True))) for row in answer.fetchall()]
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    parser = options(__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("reference")
+    parser.add_argument("potentials", nargs="+")
+    given = parser.parse_args()
+    main(given.directory, given.reference, given.potentials)

@@ -1,37 +1,33 @@
-"""The suspects of a screening with why, and the vibrations of its best.
+"""The suspects of a screening with their reasons, and the vibrations of its best candidates.
 
     OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/suspects.py DIR REFERENCE [TOP]
 
-DIR is a screening's directory, read only; REFERENCE what it was judged by. What fell without
-converging is relaxed again from a rattle. Prints the figures of RESULTS.md.
+DIR is a screening's directory, read only; REFERENCE is the one that judged it. A suspect that did
+not converge is relaxed again from a rattle. Prints the figures of RESULTS.md.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import duckdb
+from common import open_snapshot, options, records
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import load_potential
-from hullward.tools.records import Basis, Candidate, Relaxation
+from hullward.models.potential import Potential, load_potential
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
-from hullward.tools.screening import GOING_ON, RATTLE_A, suspicions
-from hullward.tools.screening.suspects import reasons
-from hullward.tools.screening.verdicts import second_look_of
-from hullward.tools.store import TABLES, decode
-from hullward.tools.store.shortlist import shortlist
+from hullward.tools.screening import GOING_ON, rattled, suspicions
+from hullward.tools.screening.suspects import second_look_of
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER
 
 
 def main(directory: Path, spec: str, top: int) -> None:
-    snapshot = duckdb.connect(str(directory / "snapshot.duckdb"), read_only=True)
+    snapshot = open_snapshot(directory)
     (basis,) = records(snapshot, "Basis")
-    assert isinstance(basis, Basis)
     candidates = {c.candidate_id: c for c in records(snapshot, "Candidate")}
     reference, potential = load_reference(spec), load_potential(basis.potential)
     looks = dict(
@@ -41,31 +37,30 @@ def main(directory: Path, spec: str, top: int) -> None:
     )
     kinds: Counter[str] = Counter()
     for relaxation in records(snapshot, "Relaxation"):
-        assert isinstance(relaxation, Relaxation)
         if relaxation.protocol != basis.protocol:
             continue
         kinds["converged" if relaxation.converged else str(relaxation.failure or "steps")] += 1
         if not relaxation.converged and relaxation.failure not in GOING_ON:
             continue
         candidate = candidates[relaxation.candidate_id]
-        assert isinstance(candidate, Candidate)
         found = suspicions(relaxation, candidate, reference)
         if not found:
             continue
         look = looks.get(relaxation.relaxation_id)
         if not relaxation.converged:
-            rattled = basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
-            again = relax_one(candidate.candidate_id, candidate.crystal, potential, rattled)
+            protocol = rattled(basis.protocol)
+            again = relax_one(candidate.candidate_id, candidate.crystal, potential, protocol)
             look = f"{second_look_of(relaxation, again)} (converged: {again.converged})"
         kinds["suspect"] += 1
-        why = "; ".join(reasons(relaxation, candidate, reference, found))
-        print(f"{candidate.formula} {', '.join(found)}: {why}; second look {look}", flush=True)
+        names, why = ", ".join(s.kind for s in found), "; ".join(s.reason for s in found)
+        print(f"{candidate.formula} {names}: {why}; second relaxation {look}", flush=True)
     print(dict(kinds))
     vibrations(snapshot, potential, top)
 
 
-def vibrations(snapshot: duckdb.DuckDBPyConnection, potential: object, top: int) -> None:
-    for candidate_id in shortlist(snapshot)[:top]:
+def vibrations(snapshot: duckdb.DuckDBPyConnection, potential: Potential, top: int) -> None:
+    listed = f"FROM results WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER} LIMIT {top}"
+    for (candidate_id,) in snapshot.execute(f"SELECT candidate_id {listed}").fetchall():
         ((formula, relaxation_id, text),) = snapshot.execute(
             """SELECT formula, relaxation_id, crystal FROM results
                JOIN (SELECT relaxation_id, crystal FROM relaxations) USING (relaxation_id)
@@ -73,17 +68,15 @@ def vibrations(snapshot: duckdb.DuckDBPyConnection, potential: object, top: int)
             [candidate_id],
         ).fetchall()
         crystal, started = Crystal.model_validate_json(text), time.process_time()
-        said = check_phonons(candidate_id, relaxation_id, crystal, potential)
+        check = check_phonons(candidate_id, relaxation_id, crystal, potential)
         spent = time.process_time() - started
-        print(f"{formula}: {said.words}; {said.force_calls} force calls, {spent:.1f} CPU s")
-
-
-def records(snapshot: duckdb.DuckDBPyConnection, kind: str) -> list[object]:
-    table = TABLES[kind]
-    answer = snapshot.execute(f"SELECT * FROM {table.name}")
-    names = [column[0] for column in answer.description]
-    return [decode(table, dict(zip(names, row, strict=True))) for row in answer.fetchall()]
+        print(f"{formula}: {check.words}; {check.force_calls} force calls, {spent:.1f} CPU s")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    parser = options(__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("reference")
+    parser.add_argument("top", type=int, nargs="?", default=0, help="phonons of so many")
+    given = parser.parse_args()
+    main(given.directory, given.reference, given.top)

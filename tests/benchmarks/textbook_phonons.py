@@ -1,12 +1,15 @@
-"""Vibrations of crystals whose answer is known, by CHGNet.
+"""Vibrations of textbook crystals by CHGNet, beside the known answers in RESULTS.md.
 
-OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/textbook_phonons.py
+    OMP_NUM_THREADS=1 python -W ignore tests/benchmarks/textbook_phonons.py
+
+Prints the rows of RESULTS.md.
 """
 
 from __future__ import annotations
 
 from ase.build import bulk
 from ase.spacegroup import crystal
+from common import options
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
@@ -31,14 +34,15 @@ def perovskite(formula: str, edge: float):
 
 
 def main() -> None:
+    options(__doc__).parse_args()
     potential = load_potential("chgnet-0.3.0")
     cells = OTHERS | {name: perovskite(name, edge) for name, edge in PEROVSKITES.items()}
     for name, atoms in cells.items():
         cell = Crystal.from_arrays(
             atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
         )
-        said = check_phonons(name, name, cell, potential)
-        print(f"{name}: {said.words}; {said.force_calls} force calls, {said.cpu_s:.1f} CPU s")
+        check = check_phonons(name, name, cell, potential)
+        print(f"{name}: {check.words}; {check.force_calls} force calls, {check.cpu_s:.1f} CPU s")
 
 
 if __name__ == "__main__":

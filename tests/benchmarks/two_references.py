@@ -1,14 +1,17 @@
-"""One campaign judged by two references: how far apart the heights are, with their sign.
+"""Signed differences between the heights that two references give the candidates of one campaign.
 
-hullward run data/campaigns/li-fe-o.yaml --dir DIR
-hullward rejudge DIR --reference file:mp_entries_Li-Fe-O_2021.jsonl.zst
-python tests/benchmarks/two_references.py DIR
+    hullward run data/campaigns/li-fe-o.yaml --dir DIR
+    hullward rejudge DIR --reference file:mp_entries_Li-Fe-O_2021.jsonl.zst
+    python tests/benchmarks/two_references.py DIR
+
+Prints one table, in meV/atom.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from common import options
 
 from hullward.tools.store.query import as_text, run_query
 
@@ -31,5 +34,8 @@ FROM pairs GROUP BY covered ORDER BY covered DESC
 """
 
 if __name__ == "__main__":
+    parser = options(__doc__)
+    parser.add_argument("directory", type=Path)
+    given = parser.parse_args()
     print("heights over the reference, meV/atom, embedded minus the other")
-    print(as_text(run_query(Path(sys.argv[1]), DIFFERENCES)))
+    print(as_text(run_query(given.directory, DIFFERENCES)))

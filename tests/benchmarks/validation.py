@@ -1,4 +1,4 @@
-"""How the hard checks, the charge rule and the matcher fare on real data.
+"""Shares of real and spoilt crystals that pass the hard checks, the charge rule and the matcher.
 
     python tests/benchmarks/validation.py DATA
 
@@ -7,8 +7,6 @@ DATA is the folder of real data (structures/, hull/, known/). Prints the tables 
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,25 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ase.data import chemical_symbols
-from pymatgen.core import Composition
+from common import LLAMAT2_OUTPUTS, amounts_of, known_phases, llamat2_crystals, options, scattered
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import StructureLibrary
-from hullward.tools.crystal import charge_balance as chemistry
+from hullward.tools.crystal import StructureLibrary, charge_balance
 from hullward.tools.records import Flaw
 from hullward.tools.screening import Limits, validate
 
 SUPPORTED = frozenset(chemical_symbols[1:95])
 FACTORS = (0.4, 0.5, 0.6, 0.7, 0.75)
-
-
-def read_plain_cif(text: str) -> Crystal:
-    """The P1 files of this table: pymatgen's writer, seven columns a site. Much faster."""
-    words = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
-    lengths = [float(words[f"_cell_length_{x}"]) for x in "abc"]
-    angles = [float(words[f"_cell_angle_{x}"]) for x in ("alpha", "beta", "gamma")]
-    rows = np.array(text.split("_atom_site_occupancy")[1].split()).reshape(-1, 7)
-    return Crystal.from_parameters(lengths, angles, rows[:, 0].tolist(), rows[:, 3:6].astype(float))
 
 
 def shrunken(crystal: Crystal, rng: np.random.Generator) -> Crystal:
@@ -48,18 +36,13 @@ def swapped(crystal: Crystal, rng: np.random.Generator) -> Crystal:
     return Crystal.from_arrays(crystal.lattice, species, crystal.frac_coords)
 
 
-def scattered(crystal: Crystal, rng: np.random.Generator) -> Crystal:
-    return Crystal.from_arrays(crystal.lattice, crystal.species, rng.random((crystal.n_atoms, 3)))
-
-
 def reasons(crystals: Iterable[Crystal], limits: Limits) -> Counter[str]:
     outcomes = (validate.check_crystal(c, limits, SUPPORTED) for c in crystals)
     return Counter(o.reason.value if isinstance(o, Flaw) else "passed" for o in outcomes)
 
 
 def hard_checks(data: Path) -> None:
-    cifs = pd.read_parquet(data / "structures/mp_structures.parquet", columns=["cif"])["cif"]
-    known = [read_plain_cif(text) for text in cifs]
+    known = known_phases(data)
     start = time.process_time()
     outcome = reasons(known, Limits())
     per_item = 1e3 * (time.process_time() - start) / len(known)
@@ -85,19 +68,14 @@ def hard_checks(data: Path) -> None:
 
 
 def generated(data: Path) -> None:
-    table = pd.read_parquet(data / "known/llamat2_generated.parquet")
-    columns = ["lengths", "angles", "species", "coords"]
-    crystals, unbuilt = [], 0
-    for row in table[columns].itertuples(index=False):
-        try:
-            crystals.append(Crystal.from_parameters(*(json.loads(cell) for cell in row)))
-        except (TypeError, ValueError):  # empty columns, angles that close no cell
-            unbuilt += 1
+    n_rows = len(pd.read_parquet(data / LLAMAT2_OUTPUTS))
+    crystals = list(llamat2_crystals(data))
     start = time.process_time()
     outcomes = [validate.check_crystal(c, Limits(), SUPPORTED) for c in crystals]
     seconds = time.process_time() - start
     tally = Counter(o.reason.value if isinstance(o, Flaw) else "passed" for o in outcomes)
-    print(f"generated: {len(table)} rows, {unbuilt} not built; {dict(tally.most_common())}")
+    unbuilt = n_rows - len(crystals)
+    print(f"generated: {n_rows} rows, {unbuilt} not built; {dict(tally.most_common())}")
     print(f"  checked in {seconds:.1f} s, {1e3 * seconds / len(crystals):.2f} ms each")
     valid = [c for c, o in zip(crystals, outcomes, strict=True) if not isinstance(o, Flaw)]
     claims = Counter(o.charge_balanced for o in outcomes if not isinstance(o, Flaw))
@@ -114,7 +92,7 @@ def generated(data: Path) -> None:
 def charges(data: Path) -> None:
     table = pd.read_parquet(data / "hull/mp_stable_phases_2024.parquet", columns=["formula"])
     formulas = table["formula"].sample(10_000, random_state=0)
-    stable = [{e.symbol: n for e, n in Composition(f).items()} for f in formulas]
+    stable = [amounts_of(f) for f in formulas]
     rng = np.random.default_rng(0)
     pool = [symbol for counts in stable for symbol in counts]
     shuffled = [
@@ -123,7 +101,7 @@ def charges(data: Path) -> None:
     ]
     for name, compositions in (("stable formulas", stable), ("elements shuffled", shuffled)):
         start = time.process_time()
-        tally = Counter(str(chemistry.charge_balance(c).balanced) for c in compositions)
+        tally = Counter(str(charge_balance(c).balanced) for c in compositions)
         per_item = 1e3 * (time.process_time() - start) / len(compositions)
         shares = {
             k: f"{100 * tally[k] / len(compositions):.1f} %" for k in ("True", "None", "False")
@@ -135,14 +113,16 @@ def distinct(pool: Sequence[str], n: int, rng: np.random.Generator) -> list[str]
     """n different elements, each as likely as it is frequent in the pool."""
     drawn: list[str] = []
     while len(drawn) < n:
-        symbol = pool[rng.integers(len(pool))]
+        symbol = pool[int(rng.integers(len(pool)))]
         if symbol not in drawn:
             drawn.append(symbol)
     return drawn
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = options(__doc__)
+    parser.add_argument("data", type=Path)
+    folder = parser.parse_args().data
     hard_checks(folder)
     generated(folder)
     charges(folder)

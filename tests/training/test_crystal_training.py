@@ -1,4 +1,4 @@
-"""The training engine on tiny models: it learns, goes on exactly, refuses what does not fit."""
+"""The training engine on tiny models: it learns, resumes exactly, refuses what does not fit."""
 
 import json
 import math
@@ -7,20 +7,27 @@ import shutil
 import pytest
 
 from hullward.models.errors import InputError, PreflightError
-from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text, write_cell_text
+from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
+from hullward.training.crystal_export import export_generator
 from hullward.training.crystals import (
-    CrystalRow,
-    Recipe,
-    Shape,
+    CrystalRecipe,
+    CrystalTask,
     example,
     nano_tokenizer,
-    read_recipe,
 )
+from hullward.training.crystals.corpus import corpus_row
 from hullward.training.crystals.examples import Mixture
+from hullward.training.crystals.task import new_model
 from hullward.training.crystals.tokenizer import vocabulary
-from hullward.training.engine import checkpoints, estimate_cost, trainer
-from hullward.training.engine.batches import batch_tensors, encode, plan_epoch
-from hullward.training.engine.errors import TrainingError
+from hullward.training.engine import (
+    Shape,
+    TrainingError,
+    checkpoints,
+    encode,
+    estimate_cost,
+    trainer,
+)
+from hullward.training.engine.batches import batch_tensors, plan_epoch
 
 # pymatgen sorts formulas by electronegativity and remarks on elements that have none
 pytestmark = [
@@ -29,21 +36,14 @@ pytestmark = [
 ]
 
 
-def crystal_row(metal, anion, a, height=0.0):
-    text = f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}"
-    return CrystalRow(
-        material_id=f"{metal}{anion}",
-        formula=f"{metal}{anion}",
-        space_group=225,
-        e_above_hull_ev_per_atom=height,
-        n_sites=2,
-        unit_text=text,
-        cell_text=write_cell_text(parse_asymmetric_text(text)),
-    )
+def rock_salt(metal, anion, a):
+    """A row of the corpus; a: edge of the cube, Å."""
+    crystal = parse_asymmetric_text(f"225\n{metal} 4 4a\n{anion} 4 4b\n{a:.1f}")
+    return corpus_row(f"{metal}{anion}", crystal, 0.0)
 
 
 ROWS = [
-    crystal_row(metal, anion, a + b)
+    rock_salt(metal, anion, a + b)
     for metal, a in (("Li", 2.6), ("Na", 3.0), ("K", 3.6), ("Rb", 3.9))
     for anion, b in (("F", 1.5), ("Cl", 2.5), ("Br", 2.9))
 ]
@@ -63,12 +63,16 @@ def recipe(**changes):
         "precision": "no",
         "seed": 1,
     }
-    return Recipe.model_validate(given | changes)
+    return CrystalRecipe.model_validate(given | changes)
+
+
+def task(given, corpus="corpus"):
+    return CrystalTask(given, ROWS, ROWS[:2], corpus)
 
 
 def run(given, out, **more):
     lines = []
-    done = trainer.train(given, ROWS, ROWS[:2], "corpus", out, log=lines.append, **more)
+    done = trainer.train(task(given), out, log=lines.append, **more)
     return done, lines
 
 
@@ -99,18 +103,18 @@ def test_it_learns(trained):
 
 
 @pytest.mark.parametrize("stopped_after", [2, 5])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, tmp_path, stopped_after):
+def test_a_stopped_run_resumes_as_if_it_had_never_stopped(trained, tmp_path, stopped_after):
     run(recipe(), tmp_path, stop=lambda progress: progress.step == stopped_after)
     done, lines = run(recipe(), tmp_path)
     assert f"going on at step {stopped_after}" in lines[0]
     assert same(done, trained[0])
 
 
-def test_packing_shows_every_example_only_itself():
+def test_packed_examples_attend_only_to_themselves():
     import torch
 
     tokenizer = nano_tokenizer()
-    model, _ = checkpoints.new_model(TINY, 0)
+    model, _ = new_model(TINY, 0)
     model.eval()
     some = [encode(example(row, Mixture(asymmetric=1), 0, 0, i), tokenizer)
             for i, row in enumerate(ROWS[:3])]  # fmt: skip
@@ -123,7 +127,7 @@ def test_packing_shows_every_example_only_itself():
     assert (packed["labels"] != -100).sum() == (alone["labels"] != -100).sum()
 
 
-def test_only_the_answer_is_learnt_unless_the_recipe_says_otherwise():
+def test_only_the_answer_is_learnt_unless_the_recipe_includes_the_prompt():
     tokenizer = nano_tokenizer()
     shown = example(ROWS[0], Mixture(asymmetric=1), 0, 0, 0)
     one = encode(shown, tokenizer)
@@ -135,7 +139,7 @@ def test_only_the_answer_is_learnt_unless_the_recipe_says_otherwise():
 
 
 @pytest.mark.parametrize("batching", ["bucket", "pack"])
-def test_an_epoch_shows_everything_once_within_its_room(batching):
+def test_an_epoch_has_every_example_once_and_respects_the_token_limits(batching):
     lengths = [5 + (7 * i) % 40 for i in range(200)] + [500]
     batches = plan_epoch(lengths, tokens=128, batching=batching, max_tokens=64, seed=1, epoch=0)
     shown = [i for batch in batches for row in batch for i in row]
@@ -149,7 +153,7 @@ def test_an_epoch_shows_everything_once_within_its_room(batching):
 
 
 @pytest.mark.parametrize("row", ROWS[:2])
-def test_the_tokenizer_gives_every_text_back(row):
+def test_the_tokenizer_returns_every_text_unchanged(row):
     tokenizer = nano_tokenizer()
     mixture = Mixture(asymmetric=0.5, infill=0.3, formula=0.5, elements=1, e_above_hull=1)
     for epoch in range(8):
@@ -159,7 +163,7 @@ def test_the_tokenizer_gives_every_text_back(row):
         assert tokenizer.decode(ids) == shown.prompt + shown.answer
 
 
-def test_examples_are_the_same_again_and_others_in_another_epoch():
+def test_examples_repeat_within_an_epoch_and_differ_between_epochs():
     mixture = Mixture(random_translation=True, sort_sites=False, space_group=0.5)
     first = [example(ROWS[0], mixture, 3, 0, 0) for _ in range(2)]
     assert first[0] == first[1]
@@ -182,7 +186,7 @@ def test_a_checkpoint_of_another_recipe_or_corpus_is_refused(trained, tmp_path):
     with pytest.raises(TrainingError, match=r"another recipe \(it differs in learning_rate\)"):
         run(recipe(learning_rate=1e-3), out)
     with pytest.raises(TrainingError, match="another corpus"):
-        trainer.train(recipe(), ROWS, [], "other", out)
+        trainer.train(task(recipe(), corpus="other"), out)
 
 
 def test_a_damaged_checkpoint_is_named(trained, tmp_path):
@@ -205,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_
     assert all((weights(stopped)[k] == before[k]).all() for k in before)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     stopped, _ = run(recipe(), tmp_path, stop=lambda progress: progress.step == 1)
 
     def full(*_):
@@ -217,7 +221,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [stopped.name]
 
 
-def test_adapters_train_on_a_frozen_base_and_go_on_exactly(trained, tmp_path):
+def test_adapters_train_on_a_frozen_base_and_resume_exactly(trained, tmp_path):
     lora = {"r": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}
     given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)
     whole, _ = run(given, tmp_path / "whole")
@@ -244,13 +248,13 @@ def test_a_tokenizer_that_does_not_fit_its_model_is_refused(trained, tmp_path):
 
 
 def test_a_plan_counts_and_writes_nothing(tmp_path):
-    found = estimate_cost(recipe(), ROWS, operations_per_s=1e9)
-    assert found.crystals == len(ROWS)
+    found = estimate_cost(task(recipe()), operations_per_s=1e9)
+    assert found.examples == len(ROWS)
     assert found.weights == found.trained_weights
     assert found.learnt_tokens < found.tokens
     assert found.seconds == pytest.approx(found.operations / 1e9)
     assert found.operations > 6 * found.weights * found.tokens
-    measured = estimate_cost(recipe(), ROWS)
+    measured = estimate_cost(task(recipe()))
     assert measured.seconds > 0
     assert not list(tmp_path.iterdir())
 
@@ -266,32 +270,31 @@ RECIPE_FLAWS = [
 
 
 @pytest.mark.parametrize(("change", "words"), RECIPE_FLAWS)
-def test_a_wrong_recipe_says_what_is_wrong(tmp_path, change, words):
+def test_the_error_names_what_is_wrong_in_a_recipe(tmp_path, change, words):
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe().model_dump(mode="json") | change))
     with pytest.raises(InputError, match=words):
-        read_recipe(path)
+        CrystalRecipe.read(path)
 
 
-def test_the_recipes_that_come_with_it_are_right():
+def test_the_recipes_in_the_data_are_valid():
     from importlib.resources import files
 
     for path in (files("hullward.data") / "recipes").iterdir():
-        assert read_recipe(path).name
-    llamat = read_recipe(files("hullward.data") / "recipes" / "llamat-2-cif.yaml")
+        assert CrystalRecipe.read(path).name
+    llamat = CrystalRecipe.read(files("hullward.data") / "recipes" / "llamat-2-cif.yaml")
     assert (llamat.lora.r, llamat.lora.alpha, llamat.lora.dropout) == (8, 32, 0.05)
 
 
-def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_path):
+def test_an_export_loads_and_lists_what_it_learnt(trained, tmp_path):
     from hullward.models.language import LocalModel, Request, Sampling
     from hullward.tools.screening import learnt_formulas
     from hullward.tools.screening.training_overlap import learnt_ids
-    from hullward.training.engine.export import export_model
 
     run_folder = tmp_path / "run"
     shutil.copytree(trained[0], run_folder / trained[0].name)
     out = tmp_path / "model"
-    export_model(run_folder, out, ROWS)
+    export_generator(run_folder, out, ROWS)
     model = LocalModel(out)
     [[completion]] = model.complete(
         [Request(request_id="a", prompt="Below", sampling=Sampling(max_tokens=5))]
@@ -306,12 +309,10 @@ def test_what_is_exported_loads_as_it_is_and_says_what_it_learnt(trained, tmp_pa
 
 
 def test_exported_adapters_are_merged(trained, tmp_path):
-    from hullward.training.engine.export import export_model
-
     lora = {"r": 4, "alpha": 8, "targets": ["q_proj"]}
     given = recipe(shape=None, base=str(trained[0]), lora=lora, epochs=1, learning_rate=1e-2)
     run(given, tmp_path / "run")
-    export_model(tmp_path / "run", tmp_path / "model", ROWS, "float32")
+    export_generator(tmp_path / "run", tmp_path / "model", ROWS, "float32")
     changed = [k for k, w in weights(tmp_path / "model").items()
                if not bool((w == weights(trained[0])[k]).all())]  # fmt: skip
     assert changed

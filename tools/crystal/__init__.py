@@ -1,16 +1,16 @@
 """Geometry, symmetry, charges and matching of crystals.
 
-Everything here is a function of one or two crystals; it knows no energies and no campaign.
+Everything here works on one or two crystals, without energies or campaigns.
 `hullward.tools.crystal.text` reads and writes the text forms of language models,
 `hullward.tools.crystal.files` reads CIF, tables and other files.
 """
 
 from hullward.tools.crystal.anonymous_match import (
     LANTHANIDES,
-    Anonymous,
+    AnonymousFormula,
     PrototypeLibrary,
     PrototypeMatch,
-    anonymous,
+    anonymous_amounts,
     merge_lanthanides,
 )
 from hullward.tools.crystal.charges import (
@@ -21,36 +21,39 @@ from hullward.tools.crystal.charges import (
     has_bonded_carbon,
 )
 from hullward.tools.crystal.disorder import shared_sites
+from hullward.tools.crystal.formulas import parse_formula, reduced_amounts
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
-from hullward.tools.crystal.matching import LibraryEntry, StructureLibrary, group
-from hullward.tools.crystal.radii import bond_length, is_anion, packing, scale
+from hullward.tools.crystal.input_checks import ELEMENTS, shorten
+from hullward.tools.crystal.matching import LibraryEntry, StructureLibrary, group_equal
+from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
-from hullward.tools.crystal.vetting import ELEMENTS, shorten
 
 __all__ = [
     "ELEMENTS",
     "LANTHANIDES",
     "METALLOIDS",
-    "Anonymous",
+    "AnonymousFormula",
     "LibraryEntry",
     "PrototypeLibrary",
     "PrototypeMatch",
     "States",
     "StructureLibrary",
-    "anonymous",
+    "anonymous_amounts",
     "bond_length",
+    "bond_scale",
     "charge_balance",
     "charge_balanced_formulas",
     "compact_cell",
     "find_symmetry",
-    "group",
+    "group_equal",
     "has_bonded_carbon",
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",
-    "packing",
+    "packing_fraction",
+    "parse_formula",
     "plane_spacings_a",
-    "scale",
+    "reduced_amounts",
     "shared_sites",
     "shorten",
     "space_group",

@@ -1,14 +1,13 @@
-"""Which known crystal is this one, with other elements on its sites?
+"""Find the known crystal with the same structure and other elements on its sites.
 
-Two crystals are of one prototype where an exchange of elements makes StructureMatcher join them
-(`fit_anonymous`, its defaults). Of all known crystals that qualify, the parent is the one with the
+Two crystals have the same prototype if StructureMatcher matches them after an exchange of elements
+(`fit_anonymous`, its defaults). Of all known crystals that qualify, the match is the one with the
 fewest elements exchanged, then with the nearest ones on Pettifor's scale
 (10.1016/0038-1098(84)90765-8), then the one added first.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from itertools import permutations, product
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.matching import CELL_ERRORS, LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
@@ -25,10 +25,10 @@ from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE,
 LANTHANIDES = frozenset(
     ["La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"]
 )
-BLIND = "La"  # the name all lanthanides get where they are not told apart
-EXCHANGED = 1000.0  # over any distance on Pettifor's scale: fewest exchanges come first
+MERGED_LANTHANIDE = "La"  # stands for every lanthanide where they are merged
+EXCHANGED = 1000.0  # more than any distance on Pettifor's scale: fewest exchanges come first
 
-Anonymous = tuple[int, ...]
+AnonymousFormula = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ class PrototypeMatch:
 
     match_id: str
     formula: str
-    exchanged: tuple[tuple[str, str], ...]  # (the parent's element, ours), those that differ
+    exchanged: tuple[tuple[str, str], ...]  # (its element, ours), where they differ
     rms_a: float | None  # rms displacement over (V/n)^(1/3), no unit; None: not superposed
 
 
 @dataclass
 class _Bucket:
-    """Known crystals of one anonymous formula; reduced when first asked."""
+    """Known crystals of one anonymous formula; reduced on first use."""
 
     entries: list[LibraryEntry] = field(default_factory=list)
-    _ready: tuple[_Prepared, ...] = ()
-    _seen: int = 0  # how many of the entries `_ready` knows
+    _prepared: tuple[_SameCounts, ...] = ()
+    _seen: int = 0  # how many of the entries `_prepared` covers
 
-    def prepared(self) -> tuple[_Prepared, ...]:
-        """By sites of each element in the primitive cell."""
+    def prepared(self) -> tuple[_SameCounts, ...]:
+        """The crystals grouped by their numbers of sites of each element in the primitive cell."""
         if self._seen < len(self.entries):
             by_counts: dict[tuple[int, ...], list[tuple[LibraryEntry, Cell, tuple[str, ...]]]] = {}
             for entry in self.entries:
                 if entry.cell is not None:
                     cell, symbols = _sorted(entry)
                     by_counts.setdefault(cell.counts, []).append((entry, cell, symbols))
-            self._ready = tuple(_Prepared(c, tuple(rows)) for c, rows in by_counts.items())
+            self._prepared = tuple(_SameCounts(c, tuple(rows)) for c, rows in by_counts.items())
             self._seen = len(self.entries)
-        return self._ready
+        return self._prepared
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """Known crystals with equal numbers of sites, elements in order of these numbers."""
+class _SameCounts:
+    """Known crystals with equal numbers of sites, elements ordered by these numbers."""
 
     counts: tuple[int, ...]
     rows: tuple[tuple[LibraryEntry, Cell, tuple[str, ...]], ...]
@@ -75,31 +75,30 @@ class _Prepared:
         return np.array([cell.lengths for _, cell, _ in self.rows])
 
     @cached_property
-    def places(self) -> np.ndarray:
-        """(m, k) places of the elements on Pettifor's scale."""
-        return np.array([[_place(s) for s in symbols] for _, _, symbols in self.rows])
+    def pettifor(self) -> np.ndarray:
+        """(m, k) positions of the elements on Pettifor's scale."""
+        return np.array([[_pettifor(s) for s in symbols] for _, _, symbols in self.rows])
 
     def nearest_first(self, cell: Cell, symbols: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
-        """(row, whose element stands where) of all that may superpose, the nearest ones first."""
+        """(row, order of its elements) of all that may superpose, nearest elements first."""
         longest = (1 + LENGTH_SLACK) * (1 + LENGTH_TOLERANCE)
         fit = (self.lengths < longest * cell.lengths).all(1)
         fit &= (cell.lengths < longest * self.lengths).all(1)
         rows = np.flatnonzero(fit)
         orders = _orders(self.counts)
-        mine = np.array([_place(s) for s in symbols])
-        theirs = self.places[rows][:, orders]  # (m, p, k)
-        apart = np.abs(theirs - mine)
-        far = np.where(apart > 0, apart + EXCHANGED, 0.0).sum(-1)
-        for at in np.argsort(far, axis=None, kind="stable"):
-            row, order = np.unravel_index(at, far.shape)
+        own = np.array([_pettifor(s) for s in symbols])
+        apart = np.abs(self.pettifor[rows][:, orders] - own)  # (m, p, k)
+        distance = np.where(apart > 0, apart + EXCHANGED, 0.0).sum(-1)
+        for at in np.argsort(distance, axis=None, kind="stable"):
+            row, order = np.unravel_index(at, distance.shape)
             yield int(rows[row]), orders[order].tolist()
 
 
 class PrototypeLibrary:
-    """Known crystals by id, searched for the same arrangement whatever the elements."""
+    """Known crystals by id, searched for the same structure whatever the elements."""
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
-        self._buckets: dict[Anonymous, _Bucket] = {}
+        self._buckets: dict[AnonymousFormula, _Bucket] = {}
         self._size = 0
         for entry_id, crystal in entries:
             self.add(entry_id, crystal)
@@ -108,17 +107,17 @@ class PrototypeLibrary:
         return self._size
 
     def add(self, entry_id: str, crystal: Crystal) -> None:
-        bucket = self._buckets.setdefault(anonymous(crystal), _Bucket())
+        bucket = self._buckets.setdefault(anonymous_amounts(crystal), _Bucket())
         bucket.entries.append(LibraryEntry(entry_id, crystal))
         self._size += 1
 
     def nearest(self, crystal: Crystal) -> PrototypeMatch | None:
-        """The parent of a crystal, None where there is none or the crystal cannot be compared."""
-        mine = LibraryEntry("", crystal)
-        bucket = self._buckets.get(anonymous(crystal))
-        if bucket is None or mine.cell is None:
+        """The best match of a crystal; None if there is none or the crystal cannot be compared."""
+        query = LibraryEntry("", crystal)
+        bucket = self._buckets.get(anonymous_amounts(crystal))
+        if bucket is None or query.cell is None:
             return None
-        cell, symbols = _sorted(mine)
+        cell, symbols = _sorted(query)
         for known in bucket.prepared():
             if known.counts != cell.counts:
                 continue
@@ -137,23 +136,21 @@ class PrototypeLibrary:
         return None
 
 
-def anonymous(crystal: Crystal) -> Anonymous:
+def anonymous_amounts(crystal: Crystal) -> AnonymousFormula:
     """Smallest whole amounts without their elements, ascending: (1, 1, 2) of NaFeO2."""
-    counts = Counter(crystal.species).values()
-    units = math.gcd(*counts)
-    return tuple(sorted(n // units for n in counts))
+    return tuple(sorted(reduced_amounts(Counter(crystal.species)).values()))
 
 
 def merge_lanthanides(crystal: Crystal) -> Crystal | None:
-    """The crystal with all lanthanides under one name, None where it has none."""
+    """The crystal with all lanthanides replaced by one; None if it has none."""
     if LANTHANIDES.isdisjoint(crystal.species):
         return None
-    names = [BLIND if s in LANTHANIDES else s for s in crystal.species]
+    names = [MERGED_LANTHANIDE if s in LANTHANIDES else s for s in crystal.species]
     return Crystal.from_arrays(crystal.lattice, names, crystal.frac_coords)
 
 
 def _sorted(entry: LibraryEntry) -> tuple[Cell, tuple[str, ...]]:
-    """The cell with its elements in order of their number of sites, and these elements."""
+    """The cell with its elements ordered by their number of sites, and these elements."""
     cell = entry.cell
     assert cell is not None
     symbols = sorted(set(entry.crystal.species))
@@ -176,14 +173,14 @@ def _reordered(cell: Cell, order: Sequence[int]) -> Cell:
 
 @cache
 def _orders(counts: tuple[int, ...]) -> np.ndarray:
-    """(p, k) every way to put the elements of one crystal in place of those of another."""
+    """(p, k) every assignment of the elements of one crystal to those of another."""
     groups = [[k for k, n in enumerate(counts) if n == size] for size in sorted(set(counts))]
     choices = product(*(permutations(group) for group in groups))
     return np.array([[k for part in choice for k in part] for choice in choices])
 
 
 @cache
-def _place(symbol: str) -> float:
+def _pettifor(symbol: str) -> float:
     from pymatgen.core import Element
 
     return float(Element(symbol).mendeleev_no)

@@ -1,9 +1,10 @@
-"""Do the charges of a formula add up? A label and a ranking aid, never a proof.
+"""Charge balance of formulas: a label and a ranking aid, never a proof.
 
 Every element takes one of its common oxidation states. One cation at a time may be mixed
 valent between two neighbouring states of its list (Fe3O4 is one Fe2+ and two Fe3+); anions are
 not mixed. No element takes electrons from one that is clearly more electronegative. Peroxides
-and superoxides of the electropositive metals are recognised. Elements and metals make no claim.
+and superoxides of the electropositive metals are recognised. Charges do not apply to elements and
+metals.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import cache
 import numpy as np
 
 from hullward.models.errors import InputError
+from hullward.tools.crystal.formulas import reduced_amounts
 
 States = Mapping[str, tuple[int, ...]]
 Composition = Mapping[str, int | float]
@@ -26,7 +28,7 @@ Composition = Mapping[str, int | float]
 ELECTRONEGATIVITY_SLACK = 0.3
 # Neighbouring states mix up to this distance: Pb2+ with Pb4+, but not Mn4+ with Mn7+.
 WIDEST_MIX = 2
-# What an oxygen of an O2 unit carries, believed only where no other element is present.
+# Charge of an oxygen of an O2 unit, assumed only for compounds with the metals below.
 DIOXYGEN = {Fraction(-1): "peroxide", Fraction(-1, 2): "superoxide"}
 DIOXYGEN_METALS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
 METALLOIDS = frozenset({"B", "Si", "Ge", "As", "Sb", "Te", "Po"})
@@ -37,7 +39,7 @@ MAX_ENUMERATED = 3_000_000
 class ChargeClaim:
     """Whether a formula is charge balanced, and how.
 
-    balanced: None where charges say nothing (elements, metals, elements without known states).
+    balanced: None where charges do not apply (elements, metals, elements without known states).
     states: mean oxidation state of each element; empty unless balanced.
     """
 
@@ -63,7 +65,7 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
         return ChargeClaim(None, f"no oxidation states known for {' '.join(unknown)}", {})
     states = _solve(amounts, choices)
     if states is not None:
-        return ChargeClaim(True, _spell(states), _means(amounts, states))
+        return ChargeClaim(True, _states_text(states), _means(amounts, states))
     if claim := _dioxygen(amounts, choices, allowed):
         return claim
     if all(_is_metal(s) or s in METALLOIDS for s in amounts):
@@ -72,7 +74,7 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
 
 
 def common_states(symbol: str, allowed: States | None = None) -> tuple[int, ...]:
-    """Oxidation states to try for an element, likeliest first; empty where none is known."""
+    """Oxidation states to try for an element, likeliest first; empty if none is known."""
     if allowed is not None and symbol in allowed:
         return tuple(allowed[symbol])
     return _table_states(symbol)
@@ -86,11 +88,11 @@ def has_bonded_carbon(states: Mapping[str, float]) -> bool:
 def charge_balanced_formulas(
     elements: Sequence[str], max_coefficient: int, allowed: States | None = None
 ) -> list[dict[str, int]]:
-    """Reduced formulas that hold every given element and whose charges balance, simplest first.
+    """Reduced formulas of all the given elements whose charges balance, simplest first.
 
-    Fewest atoms come first, then formulas without mixed valence, then smaller coefficients of
-    the elements in alphabetical order. A system of metals has no charges to balance: all its
-    reduced formulas count. Raises InputError when there is nothing to enumerate or too much.
+    Formulas are ordered by their number of atoms, then those without mixed valence first, then by
+    the coefficients of the elements in alphabetical order. A system of metals has no charges to
+    balance: all its reduced formulas count. Raises InputError for no elements or too many cases.
     """
     symbols = sorted(set(elements))
     if not symbols or max_coefficient < 1 or max_coefficient ** len(symbols) > MAX_ENUMERATED:
@@ -136,18 +138,16 @@ def _whole_amounts(composition: Composition) -> dict[str, int]:
             raise InputError(f"amount of {symbol} must be positive and finite, not {amount}")
         parts[str(symbol)] = Fraction(amount).limit_denominator(10_000)
     if not parts or not all(parts.values()):
-        raise InputError("a composition needs at least one element, and no vanishing amount")
+        raise InputError("a composition needs at least one element, and every amount above zero")
     scale = math.lcm(*(p.denominator for p in parts.values()))
-    whole = {s: int(p * scale) for s, p in parts.items()}
-    divisor = math.gcd(*whole.values())
-    return {s: n // divisor for s, n in whole.items()}
+    return reduced_amounts({s: int(p * scale) for s, p in parts.items()})
 
 
 @cache
 def _table_states(symbol: str) -> tuple[int, ...]:
     """The common states in pymatgen's table, then those frequent in the ICSD.
 
-    Where the ICSD statistics are silent (Os, Pt, Tc, Np, Pu, …) all positive known states follow.
+    If the ICSD statistics lack it (Os, Pt, Tc, Np, Pu, …), all positive known states follow.
     """
     from pymatgen.core import Element
 
@@ -167,7 +167,7 @@ def _is_metal(symbol: str) -> bool:
 
 @cache
 def _electronegativity(symbol: str) -> float:
-    """Pauling's, 0 where there is none."""
+    """Pauling electronegativity, 0 if there is none."""
     from pymatgen.core import Element
 
     value = float(Element(symbol).data["X"] or 0) if Element.is_valid_symbol(symbol) else 0.0
@@ -175,7 +175,7 @@ def _electronegativity(symbol: str) -> float:
 
 
 def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
-    """The same choices with each element only a cation or only an anion, where that is sane."""
+    """The choices with each element a cation or an anion, as electronegativities allow."""
     halves = [
         [
             (s, half)
@@ -192,13 +192,13 @@ def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
 
 
 def _next_state(state: int, states: Sequence[int]) -> int | None:
-    """The neighbouring higher state a cation may mix with."""
+    """The next higher state, with which a cation may be mixed valent."""
     higher = [s for s in states if state < s <= state + WIDEST_MIX]
     return min(higher, default=None) if state > 0 else None
 
 
 def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float, ...]] | None:
-    """States of each element, two for a mixed-valent one; the likeliest states that balance."""
+    """The likeliest states that balance; two states for a mixed-valent element."""
     patterns = list(_sign_patterns(choices))
     plain = [found for p in patterns if (found := _sums(amounts, p).get(0))]
     if plain:
@@ -241,7 +241,7 @@ def _sums(amounts: Mapping[str, int], choices: States) -> dict[int, Ranked]:
 
 
 def _means(amounts: Mapping[str, int], states: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
-    """Mean state of each element; that of the mixed one follows from neutrality."""
+    """Mean state of each element; that of a mixed-valent one follows from neutrality."""
     single = {s: q[0] for s, q in states.items() if len(q) == 1}
     rest = -sum(amounts[s] * q for s, q in single.items())
     return {s: single[s] if s in single else rest / amounts[s] for s in states}
@@ -258,11 +258,11 @@ def _dioxygen(
     if state not in DIOXYGEN:
         return None
     states = {s: float(choices[s][0]) for s in metals} | {"O": float(state)}
-    note = f"{_spell({s: (q,) for s, q in states.items()})} ({DIOXYGEN[state]})"
+    note = f"{_states_text({s: (q,) for s, q in states.items()})} ({DIOXYGEN[state]})"
     return ChargeClaim(True, note, states)
 
 
-def _spell(states: Mapping[str, tuple[float, ...]]) -> str:
+def _states_text(states: Mapping[str, tuple[float, ...]]) -> str:
     """'Li+ Mn3+/4+ O2-': cations first, otherwise alphabetical."""
 
     def one(q: float) -> str:

@@ -1,12 +1,12 @@
-"""May the order of a crystal be an artefact of its cell? A flag, never a verdict.
+"""Find species that may be disordered, so that the order is an artefact of the cell.
 
-Similar species on alike sites usually mix (10.1021/acs.chemmater.4c00643,
-10.1103/PRXEnergy.3.011002), and a cell of a few atoms can only show them ordered. Two species are
-similar where they carry the same charge and their radii differ by at most 15 % (Goldschmidt,
-10.1007/BF01507527; ionic radii of Shannon, 10.1107/S0567739476001551). Where charges make no claim,
-as in metals: radii within 15 % and electronegativities within 0.4 (10.1524/zkri.1935.91.1.23).
-Their sites are alike where, the species given one name, a symmetry of the crystal carries one of
-them onto the other.
+This is a flag, never a verdict. Similar species on equivalent sites usually mix
+(10.1021/acs.chemmater.4c00643, 10.1103/PRXEnergy.3.011002), but a cell of a few atoms can only show
+them ordered. Two species are similar if they have the same charge and their radii differ by at most
+15 % (Goldschmidt, 10.1007/BF01507527; ionic radii of Shannon, 10.1107/S0567739476001551). Where
+charges do not apply, as in metals: radii within 15 % and electronegativities within 0.4
+(10.1524/zkri.1935.91.1.23). Their sites are equivalent if a symmetry of the crystal, with one name
+for both species, maps one site onto the other.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hullward.tools.crystal.charges import charge_balance
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
 RADII_WITHIN = 0.15  # of the smaller one
-CHARGES_WITHIN = 0.5  # mean states of mixed valence are no whole numbers
+CHARGES_WITHIN = 0.5  # mean states of mixed valence are not whole numbers
 ELECTRONEGATIVITIES_WITHIN = 0.4  # Pauling
 SYMPREC_A = 0.1
 
 
 @dataclass(frozen=True)
-class Shared:
-    """Species that may share sites, and the crystal they would share them in."""
+class PossibleDisorder:
+    """Species that may share sites, and the disordered crystal that results."""
 
     species: tuple[str, ...]
     occupancy: str  # 'Nb0.50Ta0.50'
@@ -46,16 +46,16 @@ class Shared:
         )
 
 
-def shared_sites(crystal: Crystal) -> Shared | None:
-    """Similar species on alike sites, the largest such set; None where there is none."""
+def shared_sites(crystal: Crystal) -> PossibleDisorder | None:
+    """The largest set of similar species on equivalent sites; None if there is none."""
     symbols = sorted(set(crystal.species))
     claim = charge_balance(Counter(crystal.species))
-    alike = {pair for pair in combinations(symbols, 2) if similar(*pair, claim.states)}
+    pairs = {pair for pair in combinations(symbols, 2) if similar(*pair, claim.states)}
     sets = [
         chosen
         for size in range(len(symbols), 1, -1)
         for chosen in combinations(symbols, size)
-        if alike.issuperset(combinations(chosen, 2))
+        if pairs.issuperset(combinations(chosen, 2))
     ]
     for chosen in sets:
         if found := _on_one_site(crystal, chosen):
@@ -64,7 +64,7 @@ def shared_sites(crystal: Crystal) -> Shared | None:
 
 
 def similar(one: str, two: str, states: Mapping[str, float]) -> bool:
-    """Whether two species may replace each other; states: mean charges, empty: no claim."""
+    """Whether two species may replace each other; states: mean charges, may be empty."""
     from pymatgen.core import Element
 
     if states:
@@ -82,7 +82,7 @@ def _close(one: float, two: float) -> bool:
 
 
 def _ionic_radius(symbol: str, state: float) -> float:
-    """Å, of the state where it is listed, else the mean of its sign; 0 where none is known."""
+    """Radius in Å of the state, else the mean of its sign; 0 if none is known."""
     from pymatgen.core import Element
 
     element = Element(symbol)
@@ -92,8 +92,8 @@ def _ionic_radius(symbol: str, state: float) -> float:
     return float(mean)
 
 
-def _on_one_site(crystal: Crystal, species: tuple[str, ...]) -> Shared | None:
-    """What the species share once they have one name; None unless all of them meet on one orbit."""
+def _on_one_site(crystal: Crystal, species: tuple[str, ...]) -> PossibleDisorder | None:
+    """The disorder of species that all occur on one orbit once they have one name, else None."""
     names = np.array(crystal.species)
     mixed = np.isin(names, species)
     merged = np.where(mixed, species[0], names)
@@ -109,7 +109,7 @@ def _on_one_site(crystal: Crystal, species: tuple[str, ...]) -> Shared | None:
         return None
     counts = Counter(names[np.isin(orbits, shared)].tolist())
     total = sum(counts.values())
-    return Shared(
+    return PossibleDisorder(
         species=species,
         occupancy="".join(f"{s}{counts[s] / total:.2f}" for s in species),
         space_group=int(dataset.number),

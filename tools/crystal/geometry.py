@@ -8,18 +8,16 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 
-# Thinner cells are tried in another choice of vectors, unless below 1 Å3 or beyond this edge.
+# Thinner cells are reduced, unless their volume is below 1 Å3 or an edge is longer than this.
 THIN_A = 2.0
-
-
 LONGEST_EDGE_A = 1e4
 
 
 def nearest_pairs(crystal: Crystal, reach_a: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shortest distance of every pair of sites over all periodic images, each site with itself too.
 
-    Returns (i, j, distance in Å), all of length n(n+1)/2; exact up to reach_a, above it a number
-    that is no smaller than the true distance (inf where no image was looked at).
+    Returns (i, j, distance in Å), all of length n(n+1)/2. Distances are exact up to reach_a; above
+    it they are upper bounds (inf if no image was tried).
     """
     original = np.array(crystal.lattice)
     matrix = compact_cell(original)
@@ -30,7 +28,7 @@ def nearest_pairs(crystal: Crystal, reach_a: float) -> tuple[np.ndarray, np.ndar
     i, j = np.triu_indices(crystal.n_atoms)
     apart = frac[i] - frac[j]
     apart -= np.round(apart)
-    # with |apart| <= 1/2, images further than this lie beyond reach
+    # with |apart| <= 1/2, images farther than this are beyond reach
     counts = np.floor(reach_a / plane_spacings_a(matrix) + 0.5).astype(int)
     steps = np.indices(tuple(2 * counts + 1)).reshape(3, -1).T - counts
     pairs, images = apart @ matrix, steps @ matrix
@@ -53,14 +51,14 @@ def _cross(u: list[float], v: list[float]) -> tuple[float, float, float]:
 
 
 def compact_cell(matrix: np.ndarray) -> np.ndarray:
-    """The same lattice; for a thin cell in shorter, squarer vectors where there are any.
+    """The same lattice; for a thin cell with shorter, more orthogonal vectors if there are any.
 
-    A skewed cell is not flat, it is only awkwardly chosen.
+    A skewed cell may look flat only because of the choice of its vectors.
     """
     from pymatgen.core import Lattice
 
-    awkward = plane_spacings_a(matrix).min() < THIN_A
-    sane = abs(float(np.linalg.det(matrix))) > 1.0 and np.abs(matrix).max() < LONGEST_EDGE_A
-    if awkward and sane:
+    thin = plane_spacings_a(matrix).min() < THIN_A
+    reducible = abs(float(np.linalg.det(matrix))) > 1.0 and np.abs(matrix).max() < LONGEST_EDGE_A
+    if thin and reducible:
         return np.array(Lattice(matrix).get_lll_reduced_lattice().matrix)
     return matrix

@@ -1,9 +1,9 @@
-"""Is this crystal known, or has this campaign seen it already?
+"""Find a crystal in a library of structures.
 
-Identical content is looked up; other settings of the same crystal are superposed, among entries of
-the same reduced formula whose primitive cells hold as many sites and have fitting lengths. These
-tests part no pair that StructureMatcher joins. Its tolerances are wider than most differences
-between polymorphs, so no fingerprint of distances could be safe and useful (the figures are in
+Identical content is found by its id. Otherwise the crystal is superposed on entries of the same
+reduced formula whose primitive cells have as many sites and compatible lengths; no pair that
+StructureMatcher matches is excluded. Its tolerances are wider than most differences between
+polymorphs, so no fingerprint of distances could be both safe and useful (the figures are in
 tests/benchmarks/RESULTS.md).
 """
 
@@ -18,11 +18,12 @@ from functools import cached_property
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
 from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
 from hullward.tools.crystal.superposition import rms_displacement
 
-# What is compared by content only, because reduction and matcher would take minutes and gigabytes:
+# Compared by content only, because reduction and superposition would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),
 MAX_MATCHED_SITES = 200
 # needles and sheets with more lattice points than this within 1.2 of the longest edge,
@@ -39,7 +40,7 @@ Formula = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class Match:
-    """An entry that is the same crystal."""
+    """An entry that is the same crystal as the query."""
 
     match_id: str
     rms_a: float | None  # rms displacement over (V/n)^(1/3), no unit; None for identical content
@@ -47,14 +48,14 @@ class Match:
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """A crystal by name; reduced once, when first compared."""
+    """A crystal by name; its cell is reduced once, on first use."""
 
     entry_id: str
     crystal: Crystal
 
     @cached_property
     def cell(self) -> Cell | None:
-        """As it is compared, None where it cannot be; about 3 kB."""
+        """The reduced cell (about 3 kB); None if the crystal cannot be superposed."""
         matrix = compact_cell(np.array(self.crystal.lattice))
         volume = abs(float(np.linalg.det(matrix)))
         sphere = 4 / 3 * math.pi * (1.2 * float(np.linalg.norm(matrix, axis=1).max())) ** 3
@@ -86,14 +87,14 @@ class StructureLibrary:
         return len(self._by_content)
 
     def add(self, entry_id: str, crystal: Crystal) -> None:
-        """Remember a crystal; content that is already here keeps its first name."""
+        """Add a crystal; content that is already here keeps its first name."""
         if crystal.content_id in self._by_content:
             return
         self._by_content[crystal.content_id] = entry_id
         self._by_formula.setdefault(_formula(crystal), []).append(LibraryEntry(entry_id, crystal))
 
     def match(self, crystal: Crystal) -> Match | None:
-        """The same crystal in here: identical content first, else the smallest rms."""
+        """The entry with identical content, else the one with the smallest rms, else None."""
         if found := self._by_content.get(crystal.content_id):
             return Match(found, None)
         query = LibraryEntry("", crystal)
@@ -105,10 +106,10 @@ class StructureLibrary:
         return best
 
 
-def group(crystals: Sequence[Crystal]) -> list[list[int]]:
-    """Indices of equal crystals, as `StructureMatcher.group_structures` joins them.
+def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
+    """Groups of indices of equal crystals, as by `StructureMatcher.group_structures`.
 
-    Each joins the first group whose first member it matches.
+    Each crystal joins the first group whose first member it matches.
     """
     buckets: dict[Formula, list[int]] = {}
     for index, crystal in enumerate(crystals):
@@ -139,14 +140,12 @@ def _same(entry: LibraryEntry, query: LibraryEntry) -> bool:
 
 
 def _formula(crystal: Crystal) -> Formula:
-    """Elements and their smallest whole numbers; a key, where the formula's spelling is dear."""
-    counts = Counter(crystal.species)
-    units = math.gcd(*counts.values())
-    return tuple((symbol, counts[symbol] // units) for symbol in sorted(counts))
+    """The reduced amounts as a key; cheaper than `Crystal.formula`."""
+    return tuple(sorted(reduced_amounts(Counter(crystal.species)).items()))
 
 
 def _rms(entry: LibraryEntry, query: LibraryEntry, *, first: bool = False) -> float | None:
-    """Normalised rms displacement where the two superpose, rounded; None where they do not."""
+    """Normalised rms displacement, rounded; None if the two do not superpose."""
     one, two = entry.cell, query.cell
     if one is None or two is None:
         return None

@@ -1,7 +1,7 @@
-"""Radii of atoms in compounds, and the lengths they give a structure.
+"""Radii of atoms in compounds, and the bond lengths that follow.
 
-Where the most electronegative element is a non-metal it is taken for the anion and mean ionic
-radii are used (Shannon's, 10.1107/S0567739476001551), else metallic ones.
+If the most electronegative element is a non-metal, it is the anion, and mean ionic radii are used
+(Shannon's, 10.1107/S0567739476001551); otherwise metallic ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from hullward.models.crystal import Crystal
 
 
-def scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
-    """The factor on all lengths at which bonds have the length of their radii.
+def bond_scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -> float:
+    """The factor on all lengths that makes bonds as long as the sum of their radii.
 
     With an anion the tightest bond between unlike ions decides; without one, the mean over atoms
-    of each atom's tightest bond, in metallic radii.
+    of each atom's tightest bond.
     """
     radii = _radii(symbols)[placed]
     ratios = (radii[:, None] + radii[None, :]) / distances
@@ -28,20 +28,20 @@ def scale(symbols: tuple[str, ...], placed: np.ndarray, distances: np.ndarray) -
     return float(np.where(anion[:, None] != anion[None, :], ratios, 0.0).max())
 
 
-def packing(symbols: tuple[str, ...], placed: np.ndarray, crystal: Crystal) -> float:
-    """Share of the cell inside the spheres of its radii."""
+def packing_fraction(symbols: tuple[str, ...], placed: np.ndarray, crystal: Crystal) -> float:
+    """Share of the cell volume inside the spheres of its atoms."""
     return float((4 / 3 * np.pi * _radii(symbols)[placed] ** 3).sum() / crystal.volume_a3)
 
 
 @cache
 def _radii(symbols: tuple[str, ...]) -> np.ndarray:
-    """(k,) Å, each element in a compound of these."""
+    """(k,) Å, of each element in a compound of these."""
     anion = is_anion(symbols)
     return np.array([_radius(s, bool(a), symbols) for s, a in zip(symbols, anion, strict=True)])
 
 
 def bond_length(cation: str, anion: str) -> float:
-    """Å: the sum of mean ionic radii."""
+    """The sum of mean ionic radii, Å."""
     pair = (cation, anion)
     return _radius(cation, False, pair) + _radius(anion, True, pair)
 
@@ -56,7 +56,7 @@ def _has_anion(symbols: tuple[str, ...]) -> bool:
 
 @cache
 def _radius(symbol: str, anion: bool, symbols: tuple[str, ...]) -> float:
-    """Å: ionic in a compound with an anion, else metallic or atomic."""
+    """Radius in Å: ionic in a compound with an anion, else metallic or atomic."""
     from pymatgen.core import Element
 
     element = Element(symbol)

@@ -1,7 +1,7 @@
 """The cell in which crystals are compared: primitive, Niggli-reduced, of volume 1 per atom.
 
-Primitive as pymatgen's `get_primitive_structure` finds it: sites of one element that a lattice
-translation brings within 0.25 Å of each other are one site, at their mean.
+It is primitive in the sense of pymatgen's `get_primitive_structure`: sites of one element that a
+lattice translation brings within 0.25 Å of each other are one site, at their mean.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cell:
 
     @cached_property
     def blocks(self) -> tuple[slice, ...]:
-        """Where the sites of each element are."""
+        """Slices of the sites of each element."""
         ends = tuple(accumulate(self.counts))
         return tuple(slice(e - n, e) for e, n in zip(ends, self.counts, strict=True))
 
@@ -57,7 +57,7 @@ class Cell:
 
 
 def reduced_cell(crystal: Crystal) -> Cell:
-    """Reduce; raises ValueError where the lattice has no Niggli cell."""
+    """The reduced cell of a crystal; raises ValueError if the lattice has no Niggli cell."""
     species, frac = list(crystal.species), np.array(crystal.frac_coords)
     lattice, frac = _niggli(np.array(crystal.lattice), frac)
     folded = False
@@ -80,7 +80,7 @@ def parameters(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cell(matrix: np.ndarray, species: list[str], frac: np.ndarray) -> Cell:
     order = sorted(range(len(species)), key=species.__getitem__)
     counts = dict(sorted(Counter(species).items()))
-    # among the rarest the one that comes first, as StructureMatcher chooses
+    # of equally rare ones the first, as StructureMatcher chooses
     rarest = min(counts, key=lambda s: (counts[s], species.index(s)))
     matrix = matrix * (len(species) / abs(float(np.linalg.det(matrix)))) ** (1 / 3)
     anchor = list(counts).index(rarest)
@@ -99,7 +99,7 @@ def _niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _smaller(
     lattice: np.ndarray, species: list[str], frac: np.ndarray
 ) -> tuple[np.ndarray, list[str], np.ndarray] | None:
-    """The same crystal in a smaller cell, None where there is none."""
+    """The same crystal in a smaller cell; None if there is none."""
     names = np.array(species)
     symbols = sorted(set(species))
     groups = [frac[names == s] for s in symbols]
@@ -108,7 +108,7 @@ def _smaller(
         return None
     tolerance = PRIMITIVE_TOLERANCE_A / np.linalg.norm(lattice, axis=1)
     shifts = _translations(groups, tolerance)
-    if len(shifts) == 1:  # nothing but standing still
+    if len(shifts) == 1:  # only the identity
         return None
     for size, matrices, inverses in _sublattices(units):
         apart = inverses[:, :, None] - shifts
@@ -124,23 +124,23 @@ def _smaller(
 
 
 def _translations(groups: list[np.ndarray], tolerance: np.ndarray) -> np.ndarray:
-    """(t, 3) translations, none first, that bring every site within two tolerances of its kind."""
+    """(t, 3) translations, zero first, that bring every site within two tolerances of its kind."""
     groups = sorted(groups, key=len)
     shifts: np.ndarray = groups[0] - groups[0][0]
-    for group in groups:  # one site of each kind first: most shifts fail there
-        shifts = shifts[_meets(group, group[:1], shifts, 2 * tolerance)]
+    for group in groups:  # one site of each kind first: most shifts fail already
+        shifts = shifts[_within_reach(group, group[:1], shifts, 2 * tolerance)]
         if len(shifts) == 1:
             return shifts
     for group in groups:
-        kept = [_meets(group, group, shift[None], 2 * tolerance)[0] for shift in shifts]
+        kept = [_within_reach(group, group, shift[None], 2 * tolerance)[0] for shift in shifts]
         shifts = shifts[kept]
     return shifts
 
 
-def _meets(
+def _within_reach(
     group: np.ndarray, sites: np.ndarray, shifts: np.ndarray, reach: np.ndarray
 ) -> np.ndarray:
-    """(t,) whether a shift (t, 3) brings each of some sites within reach of the group."""
+    """(t,) whether a shift (t, 3) brings all given sites within reach of the group."""
     apart = group - (sites + shifts[:, None])[:, :, None]
     near: np.ndarray = (np.abs(apart - np.rint(apart)) <= reach).all(-1).any(-1).all(-1)
     return near
@@ -174,19 +174,19 @@ def _hermite_forms(size: int) -> Iterator[np.ndarray]:
 def _folded(
     group: np.ndarray, matrix: np.ndarray, size: int, small: np.ndarray, tolerance: np.ndarray
 ) -> np.ndarray | None:
-    """(n / size, 3) mean sites in the small cell; None unless sites meet in cliques of `size`."""
+    """(n / size, 3) mean sites in the small cell; None unless sites coincide in sets of `size`."""
     apart = group - group[:, None]
     separate = (np.abs(apart - np.round(apart)) > 2 * tolerance).any(-1)
     np.fill_diagonal(separate, True)
     sites = group @ matrix
     offset = sites - sites[:, None]  # [i, j]: from i to j
     offset -= np.round(offset)
-    meeting = (np.abs(offset) < PRIMITIVE_TOLERANCE_A / np.linalg.norm(small, axis=1)).all(-1)
-    meeting &= separate
-    first = meeting.argmax(1)
-    if (meeting.sum(0) != size).any() or (meeting[first] != meeting).any():
+    coincident = (np.abs(offset) < PRIMITIVE_TOLERANCE_A / np.linalg.norm(small, axis=1)).all(-1)
+    coincident &= separate
+    first = coincident.argmax(1)
+    if (coincident.sum(0) != size).any() or (coincident[first] != coincident).any():
         return None
     firsts = np.unique(first)
-    mean = (offset[firsts] * meeting[firsts][:, :, None]).sum(1) / size
+    mean = (offset[firsts] * coincident[firsts][:, :, None]).sum(1) / size
     folded: np.ndarray = np.mod(sites[firsts] + mean, 1.0)
     return folded

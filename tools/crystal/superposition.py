@@ -1,8 +1,8 @@
-"""Do two crystals superpose? pymatgen's StructureMatcher, on arrays and many settings at a time.
+"""Superpose two crystals: pymatgen's StructureMatcher on arrays, many settings at a time.
 
 The decision is that of `StructureMatcher.fit` with its defaults (lengths within 20 %, angles
 within 5 degrees, sites within 0.3 (V/n)^(1/3), primitive Niggli cells of one volume); without
-its objects it takes a fraction of the time.
+pymatgen's objects it takes a fraction of the time.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from hullward.tools.crystal.reduced_cell import Cell, parameters
 
 LENGTH_TOLERANCE = 0.2  # fraction
 ANGLE_TOLERANCE_DEG = 5.0
 SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
-EXACT = 1e-7  # an rms displacement that is not improved upon
+EXACT = 1e-7  # rms displacement at which the search ends
 LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
 CHUNK_PAIRS = 20_000  # pairs of sites compared at once
 FAR = 1e10
 
 
 def rms_displacement(one: Cell, two: Cell, *, first: bool = False) -> float | None:
-    """Smallest rms displacement over (V/n)^(1/3), None where the two do not superpose.
+    """Smallest rms displacement over (V/n)^(1/3); None if the two do not superpose.
 
-    first: be content with the first superposition found.
+    first: return the first superposition found instead.
     """
     if not comparable(one, two):
         return None
@@ -43,7 +42,7 @@ def rms_displacement(one: Cell, two: Cell, *, first: bool = False) -> float | No
 
 
 def comparable(one: Cell, two: Cell) -> bool:
-    """False where no superposition can exist: other contents, or shortest vectors too long.
+    """False if no superposition can exist: different contents, or shortest vectors too long.
 
     A basis of one's lattice within the tolerance of two's Niggli basis bounds the successive
     minima of one, which are the lengths of its own Niggli basis.
@@ -55,26 +54,28 @@ def comparable(one: Cell, two: Cell) -> bool:
 
 def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rms, largest displacement) of ways to lay one over two, in batches, likely ones first."""
-    # most duplicates have equal Niggli cells, and need no other setting
+    # most duplicates have equal Niggli cells and need no other setting
     if (np.abs(one.lengths - two.lengths) < 0.1 * two.lengths).all() and (
         np.abs(one.angles - two.angles) < ANGLE_TOLERANCE_DEG
     ).all():
         yield from _laid_over(one, two, one.lattice[None])
     lattices = _settings(one, two)
-    for some in (lattices[:1], lattices[1:]):
-        if len(some):
-            yield from _laid_over(one, two, some)
+    for part in (lattices[:1], lattices[1:]):
+        if len(part):
+            yield from _laid_over(one, two, part)
 
 
-def _laid_over(one: Cell, two: Cell, some: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The placements of some settings (m, 3, 3), those within reach superposed best."""
-    mean = _mean_lattices(some, two)
+def _laid_over(
+    one: Cell, two: Cell, lattices: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rms, largest displacement) of the placements in settings (m, 3, 3), in batches."""
+    mean = _mean_lattices(lattices, two)
     unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
     heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
     reach = 2 * SITE_TOLERANCE * unit[:, None] * heights  # fractions
     sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
-    moved = _placements(one, two, some)
-    setting = np.repeat(np.arange(len(some)), len(moved) // len(some))
+    moved = _placements(one, two, lattices)
+    setting = np.repeat(np.arange(len(lattices)), len(moved) // len(lattices))
     size = max(1, CHUNK_PAIRS // len(one) ** 2)
     for start in range(0, len(moved), size):
         now = setting[start : start + size]
@@ -87,7 +88,7 @@ def _laid_over(one: Cell, two: Cell, some: np.ndarray) -> Iterator[tuple[np.ndar
 
 
 def _placements(one: Cell, two: Cell, lattices: np.ndarray) -> np.ndarray:
-    """(p, n, 3) sites of one, fractional, so that an anchor meets an anchor of two; by lattice."""
+    """(p, n, 3) fractional sites of one, shifted so that one of its anchors is on one of two's."""
     frac = one.frac @ (one.lattice @ np.linalg.inv(lattices))  # (m, n, 3)
     anchors = two.blocks[one.anchor]
     shifts = frac[:, anchors] - two.frac[anchors.start]  # (m, k, 3)
@@ -96,7 +97,7 @@ def _placements(one: Cell, two: Cell, lattices: np.ndarray) -> np.ndarray:
 
 
 def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray:
-    """Which of k placements (k, n, 3) bring a site of its kind within reach of every site."""
+    """Indices of the placements (k, n, 3) in which every site has one of its kind within reach."""
     kept = np.arange(len(moved))
     for block in two.by_size:
         near = _near(moved[kept, block], two.frac[block], reach[kept])
@@ -107,7 +108,7 @@ def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray
 
 
 def _near(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3); an axis at a time is faster."""
+    """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3), axis by axis for speed."""
     near = np.ones((len(moved), len(frac), moved.shape[1]), dtype=bool)
     for axis in range(3):
         apart = moved[:, None, :, axis] - frac[:, axis, None]
@@ -119,23 +120,25 @@ def _near(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
 def _displacements(
     moved: np.ndarray, two: Cell, mean: np.ndarray, reach: np.ndarray, sure: np.ndarray
 ) -> np.ndarray:
-    """(k, n, 3) vectors from sites of two to partners, least squares, their mean taken out."""
+    """(k, n, 3) vectors from sites of two to their least-squares partners, mean subtracted."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     near = _near(moved, two.frac, reach) & two.same_element
     k, i, j = np.nonzero(near)
     apart = moved[k, j] - two.frac[i]
     vectors = ((apart - np.rint(apart))[:, None] @ mean[k])[:, 0]
     # beyond this, rounding may have missed the shortest of the images
-    doubtful = (vectors**2).sum(1) >= sure[k] ** 2
-    if doubtful.any():
-        images = vectors[doubtful, None] + _images() @ mean[k[doubtful]]
+    long = (vectors**2).sum(1) >= sure[k] ** 2
+    if long.any():
+        images = vectors[long, None] + _images() @ mean[k[long]]
         shortest = (images**2).sum(-1).argmin(1)
-        vectors[doubtful] = images[np.arange(len(images)), shortest]
+        vectors[long] = images[np.arange(len(images)), shortest]
     squared = np.full(near.shape, FAR)
     squared[k, i, j] = (vectors**2).sum(-1)
     chosen = squared.argmin(-1)
     for n in np.flatnonzero((np.sort(chosen, axis=1) != np.arange(len(two))).any(1)):
         chosen[n] = linear_sum_assignment(squared[n])[1]
-    number = np.full(near.shape, len(vectors))  # the last stands for no partner
+    number = np.full(near.shape, len(vectors))  # the last means no partner
     number[k, i, j] = np.arange(len(vectors))
     rows = np.take_along_axis(number, chosen[:, :, None], axis=2)[:, :, 0]
     displaced: np.ndarray = np.concatenate([vectors, np.full((1, 3), FAR)])[rows]
@@ -150,7 +153,7 @@ def _images() -> np.ndarray:
 
 
 def _settings(one: Cell, two: Cell) -> np.ndarray:
-    """(m, 3, 3) bases of one's lattice like two's basis, closest in length and angle first."""
+    """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first."""
     longest = two.lengths.max() * (1 + LENGTH_TOLERANCE)
     points = _points(one.lattice, longest)
     sizes = np.linalg.norm(points, axis=1)
@@ -192,7 +195,7 @@ def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
-    """(m, 3, 3) lattices with lengths and angles half-way to those of two."""
+    """(m, 3, 3) lattices with the mean lengths and angles of each and two."""
     lengths, angles = parameters(lattices)
     lengths, angles = (lengths + two.lengths) / 2, np.radians((angles + two.angles) / 2)
     cosines, sines = np.cos(angles), np.sin(angles)

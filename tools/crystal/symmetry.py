@@ -10,11 +10,11 @@ import numpy as np
 from hullward.models.crystal import Crystal
 
 
-def find_symmetry(crystal: Crystal, symprec_a: float) -> Any:
+def find_symmetry(crystal: Crystal, symprec_a: float, *, standard_setting: bool = False) -> Any:
     """Moyopy's data set of a crystal at a distance tolerance in Å.
 
-    Without the library's remarks on operations of cells that are not primitive. Raises ValueError
-    where the search fails.
+    Its warnings on operations of cells that are not primitive are suppressed. Raises ValueError if
+    the search fails.
     """
     import moyopy
     from ase.data import atomic_numbers
@@ -25,15 +25,16 @@ def find_symmetry(crystal: Crystal, symprec_a: float) -> Any:
         positions=[list(v) for v in crystal.frac_coords],
         numbers=[atomic_numbers[symbol] for symbol in crystal.species],
     )
-    return moyopy.MoyoDataset(cell, symprec=symprec_a)
+    setting = moyopy.Setting.standard() if standard_setting else None
+    return moyopy.MoyoDataset(cell, symprec=symprec_a, setting=setting)
 
 
 def space_group(crystal: Crystal, symprec_a: float) -> int | None:
-    """International number at a distance tolerance in Å; None where none can be found."""
+    """International number at a distance tolerance in Å; None if none can be found."""
     areas = np.linalg.norm(_face_areas(np.array(crystal.lattice)), axis=1)
     heights = crystal.volume_a3 / areas
     if heights.min() < 0.5 or heights.max() > 500:
-        return None  # the search would take for ever in a cell this flat or this long
+        return None  # the search would not end in a cell this flat or this long
     try:
         return int(find_symmetry(crystal, symprec_a).number)
     except ValueError:
@@ -41,5 +42,5 @@ def space_group(crystal: Crystal, symprec_a: float) -> int | None:
 
 
 def _face_areas(lattice: np.ndarray) -> np.ndarray:
-    """(3, 3) the normals of the cell's faces, as long as the faces are large, Å²."""
+    """(3, 3) normals of the cell's faces; their lengths are the areas, Å²."""
     return np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])

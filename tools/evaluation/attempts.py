@@ -1,10 +1,9 @@
-"""What a generator was asked and what it wrote: the attempts that are judged.
+"""Read the attempts of a generator: what it wrote, and what it was asked to write.
 
-Files are those of `hullward.tools.crystal.files.inputs`. What was asked of an attempt is read from columns
+The files are those of `hullward.tools.crystal.files`. The wish of an attempt comes from the columns
 `target_formula`, `target_elements` ('Li-Mn-O', or a list), `target_space_group` and
-`target_e_above_hull` (eV/atom) beside it, or from its `prompt` where that speaks as
-LLaMat-CIF's do. Text in the form of the asymmetric unit is recognised by its first line, a bare
-number.
+`target_e_above_hull` (eV/atom), or from a `prompt` in the words of LLaMat-CIF. Text in the form of
+the asymmetric unit is recognised by its first line, a bare number.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _ELEMENTS = re.compile(re.escape(words.ELEMENTS) + r"([A-Z][A-Za-z, ]*?)\.")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One output of a generator: its crystal, or what is wrong with it."""
+    """One output of a generator: its crystal or its flaw, and the wish."""
 
     source: str
     found: Crystal | Flaw
@@ -38,33 +37,29 @@ class Attempt:
 
 
 def read_attempts(path: Path) -> list[Attempt]:
-    """Every attempt of a file or folder, in order; raises InputError as `read_inputs`."""
+    """Every attempt of a file or folder, in order; raises InputError as `read_inputs` does."""
     raws = list(read_inputs(path))
     rows = _rows(path)
     with CifReader() as reader:
         return [
-            Attempt(raw.source, _crystal(raw, reader), _wish(raw, rows.get(i, {})))
+            Attempt(raw.source, parse_raw(raw.raw, raw.format, reader), _wish(raw, rows.get(i, {})))
             for i, raw in enumerate(raws)
         ]
 
 
 def parse_text(text: str) -> Crystal | Flaw:
-    """A crystal text of either form."""
+    """The crystal of a text in either form, or its flaw."""
     return parse_raw(text, text_format(text))
-
-
-def _crystal(raw: RawInput, reader: CifReader) -> Crystal | Flaw:
-    return parse_raw(raw.raw, raw.format, reader)
 
 
 def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
     prompt = row.get("prompt")
-    said = prompt if isinstance(prompt, str) else ""
-    elements = row.get("target_elements") or (m[1] if (m := _ELEMENTS.search(said)) else None)
+    text = prompt if isinstance(prompt, str) else ""
+    elements = row.get("target_elements") or (m[1] if (m := _ELEMENTS.search(text)) else None)
     if isinstance(elements, str):
         elements = re.findall(r"[A-Z][a-z]?", elements)
-    space_group = row.get("target_space_group") or (m[1] if (m := _SPACE_GROUP.search(said)) else 0)
-    height = row.get("target_e_above_hull", m[1] if (m := _E_HULL.search(said)) else None)
+    space_group = row.get("target_space_group") or (m[1] if (m := _SPACE_GROUP.search(text)) else 0)
+    height = row.get("target_e_above_hull", m[1] if (m := _E_HULL.search(text)) else None)
     return Wish(
         formula=raw.target_formula,
         elements=tuple(elements) if elements else (),
@@ -74,7 +69,7 @@ def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
 
 
 def _rows(path: Path) -> dict[int, Mapping[str, Any]]:
-    """What stands beside the structures, by row, in the formats that have rows."""
+    """The other columns by row, for formats that have rows."""
     kind = path.suffix.lower()
     if path.is_dir() or kind not in {".parquet", ".csv", ".json", ".jsonl", ".ndjson"}:
         return {}

@@ -1,14 +1,14 @@
-"""Fingerprints of crystals, by which CDVAE's coverage says how alike they are.
+"""Fingerprints of crystals, on which CDVAE's coverage is based.
 
-A structure's is the mean over its atoms of what CrystalNN sees around one: how probable each
+The fingerprint of a structure is the mean over its atoms of CrystalNN's: how probable each
 coordination number is, and how well the neighbours then fit the shapes known for that number
 (Zimmermann & Jain, doi:10.1039/C9RA07755C). Numbers are those of matminer's `CrystalNNFingerprint`,
-preset `ops`; the neighbours' weights are pymatgen's, computed at once instead of one by one. A
-composition's is six statistics of each of Magpie's 22 properties of elements
+preset `ops`; the neighbours' weights are pymatgen's, computed at once instead of one by one. The
+fingerprint of a composition is six statistics of each of Magpie's 22 properties of elements
 (doi:10.1038/npjcompumats.2016.28), standardised as CDVAE does (arXiv:2110.06197).
 
-Bond lengths enter only where they exceed the sum of radii: a crystal squeezed to half its volume
-keeps its fingerprint.
+Bond lengths matter only beyond the sum of radii: a crystal squeezed to half its volume keeps its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
     from pymatgen.core.local_env import LocalStructOrderParams
 
-MOST_NEIGHBOURS = 24  # of the coordination numbers that are told apart
+MOST_NEIGHBOURS = 24  # the largest coordination number
 N_FEATURES = 61  # of a structure
 CUTOFF_A = 7.0  # of the first search for neighbours
-ENOUGH_A = 5.0  # those nearer are tried first: mostly no other has a face in common
-BEYOND_RADII_A = (0.5, 1.0)  # bonds this much longer than the radii fade, and have gone
+ENOUGH_A = 5.0  # nearer ones are tried first: mostly no others share a face
+BEYOND_RADII_A = (0.5, 1.0)  # bonds this much longer than the radii begin to fade, and are gone
 ELECTRONEGATIVITY_WEIGHT = 3.0
 WIDEST_GAP = 3.3  # of Pauling's electronegativities
 OTHERS = {1: ("sgl_bd",), **dict.fromkeys((9, 10, 11, 12), ("q2", "q4", "q6"))}  # beside shapes
-MAX_IMAGES = 20_000  # atoms a search may have to look at; what needs more has no fingerprint
+MAX_IMAGES = (
+    20_000  # the most atoms a search may cover; a crystal that needs more has no fingerprint
+)
 SAME_SITE_A = 1e-3  # atoms that symmetry exchanges this exactly have one fingerprint
-LONGEST_CELL_A = 500.0  # symmetry is not looked for in longer ones
+LONGEST_CELL_A = 500.0  # symmetry is not searched in longer ones
 
 
 class NoFingerprintError(ValueError):
-    """A crystal around whose atoms no neighbours can be told."""
+    """The neighbours of some atom cannot be determined."""
 
 
 def structure_fingerprint(crystal: Crystal) -> np.ndarray | None:
-    """(61,) the mean over the atoms; None where CrystalNN has no answer for one of them."""
+    """(61,) the mean over the atoms; None if CrystalNN fails for one of them."""
     cell = compact_cell(np.array(crystal.lattice))
     cartesian = np.array(crystal.frac_coords) @ np.array(crystal.lattice)
     spacings = plane_spacings_a(cell)
@@ -66,7 +68,7 @@ def structure_fingerprint(crystal: Crystal) -> np.ndarray | None:
 
 
 def composition_fingerprint(amounts: Mapping[str, float]) -> np.ndarray | None:
-    """(132,) of elements and their amounts; None for elements without properties."""
+    """(132,) from elements and their amounts; None if an element has no properties."""
     table = _magpie()
     if not amounts or not amounts.keys() <= table["elements"].keys():
         return None
@@ -78,7 +80,7 @@ def composition_fingerprint(amounts: Mapping[str, float]) -> np.ndarray | None:
     columns = [low, high, high - low, mean, shares @ np.abs(values - mean), commonest]
     raw = np.stack(columns, axis=1).ravel()
     standard: np.ndarray = (raw - table["means"]) / table["deviations"]
-    return np.where(np.isnan(standard), 0.0, standard)  # no value counts as the average one
+    return np.where(np.isnan(standard), 0.0, standard)  # a missing value counts as the average
 
 
 @cache
@@ -91,7 +93,7 @@ def _magpie() -> dict[str, Any]:
 
 
 def _images(spacings_a: np.ndarray, n_atoms: int, radius_a: float) -> float:
-    """How many atoms a search has to look at; infinite, or no number, for a flat cell."""
+    """How many atoms a search covers; infinite or nan for a flat cell."""
     with np.errstate(all="ignore"):
         return float(np.prod(2 * radius_a / spacings_a + 1) * n_atoms)
 
@@ -120,7 +122,7 @@ def _site_fingerprint(structure: Structure, site: int, spacings_a: np.ndarray) -
 def _neighbours(
     structure: Structure, site: int, spacings_a: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Vectors (n, 3) to those with a face in common, angle and area (n,) of it, and elements."""
+    """Vectors (n, 3) to neighbours that share a face, its angle and area (n,), and elements."""
     matrix = structure.lattice.matrix
     diagonals = [[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]]
     farthest = float(np.linalg.norm(np.array(diagonals) @ matrix, axis=1).max()) + 0.01
@@ -150,15 +152,15 @@ def _faces(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Faces of the Voronoi cell of the origin: which neighbour, angle seen (sr), area (Å²).
 
-    vectors (n, 3) of the neighbours, all of those nearer than the given distance.  None where the
-    cell is open, or where one farther off could cut it.
+    vectors: (n, 3) of all neighbours nearer than the given distance.  None if the cell is open, or
+    if an atom farther away could cut it.
     """
     from scipy.spatial import QhullError, Voronoi
 
     try:
         cells = Voronoi(np.vstack([np.zeros(3), vectors]))
     except QhullError:
-        return None  # all in one plane, say
+        return None  # such as all in one plane
     behind, corners = [], []
     for pair, face in zip(cells.ridge_points, cells.ridge_vertices, strict=True):
         if 0 in pair:
@@ -191,7 +193,7 @@ def _faces(
 def _coordinations(
     vectors: np.ndarray, angles: np.ndarray, areas: np.ndarray, symbols: list[str], centre: str
 ) -> dict[int, tuple[float, np.ndarray]]:
-    """CrystalNN's coordination numbers: how probable, and the neighbours' vectors."""
+    """CrystalNN's coordination numbers: the probability and the neighbours' vectors of each."""
     chi, radius = _element(centre)
     others = [_element(symbol) for symbol in symbols]
     gaps = np.nan_to_num(np.abs([other - chi for other, _ in others]), nan=math.nan)
@@ -224,7 +226,7 @@ def _under_circle(x: float) -> float:
 
 @cache
 def _element(symbol: str) -> tuple[float, float]:
-    """Electronegativity, nan where none is known, and radius in Å."""
+    """Electronegativity, nan if none is known, and radius in Å."""
     from pymatgen.core import Element
     from pymatgen.core.local_env import CovalentRadius
 
@@ -237,8 +239,8 @@ def _element(symbol: str) -> tuple[float, float]:
         return float(element.X), float(radius)
 
 
-class _Place(NamedTuple):
-    """What pymatgen's order parameters need of a site."""
+class _Site(NamedTuple):
+    """The part of a site that pymatgen's order parameters need."""
 
     coords: np.ndarray
 
@@ -247,11 +249,11 @@ class _Place(NamedTuple):
 def _shapes(number: int) -> list[LocalStructOrderParams]:
     """The order parameters of one coordination number.
 
-    One object a shape: pymatgen's answers for shapes depend on which others are asked with them.
+    One object per shape: pymatgen's results for a shape depend on the others in the same object.
     """
     from pymatgen.core.local_env import CN_OPT_PARAMS, LocalStructOrderParams
 
-    known: Any = CN_OPT_PARAMS.get(number, {}).values()  # name, and parameters where there are any
+    known: Any = CN_OPT_PARAMS.get(number, {}).values()  # name, and parameters if there are any
     shapes = [
         LocalStructOrderParams([name], parameters=[dict(given[0])] if given else None)
         for name, *given in known
@@ -262,10 +264,10 @@ def _shapes(number: int) -> list[LocalStructOrderParams]:
 
 
 def _fits(number: int, probability: float, vectors: np.ndarray) -> list[float]:
-    """How well neighbours at vectors (n, 3) fit each shape; 0 where that cannot be said."""
+    """How well neighbours at vectors (n, 3) fit each shape; 0 if undefined."""
     if not probability:
         return [0.0] * sum(shape.num_ops for shape in _shapes(number))
-    places: Any = [_Place(np.zeros(3)), *map(_Place, vectors)]
-    neighbours = [*range(1, len(places))]
-    found = [shape.get_order_parameters(places, 0, neighbours) for shape in _shapes(number)]
+    sites: Any = [_Site(np.zeros(3)), *map(_Site, vectors)]
+    neighbours = [*range(1, len(sites))]
+    found = [shape.get_order_parameters(sites, 0, neighbours) for shape in _shapes(number)]
     return [fit or 0.0 for fits in found for fit in fits]

@@ -1,9 +1,10 @@
-"""Asking a generator for crystals, and writing down all it says: the file that is then judged."""
+"""Sample crystals from a generator and write every output to a file for evaluation."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,14 @@ CHUNK = 256  # requests between two writes
 
 
 def read_formulas(path: Path) -> list[str]:
-    """Formulas, one a line; raises InputError where there are none or one is no formula."""
+    """The formulas of a file, one per line; raises InputError for none or an invalid one."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the formulas in {path} cannot be read: {error}") from error
     formulas = [line.strip() for line in lines if line.strip()]
     if not formulas:
-        raise InputError(f"{path} holds no formula: give one a line")
+        raise InputError(f"{path} contains no formula: give one per line")
     for number, formula in enumerate(formulas, 1):
         try:
             flat_formula(formula)
@@ -56,9 +57,9 @@ def sample_crystals(
 ) -> int:
     """Write `samples` attempts for each formula (None: any crystal) to a JSON Lines file.
 
-    A row holds the text verbatim, the prompt, what was asked, and how it was drawn; a request that
-    got no answer is a row without text, and counts. Each request has its own seed, made from
-    `sampling.seed` and its place. grammar: hold to elements and formula (`crystal_grammar`,
+    A row holds the text verbatim, the prompt, the wish and the sampling settings. A request that
+    failed gives rows without text, which count as attempts. Each request has its own seed, derived
+    from `sampling.seed` and its index. grammar: restrict texts to the formula (`crystal_grammar`,
     `unit_grammar`); min_distance_a: the distance mask of the first. Returns the number of rows.
 
     Raises InputError for wishes that the grammar cannot fulfil.
@@ -83,7 +84,7 @@ def sample_crystals(
             for (request, about), answer in zip(
                 chunk, model.complete([request for request, _ in chunk]), strict=True
             ):
-                drawn = {
+                settings = {
                     "model": model.name,
                     "prompt": request.prompt,
                     "temperature": sampling.temperature,
@@ -92,12 +93,12 @@ def sample_crystals(
                     **about,
                 }
                 if isinstance(answer, CompletionError):
-                    told = [{"text": "", "error": str(answer)}] * samples
+                    outputs = [{"text": "", "error": str(answer)}] * samples
                 else:
-                    told = [{"text": c.text, "finish_reason": c.finish_reason} for c in answer]
-                for row in told:
-                    file.write(json.dumps({**row, **drawn}) + "\n")
-                rows += len(told)
+                    outputs = [{"text": c.text, "finish_reason": c.finish_reason} for c in answer]
+                for row in outputs:
+                    file.write(json.dumps({**row, **settings}) + "\n")
+                rows += len(outputs)
             progress("sample", min(start + CHUNK, len(requests)), len(requests))
     return rows
 
@@ -117,14 +118,7 @@ def _request(
     request = Request(
         request_id=f"evaluate-{number}",
         prompt=prompt,
-        sampling=Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            stop=sampling.stop,
-            n=samples,
-            seed=seed,
-        ),
+        sampling=replace(sampling, n=samples, seed=seed),
         constraint=constraint,
     )
     about: dict[str, Any] = {"target_formula": formula} if formula is not None else {}

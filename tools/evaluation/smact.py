@@ -1,12 +1,12 @@
-"""Compositional validity as crystal generators are judged by it: SMACT's rules of thumb.
+"""Compositional validity of generated crystals: SMACT's rules of thumb.
 
 A formula passes when some oxidation states of its elements sum to zero with every cation less
-electronegative than every anion. Elements pass, and so do alloys of metals. The rules are those of
+electronegative than every anion. Elements and alloys of metals pass too. The rules are those of
 SMACT (Davies et al., doi:10.21105/joss.01361) as CDVAE applies them (arXiv:2110.06197), and the
-states are SMACT's list of 2014, which published figures rest on. They are lax: what random
-amounts of the same elements reach is part of every report.
+states are SMACT's list of 2014, on which published figures are based. They are lax: the rate that
+random amounts of the same elements reach is part of every report.
 
-`hullward.tools.crystal.charges` asks harder and answers differently; it is what campaigns use.
+Campaigns use the stricter `hullward.tools.crystal.charges`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from functools import cache
 
 import numpy as np
 
-# Every oxidation state SMACT lists for an element; MIT licence. Elements without any are left out.
+from hullward.tools.crystal import reduced_amounts
+
+# Every oxidation state SMACT lists for an element (MIT licence); elements without any are absent.
 _STATES = """
 H -1 1; Li 1; Be 1 2; B 1 2 3; C -4 -3 -2 -1 1 2 3 4; N -3 -2 -1 1 2 3 4 5; O -2 -1 1 2; F -1;
 Na -1 1; Mg 1 2; Al 1 2 3; Si -4 -3 -2 -1 1 2 3 4; P -3 -2 -1 1 2 3 4 5; S -2 -1 1 2 3 4 5 6;
@@ -34,7 +36,7 @@ Pt -2 -1 1 2 3 4 5 6; Au -1 1 2 3 5; Hg 1 2 4; Tl -1 1 3; Pb -4 2 4; Bi -3 1 3 5
 Po -2 2 4 5 6; At -1 1 3 5 7; Rn 2 6; Fr 1; Ra 2; Ac 2 3; Th 2 3 4; Pa 2 3 4 5; U 2 3 4 5 6;
 Np 3 4 5 6 7; Pu 2 3 4 5 6 7 8; Am 2 3 4 5 6 7; Cm 2 3 4 6 8; Bk 2 3 4; Cf 2 3 4; Es 2 3 4;
 Fm 2 3; Md 2 3; No 2 3; Lr 3; Rf 4; Db 5; Sg 6; Bh 7; Hs 8"""
-# What counts as a metal there: germanium and antimony too, promethium not.
+# SMACT's metals: with germanium and antimony, without promethium.
 _METALS = frozenset(
     (  # noqa: SIM905 - a list literal would take a page
         "Li Be Na Mg Al K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd "
@@ -50,16 +52,15 @@ def smact_valid(amounts: Mapping[str, int]) -> bool:
     >>> smact_valid({"Na": 1, "Cl": 1}), smact_valid({"Na": 1, "Cl": 2}), smact_valid({"Cu": 7})
     (True, False, True)
     """
-    divisor = math.gcd(*amounts.values())
-    return _valid(tuple(sorted((el, n // divisor) for el, n in amounts.items())))
+    return _valid(tuple(sorted(reduced_amounts(amounts).items())))
 
 
 def random_amounts(
     compositions: Sequence[Mapping[str, int]], seed: int = 0
 ) -> list[dict[str, int]]:
-    """The control: each composition's elements with the amounts of another, in random order.
+    """The control: the elements of each composition with the amounts of another, in random order.
 
-    The other one has as many elements and is drawn from the list itself.
+    The other has as many elements and is drawn from the same list.
     """
     rng = np.random.default_rng(seed)
     pools: dict[int, list[tuple[int, ...]]] = {}
@@ -102,7 +103,7 @@ def _states() -> dict[str, tuple[int, ...]]:
 
 @cache
 def _electronegativities(symbols: tuple[str, ...]) -> dict[str, float] | None:
-    """Pauling's; None where an element has none, as those fail."""
+    """Pauling electronegativities; None if an element has none, which fails the rules."""
     from pymatgen.core import Element
 
     found = {symbol: Element(symbol).data.get("X") for symbol in symbols}

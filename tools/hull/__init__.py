@@ -1,4 +1,4 @@
-"""Convex hulls of known phases, closed or open to some elements, and what a reference is.
+"""Convex hulls of known phases, closed or open to some elements, and the type `Reference`.
 
 Pure thermodynamics: energies in, signed heights and decompositions out. It reads no files and
 knows no campaign. Phases come from `hullward.tools.reference`.
@@ -12,6 +12,7 @@ from hullward.tools.hull.reference import (
     Coverage,
     Reference,
     check_compatible,
+    check_scheme,
     height_over,
     low_structures,
     split_chemsys,
@@ -26,6 +27,7 @@ __all__ = [
     "Phase",
     "Reference",
     "check_compatible",
+    "check_scheme",
     "correction_ev_per_atom",
     "height_over",
     "low_structures",

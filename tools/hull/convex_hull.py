@@ -1,4 +1,4 @@
-"""The convex hull of known phases, with its facets kept: judging many compositions is one product.
+"""The convex hull of known phases as a matrix of facets: heights of many compositions at once.
 
 The hull energy at a composition is the largest value there of any plane through a lower facet
 (10.1021/cm702327g for the construction; Barber et al., 10.1145/235815.235821, for qhull).
@@ -24,10 +24,10 @@ FORMATION_TOLERANCE = 1e-11
 SUPPORT_TOLERANCE = 1e-9
 # Smaller shares of a decomposition are rounding (pymatgen's number).
 SHARE_TOLERANCE = 1e-8
-# Smaller fractions of a composition are none; compositions no further apart are one.
+# Smaller fractions of a composition count as zero, and compositions this close as equal.
 TRACE = 1e-8
-TABLE_SIZE = 100_000  # numbers in one product of compositions and planes; more leave the cache
-# A tie-line point is split into real phases when these explain its energy this well, eV/atom.
+TABLE_SIZE = 100_000  # numbers in one product of compositions and planes, to fit in the cache
+# A tie-line point is replaced by real phases when these explain its energy this well, eV/atom.
 TIE_LINE_TOLERANCE = 0.02
 
 
@@ -90,7 +90,7 @@ class Hull:
         """Facets and their planes from the given phases of these numbers, the elements first."""
         facets = _lower_facets(fractions[rows], formation[rows])
         corners, numbers = np.unique(facets, return_inverse=True)
-        # Only corners are kept: what lies above them plays no further part.
+        # Only corners are kept: phases above the hull are not needed again.
         rows = rows[corners]
         self._phases = [self._given[row] for row in rows]
         self._fraction_rows, self._formation = fractions[rows], formation[rows]  # (c, n), (c,)
@@ -99,7 +99,7 @@ class Hull:
         self._potentials = np.linalg.solve(
             self._fraction_rows[self._facets], self._formation[self._facets][..., None]
         )[..., 0]
-        # A sliver's plane is badly determined and can cut into the hull: it is no supporting plane.
+        # The plane of a sliver is ill-conditioned and may cut into the hull: it does not count.
         sound = np.ones(len(self._facets), dtype=bool)
         for part in _chunks(len(self._facets), len(corners)):
             excess = self._potentials[part] @ self._fraction_rows.T - self._formation
@@ -175,8 +175,8 @@ class Hull:
     def decompose(self, composition: Mapping[str, float]) -> tuple[Product, ...]:
         """The phases of lowest energy at a composition, by share of atoms.
 
-        A tie-line point is a height without a phase: it is split further into phases where these
-        explain its height, and called '(hull point) X' where they do not.
+        A tie-line point is a height without a phase: it is replaced by real phases where these
+        explain its energy within TIE_LINE_TOLERANCE, and called '(hull point) X' where not.
         """
         fractions = self.fractions([composition])
         return _as_products(self._parts(fractions, self._planes(fractions)[0]))[0]
@@ -191,7 +191,7 @@ class Hull:
         return facets, values
 
     def _parts(self, fractions: np.ndarray, facets: np.ndarray) -> list[Parts]:
-        """What the hull holds at each composition."""
+        """The phases in equilibrium at each composition, and their shares."""
         corners, shares = self._splits(fractions, facets)
         # Shares equal but for rounding keep one order wherever they come from.
         order = np.lexsort((self._rank[corners], -np.round(shares, 9)), axis=-1)
@@ -248,7 +248,10 @@ class Hull:
         return Hull([p for p in self._given if p.is_phase])
 
     def _only_real(self, corners: list[int], shares: list[float]) -> Parts:
-        """Tie-line points split further where that is honest."""
+        """Parts, with tie-line points replaced by real phases.
+
+        A point stays where real phases do not explain its energy within TIE_LINE_TOLERANCE.
+        """
         parts: dict[tuple[str, str], float] = {}
         for corner, share in zip(corners, shares, strict=True):
             if share > SHARE_TOLERANCE:
@@ -337,6 +340,6 @@ def _lower_facets(fractions: np.ndarray, formation: np.ndarray) -> np.ndarray:
     lid = np.append(np.full(n - 1, 1.0 / n), 1.0)
     simplices = ConvexHull(np.vstack([points, lid]), qhull_options="Qt").simplices
     simplices = simplices[(simplices < len(points)).all(axis=1)]
-    # Facets of no extent in composition stand upright: sides of the body, not its floor.
+    # Facets without extent in composition are vertical: sides of the body, not its floor.
     extent = np.abs(np.linalg.det(fractions[simplices]))
     return np.asarray(simplices[extent > 1e-14])

@@ -1,7 +1,7 @@
 """The hull of a system open to some elements, held at chemical potentials (grand potential).
 
 Open to X at μ, a phase of energy E with n atoms of X counts E − μ·n, over its other atoms alone:
-10.1021/cm702327g. Potentials are asked for relative to the reference's own phase of the element,
+10.1021/cm702327g. Potentials are given relative to the reference's own phase of the element,
 so that 0 is equilibrium with it and −1.5 means an atom of X is 1.5 eV lower there.
 """
 
@@ -46,7 +46,7 @@ class OpenHull:
         self.elements = self._hull.elements
 
     def is_open(self, composition: Mapping[str, float]) -> bool:
-        """Whether a composition has no closed element, so that there is nothing to judge."""
+        """Whether a composition has no closed element, and so no height."""
         return all(el in self.absolute_ev_per_atom for el, n in composition.items() if n > 0)
 
     def distances(

@@ -1,4 +1,4 @@
-"""The Materials Project's corrections of 2020: from energies as DFT gave them to its hull's scale.
+"""The Materials Project's corrections of 2020, from uncorrected DFT energies to its hull's scale.
 
 Anions, and metals that are given a Hubbard U in oxides and fluorides (DOI
 10.1038/s41598-021-94550-5). CHGNet 0.3.0 was trained on corrected energies, most other networks on
@@ -13,7 +13,7 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 
-# eV, those of the Materials Project's inputs; only beside oxygen or fluorine.
+# eV, as in the Materials Project's inputs; applied only with oxygen or fluorine.
 HUBBARD_U = {
     "Co": 3.32,
     "Cr": 3.7,
@@ -27,10 +27,10 @@ HUBBARD_U = {
 
 
 def correction_ev_per_atom(crystal: Crystal) -> float:
-    """What the corrections add to a DFT energy of this structure, eV/atom.
+    """The correction of a DFT energy of this structure, eV/atom.
 
-    Bond lengths tell peroxides and superoxides from oxides. Raises ValueError where the scheme
-    refuses the composition.
+    Bond lengths distinguish peroxides and superoxides from oxides. Raises ValueError where the
+    scheme refuses the composition.
     """
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 

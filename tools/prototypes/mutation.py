@@ -1,4 +1,4 @@
-"""New crystals from old ones: strain and rattle, and exchange of unlike atoms.
+"""New crystals from parents: strain and rattle, or exchange of unlike atoms.
 
 Both are seeded: the same parent, seed and index give the same crystal.
 """
@@ -15,7 +15,7 @@ from hullward.tools.records import stable_id
 
 @dataclass(frozen=True, kw_only=True)
 class Constructed:
-    """A crystal made without a model, and what it was made from."""
+    """A crystal made without a model, and its origin."""
 
     crystal: Crystal
     parents: tuple[str, ...]
@@ -23,8 +23,8 @@ class Constructed:
     target_formula: str | None = None
 
 
-def generator(*parts: object) -> np.random.Generator:
-    """Random numbers that depend on these parts and nothing else."""
+def seeded_rng(*parts: object) -> np.random.Generator:
+    """A random number generator that depends only on these parts."""
     return np.random.default_rng(int(stable_id("s", *map(str, parts))[2:18], 16))
 
 
@@ -39,7 +39,7 @@ def perturb(
     """Strain the cell by a random symmetric tensor and displace every atom.
 
     strain: standard deviation of each component.  rattle_a: of each Cartesian displacement, Å.
-    Large enough to leave a shallow basin: smaller steps relax back to the parent.
+    The defaults are large enough to leave a shallow basin; smaller steps relax back to the parent.
     """
     draw = rng.normal(scale=strain, size=(3, 3))
     deformation = np.eye(3) + (draw + draw.T) / 2
@@ -58,10 +58,10 @@ def swap(
 ) -> Constructed | None:
     """Exchange two unlike atoms in a supercell of at most max_atoms.
 
-    Cations trade places with cations where there are two kinds of them, which keeps charge and
-    composition and asks whether another ordering is lower. None for an elemental parent.
+    If there are two kinds of cations, these are exchanged: charge and composition stay, and another
+    ordering is tried. None for an elemental parent.
     """
-    cell = grown(parent, max_atoms)
+    cell = enlarged(parent, max_atoms)
     kinds = _exchangeable(cell)
     if len(kinds) < 2:
         return None
@@ -77,8 +77,8 @@ def swap(
     )
 
 
-def grown(parent: Crystal, max_atoms: int) -> Crystal:
-    """The parent repeated along its shortest axes while it stays within max_atoms."""
+def enlarged(parent: Crystal, max_atoms: int) -> Crystal:
+    """The parent doubled along its shortest axis as often as max_atoms allows."""
     lattice = np.array(parent.lattice)
     coords = np.array(parent.frac_coords)
     species = list(parent.species)
@@ -92,7 +92,7 @@ def grown(parent: Crystal, max_atoms: int) -> Crystal:
 
 
 def _exchangeable(crystal: Crystal) -> list[str]:
-    """Elements that may trade places: the less electronegative ones if there are two or more."""
+    """Elements that may be exchanged: the less electronegative ones if there are two or more."""
     from pymatgen.core import Element
 
     # the Mendeleev number rises from caesium to the halogens, and every element has one

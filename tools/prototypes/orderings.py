@@ -1,8 +1,8 @@
-"""Orderings of cations and vacancies on the sites of a parent structure, best Ewald energy first.
+"""Orderings of cations and vacancies on the sites of a parent structure, lowest Ewald energy first.
 
 Antifluorite and rock salt are the parents of most lithium transition-metal oxides; their
-vacancy and cation orderings (Li5FeO4, Li6CoO4, …) are in no list of prototypes.
-Point charges rank orderings well enough to choose which to relax (10.1103/PhysRevB.68.054405).
+vacancy and cation orderings (Li5FeO4, Li6CoO4, …) are in no list of prototypes. Point charges rank
+orderings well enough to choose which to relax (10.1103/PhysRevB.68.054405).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from hullward.models.crystal import Crystal
 
 MAX_ARRANGEMENTS = 150_000
-ENERGY_STEP_EV = 1e-3  # per cell: closer Ewald energies are taken for the same ordering
+ENERGY_STEP_EV = 1e-3  # per cell; orderings with closer Ewald energies count as the same
 
 
 @dataclass(frozen=True)
 class ParentStructure:
-    """Anions and the cation sites between them, in a cell of unit anion-anion spacing scale."""
+    """Anions and the cation sites between them, lengths in lattice constants."""
 
     name: str
     lattice: tuple[tuple[float, float, float], ...]  # rows, in lattice constants
@@ -68,13 +68,12 @@ def best_orderings(
 ) -> Iterator[tuple[str, Crystal]]:
     """(id, crystal) of the best orderings of one composition over all supercells that hold it.
 
-    cations: element → (atoms in a cell of n_anions, charge); what is left over is vacant.
+    cations: element → (atoms in a cell of n_anions, charge); all other sites are vacant.
     bond_a: length of the shortest cation-anion distance, Å.
     """
     found: list[tuple[float, str, Crystal]] = []
     for number, shape in enumerate(SUPERCELLS):
-        cell = _supercell(parent, np.array(shape), bond_a / parent.bond)
-        lattice, anions, sites = cell
+        lattice, anions, sites = _supercell(parent, np.array(shape), bond_a / parent.bond)
         if len(anions) != n_anions or sum(n for n, _ in cations.values()) > len(sites):
             continue
         choices = _choices(len(sites), [n for n, _ in cations.values()])
@@ -119,18 +118,18 @@ def _supercell(
 
 
 def _choices(n_sites: int, counts: list[int]) -> np.ndarray | None:
-    """(m, n_sites) kind on each site, 0 vacant; None when there are too many."""
+    """(m, n_sites) kind on each site, 0 for vacant; None if there are too many."""
     rows = [np.zeros(n_sites, dtype=np.int8)]
     for kind, count in enumerate(counts, start=1):
-        grown = []
+        extended = []
         for row in rows:
             for sites in combinations(np.flatnonzero(row == 0).tolist(), count):
                 new = row.copy()
                 new[list(sites)] = kind
-                grown.append(new)
-                if len(grown) > MAX_ARRANGEMENTS:
+                extended.append(new)
+                if len(extended) > MAX_ARRANGEMENTS:
                     return None
-        rows = grown
+        rows = extended
     return np.array(rows)
 
 

@@ -1,8 +1,9 @@
-"""When two crystals are of one structure type, whatever their elements.
+"""Decide whether two crystals have the same structure type, whatever their elements.
 
-A class is a space group with the multiplicity and freedom of every element's Wyckoff positions; it
-does not depend on origin, setting or names. Within a class an exchange of elements must make
-StructureMatcher join the two (`hullward.tools.crystal.anonymous_match`). Another symmetry is another type.
+The type class is the space group with the multiplicity and free coordinates of every element's
+Wyckoff positions; it does not depend on origin, setting or names. Two crystals of one class have
+the same type if StructureMatcher matches them after an exchange of elements
+(`hullward.tools.crystal.anonymous_match`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from math import gcd
 from string import ascii_uppercase
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import Anonymous, PrototypeLibrary, space_group
+from hullward.tools.crystal import AnonymousFormula, PrototypeLibrary, space_group
 from hullward.tools.crystal.text import (
     AsymmetricUnit,
     asymmetric_unit,
@@ -22,21 +23,21 @@ from hullward.tools.crystal.text import (
 )
 from hullward.tools.records import Flaw
 
-# Of each element the (multiplicity, free coordinates) of its orbits; elements in no order.
+# For each element the (multiplicity, number of free coordinates) of its orbits, sorted.
 Orbits = tuple[tuple[tuple[int, int], ...], ...]
-SYMPREC_A = 0.1  # symmetry of what was proposed or relaxed
-EXACT_A = 0.01  # symmetry of what was written down
+SYMPREC_A = 0.1  # for proposed or relaxed crystals
+EXACT_A = 0.01  # for crystals read from text
 
 
 @dataclass(frozen=True)
 class TypeClass:
-    """What two crystals of one type have in common before they are superposed."""
+    """What two crystals of one type must have in common before they are superposed."""
 
     space_group: int
     orbits: Orbits
 
     @property
-    def anonymous(self) -> Anonymous:
+    def anonymous(self) -> AnonymousFormula:
         """Smallest whole amounts, ascending: (1, 1, 3) of a perovskite."""
         counts = [sum(multiplicity for multiplicity, _ in own) for own in self.orbits]
         units = gcd(*counts)
@@ -44,23 +45,23 @@ class TypeClass:
 
     @property
     def words(self) -> str:
-        """The orbits to be read: '1.1.3' is one orbit an element, '2+4' two of one element."""
+        """The orbits as text: '1.1.3' has one orbit per element, '2+4' two of one element."""
         return ".".join(
             "+".join(str(multiplicity) for multiplicity, _ in own) for own in self.orbits
         )
 
 
 @dataclass(frozen=True)
-class Typed:
-    """A crystal with its symmetry found: the text of its asymmetric unit, and what that says."""
+class TypedCrystal:
+    """A crystal with its symmetry, as the text of its asymmetric unit gives it."""
 
     text: str
     crystal: Crystal  # the primitive cell
     of_class: TypeClass
 
 
-class Types:
-    """Structure types by name, searched for the one a crystal belongs to."""
+class TypeLibrary:
+    """Structure types by name, in which the type of a crystal is searched."""
 
     def __init__(self, entries: Iterable[tuple[str, Crystal, TypeClass]] = ()) -> None:
         self._classes: dict[TypeClass, PrototypeLibrary] = {}
@@ -76,41 +77,41 @@ class Types:
         self._size += 1
 
     def find(self, crystal: Crystal, of_class: TypeClass) -> str | None:
-        """The name of the crystal's type; None where it is not in here."""
+        """The name of the crystal's type; None if the library lacks it."""
         known = self._classes.get(of_class)
-        kin = known.nearest(crystal) if known is not None else None
-        return kin.match_id if kin is not None else None
+        match = known.nearest(crystal) if known is not None else None
+        return match.match_id if match is not None else None
 
 
 def type_class(unit: AsymmetricUnit) -> TypeClass:
     """The class of a crystal from its asymmetric unit."""
     own: dict[str, list[tuple[int, int]]] = {}
     for orbit in unit.orbits:
-        place = (int(orbit.position[:-1]), len(orbit.free_hundredths))
-        own.setdefault(orbit.element, []).append(place)
+        position = (int(orbit.position[:-1]), len(orbit.free_hundredths))
+        own.setdefault(orbit.element, []).append(position)
     return TypeClass(unit.space_group, tuple(sorted(tuple(sorted(o)) for o in own.values())))
 
 
-def typed(crystal: Crystal) -> Typed | None:
-    """Its symmetry and text; None where no symmetry is found or the text cannot hold it.
+def typed_crystal(crystal: Crystal) -> TypedCrystal | None:
+    """A crystal with its symmetry; None if none is found or the text cannot represent it.
 
-    What the text says has the space group it names at EXACT_A, no more.
+    The crystal of the text has exactly the space group that the text names, at EXACT_A.
     """
     try:
         unit = asymmetric_unit(crystal, SYMPREC_A)
         text = write_asymmetric_text(unit)
     except (ValueError, KeyError):
         return None
-    said = parse_asymmetric_text(text)
-    if isinstance(said, Flaw) or space_group(said, EXACT_A) != unit.space_group:
+    read = parse_asymmetric_text(text)
+    if isinstance(read, Flaw) or space_group(read, EXACT_A) != unit.space_group:
         return None
-    return Typed(text, said, type_class(unit))
+    return TypedCrystal(text, read, type_class(unit))
 
 
-def letters(anonymous: Anonymous) -> str:
-    """An anonymous formula as it is spoken of.
+def anonymous_letters(anonymous: AnonymousFormula) -> str:
+    """An anonymous formula in letters.
 
-    >>> letters((1, 1, 3))
+    >>> anonymous_letters((1, 1, 3))
     'ABC3'
     """
     return "".join(f"{ascii_uppercase[k]}{n if n > 1 else ''}" for k, n in enumerate(anonymous))

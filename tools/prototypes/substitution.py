@@ -1,8 +1,8 @@
 """Ionic substitution into known structure types, likeliest replacement first.
 
 Likelihoods are the mined probabilities that one ion replaces another (Hautier et al.,
-10.1021/ic102031h), as pymatgen ships them. Where an ion of a type has no known charge, as in
-metals, the pair gets the table's floor.
+10.1021/ic102031h), as pymatgen ships them. If an ion of a type has no known charge, as in metals,
+the pair gets the lowest likelihood of the table.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import States, charge_balance
-from hullward.tools.prototypes.generated import PREFIX, nano_prototype, types_for
+from hullward.tools.crystal import States, charge_balance, reduced_amounts
 from hullward.tools.prototypes.library import decorate, prototype_library
 from hullward.tools.prototypes.mutation import Constructed
+from hullward.tools.prototypes.nano_types import NANO_PREFIX, nano_prototype, nano_types_for
 
-PER_TURN = 2  # structures of a formula before the next formula has its turn
+PER_TURN = 2  # structures of a formula before the next formula follows
 
 
 class Substitution:
-    """Structures of given formulas, made once each and kept.
+    """Makes structures of given formulas, each once.
 
     templates: known structures as (id, crystal), used beside the prototype library and the types
-    that nano wrote, or with prototypes=False instead of them.
+    that nano wrote.
     """
 
     def __init__(
@@ -38,9 +38,7 @@ class Substitution:
         *,
         max_atoms: int,
         oxidation_states: States | None = None,
-        prototypes: bool = True,
     ) -> None:
-        self._prototypes = prototypes
         self._templates = templates
         self._max_atoms = max_atoms
         self._allowed = oxidation_states
@@ -61,16 +59,11 @@ class Substitution:
 
     def _ranked(self, formula: str) -> list[Constructed]:
         if formula not in self._made:
-            library = (
-                _from_prototypes(formula, self._max_atoms, self._allowed)
-                if self._prototypes
-                else ()
-            )
             found = [
-                *library,
+                *_from_prototypes(formula, self._max_atoms, self._allowed),
                 *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
             ]
-            # rounded: the last digit depends on the order of a set inside pymatgen's table
+            # rounded: the last digit depends on the order of a set in pymatgen
             found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
             self._made[formula] = [built for _, built in found]
         return self._made[formula]
@@ -83,7 +76,7 @@ def _from_prototypes(
 
     amounts = Composition(formula).get_el_amt_dict()
     charges = _charges(amounts, allowed)
-    types = [*prototype_library(), *types_for([formula])]
+    types = [*prototype_library(), *nano_types_for([formula])]
     for made in decorate(list(amounts), [formula], max_atoms, allowed=allowed, prototypes=types):
         old = _prototype_charges(made.prototype_id)
         pairs = [(label.rsplit("-", 1)[0], new) for label, new in made.assignment]
@@ -114,9 +107,7 @@ def _from_templates(
     for template_id, crystal in templates:
         if crystal.n_atoms > max_atoms or set(crystal.species) == set(target):
             continue
-        counts = Counter(crystal.species)
-        divisor = math.gcd(*counts.values())
-        own = {el: n // divisor for el, n in counts.items()}
+        own = reduced_amounts(Counter(crystal.species))
         if sorted(own.values()) != sorted(target.values()):
             continue
         old = _charges(own, None)
@@ -137,7 +128,7 @@ def _from_templates(
 def _mappings(
     own: Mapping[str, int], target: Mapping[str, int]
 ) -> Iterator[tuple[tuple[str, str], ...]]:
-    """Every way to name the template's elements anew that gives the target's formula."""
+    """Every replacement of the template's elements that gives the target's formula."""
     names = sorted(own)
     for chosen in itertools.permutations(sorted(target)):
         if all(own[a] == target[b] for a, b in zip(names, chosen, strict=True)):
@@ -155,7 +146,7 @@ def _exchanged(crystal: Crystal, mapping: Mapping[str, str]) -> Crystal:
 
 @cache
 def _radius(symbol: str) -> float:
-    """Å: mean ionic radius where there is one, else atomic."""
+    """Mean ionic radius in Å, or the atomic one if there is none."""
     from pymatgen.core import Element
 
     return float(Element(symbol).average_ionic_radius or Element(symbol).atomic_radius or 1.5)
@@ -167,7 +158,7 @@ def _charges(amounts: Mapping[str, float], allowed: States | None) -> Mapping[st
 
 @cache
 def _prototype_charges(prototype_id: str) -> Mapping[str, float]:
-    if prototype_id.startswith(PREFIX):
+    if prototype_id.startswith(NANO_PREFIX):
         return _charges(Counter(nano_prototype(prototype_id).species), None)
     species = {p.prototype_id: p.species for p in prototype_library()}[prototype_id]
     return _charges(Counter(species), None)

@@ -1,10 +1,10 @@
 """Frozen records: the vocabulary of every stage, from a proposal to a verdict.
 
-A record never changes once written, refuses unknown fields and says its units in its names. What
-happened to a proposal follows from the records that carry its id. Nothing here is stored or
-computed: `hullward.tools.store.campaign_store` keeps records, the other packages make them.
+A record never changes once written, refuses unknown fields and has units in its names. What
+happened to a proposal follows from the records with its id. Nothing here is stored or computed:
+`hullward.tools.store` stores records, the other packages make them.
 
-Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why things stop.
+Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why proposals stop.
 """
 
 from hullward.tools.records.assessments import (

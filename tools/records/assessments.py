@@ -1,4 +1,4 @@
-"""Records of what a candidate really is: next to what is known, and next to what was trained on."""
+"""Records of what a candidate is: novelty, vibrations, suspicions, overlap with training data."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hullward.tools.records.verdicts import Suspicion
 NoveltyKind = Literal[
     "known",  # a known phase, the same elements
     "duplicate",  # of an earlier candidate
-    "lanthanide_swap",  # a known phase where lanthanides are not told apart
+    "lanthanide_swap",  # a known phase if all lanthanides count as one element
     "substitution",  # the arrangement of a known phase, other elements
     "structure_type",  # that of no known phase, but of a type in the prototype library
     "new_prototype",
-    "not_compared",  # said plainly, with the reason
+    "not_compared",  # with the reason
 ]
 
 
 class Explanation(Record):
-    """One label a candidate: what it is next to everything known, as proposed or as relaxed."""
+    """The novelty label of a candidate, as proposed or as relaxed."""
 
     candidate_id: str
     moment: Literal["before", "after"]  # relaxation
@@ -28,11 +28,11 @@ class Explanation(Record):
     match_formula: str | None
     exchanged: tuple[str, ...]  # 'Na→K': the match's element, ours; those that differ
     inverse: bool  # cations stand where the match has anions
-    rms_a: float | None  # rms displacement over (V/n)^(1/3), no unit; None: no superposition made
+    rms_a: float | None  # rms displacement over (V/n)^(1/3), no unit; None: not superposed
     against: str  # what it was compared with, in words
-    against_id: str  # the same, hashed: another one makes this label stale
+    against_id: str  # the same, hashed: if it changes, this label is stale
     words: str  # all of it in one phrase
-    disorder: str  # why species may share a site in truth; '' where none are similar and alike
+    disorder: str  # why species may share a site in reality; '' without a sign of it
     bare_namesakes: int = 0  # phases of this formula whose structures the reference lacks
 
 
@@ -49,8 +49,10 @@ class SoftMode(Record):
         """'−7.1 THz (−237 cm⁻¹) at (0, ½, ½)'."""
         spelt = ", ".join({0.0: "0", 0.5: "½"}.get(x, f"{x:g}") for x in self.q)
         where = "Γ" if not any(self.q) else f"({spelt})"
-        told = f"{self.frequency_thz:.1f} THz ({self.frequency_thz * 33.35641:.0f} cm⁻¹) at {where}"
-        return told.replace("-", "\N{MINUS SIGN}")
+        words = (
+            f"{self.frequency_thz:.1f} THz ({self.frequency_thz * 33.35641:.0f} cm⁻¹) at {where}"
+        )
+        return words.replace("-", "\N{MINUS SIGN}")
 
 
 class PhononCheck(Record):
@@ -73,7 +75,7 @@ class PhononCheck(Record):
 
     @property
     def words(self) -> str:
-        """One phrase."""
+        """The result in one phrase."""
         if self.result == "not_checked" or self.supercell is None:
             return f"vibrations not checked: {self.detail}"
         size = "×".join(map(str, self.supercell))
@@ -90,23 +92,23 @@ class PhononCheck(Record):
 
 
 class Suspect(Record):
-    """A suspect under one reference, with why."""
+    """A suspect under one reference, with the reasons."""
 
     relaxation_id: str
     candidate_id: str
     reference_id: str
     reference_version: str
     suspicions: tuple[Suspicion, ...]
-    reasons: tuple[str, ...]  # a sentence each, with numbers
+    reasons: tuple[str, ...]  # one sentence each, with numbers
     second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
 
 
 class TrainingOverlap(Record):
-    """Whether what proposed a candidate had learnt from its formula, or from its parent."""
+    """Whether the training data of the proposing model held a candidate's formula or parent."""
 
     candidate_id: str
     model: str
-    formula_seen: bool | None  # None: nobody outside knows what it learnt from
+    formula_seen: bool | None  # None: its training data are unknown
     match_id: str | None  # the known phase it is, or is a substitution of
     match_seen: bool | None
     words: str

@@ -1,7 +1,7 @@
-"""The records every stage reads and writes: frozen, validated, units in names.
+"""The base of all records: frozen, validated, units in names; ids, states and reasons.
 
-A record never changes once written. What happened to a proposal is told by the records that
-carry its id; `hullward.tools.store.schema` derives its state from them.
+A record never changes once written. What happened to a proposal follows from the records with
+its id; the view `results` of `hullward.tools.store` derives its state from them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Record(BaseModel):
 
 
 def stable_id(prefix: str, *parts: Any) -> str:
-    """Name something by what it says: same words, same id.
+    """An id made from content: the same parts give the same id.
 
     >>> stable_id("x", 1, {"b": 2, "a": [3]}) == stable_id("x", 1, {"a": [3], "b": 2})
     True
@@ -31,7 +31,7 @@ def stable_id(prefix: str, *parts: Any) -> str:
 
 
 class State(StrEnum):
-    """Where a proposal stands. Exclusive; together they sum to everything proposed."""
+    """The state of a proposal. States are exclusive and sum to everything proposed."""
 
     REJECTED_PARSE = "rejected_parse"
     REJECTED_CHECK = "rejected_check"
@@ -52,11 +52,11 @@ class Stage(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something stopped. The words appear in tables, reports and prompts."""
+    """Why a proposal stopped. The values appear in tables, reports and prompts."""
 
     # parse
     EMPTY = "empty"
-    PROSE = "prose"  # words where a structure was asked for
+    PROSE = "prose"  # words instead of a structure
     REPETITION = "repetition"  # the same lines again and again
     TRUNCATED = "truncated"
     BAD_LENGTHS = "bad_lengths"
@@ -90,14 +90,13 @@ class Reason(StrEnum):
     COLLAPSED = "collapsed"
     CLASH = "clash"
     STALLED = "stalled"
-    STEP_LIMIT = "step_limit"
     OUT_OF_MEMORY = "out_of_memory"
     WORKER_DIED = "worker_died"
     POTENTIAL_ERROR = "potential_error"
 
 
 class Flaw(Record):
-    """What is wrong with one input, before it is tied to a proposal."""
+    """What is wrong with an input, before it belongs to a proposal."""
 
     reason: Reason
     detail: str

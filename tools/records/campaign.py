@@ -11,7 +11,7 @@ from hullward.tools.records.candidates import Protocol
 
 
 class OperatorOutcome(Record):
-    """What one operator had achieved when a plan was made."""
+    """The results of one operator when a plan was made."""
 
     operator: str
     proposed: int
@@ -26,20 +26,20 @@ class Plan(Record):
     plan_id: str
     campaign_id: str
     cycle: int
-    quotas: dict[str, int]  # proposals asked of each operator
+    quotas: dict[str, int]  # proposals requested from each operator
     parents: tuple[str, ...]  # candidate ids, best first
     formulas: tuple[str, ...]  # target formulas for the operators that take one, in order
-    outcomes: tuple[OperatorOutcome, ...]  # what it was based on
+    outcomes: tuple[OperatorOutcome, ...]  # the results behind the plan
     results_up_to_cycle: int  # the fixed lag; -1: nothing yet
     reasons: tuple[str, ...]
-    made_by: str = "rules"  # or the language model that was asked
-    brief: str | None = None  # what the planner was told
-    space_groups: tuple[int, ...] = ()  # to ask of models that take one, in turn; empty: known ones
-    dropped: dict[str, int] = Field(default_factory=dict)  # what a model planned out of limits
+    made_by: str = "rules"  # or a language model
+    brief: str | None = None  # text for the planner
+    space_groups: tuple[int, ...] = ()  # for models that take one, in turn; empty: known ones
+    dropped: dict[str, int] = Field(default_factory=dict)  # what a model planned beyond the limits
 
 
 class CampaignRecord(Record):
-    """What a directory belongs to: one campaign, or one screening of a file."""
+    """The owner of a directory: one campaign, or one screening of a file."""
 
     campaign_id: str
     kind: Literal["campaign", "screen"]
@@ -50,7 +50,7 @@ class CampaignRecord(Record):
 
 
 class Basis(Record):
-    """What the current verdicts rest on. The latest one wins; earlier verdicts stay."""
+    """The basis of the current verdicts. The latest one wins; earlier verdicts stay."""
 
     campaign_id: str
     potential: str
@@ -66,7 +66,7 @@ class Basis(Record):
 
 
 class SecondReference(Record):
-    """Another reference whose heights are shown beside the basis' own; it decides nothing."""
+    """Another reference whose heights are shown beside the basis' own; it affects no verdict."""
 
     campaign_id: str
     reference_spec: str

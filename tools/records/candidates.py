@@ -21,7 +21,7 @@ class Proposal(Record):
     operator: str
     plan_id: str | None = None
     parents: tuple[str, ...] = ()  # candidate, phase or prototype ids
-    evidence_ids: tuple[str, ...] = ()  # facts that argued for it
+    evidence_ids: tuple[str, ...] = ()  # facts that support it
     model: str | None = None
     prompt: str | None = None
     sampling: dict[str, Any] = Field(default_factory=dict)
@@ -29,7 +29,7 @@ class Proposal(Record):
     raw: str  # verbatim
     format: Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
     source: str | None = None  # file and row, for screened input
-    target_formula: str | None = None  # what was asked for, if anything was
+    target_formula: str | None = None  # the requested formula, if any
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -76,8 +76,8 @@ class Protocol(Record):
     optimizer: Literal["fire", "bfgs", "fire-bfgs"] = "fire-bfgs"
     fmax_ev_per_a: float = Field(default=0.05, gt=0)  # on forces and on the cell gradient
     cell_filter: Literal["frechet"] = "frechet"
-    max_steps: int = Field(default=500, ge=0)  # 0: evaluated where it stands
-    rattle_a: float = Field(default=0.0, ge=0)  # displacement before the start, for second looks
+    max_steps: int = Field(default=500, ge=0)  # 0: evaluated without relaxing
+    rattle_a: float = Field(default=0.0, ge=0)  # displacement of the start, for second relaxations
 
     @property
     def protocol_id(self) -> str:

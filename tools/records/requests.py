@@ -1,7 +1,7 @@
-"""What language models were asked and what they said, word for word.
+"""Requests to language models and their answers, verbatim.
 
-A request is stored before it is sent, what comes back before it is read. So nothing a model wrote
-is lost to a fault in our reading of it, and a campaign can be replayed without the model.
+A request is stored before it is sent, a response before it is parsed. So no answer is lost to a
+parsing error, and a campaign can be replayed without the model.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ class Wish(Record):
 
 
 class ModelRequest(Record):
-    """One prompt, with everything needed to ask it again."""
+    """One prompt, with everything needed to send it again."""
 
     request_id: str
     campaign_id: str
     cycle: int = Field(ge=0)
-    position: int = Field(ge=0)  # within the cycle, in the order of asking
+    position: int = Field(ge=0)  # within the cycle, in the order of sending
     purpose: str  # an operator, or `brief` or `plan`
     backend: Literal["chat", "crystal"]
     model: str  # as the campaign names it
     system: str = ""
     prompt: str
-    form: str  # how both are put to the model
+    form: str  # the prompt form for system and prompt
     sampling: dict[str, Any] = Field(default_factory=dict)
     seed: int
-    constraint: str = ""  # what the answer had to obey, in words
+    constraint: str = ""  # the constraint on the answer, in words
     plan_id: str | None = None
     parents: tuple[str, ...] = ()
     target_formula: str | None = None
-    text_form: Literal["cell", "asymmetric"] = "cell"  # of the structures asked for
+    text_form: Literal["cell", "asymmetric"] = "cell"  # of the requested structures
     wish: Wish = Wish()
     memories: int = 0  # lines of earlier outcomes in the prompt
     memories_left_out: int = 0  # those that did not fit the context
 
 
 class ModelResponse(Record):
-    """What a server sent back, before anybody looked at it; one exchange of a request."""
+    """A server's response as received, before parsing; one exchange of a request."""
 
     request_id: str
     exchange: int = Field(ge=0)
     path: str
     model: str
     status: int
-    body: str  # bytes that are no UTF-8 stand as \\x..
+    body: str  # bytes that are not UTF-8 as \\x..
 
 
 class ModelAnswer(Record):
@@ -74,15 +74,15 @@ class ModelAnswer(Record):
     request_id: str
     index: int = Field(ge=0)
     text: str
-    model: str  # name and revision of what wrote it
+    model: str  # name and revision of the model
     finish_reason: str
     prompt_tokens: int | None = None  # of the request: the same for each of its answers
     completion_tokens: int | None = None
-    fault: str | None = None  # what is wrong with the text, where whoever served it could tell
+    fault: str | None = None  # what is wrong with the text, if the server reports it
 
 
 class ModelFailure(Record):
-    """A request that got no completion."""
+    """A request without a completion."""
 
     request_id: str
     kind: str  # of hullward.models.language.protocol.Fault

@@ -1,4 +1,4 @@
-"""Records of trust: what a calibrator says of a verdict, and what other potentials say."""
+"""Records of uncertainty: probabilities, calibrations, second opinions and second energies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hullward.tools.records.base import Record
 
 
 class StabilityProbability(Record):
-    """How likely DFT is to find a relaxation within so much of the hull, or why that is unsaid.
+    """The probability that DFT finds a relaxed structure near the hull, or why there is none.
 
-    Of DFT's own height above the hull, given the height over this version of this reference.
-    Intervals are 95 %: how well the probability itself is known. Absent numbers have a reason.
+    It is that of DFT's own height, given the height over this version of this reference. Intervals
+    are 95 % intervals of the probability itself. Missing numbers have a reason.
     """
 
     relaxation_id: str
@@ -30,7 +30,7 @@ class StabilityProbability(Record):
 
 
 class Curve(Record):
-    """Said against found in bins of equal mass, for one threshold, on left-out generators."""
+    """Predicted against found, in bins of equal size, for one threshold, on left-out generators."""
 
     threshold_ev_per_atom: float
     said: tuple[float, ...]
@@ -45,11 +45,11 @@ class LeftOut(Record):
     base_rate: float
     calibration_error: float
     calibration_error_interval: tuple[float, float] | None = None  # 95 %
-    # What a forecaster whose chances are exactly right shows on so many rows: mean, 95 % quantile.
+    # The error of exactly right probabilities on so many rows: mean, 95 % quantile.
     floor: float
     floor_95: float | None = None
-    # The same if the whole generator lies off by an unseen shift of the size found between the
-    # others, which a forecaster who has not seen it cannot know.
+    # The same if the whole generator is shifted by an unseen amount, of the size found between the
+    # others.
     shifted_floor: float | None = None
     shifted_floor_95: float | None = None
     shift_sd_ev_per_atom: float | None = None
@@ -61,14 +61,14 @@ class Worst(Record):
 
     generator: str
     calibration_error: float
-    # The worst of all generators where every chance is right but for unseen shifts: median, 70 %,
+    # The worst generator if all probabilities are right but for unseen shifts: median, 70 %,
     # 90 % and 95 % quantiles, and the share of such worlds whose worst is at least as bad.
     shifted: tuple[float, float, float, float] | None = None
     shifted_as_bad: float | None = None
 
 
 class Check(Record):
-    """How well the fit did on generators it had not seen, for one threshold."""
+    """The performance of the fit on left-out generators, for one threshold."""
 
     threshold_ev_per_atom: float
     rows: int
@@ -79,7 +79,7 @@ class Check(Record):
     log_loss_gain: tuple[float, float]  # isotonic minus ours, 95 % interval
     calibration_error: float
     calibration_error_interval: tuple[float, float]
-    calibration_error_floor: float  # what a perfect forecaster of these chances would show, mean
+    calibration_error_floor: float  # mean error if these probabilities were exactly right
     by_generator: dict[str, LeftOut]
     worst: Worst
     precision_top_tenth: float
@@ -89,7 +89,7 @@ class Check(Record):
     @model_validator(mode="before")
     @classmethod
     def _four_numbers(cls, value: Any) -> Any:
-        """Checks written before 2026-11-25 name rows, base rate, error and floor alone."""
+        """Checks written before 2026-11-25 hold only rows, base rate, error and floor."""
         if not isinstance(value, dict) or "worst" in value:
             return value
         names = ("rows", "base_rate", "calibration_error", "floor")
@@ -104,20 +104,20 @@ class Check(Record):
 
 
 class Calibration(Record):
-    """A calibrator that was asked, and how well it did on generators it had not seen."""
+    """A calibrator in use, and its performance on generators that it was not fitted to."""
 
     calibrator_id: str
     name: str
     potential: str
     statement: str
-    rows: int  # DFT results it has seen
-    reading: str = ""  # the potential whose readings it looks at
+    rows: int  # DFT results in the fit
+    reading: str = ""  # the potential whose second energies it uses
     reading_sha256: str = ""
     checks: tuple[Check, ...]
 
 
 class SecondOpinion(Record):
-    """What another potential says of a relaxed candidate, next to the first one's word.
+    """Another potential's verdict on a relaxed candidate, beside the first one's.
 
     Decomposition energies are computed wholly within each potential: candidate and competing
     phases alike. Over a reference without structures only geometry is compared.
@@ -137,20 +137,20 @@ class SecondOpinion(Record):
     volume_ratio: float | None  # relaxed by the second over relaxed by the first
     same_structure: bool | None  # StructureMatcher's tolerances, after both relaxations
     rms_a: float | None  # normalised, of that match
-    failure: str  # why there is no answer, or not all of one
+    failure: str  # why the result is missing or incomplete
     force_calls: int  # of the second potential, competing phases included
 
 
 class SecondEnergy(Record):
-    """Another potential's energy of a structure where the first one left it, unrelaxed.
+    """A second potential's energy of a structure as the first one relaxed it.
 
-    Absent numbers have a reason in `failure`.
+    Missing numbers have a reason in `failure`.
     """
 
     relaxation_id: str  # of the first potential
     potential: str
     potential_sha256: str
-    energy_ev_per_atom: float | None = None  # as it comes
+    energy_ev_per_atom: float | None = None  # as computed
     correction_ev_per_atom: float | None = None  # to the first one's scale
     higher_ev_per_atom: float | None = None  # corrected, minus the first one's
     largest_force_ev_per_a: float | None = None  # largest norm over atoms

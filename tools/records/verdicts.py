@@ -9,11 +9,11 @@ from hullward.tools.records.base import Record
 
 
 class VerdictLabel(StrEnum):
-    """What a height means."""
+    """What a height above the hull means."""
 
     STABLE = "stable"  # at or below the hull, composition covered
     METASTABLE = "metastable"  # within the campaign's threshold
-    UNSTABLE = "unstable"  # above it: an incomplete reference could only raise the height
+    UNSTABLE = "unstable"  # above it; a more complete reference could only raise the height
     BELOW_REFERENCE = "below_reference"  # low, but the reference does not cover the composition
     HULL_PENDING = "hull_pending"  # no hull for this composition
 
@@ -47,8 +47,8 @@ class Verdict(Record):
     covered: bool
     coverage_note: str
     suspicions: tuple[Suspicion, ...] = ()
-    # a suspect is relaxed again from a rattle: reproduced or refuted. Either way it is held back;
-    # only another potential's agreement makes it confirmed
+    # A suspect is relaxed again from a rattled structure: reproduced or refuted. It is held back in
+    # both cases; only the agreement of another potential makes it confirmed.
     second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"] = (
         "not_needed"
     )

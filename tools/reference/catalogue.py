@@ -1,4 +1,4 @@
-"""What there is: every reference that can be named, and what one of them says of a system."""
+"""Lists of all references there are, and of one reference's phases and coverage in a system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import Coverage, Hull, Phase, Reference
+from hullward.tools.hull import Hull, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
 from hullward.tools.reference.names import imported, known_names, load_reference
@@ -21,16 +21,16 @@ class Available(Record):
     """One reference that can be named in a campaign file."""
 
     name: str
-    kind: str
-    version: str
-    energy_scheme: str
-    phases: int
-    systems: tuple[str, ...]  # whole ones, the first of them where there are many
-    n_systems: int
-    statement: str
+    kind: str = ""
+    version: str = ""
+    energy_scheme: str = ""
+    phases: int = 0
+    systems: tuple[str, ...] = ()  # whole ones, the first of them where there are many
+    n_systems: int = 0
+    statement: str = ""
     database_version: str | None = None  # of the Materials Project
-    date: str | None = None  # when it came here, UTC
-    trouble: str = ""  # why it cannot be used, where it cannot
+    date: str | None = None  # of the fetch or import, UTC
+    trouble: str = ""  # why it cannot be used; '' where it can
 
 
 class ShownPhase(Record):
@@ -48,7 +48,7 @@ class ShownPhase(Record):
 
 
 class ShownCoverage(Record):
-    """Whether a low height at one composition means anything."""
+    """Whether the reference covers one composition, and why."""
 
     formula: str
     covered: bool
@@ -69,33 +69,17 @@ class Shown(Record):
 
 
 def available(home: Path | None) -> list[Available]:
-    """Every reference that can be named, the shipped one first; a damaged one says so."""
+    """Every reference there is, the shipped one first; a damaged one has its `trouble`."""
     dates = {one.name: one.imported for one in imported(home)} if home else {}
     rows = []
-    for name in [*known_names(home), *_older(home)]:
+    older = [f"mp:{version}" for version in versions(home)[:-1]] if home else []
+    for name in [*known_names(home), *older]:  # 'mp' is the newest database version
         try:
             reference = load_reference(name, home)
             rows.append(_row(name, reference, home, dates.get(name)))
         except InputError as error:
-            rows.append(
-                Available(
-                    name=name,
-                    kind="",
-                    version="",
-                    energy_scheme="",
-                    phases=0,
-                    systems=(),
-                    n_systems=0,
-                    statement="",
-                    trouble=str(error),
-                )
-            )
+            rows.append(Available(name=name, trouble=str(error)))
     return rows
-
-
-def _older(home: Path | None) -> list[str]:
-    """Database versions before the newest, which only their full name finds."""
-    return [f"mp:{version}" for version in versions(home)[:-1]] if home else []
 
 
 def _row(name: str, reference: Reference, home: Path | None, date: str | None) -> Available:
@@ -116,7 +100,7 @@ def _row(name: str, reference: Reference, home: Path | None, date: str | None) -
 
 
 def _extent(reference: Reference) -> tuple[list[str], int]:
-    """(largest systems, number of phases), without building a phase where that is dear."""
+    """(largest systems, number of phases), counted without building phases where that is slow."""
     source = reference.source
     if isinstance(source, FetchedPhases):
         return sorted(m.system for m in source.systems.values()), sum(
@@ -182,18 +166,21 @@ def _shown(phase: Phase, hull: Hull) -> ShownPhase:
 def _coverage(
     reference: Reference, hull: Hull, stable: Iterable[ShownPhase]
 ) -> tuple[ShownCoverage, ...]:
-    """The rule asked at every stable compound, and in the middle of systems that have none."""
+    """Coverage of every stable compound, and at equal amounts in subsystems without one."""
     from pymatgen.core import Composition
 
-    asked: dict[str, dict[str, float]] = {}
+    compositions: dict[str, dict[str, float]] = {}
     for phase in stable:
         amounts = Composition(phase.formula).get_el_amt_dict()
         if len(amounts) > 1:
-            asked[phase.formula] = {str(el): float(n) for el, n in amounts.items()}
-    have = {frozenset(amounts) for amounts in asked.values()}
+            compositions[phase.formula] = dict(amounts)
+    have = {frozenset(amounts) for amounts in compositions.values()}
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
-                asked["-".join(part)] = dict.fromkeys(part, 1.0)
-    answers: list[tuple[str, Coverage]] = [(f, reference.coverage(c)) for f, c in asked.items()]
-    return tuple(ShownCoverage(formula=f, covered=c.covered, note=c.note) for f, c in answers)
+                compositions["-".join(part)] = dict.fromkeys(part, 1.0)
+    answers = {name: reference.coverage(amounts) for name, amounts in compositions.items()}
+    return tuple(
+        ShownCoverage(formula=name, covered=answer.covered, note=answer.note)
+        for name, answer in answers.items()
+    )

@@ -1,9 +1,9 @@
-"""Do energies still mean what the references take them to mean?
+"""Check that the potential's energies still match those that the references were made with.
 
 *Canaries* are phases of the embedded reference whose energy is stored: the same weights and
-libraries give it again, changed ones do not. *Element offsets* say how far the potential's
-elements lie from the Materials Project's: they cancel within a reference of the potential's own
-phases, and do not where its candidates are judged by the Materials Project's.
+libraries reproduce it, changed ones do not. *Element offsets* are the differences between the
+potential's elements and the Materials Project's: they cancel within a reference of the potential's
+own phases, but not over the Materials Project's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hullward.tools.reference.sources import mp2020_elements
 # Salts, oxides, a sulphide, a nitride, a metal: each tests other parts of the network.
 CANARIES = ("NaCl", "MgO", "Fe2O3", "CaF2", "ZnS", "AlN", "Cu")
 CANARY_TOLERANCE_EV_PER_ATOM = 1e-3  # other processors and thread counts move energies by 1e-5
-OFFSET_WORTH_SAYING_EV_PER_ATOM = 0.05
+NOTABLE_OFFSET_EV_PER_ATOM = 0.05
 
 
-class CanaryReading(Record):
-    """One canary: the energy stored and the energy found now."""
+class Canary(Record):
+    """One canary: its stored energy and its energy now."""
 
     formula: str
     phase_id: str
@@ -42,29 +42,24 @@ class CanaryReading(Record):
         )
 
 
-def canaries() -> list[Phase]:
+def canary_phases() -> list[Phase]:
     """The canary phases of the embedded reference, each the lowest of its formula."""
-    embedded = read_embedded_once()
+    from pymatgen.core import Composition
+
     found = []
     for formula in CANARIES:
-        same = [p for p in _phases_of(embedded, formula) if p.formula == formula]
+        phases = read_embedded_once().phases(Composition(formula).chemical_system)
+        same = [p for p in phases if p.formula == formula]
         found.append(min(same, key=lambda p: p.energy_ev_per_atom))
     return found
 
 
-def _phases_of(reference: Reference, formula: str) -> Sequence[Phase]:
-    from pymatgen.core import Composition
-
-    elements = Composition(formula).get_el_amt_dict()
-    return reference.phases("-".join(sorted(map(str, elements))))
-
-
-def read_canaries(potential: Potential) -> list[CanaryReading]:
-    """The energy of every canary, now; takes a tenth of a second."""
-    phases = canaries()
+def check_canaries(potential: Potential) -> list[Canary]:
+    """Compute the energy of every canary; takes a tenth of a second."""
+    phases = canary_phases()
     answers = potential.evaluate([p.crystal for p in phases if p.crystal is not None])
     return [
-        CanaryReading(
+        Canary(
             formula=phase.formula,
             phase_id=phase.phase_id,
             stored_ev_per_atom=phase.energy_ev_per_atom,
@@ -81,8 +76,8 @@ def has_canaries(card: PotentialCard) -> bool:
 
 
 def require_canaries(potential: Potential) -> None:
-    """Raise PreflightError where a canary's energy is not what it was: nothing would compare."""
-    dead = [reading for reading in read_canaries(potential) if not reading.alive]
+    """Raise PreflightError where a canary's energy has changed: new energies would not compare."""
+    dead = [canary for canary in check_canaries(potential) if not canary.alive]
     if dead:
         found = "; ".join(
             f"{r.formula} {r.found_ev_per_atom:.4f} instead of {r.stored_ev_per_atom:.4f} eV/atom"
@@ -91,9 +86,9 @@ def require_canaries(potential: Potential) -> None:
             for r in dead
         )
         raise PreflightError(
-            f"{potential.card.name} does not give the energies the references rest on: {found}. A "
-            "library or the checkpoint has changed; `hullward doctor` says which, and "
-            "`pip install --force-reinstall hullward` brings back what was tested"
+            f"{potential.card.name} does not reproduce the stored energies of the references: "
+            f"{found}. A library or the checkpoint has changed; `hullward doctor` names it, and "
+            "`pip install --force-reinstall hullward` restores the tested versions"
         )
 
 
@@ -105,7 +100,7 @@ def require_known_energies(card: PotentialCard) -> None:
 
 @cache
 def element_offsets() -> dict[str, float]:
-    """CHGNet's energy of each element, as embedded, minus MP2020's, eV/atom."""
+    """CHGNet's energy of each element in the embedded reference minus MP2020's, eV/atom."""
     embedded, theirs = read_embedded_once(), mp2020_elements()
     return {
         el: min(p.energy_ev_per_atom for p in embedded.phases(el)) - theirs[el]
@@ -114,7 +109,7 @@ def element_offsets() -> dict[str, float]:
 
 
 def offset_note(decomposition: Sequence[Product], reference: Reference) -> str:
-    """What to say of a height whose decomposition holds an element the potential gets wrong.
+    """A warning where a decomposition holds an element whose energy the potential gets wrong.
 
     '' where no element is off by more than 50 meV/atom, or where the reference was computed with
     the potential itself, so that the error cancels.
@@ -126,6 +121,6 @@ def offset_note(decomposition: Sequence[Product], reference: Reference) -> str:
     far = [
         f"{el} ({1000 * offsets[el]:+.0f} meV/atom)"
         for el in elements
-        if abs(offsets.get(el, 0.0)) > OFFSET_WORTH_SAYING_EV_PER_ATOM
+        if abs(offsets.get(el, 0.0)) > NOTABLE_OFFSET_EV_PER_ATOM
     ]
     return f"decomposes into an element that CHGNet gets wrong: {', '.join(far)}" if far else ""

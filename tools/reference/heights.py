@@ -1,4 +1,4 @@
-"""Heights of energies someone else computed: no relaxation, no campaign.
+"""Heights above a reference's hull of energies that were computed elsewhere.
 
 Entries and reference must be on one energy scheme. Nothing is added to an energy here, so no
 correction can be applied twice.
@@ -13,19 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from hullward.models.errors import InputError, PreflightError
-from hullward.tools.hull import MP2020, HullDistance, OpenHull, Phase, Reference, check_compatible
+from hullward.models.errors import InputError
+from hullward.tools.hull import (
+    HullDistance,
+    OpenHull,
+    Phase,
+    Reference,
+    check_compatible,
+    check_scheme,
+)
 from hullward.tools.records import Product
-from hullward.tools.reference.sources import Entries, Unjudged
+from hullward.tools.reference.sources import Entries, EntryWithoutEnergy
 
 ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
+OWN_ENERGIES = (
+    "this reference was computed with CHGNet, whose errors cancel only among its own energies: "
+    "they enter heights of DFT energies, with 0.1 eV/atom for iron and its oxides"
+)
 
 
 def parse_open(texts: Iterable[str]) -> dict[str, float]:
-    """'O2=-1.5' or 'Li=-0.5' as element: eV per atom, relative to the element's own phase.
+    """Chemical potentials from 'O2=-1.5' or 'Li=-0.5': eV per atom, relative to the element.
 
     The potential is per atom whether or not the element is written as a molecule. Raises
-    InputError for anything else, naming it.
+    InputError, with the text, for anything else.
     """
     from pymatgen.core import Element
 
@@ -46,44 +57,19 @@ def parse_open(texts: Iterable[str]) -> dict[str, float]:
     return found
 
 
-OWN_ENERGIES = (
-    "this reference was computed with CHGNet, whose error cancels only among its own energies: "
-    "heights of energies from DFT are off by it, by 0.1 eV/atom for iron and its oxides"
-)
-
-
 def judge_entries(
     entries: Entries, reference: Reference, open_ev_per_atom: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """A signed height and a decomposition an entry, in their order, as one document.
+    """The signed height and decomposition of each entry, in their order, as one document.
 
     open_ev_per_atom: chemical potentials of open elements relative to the reference's own
     elemental phases; heights and fractions are then per atom of the closed elements. An entry
     that cannot be judged has an `error` instead. Raises PreflightError when entries and
     reference are on different energy schemes, InputError for elements that cannot be opened.
     """
-    if entries.relaxed is not None:
-        check_compatible(reference, entries.relaxed.card, entries.relaxed.protocol)
-    elif entries.energy_scheme != reference.energy_scheme:
-        raise PreflightError(
-            f"energies do not compare: the entries are on {entries.energy_scheme!r}, reference "
-            f"{reference.reference_id!r} is on {reference.energy_scheme!r}. Choose a reference on "
-            f"{entries.energy_scheme!r}"
-            + (" ('embedded' is)" if entries.energy_scheme == MP2020 else "")
-            + f", or compute the entries on {reference.energy_scheme!r}; correcting energies a "
-            "second time is no way from one to the other"
-        )
     opened = dict(open_ev_per_atom or {})
-    if absent := reference.missing_elements(frozenset(opened)):
-        raise InputError(
-            f"cannot open the system to {', '.join(absent)}: reference "
-            f"{reference.reference_id!r} has no phase of it"
-        )
-    if entries.phases and all(p.elements <= opened.keys() for p in entries.phases):
-        raise InputError(
-            f"every entry consists of open elements alone ({', '.join(sorted(opened))}); at least "
-            "one element must stay closed"
-        )
+    _require_comparable(entries, reference)
+    _require_closed_elements(entries.phases, reference, opened)
     systems: dict[frozenset[str], list[int]] = defaultdict(list)
     for row, phase in enumerate(entries.phases):
         systems[phase.elements].append(row)
@@ -91,14 +77,14 @@ def judge_entries(
     absolute: dict[str, float] = {}
     for elements, rows in systems.items():
         phases = [entries.phases[row] for row in rows]
-        for row, result in zip(rows, _system(elements, phases, reference, opened, absolute),
-                               strict=True):  # fmt: skip
+        found = _system(elements, phases, reference, opened, absolute)
+        for row, result in zip(rows, found, strict=True):
             results[row] = result
-    for missed in entries.relaxed.unjudged if entries.relaxed is not None else ():
-        results.insert(missed.row, _unjudged(missed))
-    theirs = entries.relaxed is None  # not our potential's
+    for missed in entries.relaxed.without_energy if entries.relaxed is not None else ():
+        results.insert(missed.row, _failed(missed))
+    by_dft = entries.relaxed is None and reference.potential_sha256 is not None
     document: dict[str, Any] = {
-        "caution": OWN_ENERGIES if theirs and reference.potential_sha256 is not None else "",
+        "caution": OWN_ENERGIES if by_dft else "",
         "reference": {
             "id": reference.reference_id,
             "version": reference.version,
@@ -114,6 +100,33 @@ def judge_entries(
         }
         document["per_atom_of"] = "the closed elements"
     return document | {"results": results}
+
+
+def _require_comparable(entries: Entries, reference: Reference) -> None:
+    """Raise PreflightError where energies of the entries do not compare with the reference's."""
+    if entries.relaxed is not None:
+        check_compatible(reference, entries.relaxed.card, entries.relaxed.protocol)
+    otherwise = (
+        f"compute the entries on {reference.energy_scheme!r}; a second correction does not convert "
+        "one into the other"
+    )
+    check_scheme(reference, entries.energy_scheme, "the entries are on", otherwise)
+
+
+def _require_closed_elements(
+    phases: Sequence[Phase], reference: Reference, opened: Mapping[str, float]
+) -> None:
+    """Raise InputError where the reference lacks an open element, or no element stays closed."""
+    if absent := reference.missing_elements(frozenset(opened)):
+        raise InputError(
+            f"cannot open the system to {', '.join(absent)}: reference "
+            f"{reference.reference_id!r} has no phase of it"
+        )
+    if phases and all(p.elements <= opened.keys() for p in phases):
+        raise InputError(
+            f"every entry consists of open elements alone ({', '.join(sorted(opened))}); at least "
+            "one element must stay closed"
+        )
 
 
 def _system(
@@ -157,7 +170,7 @@ def _result(
 ) -> dict[str, Any]:
     coverage = reference.coverage(phase.composition)
     if at_equilibrium is not None and coverage.covered:
-        # With an open element the hull is that of other compositions, which must be covered too.
+        # With an open element the hull is made of other compositions, which must be covered too.
         coverage = reference.coverage(at_equilibrium)
     height = distance.e_above_hull_ev_per_atom if distance else None
     if height is not None and abs(height) < ROUNDING_EV_PER_ATOM:
@@ -176,8 +189,8 @@ def _result(
     }
 
 
-def _unjudged(missed: Unjudged) -> dict[str, Any]:
-    """The place of a relaxation that gave no energy to judge."""
+def _failed(missed: EntryWithoutEnergy) -> dict[str, Any]:
+    """The result of a relaxation that gave no energy to judge."""
     elements = re.findall("[A-Z][a-z]?", missed.formula)
     return {
         "id": missed.name,
@@ -195,7 +208,7 @@ def _unjudged(missed: Unjudged) -> dict[str, Any]:
 def _total(
     products: Sequence[Product], whole: Mapping[str, Phase], opened: Mapping[str, float]
 ) -> dict[str, float]:
-    """The composition, open elements included, of what is in equilibrium."""
+    """The total composition, open elements included, of the phases in equilibrium."""
     total: dict[str, float] = defaultdict(float)
     for product in products:
         amounts = whole[product.phase_id].composition

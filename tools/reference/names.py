@@ -1,8 +1,8 @@
-"""Names of references: what `reference:` may say, and where each is kept.
+"""Names of references: the values of `reference:`, and where each is stored.
 
-Everything lies under `HOME/references`: built ones in `built/NAME.parquet` with a JSON beside it,
-imported ones as `imported/NAME.json` naming a copy that is kept by its content, what came from the
-Materials Project under `mp/`. Files never change; the one that makes a name visible comes last.
+All are under `HOME/references`: built ones as `built/NAME.parquet` with a JSON beside it, imported
+ones as `imported/NAME.json`, which names a copy stored by its content, and those of the Materials
+Project in `mp/`. Files never change; the one that makes a name visible is written last.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hullward.models.errors import InputError
 from hullward.tools.hull import Reference
 from hullward.tools.records import Record
-from hullward.tools.reference.sources import read_built, read_embedded, read_file, sidecar_path
+from hullward.tools.reference.materials_project import (
+    STABLE,
+    read_fetched,
+    read_stable,
+    versions,
+)
+from hullward.tools.reference.sources import (
+    read_built,
+    read_embedded,
+    read_file,
+    read_records,
+    sidecar_path,
+)
 from hullward.tools.store import timestamp, write_whole
 
 RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
@@ -27,16 +37,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 class Imported(Record):
-    """One imported reference: where its copy is and where it came from."""
+    """One imported reference: its original and its copy."""
 
     name: str
-    file_name: str  # as it was called
-    content: str  # the folder of the copy, named by what is in it
+    file_name: str  # of the original
+    content: str  # the folder of the copy, named by a hash of its content
     imported: str  # when, UTC
 
 
 def built_folder(home: Path) -> Path:
-    """Where `hullward reference build` leaves NAME.parquet and NAME.json."""
+    """Where `hullward reference build` writes NAME.parquet and NAME.json."""
     return home / "references" / "built"
 
 
@@ -51,21 +61,11 @@ def built_names(home: Path) -> list[str]:
 
 def imported(home: Path) -> list[Imported]:
     """Every imported reference; raises InputError for a damaged record of one."""
-    found = []
-    for path in sorted(_imported_folder(home).glob("*.json")):
-        try:
-            found.append(Imported.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise InputError(
-                f"{path} is damaged ({error.errors()[0]['msg']}); delete it and import again"
-            ) from None
-    return found
+    return read_records(_imported_folder(home), Imported, "import again")
 
 
 def known_names(home: Path | None) -> list[str]:
-    """Every name that can be used as it stands, the shipped one first."""
-    from hullward.tools.reference.materials_project import STABLE, versions
-
+    """Every name of a reference, the shipped one first."""
     if home is None:
         return ["embedded"]
     stable = ["mp-stable"] if versions(home, STABLE) else []
@@ -76,10 +76,10 @@ def known_names(home: Path | None) -> list[str]:
 def load_reference(spec: str, home: Path | None = None) -> Reference:
     """The reference a campaign names.
 
-    'embedded', 'file:PATH', and of what lies under `home`: 'built:NAME', 'mp' (everything fetched
-    from the Materials Project) or 'mp:VERSION' (of one database version), 'mp-stable' (the stable
-    phases of the whole database), or the NAME of an imported file. Without a home only the first
-    two are known. Raises InputError for any other name, saying which is nearest and what there is.
+    'embedded', 'file:PATH', and under `home`: 'built:NAME', 'mp' (everything fetched from the
+    Materials Project), 'mp:VERSION' (of one database version), 'mp-stable' (the stable phases of
+    the whole database), or the NAME of an imported file. Without a home only the first two are
+    known. Raises InputError, with the nearest name and all others, for an unknown one.
     """
     kind, _, rest = spec.partition(":")
     if spec == "embedded":
@@ -91,18 +91,14 @@ def load_reference(spec: str, home: Path | None = None) -> Reference:
     if home is not None:
         if kind == "built" and rest in built_names(home):
             return read_built(built_folder(home), rest)
-        if kind in ("mp", "mp-stable"):
-            return _read_mp(kind, rest or None, home)
+        if kind == "mp":
+            return read_fetched(home, rest or None)
+        if kind == "mp-stable":
+            return read_stable(home, rest or None)
         for one in imported(home):
             if one.name == spec:
                 return _read_imported(one, home)
     raise InputError(_unknown(spec, home))
-
-
-def _read_mp(kind: str, version: str | None, home: Path) -> Reference:
-    from hullward.tools.reference.materials_project import read_fetched, read_stable
-
-    return read_fetched(home, version) if kind == "mp" else read_stable(home, version)
 
 
 def _read_imported(one: Imported, home: Path) -> Reference:
@@ -114,12 +110,12 @@ def _read_imported(one: Imported, home: Path) -> Reference:
 
 
 def _unknown(spec: str, home: Path | None) -> str:
-    """What is wrong with a name: the nearest valid one, and what there is."""
+    """The message for an unknown name: all known ones, and the nearest."""
     here = known_names(home)
     forms = ["file:PATH"] if home is None else ["file:PATH", "mp:VERSION"]
     choices = {name: name for name in here} | {"file": "file:PATH"}
     if home is not None:
-        choices["mp-stable"] = "mp-stable"  # asked for, it says how to fetch it
+        choices["mp-stable"] = "mp-stable"  # before it is fetched its error names the command
     near = get_close_matches(spec, choices, n=1, cutoff=0.5) or get_close_matches(
         spec.split(":")[0], choices, n=1, cutoff=0.5
     )
@@ -129,19 +125,18 @@ def _unknown(spec: str, home: Path | None) -> str:
 
 
 def import_file(path: Path, name: str, home: Path) -> Reference:
-    """Copy a reference file, and its sidecar, and give it a name; the same again adds nothing.
+    """Copy a reference file and its sidecar under a name; the same content is copied once.
 
-    Raises InputError for a file that is no reference, and for a name that is taken.
+    Raises InputError for a file that is no reference, and for a name that is in use.
     """
     if not _NAME.fullmatch(name) or name in RESERVED:
         raise InputError(
-            f"{name!r} is no name for a reference: small letters, digits and '-', and none of "
+            f"{name!r} is no name for a reference: use small letters, digits and '-', but none of "
             + ", ".join(RESERVED)
         )
-    read_file(path)  # refuse now what could not be used later
-    one = Imported(
-        name=name, file_name=path.name, content=_content(path), imported=timestamp()
-    )  # fmt: skip
+    read_file(path)  # an unusable file is refused now, not by a campaign
+    content = _content(path)
+    one = Imported(name=name, file_name=path.name, content=content, imported=timestamp())
     for other in imported(home):
         if other.name == name and other.content != one.content:
             raise InputError(
@@ -160,7 +155,7 @@ def import_file(path: Path, name: str, home: Path) -> Reference:
 
 
 def _content(path: Path) -> str:
-    """A folder name that says what a file and its sidecar hold."""
+    """A folder name from a file's name, its content and its sidecar's content."""
     digest = hashlib.sha256(path.name.encode())
     for file in (path, sidecar_path(path)):
         digest.update(file.read_bytes() if file.is_file() else b"")
@@ -170,5 +165,5 @@ def _content(path: Path) -> str:
 
 @cache
 def read_embedded_once() -> Reference:
-    """The reference shipped with the package, read on first use."""
+    """The reference shipped with the package, read once a process."""
     return read_embedded()

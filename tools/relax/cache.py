@@ -1,9 +1,9 @@
-"""Relaxations already done, shared between campaigns: one small immutable file each.
+"""Finished relaxations, shared between campaigns: one small immutable file each.
 
 A file is named by what decides its content (structure, weights, protocol, guards), is written
-whole and renamed into place, and is never changed. Two writers of one name write the same thing;
-a file that cannot be read is an entry that is not there. Writing is a convenience: a full disk
-costs the next campaign some time and this one nothing.
+whole and renamed into place, and is never changed. Two writers of one name write the same content.
+A file that cannot be read counts as missing. A full disk stops no campaign: the relaxation is only
+repeated next time.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
-from hullward.tools.relax.stream import Guards
+from hullward.tools.relax.state import Guards
 from hullward.tools.relax.workers import relax_many
 from hullward.tools.store import write_whole
 
 log = logging.getLogger(__name__)
 
-# what another run, or a larger machine, may do better
-_PASSING = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
+# not stored: another run, or a larger machine, may succeed
+_TRANSIENT = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
 
 
 class RelaxationCache:
     """Relaxations under `home/relaxations`, found by content."""
 
     def __init__(self, home: Path) -> None:
-        """Nothing is made or read before it is needed."""
+        """Nothing is created or read yet."""
         self._folder = home / "relaxations"
 
     def find(
@@ -42,22 +42,22 @@ class RelaxationCache:
         protocol: Protocol,
         guards: Guards,
     ) -> Relaxation | None:
-        """The stored relaxation of this very structure, under this candidate's id, or None."""
+        """The stored relaxation of exactly this structure, under this candidate's id, or None."""
         path = self._path(_key(candidate_id, crystal, potential, protocol, guards))
         try:
             done = Relaxation.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            log.warning("cached relaxation %s cannot be read (%s): it is done again", path, error)
+            log.warning("cached relaxation %s cannot be read (%s); relaxing again", path, error)
             return None
         own_id = Relaxation.make_id(candidate_id, done.potential_sha256, protocol)
         mine = {"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": protocol}
-        return done.model_copy(update=mine | {"cpu_s": 0.0})  # spent by somebody else
+        return done.model_copy(update=mine | {"cpu_s": 0.0})  # spent by another run
 
     def keep(self, done: Relaxation, crystal: Crystal, guards: Guards) -> bool:
         """Store a finished relaxation of `crystal`; False where it was not stored."""
-        if done.failure in _PASSING:
+        if done.failure in _TRANSIENT:
             return False
         path = self._path(_key(done.candidate_id, crystal, done.potential, done.protocol, guards))
         try:
@@ -81,15 +81,14 @@ def relax_cached(
     guards: Guards | None = None,
     device: str = "cpu",
 ) -> Iterator[Relaxation]:
-    """As `hullward.tools.relax.workers.relax_many`, relaxing only what `home` does not know yet.
+    """As `hullward.tools.relax.workers.relax_many`, relaxing only what the cache in `home` lacks.
 
-    What is found costs no CPU time; its record repeats the force calls it once took, so that
-    budgets in counts end where they did. Home None means
-    no cache. Yields in the order in which things are finished or found.
+    A cached record has no CPU time but keeps its force calls, so that a budget of force calls ends
+    at the same point. Home None means no cache. Yields in the order of finishing or finding.
     """
     if home is None:
         return relax_many(jobs, potential, protocol, workers, guards, device)
-    potential_card(potential)  # refuse now, not at the first structure
+    potential_card(potential)  # raises now, not at the first structure
     cache = RelaxationCache(home)
     return _relax_cached(jobs, cache, potential, protocol, workers, guards or Guards(), device)
 

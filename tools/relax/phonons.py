@@ -1,13 +1,13 @@
-"""Is a relaxed cell at a minimum of its potential, or does a vibration lead away from it?
+"""Imaginary phonon modes of a relaxed cell: is it at a minimum of its potential?
 
-Finite displacements (phonopy, 10.7566/JPSJ.92.012001) in a supercell, and the vibrations at the
-wave vectors that fit into it: there the answer is exact whatever the range of the forces, and
-nothing is interpolated. Cells twice as large along each axis hold the centre of the zone and every
-boundary point with halves. Frequencies are in THz, imaginary ones negative.
+Finite displacements (phonopy, 10.7566/JPSJ.92.012001) in a supercell give the vibrations at the
+wave vectors that fit into it. These are exact whatever the range of the forces; nothing is
+interpolated. Cells twice as large along each axis hold the centre of the zone and every boundary
+point with halves. Frequencies are in THz, imaginary ones negative.
 
-A potential's forces are not smooth on every scale, so each displacement is made in two sizes, and a
-mode counts as imaginary where both sizes say so. What the three acoustic modes at Γ, which must be
-zero, have before the sum rule is imposed is the noise, and below it nothing is claimed.
+A potential's forces are not smooth on every scale, so each displacement is made in two sizes, and
+a mode counts as imaginary only if it is so for both. The noise is the frequency of the three
+acoustic modes at Γ, which should be zero, before the sum rule is imposed; no weaker mode counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,23 +33,25 @@ if TYPE_CHECKING:
 AMPLITUDES_A = (0.03, 0.05)
 TIGHT = Protocol(fmax_ev_per_a=0.01, max_steps=500)
 MAX_ATOMS = 256  # of a supercell
-LEAST_SOFT_THZ = 0.2  # weaker imaginary modes are not told from zero
+LEAST_SOFT_THZ = 0.2  # weaker imaginary modes count as zero
 SYMPREC_A = 0.01
-CM1_PER_THZ = 33.35641
 
 Supercell = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class _Modes:
-    """What one size of displacement says. frequencies_thz: (q, modes), acoustic ones at Γ out."""
+    """Results of one size of displacement.
+
+    frequencies_thz: (q, modes), those of the acoustic modes at Γ infinite.
+    """
 
     frequencies_thz: np.ndarray
     noise_thz: float
 
 
 class NotCheckedError(Exception):
-    """Why a cell was not checked, in words."""
+    """A cell cannot be checked; the message gives the reason."""
 
 
 def check_phonons(
@@ -61,44 +63,52 @@ def check_phonons(
     max_atoms: int = MAX_ATOMS,
     force_calls: int | None = None,
 ) -> PhononCheck:
-    """Look for imaginary modes of a relaxed crystal; what cannot be checked says why.
+    """Look for imaginary modes of a relaxed crystal; the record says why if it was not checked.
 
-    The cell is first relaxed to 0.01 eV/Å and made exactly symmetric.  force_calls: at most so
-    many evaluations.
+    The cell is first relaxed to 0.01 eV/Å and made exactly symmetric.  force_calls: limit on the
+    number of evaluations.
     """
     started = time.process_time()
     spent = [0]
     card = potential.card
-    fields = {
+    identity: dict[str, Any] = {
         "candidate_id": candidate_id,
         "relaxation_id": relaxation_id,
         "potential": card.name,
         "potential_sha256": card.weights_sha256,
     }
     try:
-        cell, supercell = _prepared(crystal, potential, max_atoms, spent)
+        cell, supercell = _prepare_cell(crystal, potential, max_atoms, spent)
         points = [np.array(q) for q in product(*([k / n for k in range(n)] for n in supercell))]
-        said = _both_sizes(cell, supercell, points, potential, force_calls, spent)
+        runs = _both_sizes(cell, supercell, points, potential, force_calls, spent)
     except NotCheckedError as error:
-        return PhononCheck(
-            **fields,
-            result="not_checked",
-            detail=str(error),
-            supercell=None,
-            n_atoms=None,
-            q_points=(),
-            soft=(),
-            lowest_thz=None,
-            noise_thz=None,
-            force_calls=spent[0],
-            cpu_s=time.process_time() - started,
-        )
-    noise = max(LEAST_SOFT_THZ, *(s.noise_thz for s in said))
-    highest = np.max([s.frequencies_thz for s in said], axis=0)  # the milder of the two
-    lowest = np.min([s.frequencies_thz for s in said], axis=0)
+        found = dict(_NOT_CHECKED, detail=str(error))
+    else:
+        found = _summary(points, runs)
+        found |= {"supercell": supercell, "n_atoms": cell.n_atoms * int(np.prod(supercell))}
+    cpu_s = time.process_time() - started
+    return PhononCheck(**identity, **found, force_calls=spent[0], cpu_s=cpu_s)
+
+
+_NOT_CHECKED: dict[str, Any] = {
+    "result": "not_checked",
+    "supercell": None,
+    "n_atoms": None,
+    "q_points": (),
+    "soft": (),
+    "lowest_thz": None,
+    "noise_thz": None,
+}
+
+
+def _summary(points: Sequence[np.ndarray], runs: Sequence[_Modes]) -> dict[str, Any]:
+    """Fields of the record: which modes are imaginary for both sizes of displacement."""
+    noise = max(LEAST_SOFT_THZ, *(run.noise_thz for run in runs))
+    highest = np.max([run.frequencies_thz for run in runs], axis=0)  # the milder of the two
+    lowest = np.min([run.frequencies_thz for run in runs], axis=0)
     soft = [
         SoftMode(
-            q=(float(q[0]), float(q[1]), float(q[2])),
+            q=_triple(q),
             modes=int((high < -noise).sum()),
             frequency_thz=round(float(low.min()), 3),
             milder_thz=round(float(high.min()), 3),
@@ -106,24 +116,23 @@ def check_phonons(
         for q, high, low in zip(points, highest, lowest, strict=True)
         if (high < -noise).any()
     ]
-    doubtful = not soft and bool((lowest < -noise).any())
-    return PhononCheck(
-        **fields,
-        result="imaginary_modes" if soft else "uncertain" if doubtful else "no_imaginary_mode",
-        detail="the two sizes of displacement disagree" if doubtful else "",
-        supercell=supercell,
-        n_atoms=cell.n_atoms * int(np.prod(supercell)),
-        q_points=tuple((float(q[0]), float(q[1]), float(q[2])) for q in points),
-        soft=tuple(sorted(soft, key=lambda mode: mode.frequency_thz)),
-        lowest_thz=round(float(lowest.min()), 3) if np.isfinite(lowest.min()) else None,
-        noise_thz=round(max(s.noise_thz for s in said), 3),
-        force_calls=spent[0],
-        cpu_s=time.process_time() - started,
-    )
+    uncertain = not soft and bool((lowest < -noise).any())
+    return {
+        "result": "imaginary_modes" if soft else "uncertain" if uncertain else "no_imaginary_mode",
+        "detail": "the two sizes of displacement disagree" if uncertain else "",
+        "q_points": tuple(_triple(q) for q in points),
+        "soft": tuple(sorted(soft, key=lambda mode: mode.frequency_thz)),
+        "lowest_thz": round(float(lowest.min()), 3) if np.isfinite(lowest.min()) else None,
+        "noise_thz": round(max(run.noise_thz for run in runs), 3),
+    }
+
+
+def _triple(q: np.ndarray) -> tuple[float, float, float]:
+    return float(q[0]), float(q[1]), float(q[2])
 
 
 def choose_supercell(crystal: Crystal, max_atoms: int = MAX_ATOMS) -> Supercell | None:
-    """Twice along as many axes as the limit allows, short axes first; None where even once is over.
+    """Double as many axes as the limit allows, short ones first; None for too large a cell.
 
     >>> salt = Crystal.from_parameters((3, 4, 9), (90, 90, 90), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
     >>> choose_supercell(salt, 16), choose_supercell(salt, 8), choose_supercell(salt, 1)
@@ -141,7 +150,7 @@ def choose_supercell(crystal: Crystal, max_atoms: int = MAX_ATOMS) -> Supercell 
     return a, b, c
 
 
-def _prepared(
+def _prepare_cell(
     crystal: Crystal, potential: Potential, max_atoms: int, spent: list[int]
 ) -> tuple[Crystal, Supercell]:
     """The symmetric primitive cell, relaxed tightly, and its supercell."""
@@ -182,11 +191,11 @@ def _both_sizes(
     limit: int | None,
     spent: list[int],
 ) -> list[_Modes]:
-    """The modes by displacements of either size."""
+    """The modes from displacements of each size."""
     runs = [_displaced(cell, supercell, amplitude) for amplitude in AMPLITUDES_A]
     needed = sum(len(phonons.supercells_with_displacements or ()) for phonons in runs)
     if limit is not None and needed > limit - spent[0]:
-        raise NotCheckedError(f"needs {needed} force calls, {max(0, limit - spent[0])} are left")
+        raise NotCheckedError(f"needs {needed} force calls, {max(0, limit - spent[0])} left")
     return [_modes(phonons, points, potential, spent) for phonons in runs]
 
 
@@ -237,15 +246,15 @@ def _modes(
 def _solve(phonons: Phonopy, points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies (q, m) in THz and eigenvectors (q, 3 n, m)."""
     phonons.run_qpoints(np.array(points), with_eigenvectors=True)
-    answer = phonons.qpoints
-    assert answer is not None
-    assert answer.frequencies is not None
-    assert answer.eigenvectors is not None
-    return np.array(answer.frequencies), np.array(answer.eigenvectors)
+    solved = phonons.qpoints
+    assert solved is not None
+    assert solved.frequencies is not None
+    assert solved.eigenvectors is not None
+    return np.array(solved.frequencies), np.array(solved.eigenvectors)
 
 
 def _acoustic(vectors: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """The three modes at Γ that move all atoms alike."""
+    """Indices of the three modes at Γ that move all atoms alike."""
     weights = np.sqrt(np.asarray(masses) / np.sum(masses))
     shifts = np.kron(weights[:, None], np.eye(3))  # (3 n, 3) translations, mass weighted
     overlap = (np.abs(vectors.conj().T @ shifts) ** 2).sum(1)
@@ -254,7 +263,7 @@ def _acoustic(vectors: np.ndarray, masses: np.ndarray) -> np.ndarray:
 
 
 def _forces(crystals: Sequence[Crystal], potential: Potential) -> list[np.ndarray]:
-    """(n, 3) eV/Å of each, as many at once as the potential takes."""
+    """(n, 3) eV/Å of each crystal, in batches as large as the potential takes."""
     engine = in_batches(potential)
     work = float(engine.work(CrystalBatch.of(crystals[:1]))[0]) if crystals else 1.0
     size = max(1, int(engine.work_at_once // work))
@@ -262,13 +271,13 @@ def _forces(crystals: Sequence[Crystal], potential: Potential) -> list[np.ndarra
     for start in range(0, len(crystals), size):
         batch = CrystalBatch.of(crystals[start : start + size])
         try:
-            said = engine.evaluate_batch(batch)
+            results = engine.evaluate_batch(batch)
         except MemoryError as error:
             raise NotCheckedError(f"out of memory for {len(batch.counts)} supercells") from error
-        if said.failures:
-            why = next(iter(said.failures.values()))
+        if results.failures:
+            why = next(iter(results.failures.values()))
             raise NotCheckedError(f"a displaced cell could not be evaluated: {why}")
-        if not np.isfinite(said.forces_ev_per_a).all():
+        if not np.isfinite(results.forces_ev_per_a).all():
             raise NotCheckedError("forces of a displaced cell are not finite")
-        found += list(said.forces_ev_per_a)
+        found += list(results.forces_ev_per_a)
     return found

@@ -1,15 +1,16 @@
-"""Everyone a little, then the lowest first: the order in which many crystals are relaxed.
+"""Relaxation order: a few steps of every structure, then the lowest above the hull finish first.
 
-One evaluation says nearly nothing about where a generated crystal will end, a few steps say a lot.
-So every structure takes its first steps and pauses; then they go on, the lowest above the hull
-first. Nothing is discarded and no record changes: each goes on exactly where it paused. Only who
-is done when a limit or a stop comes depends on the order.
+One evaluation hardly predicts the final energy of a generated crystal; a few steps predict it well.
+So every structure takes its first steps and pauses; then the lowest above the hull continue first.
+Nothing is discarded and no record changes, because each continues exactly where it paused. The
+order only decides which structures are finished when a limit or a stop comes.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
@@ -19,7 +20,7 @@ from hullward.tools.relax.state import Guards, PausedRelaxation
 from hullward.tools.relax.stream import Job
 from hullward.tools.relax.workers import relax_many_in_turns
 
-Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; lower goes first
+Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; the lowest go first
 
 
 def relax_best_first(
@@ -35,53 +36,71 @@ def relax_best_first(
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.cache.relax_cached`, in the order of the heights after a few steps.
 
-    Ids differ. At most `limit` relaxations are yielded: those of the lowest, whatever was cached
-    and whichever finished first, so that an equal run chooses the same; only then are the others'
-    first steps in vain. What has no energy goes last; equals go in the order given. Where
-    `stopping` says so nothing more is begun; what is paused then begins anew another time.
+    Ids must differ. At most `limit` relaxations are yielded: always the lowest, whatever was cached
+    or finished first, so that an equal run chooses the same. Structures without an energy come
+    last; equal heights keep the order given. Nothing new begins once `stopping` returns True;
+    structures paused then start again from the beginning in a later run.
     """
     guards = guards or Guards()
     cache = RelaxationCache(home) if home is not None else None
-    crystals = dict(jobs)
-    looked: dict[str, float] = {}  # heights, once known
-    paused: dict[str, PausedRelaxation] = {}
-    held: dict[str, Relaxation] = {}  # done, but not known to be among the lowest
-    chosen: set[str] = set()
-    ready: deque[Relaxation] = deque()
-
-    def settle(result: Relaxation | PausedRelaxation) -> None:
-        who, energy = result.candidate_id, result.early_energy_ev_per_atom
-        looked.setdefault(who, float("inf") if energy is None else height(crystals[who], energy))
-        if isinstance(result, PausedRelaxation):
-            paused[who] = result
-        elif limit is None or who in chosen:
-            ready.append(result)
-        else:
-            held[who] = result
+    order = _Order(dict(jobs), height, limit)
 
     def turns() -> Iterator[Job | None]:
-        for who, crystal in jobs:
+        for candidate_id, crystal in jobs:
             if stopping():
                 return
-            known = cache and cache.find(who, crystal, potential, protocol, guards)
+            known = cache and cache.find(candidate_id, crystal, potential, protocol, guards)
             if known:
-                settle(known)
+                order.take(known)
             else:
-                yield who, crystal
-        while len(looked) < len(crystals):
+                yield candidate_id, crystal
+        while len(order.heights) < len(order.crystals):
             yield None
-        place = {who: n for n, who in enumerate(crystals)}
-        lowest = sorted(looked, key=lambda who: (looked[who], place[who]))[:limit]
-        chosen.update(lowest)
-        ready.extend(held[who] for who in lowest if who in held)
-        for who in lowest:
-            if who in paused and not stopping():
-                yield paused.pop(who)
+        for candidate_id in order.choose():
+            if candidate_id in order.paused and not stopping():
+                yield order.paused.pop(candidate_id)
 
     for result in relax_many_in_turns(turns(), potential, protocol, workers, guards):
         if cache and isinstance(result, Relaxation):
-            cache.keep(result, crystals[result.candidate_id], guards)
-        settle(result)
-        while ready:
-            yield ready.popleft()
-    yield from ready
+            cache.keep(result, order.crystals[result.candidate_id], guards)
+        order.take(result)
+        while order.ready:
+            yield order.ready.popleft()
+    yield from order.ready
+
+
+@dataclass
+class _Order:
+    """Heights of structures after their first steps, and the results held until all are known."""
+
+    crystals: dict[str, Crystal]
+    height: Height
+    limit: int | None
+    heights: dict[str, float] = field(default_factory=dict)
+    paused: dict[str, PausedRelaxation] = field(default_factory=dict)
+    finished: dict[str, Relaxation] = field(default_factory=dict)  # before the choice
+    chosen: set[str] = field(default_factory=set)
+    ready: deque[Relaxation] = field(default_factory=deque)  # to be yielded
+
+    def take(self, result: Relaxation | PausedRelaxation) -> None:
+        """Note the height of a result and decide when it is yielded."""
+        candidate_id, energy = result.candidate_id, result.early_energy_ev_per_atom
+        if candidate_id not in self.heights:
+            crystal = self.crystals[candidate_id]
+            self.heights[candidate_id] = (
+                float("inf") if energy is None else self.height(crystal, energy)
+            )
+        if isinstance(result, PausedRelaxation):
+            self.paused[candidate_id] = result
+        elif self.limit is None or candidate_id in self.chosen:
+            self.ready.append(result)
+        else:
+            self.finished[candidate_id] = result
+
+    def choose(self) -> list[str]:
+        """The ids of the lowest, lowest first; those already finished become ready."""
+        position = {candidate_id: n for n, candidate_id in enumerate(self.crystals)}
+        lowest = sorted(self.heights, key=lambda i: (self.heights[i], position[i]))[: self.limit]
+        self.chosen.update(lowest)
+        self.ready.extend(self.finished[i] for i in lowest if i in self.finished)
+        return lowest

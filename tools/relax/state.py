@@ -1,4 +1,4 @@
-"""What is known of structures under way: where they began, how they stand, why they ended."""
+"""Structures being relaxed: guards, jobs, batch arrays, and what leaves a batch."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from hullward.models.potential import CrystalBatch
 from hullward.tools.records import Reason, Record
 from hullward.tools.relax.variables import CellVariables, Optimiser, stack
 
-EARLY_STEPS = 15  # where the order of what follows is decided; rank correlation about 0.95
+EARLY_STEPS = 15  # then the order of the rest is decided; rank correlation about 0.95
 
 
 class Guards(Record):
-    """Where a relaxation is stopped because its numbers mean nothing any more."""
+    """Limits beyond which a relaxation is stopped because its numbers are meaningless."""
 
-    min_volume_ratio: float = Field(default=0.5, gt=0)  # to the start: collapsed below
-    max_volume_ratio: float = Field(default=2.0, gt=1)  # exploded above
+    min_volume_ratio: float = Field(default=0.5, gt=0)  # relative to the start; below: collapsed
+    max_volume_ratio: float = Field(default=2.0, gt=1)  # above: exploded
     min_distance_a: float = Field(default=0.5, ge=0)  # atoms closer than this clash
-    max_energy_drop_ev_per_atom: float = Field(default=20.0, gt=0)  # an abyss, not a minimum
+    max_energy_drop_ev_per_atom: float = Field(
+        default=20.0, gt=0
+    )  # a hole in the potential, not a minimum
 
 
 @dataclass
 class RelaxationJob:
-    """One structure's way through: where it began and, once it has ended, why it failed."""
+    """One structure to relax: its start and, once it has ended, why it failed."""
 
     candidate_id: str
     start: Crystal
     work: float
     failure: Reason | None = None
     detail: str = ""
-    pause: bool = False  # leave for a while after EARLY_STEPS
+    pause: bool = False  # after EARLY_STEPS
 
     def fail(self, reason: Reason, detail: str) -> None:
         self.failure, self.detail = reason, detail
@@ -41,7 +43,7 @@ class RelaxationJob:
 
 @dataclass
 class BatchState:
-    """Numbers of b structures; energies are nan until a first evaluation was good."""
+    """Arrays of b structures; energies are nan until the first valid evaluation."""
 
     numbers: np.ndarray  # (b, n) atomic numbers
     start_volume: np.ndarray  # (b,) Å³
@@ -53,8 +55,8 @@ class BatchState:
     best_residual: np.ndarray  # (b,) eV/Å, smallest largest row so far
     progress: np.ndarray  # (b,) the step at which either last improved
     first_energy: np.ndarray  # (b,) eV/atom
-    early_energy: np.ndarray  # (b,) eV/atom, the last good one within EARLY_STEPS evaluations
-    energy: np.ndarray  # (b,) eV/atom; from here on, the last good ones
+    early_energy: np.ndarray  # (b,) eV/atom, the last valid one within EARLY_STEPS evaluations
+    energy: np.ndarray  # (b,) eV/atom; from here on, the last valid values
     cell: np.ndarray  # (b, 3, 3) Å
     coords: np.ndarray  # (b, n, 3) fractions
     forces: np.ndarray  # (b, n, 3) eV/Å
@@ -62,8 +64,8 @@ class BatchState:
     magmoms: np.ndarray  # (b, n) μB, nan where the potential gives none
 
     @classmethod
-    def before(cls, batch: CrystalBatch) -> BatchState:
-        """Structures nothing has happened to."""
+    def at_start(cls, batch: CrystalBatch) -> BatchState:
+        """The state of structures before their first step."""
         b, n = batch.numbers.shape
         return cls(
             numbers=batch.numbers,
@@ -101,28 +103,28 @@ class BatchState:
 
 @dataclass
 class Finished:
-    """One structure that has left, with its row of numbers."""
+    """One structure that has ended, with its row of the state."""
 
-    course: RelaxationJob
+    job: RelaxationJob
     n_atoms: int
     row: BatchState  # of one
 
 
 @dataclass
 class PausedRelaxation:
-    """One structure with all that its next step needs: about to begin, or paused.
+    """One structure with all that its next step needs, new or paused.
 
-    Whoever takes it in goes on as if it had never left.
+    Any `BatchRelaxer`, in any process, continues it as if it had never paused.
     """
 
-    course: RelaxationJob
+    job: RelaxationJob
     state: BatchState  # of one, like the others
-    walk: CellVariables
+    variables: CellVariables
     optimiser: Optimiser
 
     @property
     def candidate_id(self) -> str:
-        return self.course.candidate_id
+        return self.job.candidate_id
 
     @property
     def early_energy_ev_per_atom(self) -> float:

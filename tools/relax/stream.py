@@ -1,8 +1,8 @@
-"""Relax crystals, many at a time, each watched at every step.
+"""Relax crystals, many at a time, with guards checked at every step.
 
-Structures step together; one that has finished leaves and the next one waiting takes its place.
-A structure that goes wrong ends with a reason in its own record: never with an exception, and
-never with a consequence for the others.
+Structures step together; when one finishes, the next one takes its place. A structure that goes
+wrong ends with a reason in its own record: never with an exception, and without any effect on the
+others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.engine import BatchRelaxer
 from hullward.tools.relax.state import BatchState, Finished, Guards, PausedRelaxation, RelaxationJob
 
-Job = tuple[str, Crystal] | PausedRelaxation  # a candidate about to begin, or one that has paused
+Job = tuple[str, Crystal] | PausedRelaxation  # a new candidate, or one that has paused
 
 GPA_PER_EV_PER_A3 = 160.21766208
 
@@ -46,14 +46,14 @@ def relax_stream(
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes.
 
-    `jobs` may yield None to say that there is nothing more at present: it is asked again after
-    the next step, or at once when no structure is left to step.
+    `jobs` may yield None if it has no job at present; the next one is drawn after the next step, or
+    at once when no structure is left to step.
 
     As many step together as the potential's cache or memory holds, or `at_once` if given.
     Convergence is ASE's: the largest row norm of the (3 + n, 3) forces, in eV/Å, cell rows
-    divided by the number of atoms. Out of steps means `converged` False and no failure. CPU
-    seconds are shared among the structures of a step by their atoms. Raises DeviceLostError when
-    the accelerator is gone.
+    divided by the number of atoms. A structure that runs out of steps has `converged` False and no
+    failure. The CPU seconds of a step are divided among its structures by their atoms. Raises
+    DeviceLostError when the accelerator is gone.
     """
     stream = relax_in_turns(jobs, potential, protocol, guards, at_once, pausing=False)
     return cast(Iterator[Relaxation], stream)  # nothing pauses
@@ -67,11 +67,11 @@ def relax_in_turns(
     at_once: int | None = None,
     pausing: bool = True,
 ) -> Iterator[Relaxation | PausedRelaxation]:
-    """As `relax_stream`, but what begins here pauses after EARLY_STEPS steps and is yielded.
+    """As `relax_stream`, but new structures pause after EARLY_STEPS steps and are yielded.
 
-    Handed in again, here or in another process, it goes on as if it had never paused.
+    Passed in again, here or in another process, a paused one continues as if it had never paused.
     """
-    herd = BatchRelaxer(in_batches(potential), protocol, guards or Guards())
+    relaxer = BatchRelaxer(in_batches(potential), protocol, guards or Guards())
     waiting = iter(jobs)
     next_in: PausedRelaxation | None = None
     exhausted = False
@@ -90,20 +90,19 @@ def relax_in_turns(
                     next_in = job
                 else:
                     start = rattled(job[1], protocol.rattle_a, job[0])
-                    next_in = herd.ready(*job, start, pausing)
-            if not herd.admit(next_in, at_once):
+                    next_in = relaxer.new_structure(*job, start, pausing)
+            if not relaxer.add(next_in, at_once):
                 break
             next_in = None
-        if not len(herd):
+        if not len(relaxer):
             if exhausted:
                 return
             continue
-        for left in herd.step(started):
-            yield (
-                left
-                if isinstance(left, PausedRelaxation)
-                else _record(left, potential.card, protocol)
-            )
+        for one in relaxer.step(started):
+            if isinstance(one, PausedRelaxation):
+                yield one
+            else:
+                yield relaxation_record(one, potential.card, protocol)
 
 
 def failed_relaxation(
@@ -114,16 +113,16 @@ def failed_relaxation(
     reason: Reason,
     detail: str,
 ) -> Relaxation:
-    """The record of a relaxation that left nothing but the reason it ended."""
+    """The record of a relaxation that has nothing but a reason why it failed."""
     from hullward.models.potential import potential_card
 
-    course = RelaxationJob(candidate_id, crystal, 0.0, reason, detail)
-    ended = Finished(course, crystal.n_atoms, BatchState.before(CrystalBatch.of([crystal])))
-    return _record(ended, potential_card(potential_name), protocol)
+    job = RelaxationJob(candidate_id, crystal, 0.0, reason, detail)
+    ended = Finished(job, crystal.n_atoms, BatchState.at_start(CrystalBatch.of([crystal])))
+    return relaxation_record(ended, potential_card(potential_name), protocol)
 
 
 def rattled(crystal: Crystal, size_a: float, seed_text: str) -> Crystal:
-    """Every coordinate displaced by a normal deviate of `size_a`, seeded by a text."""
+    """The crystal with normal deviates of `size_a` added to all coordinates, seeded by a text."""
     if size_a == 0:
         return crystal
     seed = int.from_bytes(hashlib.blake2b(seed_text.encode(), digest_size=8).digest())
@@ -132,23 +131,22 @@ def rattled(crystal: Crystal, size_a: float, seed_text: str) -> Crystal:
     return Crystal.from_arrays(crystal.lattice, crystal.species, moved)
 
 
-def _record(ended: Finished, card: PotentialCard, protocol: Protocol) -> Relaxation:
+def relaxation_record(ended: Finished, card: PotentialCard, protocol: Protocol) -> Relaxation:
+    """The record of a structure that has ended."""
     started = time.process_time()
-    course, row, n = ended.course, ended.row, ended.n_atoms
-    end = Crystal.from_arrays(
-        row.cell[0], course.start.species, np.mod(row.coords[0, :n] + 0.0, 1.0)
-    )
+    job, row, n = ended.job, ended.row, ended.n_atoms
+    end = Crystal.from_arrays(row.cell[0], job.start.species, np.mod(row.coords[0, :n] + 0.0, 1.0))
     evaluated = bool(np.isfinite(row.energy[0]))
     magmoms = row.magmoms[0, :n]
     return Relaxation(
-        relaxation_id=Relaxation.make_id(course.candidate_id, card.weights_sha256, protocol),
-        candidate_id=course.candidate_id,
+        relaxation_id=Relaxation.make_id(job.candidate_id, card.weights_sha256, protocol),
+        candidate_id=job.candidate_id,
         potential=card.name,
         potential_sha256=card.weights_sha256,
         energy_scheme=card.energy_scheme,
         protocol=protocol,
-        failure=course.failure,
-        detail=course.detail,
+        failure=job.failure,
+        detail=job.detail,
         converged=bool(row.converged[0]),
         energy_ev_per_atom=float(row.energy[0]) if evaluated else None,
         initial_energy_ev_per_atom=float(row.first_energy[0]) if evaluated else None,
@@ -158,7 +156,7 @@ def _record(ended: Finished, card: PotentialCard, protocol: Protocol) -> Relaxat
         force_calls=int(row.force_calls[0]),
         crystal=end,
         volume_per_atom_a3=end.volume_per_atom_a3,
-        volume_ratio=end.volume_a3 / course.start.volume_a3 if course.start.volume_a3 else None,
+        volume_ratio=end.volume_a3 / job.start.volume_a3 if job.start.volume_a3 else None,
         space_group_loose=space_group(end, 0.1) if evaluated else None,
         space_group_tight=space_group(end, 0.01) if evaluated else None,
         magmoms_mu_b=tuple(map(float, magmoms)) if np.isfinite(magmoms).all() else None,

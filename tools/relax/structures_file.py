@@ -1,4 +1,4 @@
-"""Relaxing any structures in a file, without a campaign: energies in, energies out."""
+"""Relax the structures of a file or folder, without a campaign."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
-from hullward.tools.records import Flaw, Protocol, Relaxation
+from hullward.tools.records import Flaw, Protocol
 from hullward.tools.relax.workers import relax_many
 
-NUMBERS = (
+FIELDS = {  # of a relaxation record
     "converged",
     "failure",
     "detail",
@@ -27,7 +27,7 @@ NUMBERS = (
     "volume_per_atom_a3",
     "space_group_loose",
     "crystal",
-)
+}
 
 
 def relax_inputs(
@@ -39,8 +39,8 @@ def relax_inputs(
 ) -> list[dict[str, Any]]:
     """Relax every structure of a file or folder; one row an input, in the order of the file.
 
-    A row that holds no crystal gets its reason instead of numbers. Raises InputError for a path
-    or a potential that cannot be used.
+    A row without a valid crystal gets a reason instead of numbers. Raises InputError for a path or
+    a potential that cannot be used.
     """
     rows: list[dict[str, Any]] = []
     jobs: dict[str, Crystal] = {}
@@ -55,14 +55,9 @@ def relax_inputs(
                 row |= {"formula": crystal.formula, "n_atoms": crystal.n_atoms}
             rows.append(row)
     if not rows:
-        raise InputError(f"{path} holds no structures")
+        raise InputError(f"{path} contains no structures")
     results = relax_many(jobs.items(), potential, protocol, workers)
     for done, relaxation in enumerate(results, start=1):
-        rows[int(relaxation.candidate_id)] |= _numbers(relaxation)
+        rows[int(relaxation.candidate_id)] |= relaxation.model_dump(mode="json", include=FIELDS)
         progress("relax", done, len(jobs))
     return rows
-
-
-def _numbers(relaxation: Relaxation) -> dict[str, Any]:
-    """What a user asks of one relaxation, units in the names."""
-    return relaxation.model_dump(mode="json", include=set(NUMBERS))

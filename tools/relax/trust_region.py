@@ -1,11 +1,11 @@
-"""BFGS in a trust region, started from a model of springs, alone or once FIRE has calmed things.
+"""BFGS in a trust region, started from a Hessian of springs.
 
-A quasi-Newton method spends its first steps finding out what every chemist knows: short bonds are
-stiff, long ones soft, and a strain of the cell stretches the bonds along it. Springs between
-neighbours, weaker with distance, say so before the first force is computed (after
+A quasi-Newton method spends its first steps on what every chemist knows: short bonds are stiff,
+long ones soft, and a strain of the cell stretches the bonds along it. A Hessian of springs between
+neighbours, weaker with distance, holds this before the first force is computed (after
 DOI 10.1063/1.4947024). The step is the best one within a radius that grows and shrinks with how
-well the quadratic model has predicted (DOI 10.1007/978-0-387-40065-5, chapter 4); a step that
-goes uphill is taken back, and what it taught is kept.
+well the quadratic model has predicted (DOI 10.1007/978-0-387-40065-5, chapter 4). A step that goes
+uphill is taken back, but the Hessian keeps what it showed.
 """
 
 from __future__ import annotations
@@ -15,44 +15,41 @@ from typing import Self
 import numpy as np
 
 from hullward.models.potential import bonds_within
-from hullward.tools.relax.fire import Fire
 from hullward.tools.relax.variables import BatchRows, CellVariables, largest_row
 
 SPRING_EV_PER_A2 = 10.0  # of the shortest bond
 SPRING_DECAY = 3.0  # per shortest bond length
-FLOOR_EV_PER_A2 = 5.0  # added to every variable, for what springs do not hold
+FLOOR_EV_PER_A2 = 5.0  # added to every variable: motions that stretch no spring
 MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
-UPHILL_EV_PER_ATOM = 1e-4  # rises below this are forgiven
+UPHILL_EV_PER_ATOM = 1e-4  # smaller rises are accepted
 MOST_RETREATS = 4  # in a row
-CALM_EV_PER_A = 0.3  # the largest row of forces at which BFGS takes over
-FIRE_STEPS = 150  # or after so many: FIRE is not getting anywhere
 
 
 class TrustRegionBfgs(BatchRows):
-    """Many structures' Hessians, padded and updated together."""
+    """BFGS for many structures: their Hessians are padded and updated together."""
 
     padded = ("_variables", "_gradient")
 
-    def __init__(self, walk: CellVariables) -> None:
-        b = len(walk.counts)
-        size = 3 * walk.variables.shape[1]
-        self._hessian = np.zeros((b, size, size))  # filled in before its first step
-        self._cells, self._counts = walk.reference_cells, walk.counts
-        self._variables = walk.variables
-        self._gradient = np.zeros_like(walk.variables)
+    def __init__(self, start: CellVariables) -> None:
+        b = len(start.counts)
+        size = 3 * start.values.shape[1]
+        self._hessian = np.zeros((b, size, size))  # of springs from the first step on
+        self._cells, self._counts = start.reference_cells, start.counts
+        self._variables = start.values
+        self._gradient = np.zeros_like(start.values)
         self._energy, self._length, self._predicted = np.zeros((3, b))
         self._radius = np.full(b, MAX_RADIUS_A)
         self._retreats = np.zeros(b, dtype=int)
         self._fresh = np.ones(b, dtype=bool)
 
     def join(self, other: Self) -> None:
-        """Take more structures in, with all that is known of them."""
+        """Append the structures of another optimiser with their state."""
         size = max(self._hessian.shape[1], other._hessian.shape[1])
-        self._hessian, other._hessian = (_grown(x._hessian, size) for x in (self, other))
+        self._hessian, other._hessian = (_padded(x._hessian, size) for x in (self, other))
         super().join(other)
 
     def pick(self, row: int, n_atoms: int) -> Self:
-        """A copy of what is known of one structure."""
+        """A copy of one structure's state."""
         one = super().pick(row, n_atoms)
         size = 9 + 3 * n_atoms
         one._hessian = self._hessian[row : row + 1, :size, :size].copy()
@@ -67,15 +64,15 @@ class TrustRegionBfgs(BatchRows):
     ) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces.
 
-        waiting: (b,) of bool, who has not begun: somebody else moves them.
+        waiting: (b,) of bool, structures that another optimiser still moves.
         """
         waiting = np.zeros(len(energies), dtype=bool) if waiting is None else waiting
         for row in np.flatnonzero(self._fresh & ~waiting):
             n, size = self._counts[row], self._hessian.shape[1]
             springs = spring_hessian(self._cells[row], variables[row, 3 : 3 + n])
-            self._hessian[row] = _grown(springs[None], size)[0]
+            self._hessian[row] = _padded(springs[None], size)[0]
         gradient = -forces
-        self._learn(variables - self._variables, gradient - self._gradient)
+        self._update_hessian(variables - self._variables, gradient - self._gradient)
         rise = energies - self._energy
         uphill = ~self._fresh & (rise > UPHILL_EV_PER_ATOM * self._counts)
         back = uphill & (self._retreats < MOST_RETREATS)
@@ -93,7 +90,7 @@ class TrustRegionBfgs(BatchRows):
         target: np.ndarray = self._variables + move.reshape(variables.shape)
         return target
 
-    def _learn(self, moved: np.ndarray, changed: np.ndarray) -> None:
+    def _update_hessian(self, moved: np.ndarray, changed: np.ndarray) -> None:
         """The damped BFGS update: the Hessians stay positive (Nocedal, procedure 18.2)."""
         b = len(moved)
         s, y = moved.reshape(b, -1), changed.reshape(b, -1)
@@ -121,57 +118,13 @@ class TrustRegionBfgs(BatchRows):
         self._radius = np.where(self._fresh, self._radius, radius)
 
 
-class FireThenBfgs:
-    """FIRE until the forces are calm, BFGS from there on.
-
-    Far from any minimum a quadratic model means nothing, and a step of 0.2 Å along it lands in
-    one basin or another by chance. FIRE follows the slope there; near a minimum it is slow, and
-    where it has not calmed the forces in FIRE_STEPS it may never.
-    """
-
-    def __init__(self, walk: CellVariables) -> None:
-        self._fire, self._bfgs = Fire(walk), TrustRegionBfgs(walk)
-        self._left = np.full(len(walk.counts), FIRE_STEPS)  # steps that FIRE may still take
-
-    def keep(self, mask: np.ndarray) -> None:
-        """Forget the others; `mask` is (b,) of bool."""
-        self._fire.keep(mask)
-        self._bfgs.keep(mask)
-        self._left = self._left[mask]
-
-    def join(self, other: Self) -> None:
-        """Take more structures in, with all that is known of them."""
-        self._fire.join(other._fire)
-        self._bfgs.join(other._bfgs)
-        self._left = np.concatenate([self._left, other._left])
-
-    def pick(self, row: int, n_atoms: int) -> Self:
-        """A copy of what is known of one structure."""
-        one = object.__new__(type(self))
-        one._fire, one._bfgs = self._fire.pick(row, n_atoms), self._bfgs.pick(row, n_atoms)
-        one._left = self._left[row : row + 1].copy()
-        return one
-
-    def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
-        """The variables to evaluate next, given (b,) energies in eV and the forces."""
-        self._left = np.where(  # calm once is calm for good
-            largest_row(forces) > CALM_EV_PER_A, np.maximum(self._left - 1, 0), 0
-        )
-        wild = self._left > 0
-        calm = self._bfgs.step(variables, forces, energies, waiting=wild)
-        if not wild.any():
-            return calm
-        led = self._fire.step(variables, forces, energies)
-        return np.where(wild[:, None, None], led, calm)
-
-
 def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(9 + 3n, 9 + 3n) eV/Å²: springs between the neighbours of one structure, and the floor.
+    """(9 + 3n, 9 + 3n) eV/Å²: springs between neighbours, and the floor.
 
     cell: (3, 3) Å.  positions: (n, 3) Å.
     """
     n = len(positions)
-    for cutoff in (4.0, 6.0):  # the longer one only where some atom would be left out
+    for cutoff in (4.0, 6.0):  # the longer one if the shorter misses an atom
         first, second, vectors, length = bonds_within(cell, positions, cutoff)
         if len(np.union1d(first, second)) == n:
             break
@@ -183,7 +136,7 @@ def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
         stiffness = SPRING_EV_PER_A2 * np.exp(-SPRING_DECAY * (length / rest - 1))
         along = np.nan_to_num(vectors / length[:, None])
     stiffness = np.nan_to_num(stiffness)
-    # how far each bond is stretched by each variable: n·U first, then the positions
+    # how far each variable stretches each bond: n·U first, then the positions
     stretch = np.zeros((len(first), 3 + n, 3))
     stretch[:, :3] = along[:, :, None] * vectors[:, None, :] / n
     bond = np.arange(len(first))
@@ -196,9 +149,9 @@ def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """(b, d) minimum of the quadratic models among steps whose largest row is the radius.
+    """(b, d) steps to the minima of the quadratic models, no row longer than the radius.
 
-    The shift that makes a step short enough is bisected.
+    The shift of the eigenvalues that makes a step short enough is found by bisection.
     """
     values, vectors = np.linalg.eigh(hessian)
     values = np.maximum(values, 1e-2)
@@ -213,7 +166,7 @@ def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) ->
     if (_largest_row(move) <= radius).all():
         return move
     free = _largest_row(move) <= radius
-    high = 2 * np.linalg.norm(gradient, axis=1) / radius  # short enough for certain
+    high = 2 * np.linalg.norm(gradient, axis=1) / radius  # certainly short enough
     for _ in range(25):
         middle = (low + high) / 2
         long = _largest_row(step(middle)) > radius
@@ -222,14 +175,13 @@ def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) ->
 
 
 def _largest_row(flat: np.ndarray) -> np.ndarray:
-    norms: np.ndarray = np.sqrt((flat.reshape(len(flat), -1, 3) ** 2).sum(axis=2)).max(axis=1)
-    return norms
+    return largest_row(flat.reshape(len(flat), -1, 3))
 
 
-def _grown(hessians: np.ndarray, size: int) -> np.ndarray:
-    """Padded to (b, size, size); variables that are not there get a unit diagonal."""
+def _padded(hessians: np.ndarray, size: int) -> np.ndarray:
+    """Padded to (b, size, size); the added variables get a unit diagonal."""
     extra = size - hessians.shape[1]
-    grown = np.pad(hessians, ((0, 0), (0, extra), (0, extra)))
-    places = np.arange(size - extra, size)
-    grown[:, places, places] = 1.0
-    return grown
+    padded = np.pad(hessians, ((0, 0), (0, extra), (0, extra)))
+    added = np.arange(size - extra, size)
+    padded[:, added, added] = 1.0
+    return padded

@@ -2,8 +2,8 @@
 
 A worker is a fresh interpreter at the other end of a socket, so no main module is imported twice
 and no lock is inherited. One thread each because torch's threads spin while they wait: two of
-them on a busy core cost ten times the work they do. A worker that is killed costs one second try
-of what it held; a worker whose parent is gone ends itself.
+them on a busy core cost ten times the work they do. What a killed worker held is tried once more;
+a worker whose parent is gone ends itself.
 """
 
 from __future__ import annotations
@@ -28,29 +28,25 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
 from hullward.models.potential import DeviceLostError, in_batches, load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
-from hullward.tools.relax.stream import (
-    Guards,
-    Job,
-    PausedRelaxation,
-    failed_relaxation,
-    relax_in_turns,
-)
+from hullward.tools.relax.state import Guards, PausedRelaxation
+from hullward.tools.relax.stream import Job, failed_relaxation, relax_in_turns
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-# The variables must stand before numpy or torch is loaded, hence before this module is imported.
+# The variables must be set before numpy or torch is loaded, so before this module is imported.
 _START = (
     f"import os; os.environ.update({_ONE_THREAD!r}); "
-    "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))"
+    "from hullward.tools.relax.workers import run_worker; "
+    "run_worker(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5
-_TYPICAL_WORK = 500.0  # bonds and angles of a small crystal: how many to keep at hand
+_TYPICAL_WORK = 500.0  # bonds and angles of a small crystal: decides how many a worker holds
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def default_workers() -> int:
-    """One worker a core this process may use."""
+    """The number of cores this process may use: one worker each."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -58,7 +54,7 @@ def default_workers() -> int:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let processes started in here compute with one thread each."""
+    """A context in which started processes compute with one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
     try:
@@ -81,11 +77,11 @@ def relax_many(
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes, in no fixed order.
 
-    `workers` None means one a core, or one for an accelerator; 0 means here, in this process.
-    `device` is a torch device; where it is absent the CPU serves. Jobs are drawn from
-    the iterable as workers have room. Closing the iterator, or an exception in its consumer,
-    ends the workers at once. Raises InputError or PreflightError at the call if the potential
-    cannot be used, and PreflightError if workers cannot be started.
+    `workers` None means one per core, or one for an accelerator; 0 means in this process. `device`
+    is a torch device; if it is absent, the CPU is used. Jobs are drawn from the iterable as workers
+    have room. Closing the iterator, or an exception in its consumer, ends the workers at once.
+    Raises InputError or PreflightError at the call if the potential cannot be used, and
+    PreflightError if workers cannot be started.
     """
     stream = relax_many_in_turns(jobs, potential, protocol, workers, guards, device, pausing=False)
     return cast(Iterator[Relaxation], stream)  # nothing pauses
@@ -100,9 +96,9 @@ def relax_many_in_turns(
     device: str = "cpu",
     pausing: bool = True,
 ) -> Iterator[Relaxation | PausedRelaxation]:
-    """As `relax_many`, but what begins pauses early, as in `hullward.tools.relax.stream.relax_in_turns`.
+    """As `relax_many`, but new structures pause, as in `stream.relax_in_turns`.
 
-    `jobs` may yield None where what comes next depends on results that are still under way.
+    `jobs` may yield None if the next job depends on results that are still to come.
     """
     potential_card(potential)
     guards = guards or Guards()
@@ -116,7 +112,7 @@ def relax_many_in_turns(
 
 @dataclass
 class _Item:
-    """One structure on its way."""
+    """One structure to relax, and how often it was sent to a worker."""
 
     job: Job
     tries: int = 0
@@ -126,19 +122,19 @@ class _Item:
 class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
-    capacity: int = 0  # structures it wants at hand; 0 until it is ready
+    capacity: int = 0  # structures it may hold; 0 until it is ready
     held: dict[int, _Item] = field(default_factory=dict)
 
     def has_room(self, alone: bool) -> bool:
-        """A second try is done alone: it may be what ended the first."""
+        """Whether it takes another. A second try runs alone: it may have ended the first worker."""
         if alone or any(item.tries > 1 for item in self.held.values()):
             return not self.held
         return len(self.held) < max(1, self.capacity)
 
-    def give(self, key: int, item: _Item) -> None:
+    def send(self, key: int, item: _Item) -> None:
         self.held[key] = item
         item.tries += 1
-        with contextlib.suppress(OSError):  # dead already: its pipe says so when next read
+        with contextlib.suppress(OSError):  # dead already: the next read of its pipe shows it
             self.pipe.send((key, item.job))
 
 
@@ -147,39 +143,39 @@ class _Pool:
         self._settings = settings
         self._size = size
         self._workers: list[_Worker] = []
-        self._again: deque[_Item] = deque()
+        self._retries: deque[_Item] = deque()
         self._keys = count()
         self._failed_starts = 0
 
     def run(self, jobs: Iterable[Job | None]) -> Iterator[Relaxation | PausedRelaxation]:
         waiting = iter(jobs)
         try:
-            while self._feed(waiting):
+            while self._assign(waiting):
                 for pipe in wait([worker.pipe for worker in self._workers]):
                     worker = next(w for w in self._workers if w.pipe is pipe)
-                    yield from self._hear(worker)
+                    yield from self._receive(worker)
         finally:
             self._end()
 
-    def _feed(self, waiting: Iterator[Job | None]) -> bool:
-        """Fill the workers evenly, starting them as needed; False when all is done."""
+    def _assign(self, waiting: Iterator[Job | None]) -> bool:
+        """Send jobs to the workers evenly, starting workers as needed; False when all is done."""
         while True:
-            willing = [w for w in self._workers if w.has_room(alone=bool(self._again))]
+            willing = [w for w in self._workers if w.has_room(alone=bool(self._retries))]
             idle = [w for w in willing if not w.held]
             startable = len(self._workers) < self._size and not idle
             if not willing and not startable:
                 break
-            if self._again:
-                item = self._again.popleft()
+            if self._retries:
+                item = self._retries.popleft()
             elif (job := next(waiting, None)) is not None:
                 item = _Item(job)
             else:
                 break
             worker = self._start() if startable else min(willing, key=lambda w: len(w.held))
-            worker.give(next(self._keys), item)
+            worker.send(next(self._keys), item)
         return any(worker.held for worker in self._workers)
 
-    def _hear(self, worker: _Worker) -> Iterator[Relaxation | PausedRelaxation]:
+    def _receive(self, worker: _Worker) -> Iterator[Relaxation | PausedRelaxation]:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
@@ -196,7 +192,7 @@ class _Pool:
         yield done
 
     def _on_exit(self, worker: _Worker) -> Iterator[Relaxation]:
-        """A worker is gone: what it held is tried once more, then recorded as lost."""
+        """Queue what a dead worker held once more; the second time, record it as lost."""
         self._workers.remove(worker)
         worker.pipe.close()
         code = worker.process.wait()
@@ -205,19 +201,20 @@ class _Pool:
             self._failed_starts += 1
             if self._failed_starts > 2:
                 raise PreflightError(
-                    f"relaxation workers end before they are ready ({how}); "
-                    "the lines above say why, and `hullward doctor` checks the installation"
+                    f"relaxation workers end before they are ready ({how}); see the lines above "
+                    "for the reason and check the installation with `hullward doctor`"
                 )
         potential, protocol, *_ = self._settings
         for item in worker.held.values():
             if item.tries < 2:
-                self._again.append(item)
+                self._retries.append(item)
                 continue
-            hint = " (the kernel's, if memory ran out)" if code == -signal.SIGKILL else ""
+            hint = " (sent by the kernel if memory ran out)" if code == -signal.SIGKILL else ""
             detail = f"two workers ended while relaxing it, the second by {how}{hint}"
             job = item.job
-            who = (job.candidate_id, job.course.start) if isinstance(job, PausedRelaxation) else job
-            yield failed_relaxation(*who, potential, protocol, Reason.WORKER_DIED, detail)
+            if isinstance(job, PausedRelaxation):
+                job = (job.candidate_id, job.job.start)
+            yield failed_relaxation(*job, potential, protocol, Reason.WORKER_DIED, detail)
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -226,7 +223,7 @@ class _Pool:
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # libraries introduce themselves there
+                stdout=subprocess.DEVNULL,  # libraries print banners there
             )
         except OSError as error:
             ours.close()
@@ -247,8 +244,8 @@ class _Pool:
         self._workers.clear()
 
 
-def work(handle: int, parent: int) -> None:
-    """A worker's whole life: settings, then crystals in and relaxations out, until the end."""
+def run_worker(handle: int, parent: int) -> None:
+    """The main function of a worker: receive settings and jobs, send relaxations."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     _keep_freed_memory()
@@ -261,19 +258,19 @@ def work(handle: int, parent: int) -> None:
         at_once = in_batches(potential).work_at_once
         pipe.send(max(2, int(at_once / _TYPICAL_WORK)))
         keys: dict[str, deque[int]] = defaultdict(deque)  # an id may come more than once
-        jobs = _hand_in(pipe, keys)
+        jobs = _receive_jobs(pipe, keys)
         for done in relax_in_turns(jobs, potential, protocol, guards, pausing=pausing):
             pipe.send((keys[done.candidate_id].popleft(), done))
     except HullwardError as error:
         pipe.send(error)
-    except DeviceLostError as error:  # a new worker tries once more, on the CPU if need be
+    except DeviceLostError as error:  # a new worker tries once more, on the CPU if necessary
         raise SystemExit(f"a relaxation worker lost its accelerator: {error}") from None
     except (EOFError, OSError):
         return  # the parent has closed the pipe
 
 
-def _hand_in(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | None]:
-    """Jobs as they arrive; None where there is none at present and others are under way."""
+def _receive_jobs(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | None]:
+    """Jobs as they arrive; None if there is none at present while others are being relaxed."""
     while True:
         if any(keys.values()) and not pipe.poll():
             yield None
@@ -285,7 +282,7 @@ def _hand_in(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | No
 
 
 def usable_device(wanted: str) -> str:
-    """The torch device asked for, or the CPU where there is no such accelerator (any more)."""
+    """The wanted torch device, or the CPU if there is no such accelerator (any more)."""
     if wanted == "cpu":
         return wanted
     import torch
@@ -301,12 +298,12 @@ def _keep_freed_memory() -> None:
     Otherwise a third of the time of a large batch goes into page faults.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest glibc takes
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest glibc accepts
         libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent is no more, however that died."""
+    """End this process when its parent has ended, however that happened."""
     while os.getppid() == parent:
         time.sleep(_PARENT_CHECK_S)
     os._exit(1)

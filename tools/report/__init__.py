@@ -1,12 +1,12 @@
-"""What leaves a campaign: the report in HTML, Markdown and JSON, figures, structure files.
+"""The report of a campaign in HTML, Markdown and JSON, its figures, and structure files.
 
-It reads one published snapshot and computes nothing that the store does not hold.
+Everything comes from one published snapshot; nothing is computed beyond what is stored. Start
+with `write_report` and `export_structures`.
 """
 
 from hullward.tools.report.export import export_structures
-from hullward.tools.report.gather import rows
-from hullward.tools.report.models import count_requests
 from hullward.tools.report.render import ReportPaths, write_report
+from hullward.tools.report.requests import count_requests
 from hullward.tools.report.words import requests_line
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "count_requests",
     "export_structures",
     "requests_line",
-    "rows",
     "write_report",
 ]

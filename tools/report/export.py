@@ -1,11 +1,10 @@
-"""Relaxed structures as files that other programs read, each saying where it comes from."""
+"""Relaxed structures as files that other programs read, each with its provenance."""
 
 from __future__ import annotations
 
 import difflib
 import io
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +16,13 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.store import CONDITION, ORDER, open_snapshot
+from hullward.tools.store import (
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    fetch_rows,
+    open_snapshot,
+    write_whole,
+)
 
 Format = Literal["cif", "poscar", "extxyz"]
 Where = Literal["shortlist", "judged", "relaxed"]
@@ -26,7 +31,7 @@ SYMPREC_A = 0.01  # of the symmetrised CIF, Å
 SAFE_NAME = re.compile(r"^[a-zA-Z0-9-]+$")
 
 _CONDITIONS: dict[Where, str] = {
-    "shortlist": CONDITION,
+    "shortlist": SHORT_LIST,
     "judged": "state = 'judged'",
     "relaxed": "converged",
 }
@@ -34,7 +39,7 @@ _CONDITIONS: dict[Where, str] = {
 
 @dataclass(frozen=True)
 class ExportedStructure:
-    """One relaxed candidate and what must be told with it."""
+    """One relaxed candidate and its provenance."""
 
     candidate_id: str
     crystal: Crystal
@@ -55,9 +60,9 @@ def export_structures(
     ids: these candidates, instead of all that `where` describes.
     symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
     One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'. Existing files of
-    the same name are replaced, others are left alone.
+    the same name are replaced; others stay.
     Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, or
-    an `out` that is no folder.
+    an `out` that is not a folder.
     """
     writers: dict[Format, Callable[[ExportedStructure], str]] = {
         "cif": lambda r: cif_text(r, symmetrise=symmetrise),
@@ -73,10 +78,10 @@ def export_structures(
     out.mkdir(parents=True, exist_ok=True)
     if format == "extxyz":
         text = "".join(writers[format](r) for r in chosen)
-        return [write_atomically(out / "candidates.extxyz", text)] if chosen else []
+        return [write_whole(out / "candidates.extxyz", text)] if chosen else []
     suffix = {"cif": "cif", "poscar": "vasp"}[format]
     return [
-        write_atomically(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
+        write_whole(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
         for r in chosen
     ]
 
@@ -89,7 +94,8 @@ def relaxed(
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
     if ids is not None:
         _check_known(connection, ids)
-    rows = connection.execute(
+    rows = fetch_rows(
+        connection,
         f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
             x.residual_force_ev_per_a, b.reference_id, b.reference_version
             FROM (SELECT * FROM results WHERE candidate_id IS NOT NULL
@@ -97,14 +103,15 @@ def relaxed(
                   else _CONDITIONS[where]})) r
             JOIN relaxations x USING (relaxation_id)
             LEFT JOIN bases b ON true
-            WHERE x.crystal IS NOT NULL ORDER BY {ORDER}""",
+            WHERE x.crystal IS NOT NULL ORDER BY {SHORT_LIST_ORDER}""",
         {"ids": ids} if ids is not None else {},
     )  # fmt: skip
-    names = [column[0] for column in rows.description]
-    found = [_from_row(dict(zip(names, row, strict=True))) for row in rows.fetchall()]
+    found = [_from_row(row) for row in rows]
     without = sorted(set(ids or ()) - {r.candidate_id for r in found})
     if without:
-        raise InputError(f"no relaxed structure yet of {', '.join(without)}; `resume` relaxes them")
+        raise InputError(
+            f"no relaxed structure yet of {', '.join(without)}; `hullward resume` relaxes them"
+        )
     return found
 
 
@@ -113,7 +120,7 @@ def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
     for unknown in sorted(set(ids) - set(known)):
         near = difflib.get_close_matches(unknown, known, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
-        raise InputError(f"no candidate is called {unknown!r}; {hint}")
+        raise InputError(f"no candidate {unknown!r}; {hint}")
 
 
 def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
@@ -144,7 +151,7 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
 
 
 def cif_text(candidate: ExportedStructure, *, symmetrise: bool = True) -> str:
-    """A CIF led by provenance comments; in P1 where no symmetry can be found."""
+    """A CIF with provenance comments at the top; in P1 where no symmetry is found."""
     from pymatgen.io.cif import CifWriter
 
     structure = candidate.crystal.to_structure()
@@ -160,14 +167,14 @@ def poscar_text(candidate: ExportedStructure) -> str:
     """A VASP 5 POSCAR, species grouped, provenance in its first line."""
     from pymatgen.io.vasp import Poscar
 
-    told = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
-    comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in told)
+    shown = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
+    comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in shown)
     structure = candidate.crystal.to_structure()
     return Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
 
 
 def extxyz_text(candidate: ExportedStructure) -> str:
-    """One extxyz frame: provenance in its info keys; no energy or forces to be mistaken for DFT."""
+    """One extxyz frame: provenance in its info keys; no energy or forces, which are not DFT's."""
     from ase import Atoms
     from ase.io import write
 
@@ -183,24 +190,10 @@ def extxyz_text(candidate: ExportedStructure) -> str:
 
 
 def safe_name(identifier: str) -> str:
-    """The id itself where it can be a file name anywhere; raises InputError otherwise."""
+    """The id, if it can be a file name on any system; raises InputError otherwise."""
     if not SAFE_NAME.fullmatch(identifier):
         raise InputError(f"{identifier!r} cannot name a file: only letters, digits and hyphens can")
     return identifier
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Write so that a reader sees all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _word(value: str | int | float | None) -> str:

@@ -1,4 +1,4 @@
-"""Gather a report from one published snapshot: nothing is computed that the store does not say."""
+"""Gather a report from one published snapshot; nothing is computed beyond what is stored."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
-from hullward.tools.report.models import gather_asked
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
+from hullward.tools.report.requests import gather_asked
 from hullward.tools.report.schema import (
     Cost,
     CycleYield,
@@ -31,7 +31,14 @@ from hullward.tools.report.schema import (
 )
 from hullward.tools.report.systems import gather_systems
 from hullward.tools.report.uncertainty import gather_trust
-from hullward.tools.store import CONDITION, ORDER, RULE, TABLES, count, decode
+from hullward.tools.store import (
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    SHORT_LIST_RULE,
+    count,
+    decode,
+    fetch_rows,
+)
 
 PICTURED = 12  # entries of the short list with picture and CIF
 LISTED = 200  # entries of any list
@@ -39,7 +46,7 @@ EXAMPLES = 3  # of each reason
 
 
 def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
-    """Read everything once. `directory` appears in the commands only."""
+    """Everything a report shows. `directory` appears in the commands only."""
     counting = count(connection)
     campaign = _campaign(connection)
     runs = _runs(connection)
@@ -52,22 +59,22 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         states=counting.states,
         funnel=counting.funnel,
         rejections=counting.rejections,
-        short_list=_listing(connection, CONDITION, rule=RULE, pictured=PICTURED),
+        short_list=_listing(connection, SHORT_LIST, rule=SHORT_LIST_RULE, pictured=PICTURED),
         rediscovered=_listing(connection, "rediscovered IS NOT NULL"),
         suspects=_listing(connection, "suspect"),
         identities=gather_identities(connection),
         below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
-        trust=gather_trust(connection, CONDITION),
+        trust=gather_trust(connection, SHORT_LIST),
         opinions=gather_opinions(connection),
         systems=systems,
         systems_total=systems_total,
         operators=_operators(connection),
         cycles=_cycles(connection),
         stops=_stops(connection),
-        asked=gather_asked(lambda query: rows(connection, query)),
+        asked=gather_asked(connection),
         models=_models(connection),
         cost=Cost(
-            **rows(
+            **fetch_rows(
                 connection,
                 """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT
                    AS force_calls, coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations""",
@@ -79,41 +86,31 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     )
 
 
-def rows(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """A query's answer, a dict a row."""
-    answer = connection.execute(query, values or {})
-    names = [column[0] for column in answer.description]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-
 def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
-    found = rows(connection, "SELECT * FROM campaigns")
+    found = fetch_rows(connection, "SELECT * FROM campaigns")
     if not found:
         raise InputError(
             "nothing to report: this directory has no campaign yet; start one with "
             "`hullward run CAMPAIGN.yaml --dir DIR` or `hullward screen INPUT --dir DIR`"
         )
-    return CampaignRecord.model_validate(decode(TABLES["CampaignRecord"], found[0]))
+    return decode(CampaignRecord, found[0])
 
 
 def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
-    found = rows(connection, "SELECT * FROM bases")
-    return Basis.model_validate(decode(TABLES["Basis"], found[0])) if found else None
+    found = fetch_rows(connection, "SELECT * FROM bases")
+    return decode(Basis, found[0]) if found else None
 
 
 def _second_reference(connection: duckdb.DuckDBPyConnection) -> SecondReference | None:
-    found = rows(connection, "SELECT * FROM second_references")
-    table = TABLES["SecondReference"]
-    return SecondReference.model_validate(decode(table, found[0])) if found else None
+    found = fetch_rows(connection, "SELECT * FROM second_references")
+    return decode(SecondReference, found[0]) if found else None
 
 
 def _listing(
     connection: duckdb.DuckDBPyConnection, condition: str, *, rule: str = "", pictured: int = 0
 ) -> Listing:
     """The rows of `results` that meet a condition, in the order of the short list."""
-    found = rows(
+    found = fetch_rows(
         connection,
         f"""WITH wanted AS (SELECT * FROM results WHERE {condition}),
         current AS (
@@ -126,7 +123,7 @@ def _listing(
         LEFT JOIN relaxations x USING (relaxation_id)
         LEFT JOIN current o ON o.relaxation_id = w.relaxation_id AND o.height = 'reference'
         LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
-        ORDER BY {ORDER}""",
+        ORDER BY {SHORT_LIST_ORDER}""",
     )
     cifs = {}
     if pictured:
@@ -141,34 +138,23 @@ def _listing(
 
 
 def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
-    same = (
-        "candidate_id", "formula", "chemsys", "n_atoms", "operator", "cycle", "energy_ev_per_atom",
-        "e_above_reference_ev_per_atom", "e_above_union_ev_per_atom", "typical_error_ev_per_atom",
-        "e_above_second_reference_ev_per_atom", "second_label", "second_rediscovered",
-        "second_minus_first_ev_per_atom", "references_disagree",
-        "label", "covered", "coverage_note", "second_look", "volume_per_atom_a3", "charge_note",
-        "residual_force_ev_per_a", "residual_stress_gpa", "steps", "force_calls", "novelty_kind",
-        "novelty_match", "disorder", "p_below_50mev", "p_below_50mev_low", "p_below_50mev_high",
-        "p_below_100mev", "p_below_100mev_low", "p_below_100mev_high", "probability_note",
-        "disputed",
-    )  # fmt: skip
-    return ReportEntry(
-        **{key: row[key] for key in same},
-        parents=tuple(row["parents"] or ()),
-        suspicions=tuple(row["suspicions"] or ()),
-        novelty=_novelty(row),
-        vibrations=vibrations,
-        suspect_because=tuple(row["suspect_because"] or ()),
-        training=row["training"],
-        read_by=row.get("read_by"),  # an older snapshot has none
-        read_higher_ev_per_atom=row.get("read_higher_ev_per_atom"),
-        decomposition_reference=_products(row["over_reference"]),
-        decomposition_union=_products(row["over_union"]),
-        space_group_loose=space_group(row["space_group_loose"]),
-        space_group_tight=space_group(row["space_group_tight"]),
-        crystal=Crystal.model_validate_json(row["crystal"]) if cif else None,
-        cif=cif,
-    )
+    stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
+    shown = {
+        "parents": tuple(row["parents"] or ()),
+        "suspicions": tuple(row["suspicions"] or ()),
+        "novelty": _novelty(row),
+        "vibrations": vibrations,
+        "suspect_because": tuple(row["suspect_because"] or ()),
+        "read_by": row["second_energy_by"],
+        "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],
+        "decomposition_reference": _products(row["over_reference"]),
+        "decomposition_union": _products(row["over_union"]),
+        "space_group_loose": space_group(row["space_group_loose"]),
+        "space_group_tight": space_group(row["space_group_tight"]),
+        "crystal": Crystal.model_validate_json(row["crystal"]) if cif else None,
+        "cif": cif,
+    }
+    return ReportEntry(**stored | shown)
 
 
 def _novelty(row: Mapping[str, Any]) -> str:
@@ -178,8 +164,8 @@ def _novelty(row: Mapping[str, Any]) -> str:
         return f"known before relaxation as {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    told = "novel: matches no known phase and no other candidate"
-    return f"{told}; {row['novelty']}" if row["novelty"] else told
+    novel = "novel: matches no known phase and no other candidate"
+    return f"{novel}; {row['novelty']}" if row["novelty"] else novel
 
 
 def _products(text: str | None) -> tuple[Product, ...]:
@@ -193,7 +179,7 @@ def space_group(number: int | None) -> str:
     from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
     symbol = sg_symbol_from_int_number(number)
-    if 3 <= number <= 15:  # monoclinic: 'C12/m1' names the unique axis, 'C2/m' is what is said
+    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
         symbol = symbol[0] + symbol[2:-1]
     return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
@@ -201,7 +187,7 @@ def space_group(number: int | None) -> str:
 def _operators(connection: duckdb.DuckDBPyConnection) -> tuple[Yield, ...]:
     return tuple(
         Yield(**row)
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT operator AS name, sum(proposed)::BIGINT AS proposed,
                sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
@@ -219,12 +205,12 @@ def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
             "reasons": tuple(row["reasons"] or ()),
             "made_by": row["made_by"] or "rules",
         }
-        for row in rows(connection, "SELECT * FROM plans ORDER BY plan_id")
+        for row in fetch_rows(connection, "SELECT * FROM plans ORDER BY plan_id")
     }
     unplanned: dict[str, Any] = {"quotas": {}, "results_up_to_cycle": None, "reasons": ()}
     return tuple(
         CycleYield(**{**row, "name": str(row["name"])}, **plans.get(row["name"], unplanned))
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT cycle AS name, sum(proposed)::BIGINT AS proposed,
                sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
@@ -242,7 +228,7 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
             count=row["n"],
             examples=tuple((i, _clip(detail)) for i, detail in row["examples"]),
         )
-        for row in rows(
+        for row in fetch_rows(
             connection,
             f"""SELECT state, reason, count(*) AS n,
                 list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
@@ -255,7 +241,7 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
 def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
     return tuple(
         ModelUse(**row)
-        for row in rows(
+        for row in fetch_rows(
             connection,
             """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
                sum(prompt_tokens)::BIGINT AS prompt_tokens,
@@ -269,7 +255,7 @@ def _runs(connection: duckdb.DuckDBPyConnection) -> tuple[Run, ...]:
     query = "SELECT number, reason, detail, stage_cpu_s FROM runs ORDER BY number"
     return tuple(
         Run(**row | {"stage_cpu_s": json.loads(row["stage_cpu_s"] or "{}")})
-        for row in rows(connection, query)
+        for row in fetch_rows(connection, query)
     )
 
 
@@ -277,12 +263,12 @@ def _stopped(campaign: CampaignRecord, runs: Sequence[Run], states: Mapping[str,
     if campaign.kind == "screen" and (not runs or states["pending"]):
         waiting, total = states["pending"], sum(states.values())
         last = campaign.settings.get("stop_after", "judged")
-        return f"Screening as far as {last!r}: {waiting:,} of {total:,} proposals are pending."
+        return f"Screening up to {last!r}: {waiting:,} of {total:,} proposals are pending."
     if not runs:
-        return "No run has ended here yet: it is still going, or its process died. Nothing is lost."
+        return "No run has ended here yet: it still runs, or its process died. No result is lost."
     last = runs[-1]
-    told = f"{last.reason}: {last.detail}" if last.detail else last.reason
-    return f"Run {last.number + 1} of {len(runs)} ended: {told}."
+    why = f"{last.reason}: {last.detail}" if last.detail else last.reason
+    return f"Run {last.number + 1} of {len(runs)} ended: {why}."
 
 
 def _commands(directory: Path) -> dict[str, str]:

@@ -1,26 +1,26 @@
-"""What the candidates of a report are, counted: known, substitutions of which parents, new."""
+"""How the candidates of a report compare with known structures, counted."""
 
 from __future__ import annotations
 
 import duckdb
 
 from hullward.tools.records import PhononCheck, Record
-from hullward.tools.store import TABLES, decode
+from hullward.tools.store import decode, fetch_rows
 
-PARENTS = 12  # commonest ones listed
+PARENTS = 12  # most frequent ones listed
 WORDS = {
     "known": "known phases",
     "duplicate": "the same as an earlier candidate",
     "lanthanide_swap": "known phases with other lanthanides",
     "substitution": "known arrangements with other elements",
-    "structure_type": "structure types of the prototype library that no known phase here has",
-    "new_prototype": "new prototypes",
+    "structure_type": "structure types of the prototype library, without a known phase here",
+    "new_prototype": "new structure types",
     "not_compared": "not compared: cells too large or too flat",
 }
 
 
 class Identity(Record):
-    """One kind of label, and how many candidates have it."""
+    """One novelty label and how many candidates have it."""
 
     kind: str
     words: str
@@ -37,11 +37,13 @@ class ParentCount(Record):
 
 
 class Identities(Record):
-    """Labels counted. Empty where nothing was explained."""
+    """Counts of novelty labels; empty without any."""
 
     against: str = ""  # what everything was compared with
     kinds: tuple[Identity, ...] = ()
-    parents: tuple[ParentCount, ...] = ()  # of lanthanide swaps and substitutions, commonest first
+    parents: tuple[
+        ParentCount, ...
+    ] = ()  # of lanthanide swaps and substitutions, most frequent first
     parents_total: int = 0
     disorder: int = 0  # novel candidates that may be disordered
 
@@ -82,16 +84,12 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
 
 
 def gather_vibrations(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """What the dynamical check said of a candidate, in one phrase, by candidate id."""
-    answer = connection.execute(
+    """The result of the check of vibrations in one phrase, by candidate id."""
+    rows = fetch_rows(
+        connection,
         """SELECT c.* FROM phonon_checks c JOIN results r
            ON r.candidate_id = c.candidate_id AND r.relaxation_id = c.relaxation_id
-           AND r.phonons_by = c.potential"""
+           AND r.phonons_by = c.potential""",
     )
-    names = [column[0] for column in answer.description]
-    table, found = TABLES["PhononCheck"], {}
-    for row in answer.fetchall():
-        check = decode(table, dict(zip(names, row, strict=True)))
-        assert isinstance(check, PhononCheck)
-        found[check.candidate_id] = f"{check.words}, by {check.potential}"
-    return found
+    checks = [decode(PhononCheck, row) for row in rows]
+    return {check.candidate_id: f"{check.words}, by {check.potential}" for check in checks}

@@ -1,16 +1,16 @@
-"""What second opinions said, and what that changed."""
+"""Second opinions in a report, and how they change the short list."""
 
 from __future__ import annotations
 
 import duckdb
 
 from hullward.tools.records import Record
-from hullward.tools.store import BEFORE_OPINIONS, CONDITION, ORDER
+from hullward.tools.store import ORDER_BEFORE_OPINIONS, SHORT_LIST, SHORT_LIST_ORDER, fetch_rows
 
 LISTED = 50
 
 
-class Said(Record):
+class OpinionEntry(Record):
     """One potential's opinion on one candidate."""
 
     candidate_id: str
@@ -27,28 +27,29 @@ class Said(Record):
     rms_a: float | None
     failure: str
     suspect: bool
-    confirmed: bool  # was a suspect and is one no more
+    confirmed: bool  # a suspect that this potential confirmed
     rank: int | None  # on the short list now
-    rank_before: int | None  # and if no opinion had been asked
+    rank_before: int | None  # without second opinions
 
 
 class Opinions(Record):
-    """All opinions, by rank; suspects after the short list."""
+    """All second opinions, by rank; suspects after the short list."""
 
     asked: int = 0
     disputed: int = 0
     no_answer: int = 0
     force_calls: int = 0
-    said: tuple[Said, ...] = ()
+    said: tuple[OpinionEntry, ...] = ()
 
 
 def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
-    """Read what is said over the current reference."""
-    answer = connection.execute(
+    """Read the second opinions over the current reference."""
+    rows = fetch_rows(
+        connection,
         f"""WITH ranked AS (
-            SELECT candidate_id, row_number() OVER (ORDER BY {ORDER}) AS rank,
-                row_number() OVER (ORDER BY {BEFORE_OPINIONS}) AS rank_before
-            FROM results WHERE {CONDITION}
+            SELECT candidate_id, row_number() OVER (ORDER BY {SHORT_LIST_ORDER}) AS rank,
+                row_number() OVER (ORDER BY {ORDER_BEFORE_OPINIONS}) AS rank_before
+            FROM results WHERE {SHORT_LIST}
         )
         SELECT r.candidate_id, r.formula, o.potential, o.kind, o.first_ev_per_atom,
             o.second_ev_per_atom, o.difference_ev_per_atom, o.margin_ev_per_atom, o.disputed,
@@ -57,12 +58,10 @@ def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
             o.force_calls
         FROM opinions o JOIN bases USING (reference_id, reference_version)
         JOIN results r USING (relaxation_id) LEFT JOIN ranked k USING (candidate_id)
-        ORDER BY k.rank_before NULLS LAST, r.candidate_id, o.potential"""
+        ORDER BY k.rank_before NULLS LAST, r.candidate_id, o.potential""",
     )
-    names = [column[0] for column in answer.description]
-    rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
     calls = sum(row.pop("force_calls") for row in rows)
-    said = [Said(**row) for row in rows]
+    said = [OpinionEntry(**row) for row in rows]
     return Opinions(
         asked=len(said),
         disputed=sum(bool(s.disputed) for s in said),

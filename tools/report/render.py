@@ -1,8 +1,8 @@
 """The report of a campaign or a screening: one HTML file, the same in Markdown, the same in JSON.
 
-Everything comes from the published snapshot. The HTML loads nothing and runs nothing: styles and
-pictures are inside it, scripts and requests are forbidden by its own policy, and every word that a
-model, a file or a user wrote is escaped.
+Everything comes from the published snapshot. The HTML loads and runs nothing: styles and pictures
+are inside it, its own policy forbids scripts and requests, and all text from a model, a file or a
+user is escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
 from hullward.tools.report import words
-from hullward.tools.report.export import write_atomically
 from hullward.tools.report.figures import (
     HullPoint,
     funnel_figure,
@@ -31,12 +30,12 @@ from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
 from hullward.tools.report.words import (
     backends_sentence,
-    chance_words,
     opinion_words,
-    short_chance,
+    percentage,
+    probability_words,
     trust_words,
 )
-from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot
+from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot, write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where the three files are."""
+    """The three files of a report."""
 
     html: Path
     markdown: Path
@@ -52,22 +51,22 @@ class ReportPaths:
 
 
 def write_report(directory: Path, out: Path | None = None) -> ReportPaths:
-    """Write report.html, report.md and report.json into `out` (DIR/report unless told otherwise).
+    """Write report.html, report.md and report.json into `out` (DIR/report by default).
 
     Raises InputError when the directory holds no campaign or `out` is no folder.
     """
     with open_snapshot(directory) as connection:
         report = gather(connection, directory)
-    told = {"headline": words.headline(report), "backends": backends_sentence(report)}
-    report = report.model_copy(update=told)
+    sentences = {"headline": words.headline(report), "backends": backends_sentence(report)}
+    report = report.model_copy(update=sentences)
     folder = out or directory / "report"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the report")
     folder.mkdir(parents=True, exist_ok=True)
     return ReportPaths(
-        html=write_atomically(folder / "report.html", render(report, "report.html.j2")),
-        markdown=write_atomically(folder / "report.md", render(report, "report.md.j2")),
-        json=write_atomically(folder / "report.json", report.model_dump_json(indent=1) + "\n"),
+        html=write_whole(folder / "report.html", render(report, "report.html.j2")),
+        markdown=write_whole(folder / "report.md", render(report, "report.md.j2")),
+        json=write_whole(folder / "report.json", report.model_dump_json(indent=1) + "\n"),
     )
 
 
@@ -111,9 +110,9 @@ def _template(name: str) -> Template:
         "mev": words.mev,
         "products": words.products,
         "notes": words.notes,
-        "chances": chance_words,
+        "probabilities": probability_words,
         "opinion": opinion_words,
-        "chance": short_chance,
+        "percentage": percentage,
         "flat": words.flat,
         "sub": subscripts,
         "md": markdown_text,
@@ -125,7 +124,7 @@ def _template(name: str) -> Template:
 
 
 def subscripts(formula: str) -> Markup:
-    """'Li2O' with its numbers lowered; anything else in it escaped."""
+    """'Li2O' with its numbers as subscripts; anything else in it is escaped."""
     return _trusted(re.sub(r"(?<=[A-Za-z)])(\d+\.?\d*)", r"<sub>\1</sub>", str(escape(formula))))
 
 
@@ -138,7 +137,7 @@ def markdown_text(value: Any) -> str:
 
 
 def _backticks_as_code(sentence: str) -> Markup:
-    """Commands that our own sentences put between backticks."""
+    """A sentence with its commands in backticks as code."""
     return _trusted(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))
 
 
@@ -158,5 +157,5 @@ def _data_uri(text: str) -> str:
 
 
 def _trusted(markup: str) -> Markup:
-    """The only door past escaping: for markup that our own functions built and escaped."""
+    """Mark text as markup; only for what our own functions built and escaped."""
     return Markup(markup)  # noqa: S704

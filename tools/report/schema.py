@@ -1,33 +1,33 @@
 """The records of a report, which are also the schema of report.json.
 
-`report.json` is `Report` written out; HTML and Markdown say the same in other clothes. Keys are
-stable within one `format`. Energies are in eV/atom (`…_ev_per_atom`), volumes in Å³ per atom,
-heights signed; null is unknown. Every list that may be cut states its `total`.
+`report.json` is `Report` written out; HTML and Markdown have the same content. Keys are stable
+within one `format`. Energies are in eV/atom (`…_ev_per_atom`), volumes in Å³ per atom,
+heights are signed; null means unknown. A list that may be cut has its `total`.
 
     format        'hullward-report-1'
-    campaign      who this is: id, kind, name, seed, settings as run, versions
-    basis         what the verdicts rest on: potential, protocol, reference; null before judging
+    campaign      id, kind, name, seed, settings as run, versions
+    basis         the basis of the verdicts: potential, protocol, reference; null before judging
     second_reference, references_disagree
-                  whose heights stand beside, or null; {total, entries} beyond its margin
+                  the second reference, or null; {total, entries} beyond its margin
     headline      five sentences
     states, funnel, rejections
-                  counts, exactly as `hullward.tools.store.funnel.count` gives them
+                  counts, exactly those of `hullward.tools.store.funnel.count`
     short_list    {rule, total, entries}: best first; the first ones with their CIF
     rediscovered, suspects, below_reference
-                  {total, entries}: counted apart, never discoveries
-    trust         probabilities of DFT's own height: how many, by which calibrator, its checks
-    opinions      what second opinions said, and what that changed on the short list
-    identities    what candidates are next to everything known: counts, commonest parents
+                  {total, entries}: counted separately, not as discoveries
+    trust         probabilities that DFT agrees: how many, by which calibrator, its checks
+    opinions      second opinions, and how they change the short list
+    identities    comparison with known structures: counts, most frequent parents
     systems       heights by chemical system, for plots: points, tie lines, lowest per formula
     operators, cycles
-                  yield of each, cycles with their plan and its reasons
+                  yield of each; cycles with their plan and its reasons
     stops         why proposals ended, by state and reason, with three examples each
-    backends      who wrote structures and who planned, in a sentence
+    backends      which models wrote structures and planned, in a sentence
     asked         requests to language models by model and purpose: answered, failed, tokens
     models        language models and prompts' token counts
     cost          force calls and CPU seconds
-    runs, stopped why each run ended and its CPU seconds by stage; the last one in words
-    commands      how to go on: {purpose: command}
+    runs, stopped why each run ended, with CPU seconds by stage; the last one in words
+    commands      how to continue: {purpose: command}
 """
 
 from __future__ import annotations
@@ -73,18 +73,16 @@ class ReportEntry(Record):
     p_below_100mev_low: float | None = None
     p_below_100mev_high: float | None = None
     probability_note: str | None = None  # why there is none
-    read_by: str | None = None  # another potential, of the same structure; null: not asked
-    read_higher_ev_per_atom: float | None = None  # its energy minus the first's, on one scale
-    disputed: bool | None = None  # by a second opinion; null: none was asked
+    read_by: str | None = None  # the potential of the second energy; null: not computed
+    read_higher_ev_per_atom: float | None = None  # second energy minus the first, on one scale
+    disputed: bool | None = None  # by a second opinion; null: there is none
     novelty: str
-    novelty_kind: (
-        str | None
-    )  # as `hullward.tools.records.assessments` has them; null: not explained
+    novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
-    disorder: str | None  # why species may share a site in truth; null: no sign of it
-    suspect_because: tuple[str, ...]  # a sentence with numbers for each suspicion
-    training: str | None  # whether the proposing model had learnt from it; null: no model, or which
-    vibrations: str | None  # what the dynamical check said; null: not asked
+    disorder: str | None  # why species may share a site in reality; null: no sign of it
+    suspect_because: tuple[str, ...]  # one sentence with numbers for each suspicion
+    training: str | None  # overlap with the training data of the proposing model; null: no model
+    vibrations: str | None  # result of the check of vibrations; null: not checked
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]
     space_group_loose: str  # symbol (number), 0.1 Å
@@ -100,7 +98,7 @@ class ReportEntry(Record):
 
 
 class Listing(Record):
-    """The first entries of a list, and how long it is."""
+    """The first entries of a list, and its length."""
 
     total: int
     entries: tuple[ReportEntry, ...]
@@ -108,7 +106,7 @@ class Listing(Record):
 
 
 class Yield(Record):
-    """What one operator, or one cycle, has brought."""
+    """The results of one operator or one cycle."""
 
     name: str
     proposed: int
@@ -127,7 +125,7 @@ class CycleYield(Yield):
 
 
 class EndCount(Record):
-    """One way to end, and who ended so."""
+    """One reason to stop, and which proposals stopped for it."""
 
     state: str
     reason: str
@@ -146,7 +144,7 @@ class ModelUse(Record):
 
 
 class AskedOf(Record):
-    """What one language model was asked for one purpose. A failed request is no proposal."""
+    """Requests to one language model for one purpose. A failed request is not a proposal."""
 
     backend: str
     model: str  # as the campaign names it
@@ -177,7 +175,7 @@ class Run(Record):
 
 
 class Report(Record):
-    """Everything a report says; see the module's docstring."""
+    """The content of a report; see the docstring of the module."""
 
     format: Literal["hullward-report-1"] = "hullward-report-1"
     campaign: CampaignRecord

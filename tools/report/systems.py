@@ -1,4 +1,4 @@
-"""Heights by chemical system: what the hull plots and the tables beside them show."""
+"""Heights by chemical system, for the hull plots and the tables beside them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Literal
 import duckdb
 
 from hullward.tools.records import Record
-from hullward.tools.store import CONDITION
+from hullward.tools.store import SHORT_LIST, fetch_rows
 
-DRAWN = 6  # systems, those with most judged candidates
+DRAWN = 6  # systems with the most judged candidates
 LOWEST = 12  # formulas of the table beside a plot
 
 Kind = Literal["phase", "short_list", "judged", "rediscovered", "suspect", "below_reference"]
@@ -41,7 +41,7 @@ class Lowest(Record):
 
 
 class System(Record):
-    """One chemical system that no larger one holds."""
+    """A chemical system that is not part of a larger one."""
 
     chemsys: str
     points: tuple[Point, ...]
@@ -53,23 +53,21 @@ class System(Record):
 def gather_systems(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[System, ...], int]:
     """The systems with most judged candidates, and how many systems there are.
 
-    Phases and tie lines are those that stored decompositions name: no reference is read again.
+    Phases and tie lines are those of the stored decompositions: no reference is read again.
     """
-    answer = connection.execute(
+    found = fetch_rows(
+        connection,
         f"""SELECT r.candidate_id, r.formula, r.chemsys, r.e_above_union_ev_per_atom AS height,
             CASE WHEN suspect THEN 'suspect' WHEN r.label = 'below_reference' THEN 'below_reference'
             WHEN r.rediscovered IS NOT NULL THEN 'rediscovered'
-            WHEN {CONDITION.replace("label", "r.label").replace("covered", "r.covered")}
-            THEN 'short_list' ELSE 'judged' END AS kind,
+            WHEN {SHORT_LIST} THEN 'short_list' ELSE 'judged' END AS kind,
             v.decomposition
             FROM results r JOIN bases b ON true
             JOIN verdicts v ON v.relaxation_id = r.relaxation_id AND v.height = 'union'
                 AND v.reference_id = b.reference_id AND v.reference_version = b.reference_version
             WHERE r.state = 'judged' AND r.e_above_union_ev_per_atom IS NOT NULL
-            ORDER BY height, r.candidate_id"""
+            ORDER BY height, r.candidate_id""",
     )
-    names = [column[0] for column in answer.description]
-    found = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
     largest = _largest({row["chemsys"] for row in found})
     by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:
@@ -82,7 +80,7 @@ def gather_systems(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[System,
 
 
 def _largest(systems: Iterable[str]) -> list[str]:
-    """Systems that no other one contains."""
+    """The systems that are not part of another one."""
     sets = {s: frozenset(s.split("-")) for s in systems}
     return sorted(s for s in sets if not any(sets[s] < other for other in sets.values()))
 
@@ -104,7 +102,7 @@ def _system(chemsys: str, found: list[dict[str, Any]]) -> System:
         for product in json.loads(row["decomposition"]):
             name, formula = product["phase_id"], product["formula"]
             if re.fullmatch(r"([A-Z][a-z]?[\d.]*)+", formula) is None:
-                continue  # a point of the hull that is no phase: never drawn as one
+                continue  # a point of the hull that is not a phase is not drawn
             corners.append(name)
             points.setdefault(
                 name,

@@ -1,19 +1,14 @@
-"""What a report says of probabilities: which calibrator, how good it is, where there is none."""
+"""Probabilities in a report: how many, by which calibrator, and why some are missing."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
 import duckdb
 
-from hullward.tools.records import Calibration, Check, Record
-
-if TYPE_CHECKING:
-    pass
+from hullward.tools.records import Calibration, Record
+from hullward.tools.store import decode, fetch_rows
 
 
-class Unsaid(Record):
+class MissingProbability(Record):
     """Why judged candidates have no probability."""
 
     reason: str
@@ -21,7 +16,7 @@ class Unsaid(Record):
 
 
 class Trust(Record):
-    """Probabilities of DFT's own height, and who says them."""
+    """Probabilities that DFT finds a candidate near the hull, and their calibrators."""
 
     judged: int = 0
     with_probability: int = 0
@@ -29,49 +24,36 @@ class Trust(Record):
     short_list_with_probability: int = 0
     short_list_may_be_known: int = 0  # of these: a phase of the formula, without its structure
     calibrations: tuple[Calibration, ...] = ()
-    unsaid: tuple[Unsaid, ...] = ()  # commonest first
+    unsaid: tuple[MissingProbability, ...] = ()  # commonest first
 
 
 def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust:
-    """Count what was said. condition: of the short list, on `results`."""
-    judged, said = connection.execute(
+    """Count probabilities. condition: of the short list, on `results`."""
+    judged, with_probability = connection.execute(
         """SELECT count(*), count(*) FILTER (p_below_50mev IS NOT NULL) FROM results
            WHERE state = 'judged'"""
     ).fetchall()[0]
     listed, expected = connection.execute(
         f"SELECT count(p_below_50mev), sum(p_below_50mev) FROM results WHERE {condition}"
     ).fetchall()[0]
-    columns = {row[0] for row in connection.execute("DESCRIBE results").fetchall()}
-    maybe = 0
-    if "bare_namesakes" in columns:  # an older snapshot has none
-        maybe = connection.execute(
-            f"""SELECT count(p_below_50mev) FROM results
-                WHERE ({condition}) AND bare_namesakes > 0"""
-        ).fetchall()[0][0]
-    unsaid = connection.execute(
-        """SELECT coalesce(probability_note, 'nobody asked'), count(*) AS n FROM results
+    ((maybe,),) = connection.execute(
+        f"SELECT count(p_below_50mev) FROM results WHERE ({condition}) AND bare_namesakes > 0"
+    ).fetchall()
+    missing = connection.execute(
+        """SELECT coalesce(probability_note, 'not computed'), count(*) AS n FROM results
            WHERE state = 'judged' AND p_below_50mev IS NULL GROUP BY 1 ORDER BY n DESC, 1"""
     ).fetchall()
-    used = connection.execute(
-        """SELECT calibrator_id, name, potential, statement, "rows", checks FROM calibrations
-           WHERE calibrator_id IN (SELECT calibrator_id FROM results) ORDER BY calibrator_id"""
-    ).fetchall()
+    used = fetch_rows(
+        connection,
+        """FROM calibrations WHERE calibrator_id IN (SELECT calibrator_id FROM results)
+           ORDER BY calibrator_id""",
+    )
     return Trust(
         judged=judged,
-        with_probability=said,
+        with_probability=with_probability,
         expected_below_50mev=expected,
         short_list_with_probability=listed,
         short_list_may_be_known=maybe,
-        calibrations=tuple(
-            Calibration(
-                calibrator_id=i,
-                name=name,
-                potential=potential,
-                statement=statement,
-                rows=rows,
-                checks=tuple(Check.model_validate(c) for c in json.loads(checks)),
-            )
-            for i, name, potential, statement, rows, checks in used
-        ),
-        unsaid=tuple(Unsaid(reason=reason, count=n) for reason, n in unsaid),
+        calibrations=tuple(decode(Calibration, row) for row in used),
+        unsaid=tuple(MissingProbability(reason=reason, count=n) for reason, n in missing),
     )

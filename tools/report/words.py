@@ -1,21 +1,18 @@
 """The sentences of a report, and how its numbers are written.
 
-Heights in text are signed and in meV/atom; what is not known is a dash; a count comes with what it
-is counted out of.
+Heights in text are signed and in meV/atom; an unknown value is a dash; a count comes with its
+total.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hullward.tools.records import Basis, Product
-from hullward.tools.report.opinions import Said
+from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.uncertainty import Trust
-
-if TYPE_CHECKING:
-    from hullward.tools.report.schema import ReportEntry
 
 DASH = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -58,8 +55,8 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def headline(report: Report) -> tuple[str, ...]:
-    """Searched, found, best, how sure, what next: one sentence or two each."""
-    return (_searched(report), _found(report), _best(report), _how_sure(report), _next(report))
+    """What was searched, found and best, how certain it is and what to do next."""
+    return (_searched(report), _found(report), _best(report), _certainty(report), _next(report))
 
 
 def _searched(report: Report) -> str:
@@ -101,10 +98,13 @@ def _found(report: Report) -> str:
 
 def _best(report: Report) -> str:
     if not report.short_list.total:
-        apart = {"rediscovered": "rediscovered", "suspect": "suspect",
-                 "below_reference": "below the reference where it covers nothing"}  # fmt: skip
-        told = ", ".join(f"{report.funnel[k]} {w}" for k, w in apart.items() if report.funnel[k])
-        return "The short list is empty." + (f" Counted apart: {told}." if told else "")
+        apart = {
+            "rediscovered": "rediscovered",
+            "suspect": "suspect",
+            "below_reference": "below the reference at compositions it does not cover",
+        }
+        counts = ", ".join(f"{report.funnel[k]} {w}" for k, w in apart.items() if report.funnel[k])
+        return "The short list is empty." + (f" Counted separately: {counts}." if counts else "")
     best = report.short_list.entries[0]
     return (
         f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}: "
@@ -113,40 +113,40 @@ def _best(report: Report) -> str:
     )
 
 
-def _how_sure(report: Report) -> str:
+def _certainty(report: Report) -> str:
     basis = report.basis
     if basis is None or not report.cost.relaxations:
-        return "No energies were computed, so nothing is claimed about stability."
+        return "No energies were computed, so no claim about stability is made."
     if basis.energy_scheme == "toy":
-        return "Energies are those of a made-up potential for tests: they say nothing about matter."
+        return "Energies are those of a made-up potential for tests; they describe no real matter."
     error = typical_error(report)
     size = f"{round(1000 * error)} meV/atom" if error is not None else "not stated by its source"
     return (
-        f"Energies are predictions of {basis.potential}, machine-learned, not DFT; its typical "
-        f"error of a height above the hull is {size}. Heights within that of each other, or of "
-        "the threshold, are not told apart."
+        f"Energies are predictions of the machine-learned potential {basis.potential}, not DFT; "
+        f"its typical error in the height above the hull is {size}. Smaller differences between "
+        "candidates, or from the threshold, are not significant."
     )
 
 
 def vibrations_sentence(report: Report) -> str:
-    """How far the dynamical check can be trusted; '' where none was made."""
+    """How far the check of vibrations can be trusted; '' without any check."""
     if not any(entry.vibrations for entry in report.short_list.entries):
         return ""
-    told = (
-        "Vibrations: finite displacements, at the wave vectors that fit the supercell; an "
-        "imaginary mode leads to a lower structure of this potential."
+    sentences = (
+        "Vibrations are from finite displacements, at the wave vectors that fit the supercell; an "
+        "imaginary mode leads to a structure that is lower for this potential."
     )
     if report.basis is not None and report.basis.potential.startswith("chgnet"):
-        told += (
-            " CHGNet's energy surface is systematically too soft (10.1038/s41524-024-01500-6): "
-            "frequencies come out too low, so a weakly imaginary mode may be an artefact, and "
-            "finding none is the stronger evidence."
+        sentences += (
+            " CHGNet's energy surface is systematically too soft (10.1038/s41524-024-01500-6), so "
+            "frequencies are too low: a weakly imaginary mode may be an artefact, while the "
+            "absence of imaginary modes is stronger evidence."
         )
-    return told
+    return sentences
 
 
 def typical_error(report: Report) -> float | None:
-    """The potential's error as the listed verdicts carry it, eV/atom."""
+    """The potential's typical error, eV/atom, as stored with the listed verdicts."""
     listings = (report.short_list, report.rediscovered, report.below_reference, report.suspects)
     known = [e.typical_error_ev_per_atom for listing in listings for e in listing.entries]
     return next((error for error in known if error is not None), None)
@@ -159,21 +159,21 @@ def _next(report: Report) -> str:
         which = f"the first {few} entries" if few > 1 else "the one entry"
         return (
             f"Next: check {which} of the short list with DFT "
-            f"(`{commands['export']} --format poscar`), relaxing the competing phases alike."
+            f"(`{commands['export']} --format poscar`), with the competing phases relaxed alike."
         )
     last = report.campaign.settings.get("stop_after", "judged")
     if report.states["pending"] and last != "judged":
         return (
-            f"Next: this screening was to stop at {last!r}; "
-            f"{plural(report.states['pending'], 'proposal')} can go on: screen the same file into "
-            "this directory again without `--stop-after`."
+            f"Next: this screening was to stop at {last!r}; to continue with "
+            f"{plural(report.states['pending'], 'proposal')}, screen the same file into this "
+            "directory again without `--stop-after`."
         )
     if report.states["pending"] or not funnel["proposed"]:
-        return f"Next: go on where it stopped: `{commands['resume']}`."
+        return f"Next: continue where it stopped: `{commands['resume']}`."
     basis, waiting = report.basis, report.states["hull_pending"]
     if waiting and basis is not None and basis.reference_kind == "materials_project":
         return (
-            f"Next: {plural(waiting, 'candidate')} wait for a hull: `hullward reference fetch "
+            f"Next: {plural(waiting, 'candidate')} without a hull: `hullward reference fetch "
             f"SYSTEM` for each system, then `{commands['rejudge']}`."
         )
     if funnel["below_reference"] or report.states["hull_pending"]:
@@ -184,58 +184,60 @@ def _next(report: Report) -> str:
     if report.stops:
         worst = report.stops[0]
         lost = share(worst.count, funnel["proposed"])
-        return f"Next: look at what stopped most proposals: {worst.reason}, {lost}."
+        return f"Next: find out why most proposals stopped: {worst.reason}, {lost}."
     return "Next: widen the search: more cycles, other systems or another seed."
 
 
 def notes(entry: ReportEntry) -> str:
-    """Why an entry is listed where it is, in a few words."""
-    told = [s.replace("_", " ") for s in entry.suspicions]
+    """What a reader should know of an entry, in a few phrases."""
+    parts = [s.replace("_", " ") for s in entry.suspicions]
     if entry.suspect_because:
-        told = [f"{', '.join(told)}: {'; '.join(entry.suspect_because)}"]
+        parts = [f"{', '.join(parts)}: {'; '.join(entry.suspect_because)}"]
     if entry.second_look not in (None, "not_needed"):
-        told.append(f"second look {entry.second_look}")
+        parts.append(f"second relaxation: {entry.second_look}")
     if entry.covered is False and entry.coverage_note:
-        told.append(f"not covered: {entry.coverage_note}")
+        parts.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:
-        told.append(_second(entry))
+        parts.append(_second(entry))
     if entry.disorder:
-        told.append(entry.disorder)
+        parts.append(entry.disorder)
     if entry.vibrations:
-        told.append(entry.vibrations)
+        parts.append(entry.vibrations)
     if entry.training:
-        told.append(entry.training)
-    return "; ".join([*told, entry.novelty])
+        parts.append(entry.training)
+    return "; ".join([*parts, entry.novelty])
 
 
 def _second(entry: ReportEntry) -> str:
-    """What the second reference says of an entry, and whether the two disagree."""
+    """The verdict over the second reference, and whether the two disagree."""
     if entry.e_above_second_reference_ev_per_atom is None:
         return "second reference: no hull yet"
-    told = f"second reference: {mev(entry.e_above_second_reference_ev_per_atom)} meV/atom, "
-    told += (entry.second_label or DASH).replace("_", " ")
+    words = f"second reference: {mev(entry.e_above_second_reference_ev_per_atom)} meV/atom, "
+    words += (entry.second_label or DASH).replace("_", " ")
     if entry.second_rediscovered:
-        told += f", known there as {entry.second_rediscovered}"
+        words += f", known there as {entry.second_rediscovered}"
     if entry.references_disagree:
-        told += f"; THE REFERENCES DISAGREE by {mev(entry.second_minus_first_ev_per_atom)} meV/atom"
-    return told
+        words += (
+            f"; THE REFERENCES DISAGREE by {mev(entry.second_minus_first_ev_per_atom)} meV/atom"
+        )
+    return words
 
 
 def second_sentence(report: Report) -> str:
-    """Which second reference stands beside the first, and how often they disagree."""
+    """Which second reference was used, and how often the two disagree."""
     second = report.second_reference
     if second is None:
         return ""
     flagged = share(report.references_disagree.total, report.states["judged"])
     return (
         f"Second reference: {second.reference_id} version {second.reference_version[:12]}; it "
-        "decides nothing here. Heights that differ by more than "
+        "does not affect any verdict. Heights that differ by more than "
         f"{round(1000 * second.disagreement_ev_per_atom)} meV/atom are flagged: {flagged} judged."
     )
 
 
 def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, value) rows; what is empty or unset is left out."""
+    """Nested settings as (dotted name, value) rows, without the empty and unset ones."""
     found: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -248,95 +250,100 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
     return found
 
 
-def chance_words(entry: ReportEntry) -> str:
-    """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why it is unsaid."""
+def probability_words(entry: ReportEntry) -> str:
+    """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why there is none."""
     if entry.p_below_50mev is None:
-        return "unsaid: " + (entry.probability_note or "nobody asked")
-    told = []
+        return "no probability: " + (entry.probability_note or "not computed")
+    parts = []
     for words, p, low, high in (
         ("within 50 meV/atom", entry.p_below_50mev, entry.p_below_50mev_low,
          entry.p_below_50mev_high),
         ("within 100", entry.p_below_100mev, entry.p_below_100mev_low, entry.p_below_100mev_high),
     ):  # fmt: skip
         ends = "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f} %)"
-        told.append(f"{short_chance(p)}{ends} {words}")
-    return ", ".join(told) + _read_words(entry)
+        parts.append(f"{percentage(p)}{ends} {words}")
+    return ", ".join(parts) + _second_energy(entry)
 
 
-def _read_words(entry: ReportEntry) -> str:
-    """'; sevennet-l3i5 puts its energy 35 meV/atom higher than …', or nothing."""
+def _second_energy(entry: ReportEntry) -> str:
+    """'; its energy by sevennet-l3i5 is 35 meV/atom higher than …', or nothing."""
     if entry.read_by is None or entry.read_higher_ev_per_atom is None:
         return ""
     off = 1000 * entry.read_higher_ev_per_atom
-    side = "higher" if off >= 0 else "lower"
-    told = f"{entry.read_by} puts its energy {abs(off):.0f} meV/atom {side}"
-    return f"; {told} than the potential that relaxed it"
+    difference = f"{abs(off):.0f} meV/atom {'higher' if off >= 0 else 'lower'}"
+    return f"; its energy by {entry.read_by} is {difference} than by the potential that relaxed it"
 
 
-def short_chance(p: float | None) -> str:
-    """'41 %', a dash where it is unsaid."""
-    return "—" if p is None else f"{100 * p:.0f} %"
+def percentage(p: float | None) -> str:
+    """'41 %', or a dash for None."""
+    return DASH if p is None else f"{100 * p:.0f} %"
 
 
 def trust_words(trust: Trust) -> str:
-    """One or two sentences on what the probabilities are."""
+    """What the probabilities mean and how many candidates have one."""
     if not trust.judged:
         return "Nothing was judged, so no probability is given."
     if not trust.with_probability:
-        why = trust.unsaid[0].reason if trust.unsaid else "nobody asked"
+        why = trust.unsaid[0].reason if trust.unsaid else "not computed"
         return f"No probability is given: {why}."
-    told = (
+    sentences = (
         f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
         "DFT finds them within 50 or 100 meV/atom of the hull."
     )
     if trust.short_list_with_probability and trust.expected_below_50mev is not None:
-        told += (
-            f" Of the {trust.short_list_with_probability:,} of these on the short list DFT would "
-            f"leave about {trust.expected_below_50mev:.0f} within 50 meV/atom."
+        sentences += (
+            f" Of the {trust.short_list_with_probability:,} of these on the short list, DFT is "
+            f"expected to find about {trust.expected_below_50mev:.0f} within 50 meV/atom."
         )
     if trust.short_list_may_be_known:
-        told += (
-            f" That is the probability of a new structure. {trust.short_list_may_be_known:,} of "
-            "them may be known, for the reference has a phase of their formula without its "
-            "structure; of a known phase the probability is far too low."
+        sentences += (
+            f" The probability is that of a new structure. {trust.short_list_may_be_known:,} of "
+            "them may be known, since the reference has a phase of their formula without its "
+            "structure; for a known phase the probability is far too low."
         )
-    return told
+    return sentences
 
 
-def opinion_words(said: Said) -> str:
-    """What became of it, in a few words."""
-    told = []
-    if said.disputed is None:
-        told.append("no answer")
-    elif said.disputed:
-        told.append("DISPUTED" if said.kind == "decomposition" else "DISPUTED: another structure")
+def opinion_words(opinion: OpinionEntry) -> str:
+    """The outcome of a second opinion, in a few words."""
+    parts = []
+    if opinion.disputed is None:
+        parts.append("no result")
+    elif opinion.disputed:
+        parts.append(
+            "DISPUTED" if opinion.kind == "decomposition" else "DISPUTED: another structure"
+        )
     else:
-        told.append("agrees")
-    if said.kind == "geometry":
-        told.append("geometry only")
-    if said.failure:
-        told.append(said.failure)
-    if said.confirmed:
-        told.append("suspect confirmed")
-    elif said.suspect:
-        told.append("suspect")
-    if said.rank is not None and said.rank_before is not None and said.rank != said.rank_before:
-        told.append(f"moved from place {said.rank_before} to {said.rank}")
-    return "; ".join(told)
+        parts.append("agrees")
+    if opinion.kind == "geometry":
+        parts.append("geometry only")
+    if opinion.failure:
+        parts.append(opinion.failure)
+    if opinion.confirmed:
+        parts.append("suspect confirmed")
+    elif opinion.suspect:
+        parts.append("suspect")
+    if (
+        opinion.rank is not None
+        and opinion.rank_before is not None
+        and opinion.rank != opinion.rank_before
+    ):
+        parts.append(f"moved from place {opinion.rank_before} to {opinion.rank}")
+    return "; ".join(parts)
 
 
 def requests_line(counts: Mapping[str, Any]) -> str:
-    """The same in words: '12 answered, 3 failed (2 timeout, 1 server)'."""
-    told = [f"{counts[state]} {state}" for state in ("answered", "failed", "waiting")]
+    """Counts of requests in words: '12 answered, 3 failed (2 timeout, 1 server)'."""
+    outcomes = [f"{counts[state]} {state}" for state in ("answered", "failed", "waiting")]
     if counts["failures"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in counts["failures"].items())
-        told[1] += f" ({kinds})"
-    parts = [part for part in told if not part.startswith("0 ")]
+        outcomes[1] += f" ({kinds})"
+    parts = [part for part in outcomes if not part.startswith("0 ")]
     return f"{', '.join(parts)}; {counts['tokens_in']} tokens in, {counts['tokens_out']} out"
 
 
 def backends_sentence(report: Report) -> str:
-    """Who wrote structures and who planned, in one plain sentence."""
+    """Which models wrote structures and planned, in one sentence."""
     settings = report.campaign.settings
     if report.campaign.kind != "campaign":
         return ""

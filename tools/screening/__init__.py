@@ -1,14 +1,24 @@
 """From a proposal to a verdict: hard checks, labels, relaxation, verdicts, suspects, explanations.
 
-Every proposal takes this path, whether an operator made it or a file held it. What follows a
-verdict (probabilities, second opinions) is in `hullward.tools.uncertainty`.
+Every proposal takes this path, whether an operator made it or a file held it. The stages, in order:
+`check_proposals`, `label_candidates`, `relax_candidates`, `judge_proposals`, `judge_union`,
+`store_suspects`; each works with a `Screen`. What follows a verdict (probabilities, second
+opinions) is in `hullward.tools.uncertainty`.
 """
 
+from hullward.tools.screening.checking import check_proposals, label_candidates
 from hullward.tools.screening.explain import explain_all
+from hullward.tools.screening.judging import judge_proposals, judge_union, over_reference
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
-from hullward.tools.screening.screen import Screen
-from hullward.tools.screening.second_reference import SecondReferenceJudge
-from hullward.tools.screening.suspects import GOING_ON, RATTLE_A, Relax, store_suspects
+from hullward.tools.screening.relaxing import relax_candidates
+from hullward.tools.screening.screen import Hooks, Screen, SecondReferenceJudge, StageTimes
+from hullward.tools.screening.suspects import (
+    GOING_ON,
+    confirm_suspects,
+    rattled,
+    store_suspects,
+    unconverged_suspects,
+)
 from hullward.tools.screening.training_overlap import FORMULAS, IDS, audit, digest, learnt_formulas
 from hullward.tools.screening.validate import Facts, Limits, candidate, check_crystal
 from hullward.tools.screening.verdicts import suspicions
@@ -17,20 +27,29 @@ __all__ = [
     "FORMULAS",
     "GOING_ON",
     "IDS",
-    "RATTLE_A",
     "CheckedCell",
     "Facts",
+    "Hooks",
     "Limits",
-    "Relax",
     "Screen",
     "SecondReferenceJudge",
+    "StageTimes",
     "audit",
     "candidate",
     "check_crystal",
+    "check_proposals",
     "check_shortlist",
+    "confirm_suspects",
     "digest",
     "explain_all",
+    "judge_proposals",
+    "judge_union",
+    "label_candidates",
     "learnt_formulas",
+    "over_reference",
+    "rattled",
+    "relax_candidates",
     "store_suspects",
     "suspicions",
+    "unconverged_suspects",
 ]

@@ -1,5 +1,5 @@
-"""What every candidate is, in one phrase: known, a duplicate, a known arrangement of which parent
-with which elements exchanged, or a new prototype. Exact matches are the labels that are stored.
+"""Explain in one phrase what a candidate is: known, a duplicate, the prototype of a known phase
+with elements exchanged, or a new prototype. Exact matches are the stored labels.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BATCH = 500  # records a journal write
 class Explainer:
     """Known crystals, searched in four ways.
 
-    known: (id, crystal) of everything known.  source: whose they are, for the phrase and its hash.
-    bare: how many phases of each formula are known whose structures are not at hand.
+    known: (id, crystal) of everything known.  source: where they come from, for the hash.
+    bare: number of known phases without a structure, by formula.
     """
 
     known: Sequence[tuple[str, Crystal]]
@@ -60,10 +60,10 @@ class Explainer:
         families: PrototypeLibrary,
         exact: tuple[Literal["known", "duplicate"], str] | None = None,
     ) -> Explanation:
-        """Say what a crystal is.
+        """Explain one crystal.
 
         exact: the stored match, if there is one.  families: earlier candidates of new prototypes;
-        one more of them is added there.
+        this one is added where it is another.
         """
         kind, kin = self._find(crystal, exact)
         if kind == "new_prototype":
@@ -114,7 +114,7 @@ class Explainer:
         theirs, ours = (sorted(LANTHANIDES & set(c.species)) for c in (parent, crystal))
         gone, come = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
         if theirs == ours and len(ours) == 1:
-            return None  # the same elements: known, or not at all
+            return None  # the same lanthanide: an exact match would have found it
         pairs = zip(gone, come, strict=True) if len(gone) == len(come) else ()
         exchanged = tuple(pairs) or (("+".join(theirs), "+".join(ours)),)
         return PrototypeMatch(match.match_id, parent.formula, exchanged, match.rms_a)
@@ -134,7 +134,7 @@ class Explainer:
 
 
 def explain_all(store: Store, reference: Reference, user_phases: KnownPhases) -> None:
-    """Explain every candidate that has no label yet, or one given next to other known phases."""
+    """Explain every candidate that has no explanation yet, or one from other known phases."""
     explainer = explainer_of(reference, user_phases)
     moments: tuple[Moment, ...] = ("before", "after")
     for moment in moments:
@@ -160,7 +160,7 @@ def explain_all(store: Store, reference: Reference, user_phases: KnownPhases) ->
 
 @lru_cache(maxsize=2)
 def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
-    """The explainer of a reference's structures and the user's, kept: its cells are costly."""
+    """The explainer of a reference's structures and the user's, cached: its cells are slow."""
     phases = reference.source.within(reference.elements)
     own = [(p.phase_id, p.crystal) for p in phases if p.is_phase and p.crystal is not None]
     bare = Counter(p.formula for p in phases if p.is_phase and p.crystal is None)
@@ -180,7 +180,7 @@ def _exact(row: dict[str, Any], moment: Moment) -> tuple[Literal["known", "dupli
 
 
 def _candidates(store: Store, moment: Moment) -> Iterator[tuple[dict[str, Any], Crystal]]:
-    """Every candidate once, in the order of proposing, with the crystal it is at that moment."""
+    """Every candidate once, in the order of proposing, with its crystal at that moment."""
     source = (
         "candidates x ON x.proposal_id = r.proposal_id"
         if moment == "before"
@@ -207,20 +207,16 @@ def _types() -> PrototypeLibrary:
 
 
 def _inverse(kin: PrototypeMatch, crystal: Crystal) -> bool:
-    """Whether cations stand where the parent has anions; False where charges make no claim."""
+    """Whether cations are where the parent has anions; False where charges are unknown."""
     from pymatgen.core import Composition
 
     back = {ours: theirs for theirs, ours in kin.exchanged}
-    states = charge_balance(_amounts(crystal)).states
+    states = charge_balance(crystal.amounts).states
     theirs = charge_balance(Composition(kin.formula).get_el_amt_dict()).states
     if not states or not theirs or not back:
         return False
     pairs = ((states[el], theirs.get(back.get(el, el), 0.0)) for el in states)
     return any(a * b < 0 for a, b in pairs)
-
-
-def _amounts(crystal: Crystal) -> dict[str, float]:
-    return {str(el): n for el, n in crystal.composition.get_el_amt_dict().items()}
 
 
 def _bare_words(bare: int) -> str:
@@ -241,10 +237,10 @@ def _words(
     if kind == "not_compared":
         return "not compared: the cell is too large, too flat or cannot be reduced"
     if kind == "new_prototype":
-        told = f"new prototype: with no exchange of elements the same as any of {against}"
+        words = f"new prototype: none of {against} matches, with any exchange of elements"
         if kin is not None:
-            told += f"; earlier candidate {kin.match_id} ({kin.formula}) has it too{swap}"
-        return told
+            words += f"; earlier candidate {kin.match_id} ({kin.formula}) has it too{swap}"
+        return words
     assert kin is not None
     name = f"{kin.formula} ({kin.match_id})"
     if kind == "known":

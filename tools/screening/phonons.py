@@ -1,4 +1,4 @@
-"""The dynamical check of a short list: at most ten cells, best first, within a budget."""
+"""Check the short list for imaginary phonons: at most ten cells, best first, in a budget."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import Potential
 from hullward.tools.records import PhononCheck
 from hullward.tools.relax import MAX_ATOMS, check_phonons
-from hullward.tools.store import CONDITION, ORDER, Store
+from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
 
 MOST = 10  # cells a call
 FORCE_CALLS = 5000  # of all cells together
 
 
 class CheckedCell(NamedTuple):
-    """What became of the first entries of the short list, in its order."""
+    """One entry of the short list and its check."""
 
     formula: str
     check: PhononCheck
-    fresh: bool  # made now, not found in the store
+    fresh: bool  # computed now, not found in the store
 
 
 def check_shortlist(
@@ -36,13 +36,13 @@ def check_shortlist(
 ) -> list[CheckedCell]:
     """Check the first `top` entries, storing each result as it comes.
 
-    A cell that this potential has answered for is not asked again, unless its first answer was
-    that it was not checked.  load: gives the potential, called when there is anything to do.
+    A cell that this potential has checked is not checked again, unless it had to give up.
+    load: loads the potential, once there is something to do.
     """
     rows = store.rows(
         f"""SELECT candidate_id, formula, relaxation_id, crystal FROM results
             JOIN (SELECT relaxation_id, crystal FROM relaxations) USING (relaxation_id)
-            WHERE {CONDITION} ORDER BY {ORDER} LIMIT {min(top, MOST)}"""
+            WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER} LIMIT {min(top, MOST)}"""
     )
     stored = {
         c.candidate_id: c

@@ -1,132 +1,156 @@
-"""Suspects, each with why: also those that no verdict names, because they never converged.
+"""Suspects: why each is one, and whether a second relaxation, from a rattle, repeats its energy.
 
-What fell far in energy and did not converge has no verdict. It is looked at again like every
-suspect, from a rattle, and held back like every other; whether it came back is told.
+Those that converged have a verdict, which names what is suspect and keeps the result of the second
+relaxation. What fell far in energy without converging has no verdict; it is relaxed again and held
+back all the same.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from hullward.models.crystal import Crystal
-from hullward.tools.hull import Reference
-from hullward.tools.records import Basis, Candidate, Reason, Relaxation, Suspect, Suspicion, Verdict
-from hullward.tools.screening.verdicts import (
-    DROP_EV_PER_ATOM,
-    FAR_BELOW_EV_PER_ATOM,
-    SecondLook,
-    second_look_of,
-    suspicions,
-    volume_beside_estimate,
+from hullward.tools.records import (
+    Candidate,
+    Protocol,
+    Reason,
+    Relaxation,
+    Suspect,
+    Suspicion,
+    Verdict,
 )
-from hullward.tools.store import Store
+from hullward.tools.relax import relax_cached
+from hullward.tools.screening.relaxing import store_relaxations
+from hullward.tools.screening.screen import Screen
+from hullward.tools.screening.verdicts import SecondLook, suspicions
 
-GOING_ON = (None, Reason.STEP_LIMIT, Reason.STALLED)  # it ended without converging, nothing broke
-RATTLE_A = 0.05
+GOING_ON = (None, Reason.STALLED)  # it ended without converging, nothing broke
+RATTLE_A = 0.05  # displacement before a suspect is relaxed again
+SAME_ENERGY_EV_PER_ATOM = 0.01  # two relaxations agree within this
 
-Relax = Callable[[Sequence[tuple[str, Crystal]], float], Iterable[Relaxation]]
+
+def rattled(protocol: Protocol) -> Protocol:
+    """The protocol of a second relaxation."""
+    return protocol.model_copy(update={"rattle_a": RATTLE_A})
 
 
-def store_suspects(store: Store, basis: Basis, reference: Reference, relax: Relax) -> None:
-    """Store every suspect of this basis and reference with its reasons.
-
-    relax: relaxes (candidate id, crystal) pairs from a rattle of so many Å; asked only for what
-    fell without converging, as verdicts have seen to the others. A failed one is no suspect: it
-    counts as failed.
-    """
-    candidates = {c.candidate_id: c for c in store.load(Candidate)}
-    mine = [r for r in store.load(Relaxation) if r.potential_sha256 == basis.potential_sha256]
-    first = [r for r in mine if r.protocol == basis.protocol]
-    verdicts = {
-        v.relaxation_id: v
-        for v in store.load(Verdict)
-        if v.height == "reference"
-        and (v.reference_id, v.reference_version) == (reference.reference_id, reference.version)
-    }
-    odd = [
-        (r, found)
-        for r in first
-        if r.converged or r.failure in GOING_ON
-        if (found := _found(r, verdicts.get(r.relaxation_id), candidates, reference))
+def settle_pending(
+    screen: Screen,
+    relaxed: Sequence[tuple[Candidate, Relaxation]],
+    verdicts: Mapping[str, Verdict],
+) -> None:
+    """Relax suspects with a pending verdict again, and store the verdicts that follow."""
+    suspects = [
+        (candidate, relaxation, verdict)
+        for candidate, relaxation in relaxed
+        if (verdict := verdicts.get(relaxation.relaxation_id)) is not None
+        and verdict.second_look == "pending"
     ]
-    again = _second_looks([r for r, _ in odd if not r.converged], candidates, mine, basis)
-    missing = [i for i in again if again[i] is None]
-    for done in relax([(i, candidates[i].crystal) for i in missing], RATTLE_A):
-        store.add([done])
-        again[done.candidate_id] = done
-    store.add(
-        Suspect(
-            relaxation_id=r.relaxation_id,
-            candidate_id=r.candidate_id,
-            reference_id=reference.reference_id,
-            reference_version=reference.version,
-            suspicions=found,
-            reasons=reasons(r, candidates[r.candidate_id], reference, found),
-            second_look=_look(r, verdicts.get(r.relaxation_id), again.get(r.candidate_id)),
+    again = _relax_again(screen, [candidate for candidate, _, _ in suspects])
+    screen.store.add(
+        verdict.model_copy(
+            update={"second_look": second_look_of(first, again[candidate.candidate_id])}
         )
-        for r, found in odd
+        for candidate, first, verdict in suspects
+        if candidate.candidate_id in again
     )
 
 
-def reasons(
-    relaxation: Relaxation,
-    candidate: Candidate,
-    reference: Reference,
-    found: Sequence[Suspicion],
-) -> tuple[str, ...]:
-    """Each suspicion as a sentence with its numbers."""
-    told = []
-    energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
-    amounts = {el: float(n) for el, n in Counter(candidate.crystal.species).items()}
-    hull = None if reference.lacking(frozenset(amounts)) else reference.hull(candidate.chemsys)
-    if Suspicion.FAR_BELOW_HULL in found and hull is not None and energy is not None:
-        height = hull.distance(amounts, energy).e_above_hull_ev_per_atom
-        told.append(
-            f"{height:.3f} eV/atom from the hull, below {FAR_BELOW_EV_PER_ATOM}: "
-            "no credible new phase lies so deep"
+def store_suspects(screen: Screen) -> None:
+    """Store every suspect of the basis and its reference with its reasons.
+
+    Relaxes again what fell without converging; a failed relaxation is no suspect, but failed.
+    """
+    candidates = {c.candidate_id: c for c in screen.store.load(Candidate)}
+    verdicts = screen.verdicts("reference")
+    stored = {s.relaxation_id: s for s in _stored(screen)}
+    odd: list[tuple[Relaxation, Sequence[Suspicion], Sequence[str]]] = []
+    for r in screen.relaxations(screen.basis.protocol):
+        verdict, known = verdicts.get(r.relaxation_id), stored.get(r.relaxation_id)
+        if not (r.converged or r.failure in GOING_ON) or (verdict and not verdict.suspicions):
+            continue
+        if verdict and known and known.suspicions == verdict.suspicions:
+            odd.append((r, known.suspicions, known.reasons))
+        elif found := suspicions(r, candidates[r.candidate_id], screen.reference):
+            odd.append((r, [one.kind for one in found], [one.reason for one in found]))
+    again = _relax_again(screen, [candidates[r.candidate_id] for r, *_ in odd if not r.converged])
+    screen.store.add(
+        Suspect(
+            relaxation_id=r.relaxation_id,
+            candidate_id=r.candidate_id,
+            reference_id=screen.reference.reference_id,
+            reference_version=screen.reference.version,
+            suspicions=tuple(kinds),
+            reasons=tuple(reasons),
+            second_look=_second_look(r, verdicts.get(r.relaxation_id), again.get(r.candidate_id)),
         )
-    if Suspicion.ODD_VOLUME in found and relaxation.crystal is not None:
-        ratio, window, whose = volume_beside_estimate(relaxation.crystal, hull, reference)
-        told.append(
-            f"{relaxation.crystal.volume_per_atom_a3:.1f} Å³/atom, {ratio:.2f} times that of "
-            f"{whose}; known compounds have {window[0]} to {window[1]}"
-        )
-    if Suspicion.DROP_WITHOUT_CONVERGENCE in found and energy is not None and start is not None:
-        force = relaxation.residual_force_ev_per_a
-        left = "" if force is None else f", forces up to {force:.2f} eV/Å left"
-        told.append(
-            f"fell by {start - energy:.2f} eV/atom (over {DROP_EV_PER_ATOM}) in {relaxation.steps} "
-            f"steps and did not converge{left}"
-        )
-    return tuple(text.replace("-", "\N{MINUS SIGN}") for text in told)
+        for r, kinds, reasons in odd
+    )
 
 
-def _second_looks(
-    unconverged: Sequence[Relaxation],
-    candidates: dict[str, Candidate],
-    mine: Sequence[Relaxation],
-    basis: Basis,
-) -> dict[str, Relaxation | None]:
-    """What stored rattled relaxations say of these, by candidate; None: not looked at again yet."""
-    protocol = basis.protocol.model_copy(update={"rattle_a": RATTLE_A})
-    done = {r.candidate_id: r for r in mine if r.protocol == protocol}
-    return {r.candidate_id: done.get(r.candidate_id) for r in unconverged}
-
-
-def _found(
-    relaxation: Relaxation,
-    verdict: Verdict | None,
-    candidates: dict[str, Candidate],
-    reference: Reference,
-) -> tuple[Suspicion, ...]:
-    """What the verdict says, or what there is to say of one without a verdict."""
-    if verdict is not None:
-        return verdict.suspicions
-    return suspicions(relaxation, candidates[relaxation.candidate_id], reference)
-
-
-def _look(first: Relaxation, verdict: Verdict | None, again: Relaxation | None) -> SecondLook:
+def _second_look(
+    first: Relaxation, verdict: Verdict | None, again: Relaxation | None
+) -> SecondLook:
     if first.converged:
         return verdict.second_look if verdict is not None else "pending"
     return "pending" if again is None else second_look_of(first, again)
+
+
+def _stored(screen: Screen) -> list[Suspect]:
+    version = (screen.reference.reference_id, screen.reference.version)
+    return [
+        s for s in screen.store.load(Suspect) if (s.reference_id, s.reference_version) == version
+    ]
+
+
+def _relax_again(screen: Screen, candidates: Sequence[Candidate]) -> dict[str, Relaxation]:
+    """Second relaxations by candidate id; what stopping leaves out is not among them."""
+    if not candidates:
+        return {}
+    protocol = rattled(screen.basis.protocol)
+    done = _second_relaxations(screen)
+    jobs = [(c.candidate_id, c.crystal) for c in candidates if c.candidate_id not in done]
+    if not jobs:
+        return done
+    until_stopped = (job for job in jobs if not screen.hooks.stopping())
+    results = relax_cached(until_stopped, screen.card.name, protocol, screen.home, screen.workers)
+    store_relaxations(screen, results, "second relaxation", len(jobs), within="judge")
+    return _second_relaxations(screen)
+
+
+def _second_relaxations(screen: Screen) -> dict[str, Relaxation]:
+    return {r.candidate_id: r for r in screen.relaxations(rattled(screen.basis.protocol))}
+
+
+def second_look_of(first: Relaxation, again: Relaxation) -> SecondLook:
+    """Whether a rattled relaxation ends where the first one did."""
+    if not again.converged or again.energy_ev_per_atom is None or first.energy_ev_per_atom is None:
+        return "refuted"
+    gap = abs(again.energy_ev_per_atom - first.energy_ev_per_atom)
+    return "reproduced" if gap <= SAME_ENERGY_EV_PER_ATOM else "refuted"
+
+
+def unconverged_suspects(screen: Screen) -> list[tuple[Candidate, Relaxation, Relaxation | None]]:
+    """Suspects that never converged, each with its relaxation and the second one, if any."""
+    suspects = {s.relaxation_id for s in _stored(screen)}
+    first = [
+        r
+        for r in screen.relaxations(screen.basis.protocol)
+        if r.relaxation_id in suspects and not r.converged
+    ]
+    again = _second_relaxations(screen) if first else {}
+    candidates = {c.candidate_id: c for c in screen.store.load(Candidate)} if first else {}
+    return [(candidates[r.candidate_id], r, again.get(r.candidate_id)) for r in first]
+
+
+def confirm_suspects(screen: Screen, agreed: Collection[str]) -> int:
+    """Take back suspects whose second relaxation gave their energy again; count them.
+
+    agreed: relaxation ids of those that another kind of potential agrees on.
+    """
+    taken = [
+        verdict.model_copy(update={"second_look": "confirmed"})
+        for relaxation_id, verdict in screen.verdicts("reference").items()
+        if relaxation_id in agreed and verdict.second_look == "reproduced"
+    ]
+    screen.store.add(taken)
+    return len(taken)

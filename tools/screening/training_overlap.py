@@ -1,7 +1,7 @@
-"""Did the model that proposed a candidate learn from it? Told by the hashes its folder holds.
+"""Find out from hashes in a model's folder whether it was trained on what it proposed.
 
 A formula or a parent that was learnt makes a candidate no less stable; it makes it less of a
-discovery by the model. Where a model's folder has no hashes, as LLaMat's, that is what is said.
+discovery by the model. Where a folder has no hashes, as LLaMat's, the answer is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KIN = ("known", "lanthanide_swap", "substitution")  # labels whose match is a kn
 def audit(
     store: Store, folder_of: Callable[[str], Path | None], proposer: str | None = None
 ) -> list[TrainingOverlap]:
-    """Ask for every candidate that a language model proposed, and store the answers.
+    """Store the training overlap of every candidate that a language model proposed.
 
     folder_of: a model's folder, None where it is not here.  proposer: the model behind proposals
     that name none, as those of a screened file.
@@ -38,12 +38,12 @@ def audit(
     for row in rows:
         if model := row["model"] or proposer:
             by_model.setdefault(model, []).append(row)
-    found = [one for m, asked in by_model.items() for one in _asked(m, folder_of(m), asked)]
+    found = [one for m, own in by_model.items() for one in _overlaps(m, folder_of(m), own)]
     store.add(found)
     return found
 
 
-def _asked(
+def _overlaps(
     model: str, folder: Path | None, rows: Sequence[dict[str, Any]]
 ) -> list[TrainingOverlap]:
     matches = [_parent(row) for row in rows]
@@ -78,12 +78,13 @@ def _parent(row: dict[str, Any]) -> str | None:
 def _words(model: str, formula: bool | None, match: str | None, seen: bool | None) -> str:
     name = Path(model).name
     if formula is None:
-        return f"unknown training data: {name} does not say what it learnt from"
+        return f"unknown training data: {name} has no list of what it learnt from"
     learnt = [w for w, hit in (("its formula", formula), (f"its parent {match}", seen)) if hit]
     if learnt:
         return f"{name} had learnt from {' and '.join(learnt)}"
-    parent = f", nor its parent {match}" if match else ""
-    return f"not its formula{parent} was in what {name} learnt from"
+    if match:
+        return f"{name} had learnt neither from its formula nor from its parent {match}"
+    return f"{name} had not learnt from its formula"
 
 
 IDS, FORMULAS = "learnt_ids.npy", "learnt_formulas.npy"
@@ -97,7 +98,7 @@ def digest(word: str) -> int:
 def learnt_ids(model: Path, material_ids: Sequence[str]) -> list[bool]:
     """Which of these materials a model was trained or validated on.
 
-    Raises InputError where its folder does not say.
+    Raises InputError where its folder has no hashes.
     """
     return _are_among(model / IDS, material_ids)
 
@@ -105,7 +106,7 @@ def learnt_ids(model: Path, material_ids: Sequence[str]) -> list[bool]:
 def learnt_formulas(model: Path, flat_formulas: Sequence[str]) -> list[bool]:
     """Which of these formulas, spelt by `models.crystal_prompts.flat_formula`, it has seen.
 
-    Raises InputError where its folder does not say.
+    Raises InputError where its folder has no hashes.
     """
     return _are_among(model / FORMULAS, flat_formulas)
 
@@ -114,7 +115,5 @@ def _are_among(path: Path, words: Sequence[str]) -> list[bool]:
     try:
         known = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read, so nobody knows what was learnt: {error}"
-        ) from None
+        raise InputError(f"{path} cannot be read, so what was learnt is unknown: {error}") from None
     return [bool(hit) for hit in np.isin([digest(word) for word in words], known)]

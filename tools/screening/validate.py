@@ -1,15 +1,15 @@
-"""The hard checks: what is not worth a single force call, and why.
+"""Hard checks that reject a crystal before any force call.
 
 They run in a fixed order, and the first that fails names the flaw:
 
-1. number of atoms (cheap, so that nothing below meets a monster)
+1. number of atoms (cheap: it bounds the cost of the checks below)
 2. elements: real, known to the potential, within the campaign's rules, their number
 3. cell: not flat, volume per atom inside a window, atoms not packed denser than solids are
-4. distances: no pair closer than a fraction of its radii, no atom out of everything's reach
+4. distances: no pair closer than a fraction of its radii, no isolated atom
 5. charge balance, only where the campaign asks
 
-The limits were set on 27,618 phases of the Materials Project; `tests/benchmarks/RESULTS.md` tells
-how many pass and how many spoilt copies are caught.
+The limits were set on 27,618 phases of the Materials Project; `tests/benchmarks/RESULTS.md` gives
+the share that passes and the share of spoilt copies that is caught.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPACE_GROUP_SYMPREC_A = 0.1
 
 
 class Limits(Record):
-    """What a candidate must respect. None means no limit."""
+    """Limits of the hard checks. None means no limit."""
 
     min_atoms: int = 1
     max_atoms: int = 200
@@ -61,7 +61,7 @@ class Limits(Record):
 
 
 class Facts(Record):
-    """What the checks learned about a crystal that passed them."""
+    """Facts about a crystal that passed the checks."""
 
     formula: str
     chemsys: str
@@ -103,7 +103,7 @@ def check_crystal(crystal: Crystal, limits: Limits, supported: frozenset[str]) -
 
 
 def candidate(proposal_id: str, crystal: Crystal, facts: Facts) -> Candidate:
-    """The record of a proposal that passed."""
+    """The candidate made of a proposal that passed."""
     return Candidate(
         proposal_id=proposal_id,
         candidate_id=crystal.content_id,

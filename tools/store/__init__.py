@@ -1,40 +1,49 @@
 """One campaign directory on disk: an append-only journal, and DuckDB as its projection.
 
 Every record is fsynced to the journal before it counts; the database can be rebuilt from it.
-Readers open published snapshots, which replace each other whole. What the records mean is decided
-elsewhere: this package stores, counts and queries them.
+Readers open published snapshots, each replaced as a whole. This package stores, counts and queries
+records; what they mean is decided elsewhere.
 
-Start with `CampaignStore`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock`
-names the writer.
+Start with `Store`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock` names the
+writer, `SHORT_LIST` is the rule of the short list.
 """
 
 from hullward.tools.store import funnel, inbox, lock, query
-from hullward.tools.store.campaign_store import Store, open_snapshot, rebuild
+from hullward.tools.store.campaign_store import Store, open_snapshot, read_first, rebuild
 from hullward.tools.store.files import timestamp, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
-from hullward.tools.store.projection import TABLES, decode
-from hullward.tools.store.shortlist import BEFORE_OPINIONS, CONDITION, ORDER, RULE, ranking
+from hullward.tools.store.projection import decode, fetch_rows
+from hullward.tools.store.short_list import (
+    ORDER_BEFORE_OPINIONS,
+    SHORT_LIST,
+    SHORT_LIST_ORDER,
+    SHORT_LIST_RULE,
+    ranking,
+)
+from hullward.tools.store.tables import TABLES
 
 __all__ = [
     "APART",
-    "BEFORE_OPINIONS",
-    "CONDITION",
     "NESTED",
     "NOVEL",
-    "ORDER",
-    "RULE",
+    "ORDER_BEFORE_OPINIONS",
+    "SHORT_LIST",
+    "SHORT_LIST_ORDER",
+    "SHORT_LIST_RULE",
     "TABLES",
     "StorageError",
     "Store",
     "count",
     "decode",
+    "fetch_rows",
     "funnel",
     "inbox",
     "lock",
     "open_snapshot",
     "query",
     "ranking",
+    "read_first",
     "rebuild",
     "timestamp",
     "write_whole",

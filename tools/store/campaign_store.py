@@ -1,7 +1,7 @@
 """One campaign directory: journal first, DuckDB as its projection, snapshots for readers.
 
-Opening takes the directory's lock, so an open store is the only writer. Adding is idempotent:
-whoever is unsure whether something was stored stores it again.
+Opening takes the directory's lock, so an open store is the only writer. Adding is idempotent: what
+may have been stored already can be added again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from hullward.models.errors import InputError
+from hullward.models.errors import HullwardError, InputError
 from hullward.tools.records import Record
-from hullward.tools.store import funnel
+from hullward.tools.store import funnel, schema
 from hullward.tools.store.database import (
     DATABASE,
     SETTINGS,
@@ -29,20 +28,20 @@ from hullward.tools.store.database import (
     build_database,
     is_full,
     open_database,
-    publish_file,
     remove,
     replace,
     set_aside,
 )
+from hullward.tools.store.files import put_in_place
 from hullward.tools.store.journal import NAME as JOURNAL
-from hullward.tools.store.journal import Journal, JournalError, StorageError, salvage
+from hullward.tools.store.journal import Journal, JournalError, StorageError, first_of_kind, salvage
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import KIND_OF, RANK, TABLES, Key, decode, key_of
+from hullward.tools.store.projection import AnyRecord, Key, decode, fetch_rows, key_of
+from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
-# What a campaign may have put into its directory before its first record.
+# Files that a campaign may have in its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 Parameters = Sequence[Any] | dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Store:
     def open(cls, directory: Path, *, command: str, create: bool = False) -> Store:
         """Become the writer: lock, repair the journal, bring the database up to it.
 
-        `notes` then says what had to be repaired. Raises LockedError when another process is
+        `notes` then lists the repairs. Raises LockedError when another process is
         writing, InputError for a directory that holds no campaign (or, with create, something
         else), JournalError for a damaged journal, StorageError on a full disk.
         """
@@ -88,26 +87,21 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let the next writer in; closing twice is fine."""
+        """Release the lock; closing twice is fine."""
         with self._mutex:
             self._database.close()
             self._journal.close()
             self._lock.release()
 
     def add(self, records: Iterable[Record]) -> int:
-        """Store what is not stored yet; returns how many records that were.
+        """Store the records that are not stored yet, and return how many those were.
 
         When this returns they survive a power cut. Raises CountingError for records that refer to
-        nothing or contradict what is stored, StorageError when the disk refuses: then none of
+        nothing or contradict what is stored, StorageError when a write fails: then either none of
         them is stored, or all are and the next call finds them.
         """
         with self._mutex:
@@ -125,47 +119,43 @@ class Store:
             return len(fresh)
 
     def execute(self, query: str, parameters: Parameters = ()) -> Connection:
-        """Run a query on the live database, `?` or `$name` filled in; for reading."""
-        given = parameters if isinstance(parameters, dict) else list(parameters)
-        return self._database.connection.execute(query, given)
+        """Run a reading query on the live database, with parameters for `?` or `$name`."""
+        return self._database.connection.execute(query, parameters)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """The rows of a query on the live database, as dictionaries by column."""
         with self._mutex:
-            answer = self.execute(sql, parameters)
-            names = [column[0] for column in answer.description]
-            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+            return fetch_rows(self._database.connection, sql, parameters)
 
     def load(
         self, kind: type[AnyRecord], ids: Iterable[str] | None = None, *, by: str = ""
     ) -> list[AnyRecord]:
         """Records of one kind, in an order that does not depend on when they were stored.
 
-        ids are values of the column `by`: unless told otherwise proposal_id, candidate_id,
-        relaxation_id, plan_id or campaign_id, whichever names the record. Candidates come once a
-        crystal, with the proposal that first brought it.
+        ids are values of the column `by`, by default of the first column of the key. Of each
+        crystal there is one Candidate, that of its first proposal.
         """
         table = TABLES[KIND_OF[kind]]
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
         query, parameters = f"SELECT * FROM {table.name} ORDER BY {order}", []
         if ids is not None:
-            column = by or table.by or table.key[0]
+            column = by or table.primary_key[0]
             query = (
                 f"SELECT * FROM {table.name} "
                 f'WHERE "{column}" IN (SELECT unnest(?::VARCHAR[])) ORDER BY {order}'
             )
             parameters = [list(ids)]
-        return [kind.model_validate(decode(table, row)) for row in self.rows(query, parameters)]
+        return [decode(kind, row) for row in self.rows(query, parameters)]
 
     def count(self) -> funnel.Counting:
-        """How far the proposals came, as `funnel.count` tells it."""
+        """How far the proposals came; see `funnel.count`."""
         with self._mutex:
             return funnel.count(self)
 
     def publish(self) -> Path:
         """Check the counting and give readers a new snapshot; returns its path.
 
-        Raises CountingError when the counts do not add up; the old snapshot then stays.
+        Raises CountingError when the counts do not add up; the old snapshot then remains.
         """
         with self._mutex:
             self._catch_up()
@@ -177,9 +167,9 @@ class Store:
             except duckdb.Error as error:
                 if is_full(error):
                     raise StorageError(
-                        f"no room for a snapshot in {self.directory}; free some space and go on"
+                        f"no room for a snapshot in {self.directory}; free some space and try again"
                     ) from error
-                # Damage on a page that nothing had read until now.
+                # A damaged page that had not been read before.
                 self._database.close()
                 self._database = replace(self.directory, self._journal, error, self._note)
             funnel.verify(self)
@@ -220,8 +210,8 @@ class Store:
             self._behind = True
             if isinstance(error, duckdb.Error):
                 raise StorageError(
-                    f"{self.directory / DATABASE} refused a write ({error}); the journal has it, "
-                    "and the next command brings the database up to it"
+                    f"a write to {self.directory / DATABASE} failed ({error}); the journal is "
+                    "complete, and the next command brings the database up to it"
                 ) from error
             raise
 
@@ -233,15 +223,15 @@ class Store:
             self.execute(f'COPY FROM DATABASE "{Path(DATABASE).stem}" TO published')
         finally:
             self.execute("DETACH published")
-        publish_file(fresh, snapshot)
+        put_in_place(fresh, snapshot)
         return snapshot
 
 
 def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
     """Build the database from the journal alone and publish it; returns its path.
 
-    A damaged journal loses exactly its damaged lines, and what refers to them; the original and
-    the old database, which may know them still, are kept aside. What was done is added to notes.
+    A damaged journal loses only its damaged lines and what refers to them; the original and the
+    old database, which may still hold them, are kept aside. notes gets a line for each repair.
     """
     directory = Path(directory).absolute()
 
@@ -251,29 +241,39 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
             notes.append(text)
 
     _examine(directory, create=False)
-    with Lock(directory, "rebuild"):
-        path = directory / JOURNAL
+    path = directory / JOURNAL
+    with ExitStack() as undo:
+        lock = Lock(directory, "rebuild")
+        undo.callback(lock.release)
         try:
             journal = Journal(path)
         except JournalError as error:
             note(salvage(path))
             set_aside(directory, error, note)
             journal = Journal(path)
-        with journal:
-            for text in journal.notes:
-                note(text)
-            build_database(directory, journal, note)
-    with Store.open(directory, command="rebuild") as store:
+        undo.callback(journal.close)
+        build_database(directory, journal, note)
+        store = Store(directory, lock, journal)
+        undo.pop_all()
+    with store:
         store.publish()
         if notes is not None:
             notes.extend(store.notes)
     return directory / DATABASE
 
 
+def read_first(directory: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """The first record of one kind in a directory, read without becoming its writer."""
+    _examine(Path(directory), create=False)
+    data = first_of_kind(Path(directory) / JOURNAL, KIND_OF[kind])
+    return kind.model_validate(data) if data else None
+
+
 def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) -> Connection:
     """The latest snapshot: read-only, no files, no network, no settings changed afterwards.
 
-    settings: DuckDB's, e.g. memory_limit. Raises InputError where nothing was published yet.
+    settings: DuckDB's, e.g. memory_limit. A snapshot by another version of Hullward is first made
+    again from the journal. Raises InputError where nothing was published yet.
     """
     snapshot = Path(directory).absolute() / SNAPSHOT
     if not snapshot.exists():
@@ -281,6 +281,21 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
         raise InputError(
             f"{snapshot.parent} has no snapshot yet; `hullward rebuild {directory}` makes one"
         )
+    connection = _attach(snapshot, settings)
+    if schema.is_current(connection):
+        return connection
+    connection.close()
+    try:
+        with Store.open(snapshot.parent, command="rebuild") as store:
+            store.publish()
+    except HullwardError as error:
+        raise InputError(
+            f"{snapshot} is of another version of Hullward and was not made again: {error}"
+        ) from error
+    return _attach(snapshot, settings)
+
+
+def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
     # Attached to a database in memory: opening the path itself would hand out the previous
     # snapshot as long as any connection of this process still reads that.
     connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
@@ -290,16 +305,18 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
+        connection.execute("FROM schema_version")
     except duckdb.Error as error:
         connection.close()
         raise InputError(
-            f"{snapshot} cannot be read ({error}); `hullward rebuild {directory}` makes a new one"
+            f"{snapshot} cannot be read ({error}); `hullward rebuild {snapshot.parent}` makes a "
+            "new one"
         ) from error
     return connection
 
 
 def _examine(directory: Path, create: bool) -> None:
-    """Make sure a directory is a campaign's, or can become one."""
+    """Raise InputError unless a directory is a campaign's, or can become one."""
     if not directory.exists() and create:
         directory.mkdir(parents=True)
     if not directory.is_dir():
@@ -309,8 +326,8 @@ def _examine(directory: Path, create: bool) -> None:
         return
     if (directory / DATABASE).exists():
         raise InputError(
-            f"{directory} has a database but no {JOURNAL}; put the journal back, for without it "
-            "nothing can be added"
+            f"{directory} has a database but no {JOURNAL}; put the journal back, nothing can be "
+            "added without it"
         )
     if not create:
         raise InputError(

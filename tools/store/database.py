@@ -1,4 +1,4 @@
-"""The DuckDB file of a campaign: opened, repaired, brought up to the journal, built anew."""
+"""The DuckDB file of a campaign: open it, bring it up to the journal, build it anew."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import duckdb
 
 from hullward.models.errors import LockedError
 from hullward.tools.store import schema
-from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.files import put_in_place, timestamp
 from hullward.tools.store.journal import Journal, StorageError
 from hullward.tools.store.projection import CountingError, Index, Projector
 
 DATABASE = "hullward.duckdb"
 SNAPSHOT = "snapshot.duckdb"
-# Extensions are never fetched, variables of the calling program never read. One thread is plenty
-# for what a campaign holds, and leaves the cores to the relaxations.
+# Extensions are never fetched and variables of the calling program never read. One thread is enough
+# for a campaign and leaves the cores to the relaxations.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -29,11 +29,15 @@ _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 
 
 class _UnusableError(Exception):
-    """A database that opens but is not the one the journal describes."""
+    """A database that opens but does not match the journal."""
+
+
+class _OutdatedError(Exception):
+    """A database that another version of Hullward laid out."""
 
 
 class Database:
-    """An open database: what the journal says, up to its last line."""
+    """An open database, up to the last line of the journal."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
@@ -54,16 +58,16 @@ class Database:
                 try:
                     if self.index.stage(entry.kind, entry.data):
                         new.append((entry.kind, entry.data))
-                except CountingError:  # its parent was on a damaged line that a rebuild left out
+                except CountingError:  # it refers to a damaged line that a rebuild left out
                     orphans += 1
             self.projector.apply(new, entries[-1].seq, entries[-1].checksum)
             self.index.commit()
         if orphans:
-            note(f"{orphans} journal lines refer to lost ones and were left out of the database")
+            note(f"{orphans} journal lines refer to lost ones and are not in the database")
 
 
 def open_database(directory: Path, journal: Journal, note: Callable[[str], None]) -> Database:
-    """The database of a directory, built from the journal where it cannot be used.
+    """The database of a directory, built from the journal if it is missing or cannot be used.
 
     Raises LockedError while another program has the file open, StorageError on a full disk.
     """
@@ -71,13 +75,15 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
     if path.exists():
         try:
             return _open_current(path, journal, note)
+        except _OutdatedError:
+            note(f"{DATABASE} is of another version; it is built again from the journal")
         except (duckdb.Error, _UnusableError) as error:
             if is_in_use(error):
                 raise LockedError(f"{path} is open in another program: {error}") from error
             if is_full(error):
                 raise StorageError(f"{path} cannot grow: {error}") from error
             return replace(directory, journal, error, note)
-    if journal.last_seq:
+    elif journal.last_seq:
         note(f"{DATABASE} was missing; it was built again from the journal")
     build_database(directory, journal, note)
     return _open_current(path, journal, note)
@@ -86,7 +92,7 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
 def replace(
     directory: Path, journal: Journal, reason: Exception, note: Callable[[str], None]
 ) -> Database:
-    """Another database for one that cannot be used."""
+    """Build another database for one that cannot be used."""
     set_aside(directory, reason, note)
     build_database(directory, journal, note)
     return _open_current(directory / DATABASE, journal, note)
@@ -110,11 +116,11 @@ def build_database(directory: Path, journal: Journal, note: Callable[[str], None
             "tries again"
         ) from error
     path.with_name(f"{DATABASE}.wal").unlink(missing_ok=True)
-    publish_file(fresh, path)
+    put_in_place(fresh, path)
 
 
 def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> None:
-    """Keep an unusable database and its WAL under another name."""
+    """Rename an unusable database and its WAL."""
     stamp = timestamp().replace(":", "")
     for name in (DATABASE, f"{DATABASE}.wal"):
         if (directory / name).exists():
@@ -126,16 +132,8 @@ def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> N
     )
 
 
-def publish_file(fresh: Path, path: Path) -> None:
-    """Put a finished file in place so that a reader sees the old one or the new one."""
-    with fresh.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(fresh, path)
-    sync_directory(path.parent)
-
-
 def remove(path: Path) -> None:
-    """Remove a database that nobody reads yet."""
+    """Remove a database file and its WAL."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
 
@@ -144,7 +142,7 @@ def applied(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
     """The last journal line in the tables and its checksum."""
     rows = connection.execute("SELECT seq, checksum FROM bookkeeping.applied").fetchall()
     if len(rows) != 1:
-        raise _UnusableError("it does not say how much of the journal it holds")
+        raise _UnusableError("it does not show how much of the journal it holds")
     return rows[0][0], rows[0][1]
 
 
@@ -160,7 +158,7 @@ def _open_current(path: Path, journal: Journal, note: Callable[[str], None]) -> 
     connection = duckdb.connect(path, config=SETTINGS)
     try:
         if not schema.is_current(connection):
-            raise _UnusableError("it was laid out by another version")
+            raise _OutdatedError
         seq, digest = applied(connection)
         if journal.checksum_of(seq) != digest:
             raise _UnusableError("it does not follow from the journal")

@@ -1,4 +1,4 @@
-"""Counting: every proposal in one state, every stage within the one before it."""
+"""Counts of proposals: each is in one state, each stage is part of the one before it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ NOVEL = ("novel_metastable", "novel_stable")
 APART = ("rediscovered", "below_reference", "suspect")
 
 
-class SqlAnswer(Protocol):
-    def fetchall(self) -> list[tuple[Any, ...]]: ...
-
-
 class Source(Protocol):
     """A DuckDB connection, an open store, a snapshot."""
 
-    def execute(self, query: str, /) -> SqlAnswer: ...
+    def execute(self, query: str, /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Counting:
-    """How far the proposals of one campaign came."""
+    """How far the proposals of a campaign came."""
 
     states: dict[str, int]  # every State; together they are `proposed`
     funnel: dict[str, int]  # NESTED, NOVEL and APART
@@ -40,17 +36,17 @@ class Counting:
 
     @property
     def rates(self) -> dict[str, float | None]:
-        """Each stage of the funnel over `proposed`; None as long as nothing was proposed."""
+        """Each stage of the funnel over `proposed`; None while nothing is proposed."""
         total = self.proposed
         return {stage: n / total if total else None for stage, n in self.funnel.items()}
 
     def as_dict(self) -> dict[str, dict[str, int]]:
-        """What `--json` prints."""
+        """The counts as `--json` prints them."""
         return {"states": self.states, "funnel": self.funnel, "rejections": self.rejections}
 
 
 def count(source: Source) -> Counting:
-    """Read the counts off the views."""
+    """The counts by the views of the database."""
     states: dict[str, int] = {state.value: 0 for state in State}
     states.update(_pairs(source, "SELECT state, count(*) FROM states GROUP BY state"))
     counts = dict(_pairs(source, "SELECT stage, count FROM funnel"))
@@ -65,7 +61,7 @@ def count(source: Source) -> Counting:
 def verify(source: Source) -> Counting:
     """Count twice, from the views and from the raw tables, and compare.
 
-    Raises CountingError naming what is wrong and the first few ids it is wrong for.
+    Raises CountingError with what is wrong and the first few ids affected.
     """
     for what, query in FLAWS.items():
         found = [row[0] for row in source.execute(query).fetchall()]
@@ -80,8 +76,8 @@ def verify(source: Source) -> Counting:
 
 def _problems(counting: Counting, recount: Counter[str]) -> Iterable[str]:
     states, funnel = counting.states, counting.funnel
-    if unheard := set(states) - set(State):
-        yield f"unknown states {sorted(unheard)}"
+    if unknown := set(states) - set(State):
+        yield f"unknown states {sorted(unknown)}"
     if sum(states.values()) != counting.proposed:
         yield f"states sum to {sum(states.values())}, proposed are {counting.proposed}"
     for state in State:
@@ -100,8 +96,8 @@ def _problems(counting: Counting, recount: Counter[str]) -> Iterable[str]:
     rejected = states[State.REJECTED_PARSE] + states[State.REJECTED_CHECK]
     if sum(counting.rejections.values()) != rejected:
         yield f"{sum(counting.rejections.values())} reasons for {rejected} rejections"
-    if unheard := set(counting.rejections) - set(Reason):
-        yield f"unknown reasons {sorted(unheard)}"
+    if unknown := set(counting.rejections) - set(Reason):
+        yield f"unknown reasons {sorted(unknown)}"
 
 
 # Each query returns the ids of rows that must not exist.
@@ -152,7 +148,7 @@ FLAWS = {
 
 
 def _recount(source: Source) -> Counter[str]:
-    """The states by set algebra on the raw tables, knowing nothing of the views."""
+    """The states by set algebra on the raw tables, independent of the views."""
 
     def ids(query: str) -> set[str]:
         return {row[0] for row in source.execute(query).fetchall()}
@@ -175,7 +171,7 @@ def _recount(source: Source) -> Counter[str]:
     ).fetchall()
     ends: dict[str, State] = {}
     for candidate_id, relaxation_id, failure, converged in relaxations:
-        if failure not in (None, Reason.STEP_LIMIT, Reason.STALLED):
+        if failure not in (None, Reason.STALLED):
             state = State.FAILED
         elif not converged:
             state = State.UNCONVERGED

@@ -1,7 +1,7 @@
-"""Commands for whoever is the writer: one small file each, left by anyone, read in order.
+"""Commands to the writer of a directory: one small file each, from any process, read in order.
 
-A command is delivered at least once: it is applied, then acknowledged. Its id names what it asks,
-so asking twice before it was read is asking once.
+A command is delivered at least once: it is applied, then acknowledged. Its id follows from its
+content, so the same command sent twice before it is read is one command.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.records import stable_id
-from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.files import sync_directory, timestamp, write_whole
 
 NAME = "inbox"
 DONE = "done"
@@ -40,7 +39,7 @@ class _Message(BaseModel):
 
 @dataclass(frozen=True)
 class Command:
-    """Something asked of the writer, and the file that asks it."""
+    """A command to the writer, and its file."""
 
     command_id: str
     kind: Kind
@@ -54,8 +53,8 @@ def send(
 ) -> str:
     """Leave a command for the writer of a directory; returns its id.
 
-    Without a command_id it is made from kind and payload: the same wish is one command until it
-    is acknowledged. Raises InputError for an unknown kind or an id that is no file name.
+    By default the id is made from kind and payload: the same command is one until it is
+    acknowledged. Raises InputError for an unknown kind or an id that cannot be a file name.
     """
     fields = {
         "command_id": command_id or stable_id("k", kind, payload),
@@ -66,25 +65,19 @@ def send(
     try:
         message = _Message.model_validate(fields)
     except ValidationError as error:
-        raise InputError(f"cannot send this command: {_first(error)}") from error
+        raise InputError(f"cannot send this command: {first_problem(error)}") from error
     inbox = directory / NAME
     inbox.mkdir(exist_ok=True)
     target = inbox / f"{message.command_id}.json"
     if not target.exists():
-        handle, draft = tempfile.mkstemp(dir=inbox, prefix=".", suffix=".new")
-        with os.fdopen(handle, "w") as out:
-            out.write(message.model_dump_json())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(draft, target)
-        sync_directory(inbox)
+        write_whole(target, message.model_dump_json())
     return message.command_id
 
 
 def drain(directory: Path) -> list[Command]:
     """The commands waiting, oldest first; they stay until acknowledged.
 
-    A file that is no command moves to inbox/bad, with the reason beside it.
+    A file that is not a command moves to inbox/bad, with the reason beside it.
     """
     inbox = directory / NAME
     if not inbox.is_dir():
@@ -98,7 +91,7 @@ def drain(directory: Path) -> list[Command]:
         except FileNotFoundError:  # acknowledged or replaced meanwhile
             continue
         except (OSError, ValueError) as error:
-            refuse(path, _first(error))
+            refuse(path, _one_line(error))
             continue
         commands.append(Command(**message.model_dump(), path=path))
     return sorted(commands, key=lambda command: (command.sent, command.command_id))
@@ -121,7 +114,7 @@ def refuse(path: Path, reason: str) -> None:
     bad.mkdir(exist_ok=True)
     os.replace(path, bad / path.name)
     note = {"file": path.name, "reason": reason, "moved": timestamp()}
-    (bad / f"{path.name}.reason").write_text(json.dumps(note))
+    write_whole(bad / f"{path.name}.reason", json.dumps(note))
     logger.warning("inbox: %s was refused (%s); moved to %s/%s", path.name, reason, NAME, BAD)
 
 
@@ -136,8 +129,5 @@ def _read(path: Path) -> _Message:
     return message
 
 
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
-    return str(error)
+def _one_line(error: Exception) -> str:
+    return first_problem(error) if isinstance(error, ValidationError) else str(error)

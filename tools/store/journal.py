@@ -1,12 +1,12 @@
-"""The append-only journal: what is in it happened, and everything else is built from it.
+"""The append-only journal, from which everything else is built.
 
-A line a record:
+One record a line:
 
     {"seq":1,"v":1,"t":"2026-01-31T12:00:00.000Z","kind":"Proposal","data":{…},"sum":"0f1e2d3c4b5a6978"}
 
 `seq` counts from 1 without gaps, `sum` is the checksum of everything before it. A batch is on disk
-when `append` returns. What a crash left behind the last line break was never acknowledged and is
-cut off on opening; damage anywhere else is reported, never stepped over.
+when `append` returns. What a crash left after the last line break was never acknowledged and is
+cut off on opening; damage anywhere else is an error and is never skipped.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import hashlib
 import json
 import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hullward.models.errors import HullwardError, InputError
-from hullward.tools.store.files import sync_directory, timestamp
+from hullward.tools.store.files import put_in_place, sync_directory, timestamp
 
 NAME = "journal.jsonl"
 FORMAT = 1
@@ -32,11 +32,11 @@ _TAIL_LENGTH = len(',"sum":"0123456789abcdef"}\n')
 
 
 class JournalError(InputError):
-    """A journal that cannot be read as it stands."""
+    """A journal that cannot be read as it is."""
 
 
 class StorageError(HullwardError):
-    """The disk refused a write. Nothing acknowledged is lost; the work can be resumed."""
+    """A write to the disk failed. Nothing acknowledged is lost; the work can be resumed."""
 
     exit_code = 75
 
@@ -56,16 +56,17 @@ def checksum(body: bytes) -> str:
 
 
 class Journal:
-    """An open journal: whoever holds it holds the lock of the directory."""
+    """An open journal; its owner holds the lock of the directory."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open, check every line and cut a torn end off.
+        """Open, check every line and cut off a torn end.
 
-        Raises JournalError for a damaged line, naming it and the remedy.
+        Raises JournalError for a damaged line, with its number and the remedy.
         """
         self.path = path
         self.notes: list[str] = []
-        self.last_seq, self.last_checksum = 0, ""
+        self.last_checksum = ""
+        self._ends = array("Q", [0])  # byte after each line, by its number; line 0 is nothing
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
         self._handle = os.open(path, flags, 0o644)
         try:
@@ -78,13 +79,13 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last line; 0 without any."""
+        return len(self._ends) - 1
 
     def close(self) -> None:
         if self._handle >= 0:
@@ -92,9 +93,9 @@ class Journal:
             self._handle = -1
 
     def append(self, items: Sequence[tuple[str, str]]) -> None:
-        """Write (kind, data as JSON) lines and wait until the disk has them.
+        """Write (kind, data as JSON) lines and wait until they are on the disk.
 
-        Raises StorageError when it has not; the journal is then as it was before.
+        Raises StorageError when that fails; the journal is then as it was before.
         """
         if not items:
             return
@@ -105,62 +106,64 @@ class Journal:
             body = f'{{"seq":{seq},"v":{FORMAT},"t":"{now}","kind":"{kind}","data":{data}'.encode()
             digest = checksum(body)
             lines.append(body + f',"sum":"{digest}"}}\n'.encode())
-        size = os.fstat(self._handle).st_size
         try:
             _write_all(self._handle, b"".join(lines))
             os.fsync(self._handle)
         except OSError as error:
-            self._take_back(size)
+            self._take_back()
             raise StorageError(
                 f"{self.path} could not be written ({error.strerror}); nothing of this step was "
                 f"kept. Free some space, then `hullward resume {self.path.parent}`"
             ) from error
-        self.last_seq += len(items)
+        for line in lines:
+            self._ends.append(self._ends[-1] + len(line))
         self.last_checksum = digest
 
     def read(self, after: int = 0) -> Iterator[JournalLine]:
         """Entries with seq > after, in order."""
+        after = min(after, self.last_seq)
         with self.path.open("rb") as lines:
-            for seq, line in enumerate(lines, start=1):
-                if after < seq <= self.last_seq:
-                    yield _entry(seq, line)
+            lines.seek(self._ends[after])
+            for seq, line in enumerate(lines, start=after + 1):
+                if seq > self.last_seq:
+                    return
+                yield _entry(seq, line)
 
     def checksum_of(self, seq: int) -> str | None:
         """The checksum of one line; '' for seq 0, None where there is no such line."""
         if not 0 < seq <= self.last_seq:
             return "" if seq == 0 else None
-        return next(self.read(after=seq - 1)).checksum
+        tail = os.pread(self._handle, _TAIL_LENGTH, self._ends[seq] - _TAIL_LENGTH)
+        return _checksum_in(tail)
 
     def _check(self) -> None:
-        good_bytes = 0
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 problem = _problem(number, line)
                 if problem is None:
-                    good_bytes += len(line)
-                    self.last_seq = number
-                    self.last_checksum = line[-_TAIL_LENGTH + 8 : -3].decode()
+                    self._ends.append(self._ends[-1] + len(line))
+                    self.last_checksum = _checksum_in(line)
                     continue
                 # A power cut can leave a block of zeros; JSON never holds a zero byte.
                 rest = line + lines.read()
                 if b"\n" in rest and b"\0" not in rest:
                     raise JournalError(
-                        f"{self.path}, line {number}: {problem}. The file was left as it is; "
+                        f"{self.path}, line {number}: {problem}. The file is unchanged; "
                         f"`hullward rebuild {self.path.parent}` keeps every undamaged line and "
                         "moves the original aside"
                     )
-                os.ftruncate(self._handle, good_bytes)
+                os.ftruncate(self._handle, self._ends[-1])
                 os.fsync(self._handle)
                 self.notes.append(
                     f"{self.path.name}: cut off {len(rest)} bytes of an unfinished write after "
-                    f"line {number - 1}; it had not been acknowledged"
+                    f"line {number - 1}; which was not acknowledged"
                 )
                 return
 
-    def _take_back(self, size: int) -> None:
-        """Cut the file to size; a journal that cannot be cut is closed and cut on opening."""
+    def _take_back(self) -> None:
+        """Cut off what failed; a journal that cannot be cut is closed and cut on opening."""
         try:
-            os.ftruncate(self._handle, size)
+            os.ftruncate(self._handle, self._ends[-1])
             os.fsync(self._handle)
         except OSError:
             self.close()
@@ -185,15 +188,33 @@ def _problem(number: int, line: bytes) -> str | None:
     return None
 
 
+def _checksum_in(line: bytes) -> str:
+    """The checksum at the end of an undamaged line."""
+    return line[-_TAIL_LENGTH + 8 : -3].decode()
+
+
 def _entry(seq: int, line: bytes) -> JournalLine:
     fields = json.loads(line)
     return JournalLine(seq, fields["kind"], fields["data"], fields["sum"])
 
 
-def salvage(path: Path) -> str:
-    """Keep the undamaged lines of a damaged journal, numbered anew; the original moves aside.
+def first_of_kind(path: Path, kind: str) -> dict[str, Any] | None:
+    """The data of the first record of one kind, read beside a writer; None where there is none."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if f',"kind":"{kind}","data":'.encode() in line[:160]:
+                try:
+                    return dict(json.loads(line)["data"])
+                except ValueError:  # damaged or unfinished: opening reports it
+                    return None
+    return None
 
-    Returns what was done. Raises JournalError for lines of a newer format: they are not damaged.
+
+def salvage(path: Path) -> str:
+    """Keep the undamaged lines of a damaged journal, renumbered; the original is kept aside.
+
+    Returns a sentence on what was done. Raises JournalError for lines of a newer format, which are
+    not damaged.
     """
     aside = path.with_name(f"{path.name}.damaged-{timestamp().replace(':', '')}")
     fresh = path.with_name(f"{path.name}.new")
@@ -210,11 +231,8 @@ def salvage(path: Path) -> str:
             kept += 1
             body = b'{"seq":' + str(kept).encode() + line[head.end(1) : -_TAIL_LENGTH]
             out.write(body + f',"sum":"{checksum(body)}"}}\n'.encode())
-        out.flush()
-        os.fsync(out.fileno())
     os.link(path, aside)
-    os.replace(fresh, path)
-    sync_directory(path.parent)
+    put_in_place(fresh, path)
     return (
         f"{path.name}: kept {kept} lines, left out {damaged} damaged ones; "
         f"the original is {aside.name}"

@@ -1,8 +1,8 @@
-"""One writer a directory, and it says who it is.
+"""One writer a directory, with its name for others.
 
-The lock is the kernel's (flock on the file `lock`), so it dies with its process; what is written
-in the file only names the holder. The file is never removed: that would let two processes hold
-two files of the same name.
+The lock is the kernel's (flock on the file `lock`), so it ends with its process; the content of the
+file only names the holder. The file is never removed: otherwise two processes could hold two files
+of the same name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 from hullward.models.errors import LockedError
 from hullward.tools.store.files import timestamp
@@ -24,7 +23,7 @@ NAME = "lock"
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: process id, host, what it runs and since when (UTC)."""
+    """The holder of a lock: process id, host, command and start (UTC)."""
 
     pid: int
     host: str
@@ -32,11 +31,11 @@ class Holder:
     since: str
 
     def describe(self) -> str:
-        """In a few words, for messages."""
+        """The holder in a few words, for messages."""
         return f"process {self.pid} on {self.host} ({self.command}, since {self.since})"
 
     def is_alive(self) -> bool:
-        """False when the process is known to be gone; other hosts get the benefit of the doubt."""
+        """False when the process is known to be gone; on other hosts it is taken to be alive."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -52,7 +51,7 @@ class Lock:
     """The right to write to a directory, from construction to `release`."""
 
     def __init__(self, directory: Path, command: str) -> None:
-        """Take the lock at once; raises LockedError naming the holder."""
+        """Take the lock at once; raises LockedError with the name of the holder."""
         self._handle = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,16 +68,11 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def release(self) -> None:
-        """Give the directory back; releasing twice is fine."""
+        """Release the lock; releasing twice is fine."""
         if self._handle >= 0:
             os.ftruncate(self._handle, 0)
             self._close()
@@ -89,7 +83,7 @@ class Lock:
 
 
 def holder(directory: Path) -> Holder | None:
-    """Who is writing to a directory, as far as can be told without disturbing anyone."""
+    """The process that is writing to a directory, if the lock file names a living one."""
     try:
         text = (directory / NAME).read_text()
         found = Holder(**json.loads(text))
@@ -99,7 +93,7 @@ def holder(directory: Path) -> Holder | None:
 
 
 def _refusal(directory: Path) -> str:
-    # The winner writes its name just after it has the lock: give it a moment.
+    # The holder writes its name just after it gets the lock: wait a moment for it.
     for _ in range(20):
         found = holder(directory)
         if found:
@@ -108,4 +102,4 @@ def _refusal(directory: Path) -> str:
                 f"`hullward stop {directory}`"
             )
         time.sleep(0.01)
-    return f"{directory} is being written by another process, which has not said its name"
+    return f"{directory} is being written by another process, whose name is not known yet"

@@ -1,7 +1,7 @@
 """From records to rows and back, and the rules a record must meet to be counted.
 
-A row is a record's fields by name; `schema` has the columns. Live adding and replaying the
-journal go through the same functions, so a rebuilt database cannot differ from the old one.
+A row is a record's fields by name; `tables` has the columns. Adding records and replaying the
+journal use the same functions, so a rebuilt database cannot differ from the old one.
 """
 
 from __future__ import annotations
@@ -10,169 +10,25 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from hullward.models.errors import HullwardError, InputError
-from hullward.tools import records as r
-from hullward.tools.records import (
-    Calibration,
-    Explanation,
-    PhononCheck,
-    SecondEnergy,
-    SecondOpinion,
-    StabilityProbability,
-    Suspect,
-    TrainingOverlap,
-)
+from hullward.tools.records import Protocol, Record
+from hullward.tools.store.tables import KIND_OF, TABLES, RecordTable
 
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
 class CountingError(HullwardError):
-    """Something would be, or is, counted twice, not at all, or in two states."""
+    """Something is counted twice, not at all, or in two states, or would be."""
 
 
-@dataclass(frozen=True)
-class RecordTable:
-    """Where one kind of record lives."""
-
-    kind: str  # what a journal line calls the record; never changes, whatever the class is called
-    name: str
-    record: type[r.Record]
-    key: tuple[str, ...]  # fields that make a record the same one
-    nested: frozenset[str] = frozenset()  # fields kept as JSON text
-    latest: bool = False  # the newest content replaces the old; otherwise the first one stays
-    order: tuple[str, ...] = ()  # of reading; the key where empty
-    by: str = ""  # what ids mean when reading; the first part of the key where empty
-
-
-# In the order in which records refer to each other: a batch is written in this order, so that any
-# beginning of it makes sense.
-TABLES: dict[str, RecordTable] = {
-    table.kind: table
-    for table in (
-        RecordTable(
-            "CampaignRecord",
-            "campaigns",
-            r.CampaignRecord,
-            ("campaign_id",),
-            frozenset({"settings", "versions"}),
-        ),
-        RecordTable(
-            "Basis", "bases", r.Basis, ("campaign_id",), frozenset({"protocol"}), latest=True
-        ),
-        RecordTable(
-            "SecondReference", "second_references", r.SecondReference, ("campaign_id",), latest=True
-        ),
-        RecordTable(
-            "Plan",
-            "plans",
-            r.Plan,
-            ("plan_id",),
-            frozenset({"quotas", "outcomes", "dropped"}),
-            order=("cycle", "plan_id"),
-        ),
-        RecordTable(
-            "ModelRequest",
-            "requests",
-            r.ModelRequest,
-            ("request_id",),
-            frozenset({"sampling", "wish"}),
-            order=("cycle", "position", "request_id"),
-        ),
-        RecordTable(
-            "ModelResponse", "responses", r.ModelResponse, ("request_id", "exchange", "status")
-        ),
-        RecordTable("ModelAnswer", "answers", r.ModelAnswer, ("request_id", "index")),
-        RecordTable("ModelFailure", "request_failures", r.ModelFailure, ("request_id",)),
-        RecordTable(
-            "Proposal",
-            "proposals",
-            r.Proposal,
-            ("proposal_id",),
-            frozenset({"sampling"}),
-            order=("cycle", "request_id", "index", "proposal_id"),
-        ),
-        RecordTable("Rejection", "rejections", r.Rejection, ("proposal_id",)),
-        RecordTable(
-            "Candidate",
-            "candidates",
-            r.Candidate,
-            ("proposal_id",),
-            frozenset({"crystal"}),
-            order=("candidate_id",),
-            by="candidate_id",
-        ),
-        RecordTable("Label", "labels", r.Label, ("proposal_id", "moment", "kind")),
-        RecordTable(
-            "Relaxation",
-            "relaxations",
-            r.Relaxation,
-            ("relaxation_id",),
-            frozenset({"protocol", "crystal"}),
-        ),
-        RecordTable(
-            "Verdict",
-            "verdicts",
-            r.Verdict,
-            ("relaxation_id", "reference_id", "reference_version", "height"),
-            frozenset({"decomposition"}),
-            latest=True,
-        ),
-        RecordTable(
-            "Explanation", "explanations", Explanation, ("candidate_id", "moment"), latest=True
-        ),
-        RecordTable(
-            "PhononCheck",
-            "phonon_checks",
-            PhononCheck,
-            ("candidate_id", "potential_sha256"),
-            frozenset({"q_points", "soft"}),
-            latest=True,
-        ),
-        RecordTable(
-            "Doubt",
-            "doubts",
-            Suspect,
-            ("relaxation_id", "reference_id", "reference_version"),
-            latest=True,
-        ),
-        RecordTable(
-            "TrainingOverlap", "training_overlaps", TrainingOverlap, ("candidate_id",), latest=True
-        ),
-        RecordTable(
-            "Chance",
-            "chances",
-            StabilityProbability,
-            ("relaxation_id", "reference_id", "reference_version"),
-            latest=True,
-        ),
-        RecordTable(
-            "Opinion",
-            "opinions",
-            SecondOpinion,
-            ("relaxation_id", "reference_id", "reference_version", "potential_sha256"),
-            latest=True,
-        ),
-        RecordTable(
-            "Reading", "readings", SecondEnergy, ("relaxation_id", "potential_sha256"), latest=True
-        ),
-        RecordTable(
-            "Calibration", "calibrations", Calibration, ("calibrator_id",), frozenset({"checks"})
-        ),
-        RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
-        RecordTable(
-            "RunEnd", "runs", r.RunEnd, ("campaign_id", "number"), frozenset({"stage_cpu_s"})
-        ),
-    )
-}
 OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap")
-KIND_OF = {table.record: kind for kind, table in TABLES.items()}
-RANK = {kind: place for place, kind in enumerate(TABLES)}
 
 
 def encode(table: RecordTable, data: Mapping[str, Any]) -> Row:
@@ -183,19 +39,31 @@ def encode(table: RecordTable, data: Mapping[str, Any]) -> Row:
         else value
         for name, value in data.items()
     }
-    if "protocol" in table.nested:
-        row["protocol_id"] = r.Protocol.model_validate(data["protocol"]).protocol_id
+    if "protocol_id" in table.columns:
+        row["protocol_id"] = Protocol.model_validate(data["protocol"]).protocol_id
     return row
 
 
-def decode(table: RecordTable, row: Mapping[str, Any]) -> r.Record:
-    """The record a row was made from."""
+def decode(kind: type[AnyRecord], row: Mapping[str, Any]) -> AnyRecord:
+    """The record that a row was made from."""
+    nested = TABLES[KIND_OF[kind]].nested
     data = {
-        name: json.loads(row[name]) if name in table.nested and row[name] is not None else row[name]
-        for name, field in table.record.model_fields.items()
+        name: json.loads(row[name]) if name in nested and row[name] is not None else row[name]
+        for name, field in kind.model_fields.items()
         if row[name] is not None or field.is_required()  # written before there was this field
     }
-    return table.record.model_validate(data)
+    return kind.model_validate(data)
+
+
+def fetch_rows(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+) -> list[Row]:
+    """The rows of a query, as dictionaries by column."""
+    answer = connection.execute(sql, parameters)
+    names = [column[0] for column in answer.description]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
@@ -204,7 +72,7 @@ def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
 
 @dataclass
 class Index:
-    """The keys that are stored: makes adding idempotent and refuses what could not be counted."""
+    """The stored keys: they make adding idempotent and show what could not be counted."""
 
     keys: dict[str, set[Key]] = field(default_factory=lambda: {kind: set() for kind in TABLES})
     candidate_ids: set[str] = field(default_factory=set)
@@ -225,7 +93,7 @@ class Index:
         return index
 
     def stage(self, kind: str, data: Mapping[str, Any]) -> bool:
-        """Note a record as about to be stored; False when one with its key is there already.
+        """Note a record that will be stored; False if one with its key is stored already.
 
         Raises CountingError (InputError for another campaign) when it cannot be stored.
         """
@@ -233,7 +101,7 @@ class Index:
         key = key_of(table, data)
         if key in self.keys[kind]:
             return table.latest
-        self._object(kind, data)
+        self._check(kind, data)
         candidate_id = data["candidate_id"] if kind == "Candidate" else None
         self.keys[kind].add(key)
         fresh_id = candidate_id if candidate_id not in self.candidate_ids else None
@@ -246,13 +114,13 @@ class Index:
         self._staged.clear()
 
     def discard(self) -> None:
-        """Forget what was staged since the last commit."""
+        """Forget the records staged since the last commit."""
         for kind, key, candidate_id in self._staged:
             self.keys[kind].discard(key)
             self.candidate_ids.discard(candidate_id or "")
         self._staged.clear()
 
-    def _object(self, kind: str, data: Mapping[str, Any]) -> None:
+    def _check(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind in ("CampaignRecord", "Basis", "SecondReference"):
             self._one_campaign(data["campaign_id"])
         elif kind in ("Rejection", "Candidate", "Label"):
@@ -268,7 +136,9 @@ class Index:
         elif kind in ("ModelResponse", "ModelAnswer", "ModelFailure"):
             self._require("ModelRequest", (data["request_id"],), kind)
         elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
-            raise CountingError(f"a {kind} of candidate {data['candidate_id']}, not stored")
+            raise CountingError(
+                f"a {kind} of candidate {data['candidate_id']}, which is not stored"
+            )
         elif kind in ("Verdict", "Doubt", "Chance", "Opinion", "Reading"):
             self._require("Relaxation", (data["relaxation_id"],), kind)
 
@@ -341,7 +211,7 @@ class Projector:
 
     @contextmanager
     def _batch(self, table: str, rows: list[Row]) -> Iterator[None]:
-        """Let SQL see rows as the table `batch` (executemany takes a millisecond a row)."""
+        """Show rows to SQL as the table `batch` (executemany takes a millisecond a row)."""
         self.connection.register("batch", pa.Table.from_pylist(rows, schema=self._layouts[table]))
         try:
             yield
@@ -354,7 +224,7 @@ UPDATE proposals SET candidate_id = batch.candidate_id FROM batch
 WHERE proposals.proposal_id = batch.proposal_id
 """
 
-# What the relaxations of a candidate cost, charged to the proposal that first brought it.
+# The cost of the relaxations of a candidate, charged to its first proposal.
 _CHARGE = """
 UPDATE proposals SET force_calls = cost.force_calls, cpu_s = cost.cpu_s
 FROM (

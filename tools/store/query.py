@@ -1,7 +1,6 @@
-"""Questions to the latest snapshot: one SELECT, no files, bounded memory and time.
+"""Queries on the latest snapshot: one SELECT, no files, bounded memory and time.
 
-This keeps honest users from harm; SQL written by a language model additionally wants a process
-of its own.
+This protects users from mistakes; SQL written by a language model also needs a process of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ TIME_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The answer to one SELECT."""
+    """The result of one SELECT."""
 
     table: pa.Table
     truncated: bool  # there were more rows than the limit
@@ -50,7 +49,7 @@ class QueryResult:
 def run_query(
     directory: Path, sql: str, limit: int | None = None, *, time_limit_s: float = TIME_LIMIT_S
 ) -> QueryResult:
-    """Ask the snapshot of a directory; at most limit rows.
+    """Run a query on the snapshot of a directory; at most limit rows.
 
     Raises InputError for anything but one SELECT, an SQL error, a query that takes too long or
     too much memory, and a directory without a snapshot.
@@ -71,7 +70,7 @@ def run_query(
 
 
 def as_text(result: QueryResult) -> str:
-    """An aligned table for a terminal or a file, numbers to the right."""
+    """The result as an aligned table, with numbers to the right."""
     cells = [result.columns, *([_cell(value) for value in row] for row in result.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(result.columns))]
     numeric = [
@@ -89,7 +88,7 @@ def as_text(result: QueryResult) -> str:
 
 
 def as_csv(result: QueryResult) -> str:
-    """RFC 4180, with text that a spreadsheet would run as a formula quoted by an apostrophe."""
+    """The result as CSV (RFC 4180); text like a spreadsheet formula gets an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in result.columns])
@@ -104,13 +103,13 @@ def as_csv(result: QueryResult) -> str:
 
 
 def as_json(result: QueryResult) -> str:
-    """A list of objects; NaN and infinity, which JSON lacks, become null."""
+    """The result as a JSON list of objects; NaN and infinity become null."""
     rows = [dict(zip(result.columns, map(_jsonable, row), strict=True)) for row in result.rows]
     return json.dumps(rows, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def write_parquet(result: QueryResult, path: Path) -> None:
-    """With the column types the query had."""
+    """Write the result as Parquet, with the column types of the query."""
     import pyarrow.parquet as pq
 
     pq.write_table(result.table, path)
@@ -142,7 +141,7 @@ def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None) -
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Columns of the same name, as joins make them, numbered from the second on."""
+    """Column names, with repeated ones (from joins) numbered from the second on."""
     seen: Counter[str] = Counter()
     distinct = []
     for name in names:

@@ -1,8 +1,8 @@
-"""The views of a campaign's DuckDB file: where every proposal stands, and the counts."""
+"""The views of a campaign's DuckDB file: the state and results of every proposal, and counts."""
 
 VIEWS = """
 -- One row a proposal. Only relaxations by the basis' potential and protocol and verdicts of the
--- basis' reference and version are seen; second looks and earlier bases stay in their tables.
+-- basis' reference and version count; second relaxations and earlier bases stay in their tables.
 CREATE VIEW results AS
 WITH relaxed AS (
     SELECT r.* FROM relaxations r JOIN bases USING (potential_sha256, protocol_id)
@@ -16,10 +16,11 @@ heights AS (
         relaxation_id,
         max(e_above_hull_ev_per_atom) FILTER (height = 'reference') AS over_reference,
         max(e_above_hull_ev_per_atom) FILTER (height = 'union') AS over_union,
-        max(rediscovered) AS rediscovered
+        max(rediscovered) AS rediscovered,
+        bool_or(label IN ('stable', 'metastable')) AS within_threshold
     FROM current_verdicts GROUP BY relaxation_id
 ),
--- the words come from the union verdict, or from the reference one while that has no height
+-- the label is that of the union verdict, or of the reference verdict while that has no height
 words AS (
     SELECT relaxation_id, label, covered, suspicions, second_look FROM current_verdicts
     QUALIFY row_number() OVER (
@@ -27,7 +28,7 @@ words AS (
         ORDER BY e_above_hull_ev_per_atom IS NULL, height = 'union' DESC
     ) = 1
 ),
--- over another reference, where one was asked for: shown and compared, never counted
+-- over the second reference, if there is one: shown and compared, never counted
 second AS (
     SELECT
         v.relaxation_id, v.e_above_hull_ev_per_atom AS over_second, v.label AS second_label,
@@ -35,21 +36,22 @@ second AS (
     FROM verdicts v JOIN second_references s USING (reference_id, reference_version)
     WHERE v.height = 'reference'
 ),
--- what a calibrator says of DFT's own height, or why it says nothing
-chanced AS (
+-- that DFT finds the height small, by a calibrator, or why there is no probability
+probability AS (
     SELECT c.* EXCLUDE (reference_id, reference_version)
-    FROM chances c JOIN bases USING (reference_id, reference_version)
+    FROM probabilities c JOIN bases USING (reference_id, reference_version)
 ),
--- what the calibrator's other potential reads where the first one left a structure
-readout AS (
+-- the energy of the relaxed structure by the calibrator's second potential
+second_energy AS (
     SELECT
-        k.relaxation_id, e.potential AS read_by, e.higher_ev_per_atom AS read_higher_ev_per_atom
-    FROM chanced k
+        k.relaxation_id, e.potential AS second_energy_by,
+        e.higher_ev_per_atom AS second_energy_higher_ev_per_atom
+    FROM probability k
     JOIN calibrations c USING (calibrator_id)
-    JOIN readings e
+    JOIN second_energies e
         ON e.relaxation_id = k.relaxation_id AND e.potential_sha256 = c.reading_sha256
 ),
--- what other potentials say: one word of dispute is enough
+-- by other potentials: one that disputes is enough
 opined AS (
     SELECT relaxation_id, coalesce(bool_or(o.disputed), false) AS disputed
     FROM opinions o JOIN bases USING (reference_id, reference_version) GROUP BY relaxation_id
@@ -63,7 +65,7 @@ matches AS (
         max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
     FROM labels GROUP BY proposal_id
 ),
--- as relaxed, or as proposed while it is not
+-- as relaxed, or as proposed before that
 explained AS (
     SELECT
         candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder,
@@ -71,11 +73,11 @@ explained AS (
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
-doubted AS (
-    SELECT d.relaxation_id, d.suspicions AS doubts, d.reasons, d.second_look AS doubt_look
-    FROM doubts d JOIN bases USING (reference_id, reference_version)
+suspected AS (
+    SELECT d.relaxation_id, d.suspicions, d.reasons, d.second_look
+    FROM suspects d JOIN bases USING (reference_id, reference_version)
 ),
--- by the campaign's own potential where it was asked
+-- by the campaign's own potential if it computed them
 vibrations AS (
     SELECT
         p.candidate_id, p.relaxation_id, p.result AS phonons, p.lowest_thz AS lowest_phonon_thz,
@@ -105,10 +107,10 @@ placed AS (
     SELECT
         s.*, r.* EXCLUDE (candidate_id, force_calls, cpu_s, detail), r.detail AS relaxation_detail,
         j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
-        h.over_reference, h.over_union,
+        h.over_reference, h.over_union, h.within_threshold,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
-        w.label, w.covered, coalesce(w.suspicions, d.doubts) AS suspicions,
-        coalesce(w.second_look, d.doubt_look) AS second_look, d.reasons,
+        w.label, w.covered, coalesce(w.suspicions, d.suspicions) AS suspicions,
+        coalesce(w.second_look, d.second_look) AS second_look, d.reasons,
         t.formula_seen, t.match_seen AS parent_seen, t.words AS training,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
         CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL THEN 'duplicate'
@@ -120,14 +122,14 @@ placed AS (
             ELSE x.novelty END AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
-        x.bare_namesakes, y.disputed, e.read_by, e.read_higher_ev_per_atom,
+        x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
             WHEN s.duplicate_before IS NOT NULL THEN 'duplicate'
             WHEN s.known_before IS NOT NULL AND r.relaxation_id IS NULL THEN 'known'
             WHEN r.relaxation_id IS NULL THEN 'pending'
-            WHEN r.failure NOT IN ('step_limit', 'stalled') THEN 'failed'
+            WHEN r.failure <> 'stalled' THEN 'failed'
             WHEN NOT r.converged THEN 'unconverged'
             WHEN h.over_reference IS NULL AND h.over_union IS NULL THEN 'hull_pending'
             ELSE 'judged'
@@ -139,11 +141,11 @@ placed AS (
     LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
     LEFT JOIN second o ON o.relaxation_id = r.relaxation_id
     LEFT JOIN vibrations q ON q.relaxation_id = r.relaxation_id
-    LEFT JOIN doubted d ON d.relaxation_id = r.relaxation_id
+    LEFT JOIN suspected d ON d.relaxation_id = r.relaxation_id
     LEFT JOIN training_overlaps t ON t.candidate_id = s.candidate_id
-    LEFT JOIN chanced k ON k.relaxation_id = r.relaxation_id
+    LEFT JOIN probability k ON k.relaxation_id = r.relaxation_id
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
-    LEFT JOIN readout e ON e.relaxation_id = r.relaxation_id
+    LEFT JOIN second_energy e ON e.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
 )
 SELECT
@@ -157,6 +159,11 @@ SELECT
         AND duplicate_after IS NULL AS novel,
     -- too good or too odd, and no second opinion has confirmed it
     coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
+    state = 'judged' AND covered AND NOT suspect
+        AND label IN ('stable', 'metastable') AS metastable,
+    -- counts for plans, prompts and operators: like the short list, but by the height over the
+    -- reference, which later candidates cannot change
+    novel AND covered AND NOT suspect AND within_threshold AS rewarded,
     space_group_loose, space_group_tight,
     coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
     converged,
@@ -172,24 +179,22 @@ SELECT
     p_below_50mev, p_below_50mev_low, p_below_50mev_high,
     p_below_100mev, p_below_100mev_low, p_below_100mev_high,
     calibrator_id, probability_note,
-    disputed,  -- by a second opinion; NULL where none was asked
-    -- the second network whose energy of the same structure, on one scale, the probability looks
-    -- at; eV/atom above the energy in this row, negative below it
-    read_by, read_higher_ev_per_atom,
+    disputed,  -- by a second opinion; NULL without one
+    -- the second potential whose energy of this structure the probability uses, and that energy
+    -- minus the one in this row, on one scale
+    second_energy_by, second_energy_higher_ev_per_atom,
     bare_namesakes  -- phases of this formula whose structures the reference lacks
 FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
 
--- Nested counts of results, then the three that are counted apart and are never discoveries.
+-- Nested counts of results, then three that are counted separately and are not discoveries.
 CREATE VIEW funnel AS
 WITH marks AS (
     SELECT
-        state, novel, rediscovered, label, suspect,
+        state, novel, rediscovered, label, suspect, metastable,
         candidate_id IS NOT NULL AS valid,
-        state = 'judged' AND covered AND NOT suspect
-            AND label IN ('stable', 'metastable') AS metastable,
-        state = 'judged' AND covered AND NOT suspect AND label = 'stable' AS stable
+        metastable AND label = 'stable' AS stable
     FROM results
 ),
 counts AS (
@@ -216,15 +221,13 @@ SELECT
     operator, cycle,
     count(*) AS proposed,
     count(*) FILTER (state = 'judged') AS judged,
-    count(*) FILTER (
-        novel AND covered AND NOT suspect AND label IN ('stable', 'metastable')
-    ) AS novel_metastable,
+    count(*) FILTER (novel AND metastable) AS novel_metastable,
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
 
--- One row a request to a language model. Prompt tokens are paid once, however many answers.
+-- One row a request to a language model. Prompt tokens count once, whatever the number of answers.
 CREATE VIEW asked AS
-WITH said AS (
+WITH answered AS (
     SELECT
         request_id, count(*) AS answers, max(prompt_tokens) AS prompt_tokens,
         sum(completion_tokens)::BIGINT AS completion_tokens, min(model) AS answered_by
@@ -239,5 +242,6 @@ SELECT
     END AS state,
     coalesce(s.answers, 0) AS answers, s.prompt_tokens, s.completion_tokens,
     f.kind AS failure, f.message AS detail, q.memories, q.memories_left_out
-FROM requests q LEFT JOIN said s USING (request_id) LEFT JOIN request_failures f USING (request_id);
+FROM requests q LEFT JOIN answered s USING (request_id)
+LEFT JOIN request_failures f USING (request_id);
 """

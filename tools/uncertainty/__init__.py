@@ -1,4 +1,4 @@
-"""How likely DFT is to agree with a verdict: calibrator, features, second potentials.
+"""Probability that DFT agrees with a verdict: calibrator, features, second potentials.
 
 A calibrator turns a height above the hull into a probability; a second opinion asks another
 potential for the same decomposition energy. It changes no verdict.
@@ -24,10 +24,10 @@ from hullward.tools.uncertainty.fitting import Outcome, checks_of, fit, kinds_li
 from hullward.tools.uncertainty.learning_curve import Learning, learning_curves
 from hullward.tools.uncertainty.probabilities import (
     fitting_calibrator,
-    reading_trouble,
-    readings_for,
+    second_energies_for,
     store_probabilities,
     why_no_probability,
+    why_no_second_energy,
 )
 from hullward.tools.uncertainty.second_opinion import SecondPotential, ask_second_potential
 
@@ -52,10 +52,10 @@ __all__ = [
     "pick",
     "read_dft_table",
     "read_table",
-    "reading_trouble",
-    "readings_for",
+    "second_energies_for",
     "shipped",
     "store_probabilities",
     "updated",
     "why_no_probability",
+    "why_no_second_energy",
 ]

@@ -1,9 +1,9 @@
-"""How likely a candidate is to lie low for DFT too, and which fit says so.
+"""Probability that DFT finds a candidate within 50 or 100 meV/atom of the hull.
 
 A calibrator belongs to one potential (by the hash of its weights), one protocol, some kinds of
-reference and their covered compositions. Where none fits there is no probability, and the reason
-is told. The shipped one is a posterior: DFT results move it on (`updated`) without the data that
-it was fitted on.
+reference and their covered compositions. Where none fits there is a reason instead of a
+probability. The shipped one is a posterior: DFT results update it (`updated`) without the data
+that it was fitted on.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Basis, Check, Protocol, Record, Relaxation, SecondEnergy
 from hullward.tools.uncertainty import model
 from hullward.tools.uncertainty.features import STATE, share_roots, state_features
-from hullward.tools.uncertainty.second_energies import reading_features
+from hullward.tools.uncertainty.second_energies import second_energy_features
 
 THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)
 SHIPPED = "calibration_chgnet_mp2020.json"
@@ -45,7 +45,7 @@ class Calibrator(Record):
     statement: str
     rows: int  # DFT results it has seen, all in all
     seen: tuple[str, ...] = ()  # candidate ids among them: none counts twice
-    reading: str = ""  # the potential whose readings it looks at too
+    reading: str = ""  # the second potential, whose energies it uses too
     reading_sha256: str = ""
     state: tuple[str, ...] = STATE
     centres: tuple[float, ...]  # of the state features, and their scales
@@ -60,7 +60,7 @@ class Calibrator(Record):
 
     @cached_property
     def calibrator_id(self) -> str:
-        """Which fit this is: a hash of its content."""
+        """A hash of its content."""
         return "cal-" + hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     @cached_property
@@ -77,12 +77,12 @@ class Calibrator(Record):
         return self.posterior.covariance
 
     def changed(self, **changes: Any) -> Calibrator:
-        """Another one with these fields changed; a plain copy would keep what is cached here."""
+        """A copy with these fields changed; `model_copy` would keep what is cached here."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**fields, **changes})
 
-    def unfit(self, basis: Basis) -> str:
-        """Why this one says nothing about verdicts of that basis; '' where it does."""
+    def why_unfit(self, basis: Basis) -> str:
+        """Why it gives no probability for verdicts of that basis; '' where it does."""
         if basis.potential_sha256 != self.potential_sha256:
             return f"it is for {self.potential}, not {basis.potential}"
         if basis.protocol != self.protocol:
@@ -94,14 +94,11 @@ class Calibrator(Record):
 
     def design(self, cases: Sequence[CalibrationCase]) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) rows for the centre and (n, q) rows for the width."""
-        width = np.ones((len(cases), 1 + len(self.state)))
-        for row, case in enumerate(cases):
-            width[row, 1:] = [case.state[name] for name in self.state]
-        width[:, 1:] = (width[:, 1:] - np.array(self.centres)) / np.array(self.scales)
-        roots = np.array([share_roots(c.amounts, self.elements) for c in cases])
-        return np.hstack([width, roots.reshape(len(cases), -1)]), width
+        state = np.array([[case.state[name] for name in self.state] for case in cases])
+        roots = np.array([share_roots(case.amounts, self.elements) for case in cases])
+        return model.design(state, roots, np.array(self.centres), np.array(self.scales))
 
-    def chances(
+    def probabilities(
         self, cases: Sequence[CalibrationCase], threshold_ev_per_atom: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probability and the ends of its 95 % interval, (n,) each."""
@@ -120,7 +117,7 @@ class Calibrator(Record):
 
 @dataclass(frozen=True)
 class CalibrationCase:
-    """One relaxed candidate over one reference, as a calibrator sees it."""
+    """One relaxed candidate over one reference: the input of a calibrator."""
 
     state: dict[str, float]
     amounts: dict[str, float]
@@ -128,11 +125,11 @@ class CalibrationCase:
 
 
 def case_of(
-    relaxation: Relaxation, reference: Reference, reading: SecondEnergy | None = None
+    relaxation: Relaxation, reference: Reference, second_energy: SecondEnergy | None = None
 ) -> CalibrationCase:
-    """What a calibrator is asked about; the reference must have a hull for it.
+    """The input of a calibrator for one relaxation; the reference must have a hull for it.
 
-    reading: another potential's, for a calibrator that looks at one; it must have numbers.
+    second_energy: for a calibrator that uses one; it must have numbers.
     """
     from pymatgen.core import Composition
 
@@ -145,8 +142,8 @@ def case_of(
     elements = float(hull.fractions([amounts])[0] @ hull.element_energies)
     formula = Composition(amounts).reduced_formula
     state = state_features(relaxation, amounts, distance, formula, elements)
-    if reading is not None:
-        state |= reading_features(reading)
+    if second_energy is not None:
+        state |= second_energy_features(second_energy)
     return CalibrationCase(state, amounts, distance.e_above_hull_ev_per_atom)
 
 
@@ -161,7 +158,7 @@ def updated(
 
 
 def parameters(posterior: model.Posterior) -> dict[str, Any]:
-    """Rounded to what matters, as JSON keeps them."""
+    """Mean and precision of a calibrator, rounded to seven digits."""
     digits = [[float(f"{x:.7g}") for x in row] for row in posterior.precision]
     return {
         "mean": tuple(float(f"{x:.7g}") for x in posterior.mean),
@@ -170,17 +167,17 @@ def parameters(posterior: model.Posterior) -> dict[str, Any]:
 
 
 def read_calibrator(path: Path) -> Calibrator:
-    """A calibrator from a file; raises InputError saying what is wrong with it."""
+    """A calibrator from a file; raises InputError where it is missing or broken."""
     try:
         return Calibrator.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"calibrator {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise InputError(f"{path} is no calibrator: {error.errors()[0]['msg']}") from None
+        raise InputError(f"{path} is no calibrator: {first_problem(error)}") from None
 
 
 def shipped() -> Calibrator | None:
-    """The one that came with the package; None where it did not."""
+    """The calibrator that comes with the package; None where it is missing."""
     path = files("hullward.data") / SHIPPED
     if not path.is_file():
         return None
@@ -188,7 +185,7 @@ def shipped() -> Calibrator | None:
 
 
 def calibrators_folder(home: Path) -> Path:
-    """Where `hullward calibrate` leaves what DFT results made of a calibrator."""
+    """Where `hullward calibrate` writes updated calibrators."""
     return home / "calibrators"
 
 

@@ -1,7 +1,7 @@
-"""DFT results in a table: structures relaxed and judged as a campaign would, beside what DFT said.
+"""Read a table of DFT results; relax and judge its structures as a campaign would.
 
 One row a structure, in any of the formats of `hullward screen`, with the DFT height above the
-hull in eV/atom and, to be left out one at a time, the generator that made it.
+hull in eV/atom and the generator that made it, since generators are left out one at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hullward.tools.records import Flaw, Protocol, Relaxation, SecondEnergy
 from hullward.tools.relax import relax_cached
 from hullward.tools.uncertainty.calibrator import case_of
 from hullward.tools.uncertainty.fitting import ELEMENTS, Outcome
-from hullward.tools.uncertainty.second_energies import check_scales, read
+from hullward.tools.uncertainty.second_energies import check_scales, second_energies_of
 
 # The first of these that a table has is read.
 DFT_COLUMNS = (
@@ -52,7 +52,7 @@ def read_dft_table(path: Path, *, need_generator: bool = True) -> list[DftRow]:
     generators = next((table[c] for c in GENERATOR_COLUMNS if c in table), None)
     if generators is None and need_generator:
         raise InputError(
-            f"{path.name} needs a column that says which generator made a row: "
+            f"{path.name} needs a column with the generator of each row: "
             + ", ".join(GENERATOR_COLUMNS)
         )
     items = list(read_inputs(path))
@@ -118,9 +118,9 @@ def outcomes(
 ) -> tuple[list[Outcome], dict[str, int]]:
     """Every row that came to a covered verdict, in order; the others counted by reason.
 
-    reading: the potential that reads each relaxed structure too, '' for none.
+    reading: the second potential, which gives each relaxed structure a second energy; '' for none.
     """
-    if reading:  # refused now, not when everything is relaxed
+    if reading:  # refuse now, not when everything is relaxed
         check_scales(potential_card(potential).energy_scheme, potential_card(reading))
     lost: Counter[str] = Counter(r.problem for r in rows if r.problem)
     jobs = [(str(i), r.crystal) for i, r in enumerate(rows) if not r.problem and r.crystal]
@@ -129,21 +129,21 @@ def outcomes(
     for done, relaxation in enumerate(results, start=1):
         relaxed[int(relaxation.candidate_id)] = relaxation
         progress("relax", done, len(jobs))
-    readings: dict[int, SecondEnergy] = {}
+    second: dict[int, SecondEnergy] = {}
     if reading:
-        settled = {r.relaxation_id: i for i, r in relaxed.items() if r.converged}
-        taken = read([relaxed[i] for i in settled.values()], reading, home, workers)
-        for done, told in enumerate(taken, start=1):
-            readings[settled[told.relaxation_id]] = told
-            progress("read", done, len(settled))
-    found = list(_judged(rows, relaxed, readings, reference, lost))
+        converged = {r.relaxation_id: i for i, r in relaxed.items() if r.converged}
+        of = [relaxed[i] for i in converged.values()]
+        for done, one in enumerate(second_energies_of(of, reading, home, workers), start=1):
+            second[converged[one.relaxation_id]] = one
+            progress("second energy", done, len(converged))
+    found = list(_judged(rows, relaxed, second, reference, lost))
     return found, dict(sorted(lost.items()))
 
 
 def _judged(
     rows: list[DftRow],
     relaxed: dict[int, Relaxation],
-    readings: dict[int, SecondEnergy],
+    second: dict[int, SecondEnergy],
     reference: Reference,
     lost: Counter[str],
 ) -> Iterator[Outcome]:
@@ -155,18 +155,18 @@ def _judged(
             lost["not converged"] += 1
             continue
         elements = frozenset(crystal.species)
-        amounts = {el: float(crystal.species.count(el)) for el in elements}
+        amounts = crystal.amounts
         if reference.lacking(elements):
             lost["no hull"] += 1
         elif not reference.coverage(amounts).covered:
             lost["not covered by the reference"] += 1
         elif elements - set(ELEMENTS):
             lost["elements without parameters"] += 1
-        elif (reading := readings.get(i)) is not None and reading.failure:
-            lost["not read by the other potential"] += 1
+        elif (second_energy := second.get(i)) is not None and second_energy.failure:
+            lost["no second energy"] += 1
         else:
             yield Outcome(
-                case=case_of(relaxation, reference, reading),
+                case=case_of(relaxation, reference, second_energy),
                 generator=rows[i].generator,
                 formula=str(Composition(amounts).reduced_formula),
                 dft_ev_per_atom=rows[i].dft_ev_per_atom,

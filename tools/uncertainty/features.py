@@ -1,6 +1,6 @@
-"""What a calibrator looks at: a relaxed structure, its energy and the hull under it.
+"""Features of a calibrator: from a relaxed structure, its energy and the hull below it.
 
-Only what belongs to the relaxed state counts, never the way there: how far a structure fell
+Only the relaxed state counts, never the way there: how far a structure fell
 depends on where it started, and the starts of a campaign are not those a calibrator was fitted on.
 """
 
@@ -121,7 +121,7 @@ def _element(symbol: str) -> tuple[float, float, float, float, float]:
 
 
 def share_roots(amounts: Mapping[str, float], elements: tuple[str, ...]) -> np.ndarray:
-    """(len(elements),) square roots of atomic fractions: traces count for something.
+    """(len(elements),) square roots of atomic fractions, so that traces keep some weight.
 
     Raises KeyError for an element that is not among them.
     """

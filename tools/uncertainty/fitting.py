@@ -1,4 +1,4 @@
-"""Fitting a calibrator to DFT heights, and scoring such fits on generators they have not seen."""
+"""Fit a calibrator to DFT heights, and score such fits on generators they have not seen."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from hullward.tools.uncertainty.folds import (
     left_out_folds,
 )
 from hullward.tools.uncertainty.model import Widths
-from hullward.tools.uncertainty.scores import check, left_out, worst_of
-from hullward.tools.uncertainty.second_energies import READING_STATE
+from hullward.tools.uncertainty.scores import left_out_scores, scores_of, worst_of
+from hullward.tools.uncertainty.second_energies import SECOND_ENERGY_STATE
 
 KINDS = ("file", "materials_project")  # hulls of DFT energies
 OWN_KINDS = ("embedded", "built")  # hulls of the potential's own energies
@@ -36,7 +36,7 @@ ELEMENTS = tuple(sorted(MPTRJ_ELEMENTS))
 
 @dataclass(frozen=True)
 class Outcome:
-    """One structure, and what DFT found."""
+    """One structure with its DFT height."""
 
     case: CalibrationCase
     generator: str
@@ -57,11 +57,11 @@ def fit(
     widths: Widths | None = None,
     shift_sd_ev_per_atom: float | None = None,
 ) -> Calibrator:
-    """A calibrator for what these outcomes are like.
+    """A calibrator fitted to these outcomes.
 
-    reading: the potential whose readings these outcomes have; '' where they have none.
+    reading: the second potential, where these outcomes have second energies; else ''.
     widths: of the prior; None: those that do best on these generators, left out in turn.
-    shift_sd_ev_per_atom: how far a whole generator may lie off; None: as these generators say.
+    shift_sd_ev_per_atom: of shifts between generators; None: the likeliest one.
     """
     card = potential_card(potential)
     rows = rows_of(outcomes)
@@ -93,7 +93,7 @@ def fit(
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> DftRows:
-    """Outcomes as arrays, in their order; all of them have readings, or none."""
+    """Outcomes as arrays, in their order; all of them have second energies, or none."""
     names = _state_names(outcomes)
     return DftRows(
         state=np.array([[o.case.state[name] for name in names] for o in outcomes]),
@@ -106,23 +106,13 @@ def rows_of(outcomes: Sequence[Outcome]) -> DftRows:
 
 
 def _state_names(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    read = bool(outcomes) and READING_STATE[0] in outcomes[0].case.state
-    return STATE + READING_STATE if read else STATE
+    second = bool(outcomes) and SECOND_ENERGY_STATE[0] in outcomes[0].case.state
+    return STATE + SECOND_ENERGY_STATE if second else STATE
 
 
 def kinds_like(kind: str) -> tuple[str, ...]:
     """The kinds of reference whose hulls are made as this kind's is."""
     return OWN_KINDS if kind in OWN_KINDS else KINDS
-
-
-def evaluate(
-    outcomes: Sequence[Outcome], choices: Mapping[str, Sequence[float]] = CHOICES
-) -> list[Check]:
-    """The checks on left-out generators, one a threshold.
-
-    choices: the widths of the prior that each fold's training generators choose from.
-    """
-    return checks_of(*left_out_fits(outcomes, choices))
 
 
 def left_out_fits(
@@ -140,22 +130,22 @@ def checks_of(rows: DftRows, folds: Sequence[Fold]) -> list[Check]:
 
 def _check(rows: DftRows, folds: Sequence[Fold], threshold: float) -> Check:
     """One threshold's scores; a generator that left nothing to train on is not among its rows."""
-    said = np.full(len(rows.dft), np.nan)
+    predicted = np.full(len(rows.dft), np.nan)
     found = rows.dft <= threshold
     parts: dict[str, LeftOut] = {}
     shifted = []
     for number, fold in enumerate(folds):
         out = fold.left_out
-        said[out] = fold.fitted.chances(rows, out, threshold)
+        predicted[out] = fold.fitted.probabilities(rows, out, threshold)
         moved = partial(fold.fitted.moved, rows, out, threshold)
-        part, errors = left_out(
-            said[out], found[out], moved, fold.fitted.shift_sd, fold.fitted.widths, 2 * number
+        part, errors = left_out_scores(
+            predicted[out], found[out], moved, fold.fitted.shift_sd, fold.fitted.widths, 2 * number
         )
         parts[str(rows.generators[out[0]])] = part
         shifted.append(errors)
-    return check(
+    return scores_of(
         threshold,
-        said,
+        predicted,
         found,
         rows.heights,
         parts,

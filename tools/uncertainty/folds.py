@@ -1,8 +1,8 @@
-"""Fits that never see what they are asked about: one generator left out, and all its formulas.
+"""Fits that leave one generator out, and all its formulas, to be scored on it.
 
 The widths of the prior are chosen inside each fold, from the training generators alone: each of
 these is left out in turn, and widths whose fits lose least on them are taken (nested
-cross-validation: Varma & Simon, 10.1186/1471-2105-7-91). What is left out has no say.
+cross-validation: Varma & Simon, 10.1186/1471-2105-7-91). What is left out influences nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hullward.tools.uncertainty import model
 from hullward.tools.uncertainty.model import Posterior, Widths
 from hullward.tools.uncertainty.scores import log_losses
 
-# What is tried of each width.
+# Values to choose each width from.
 CHOICES: dict[str, tuple[float, ...]] = {
     "state_ev_per_atom": (0.02, 0.05, 0.1, 0.2),
     "element_ev_per_atom": (0.1, 0.2, 0.3, 0.4),
@@ -70,11 +70,9 @@ class Fitted:
 
     def design(self, rows: DftRows, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) and (n, q): rows for the centre and for the width."""
-        scaled = (rows.state[which] - self.centres) / self.scales
-        width = np.hstack([np.ones((len(which), 1)), scaled])
-        return np.hstack([width, rows.roots[which]]), width
+        return model.design(rows.state[which], rows.roots[which], self.centres, self.scales)
 
-    def chances(self, rows: DftRows, which: np.ndarray, threshold: float) -> np.ndarray:
+    def probabilities(self, rows: DftRows, which: np.ndarray, threshold: float) -> np.ndarray:
         """P(DFT height <= threshold), (n,), of rows of a generator not seen before."""
         centre, width = self.design(rows, which)
         heights = rows.heights[which]
@@ -85,7 +83,7 @@ class Fitted:
     def moved(
         self, rows: DftRows, which: np.ndarray, threshold: float, shifts: np.ndarray
     ) -> np.ndarray:
-        """(m, n): the same if the generator were known to lie off by each of m shifts, eV/atom."""
+        """(m, n): the same if the generator were known to be off by each of m shifts, eV/atom."""
         from scipy.special import stdtr
 
         u, sigma = model.margins(
@@ -148,8 +146,8 @@ def choose_widths(
         for number, (training, left_out) in enumerate(folds):
             near[number] = fitted = fit_rows(rows, training, widths, like=near[number])
             for threshold in thresholds:
-                said = fitted.chances(rows, left_out, threshold)
-                lost.append(log_losses(said, rows.dft[left_out] <= threshold))
+                predicted = fitted.probabilities(rows, left_out, threshold)
+                lost.append(log_losses(predicted, rows.dft[left_out] <= threshold))
         return float(np.concatenate(lost).mean())
 
     for _ in range(SWEEPS):

@@ -1,4 +1,4 @@
-"""How many DFT results of a new generator it takes until probabilities of its others come true."""
+"""Calibration error on a new generator after some of its DFT results were used."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _curve(rows: DftRows, fold: Fold, sizes: Sequence[int], draws: int) -> Itera
             fitted, rest = after(fold.fitted, rows, order[:size]), np.sort(order[size:])
             errors.append(
                 [
-                    calibration_error(fitted.chances(rows, rest, t), rows.dft[rest] <= t)
+                    calibration_error(fitted.probabilities(rows, rest, t), rows.dft[rest] <= t)
                     for t in THRESHOLDS_EV_PER_ATOM
                 ]
             )
@@ -58,7 +58,7 @@ def _curve(rows: DftRows, fold: Fold, sizes: Sequence[int], draws: int) -> Itera
 
 
 def after(fitted: Fitted, rows: DftRows, seen: np.ndarray) -> Fitted:
-    """The fit after seeing rows of a new generator: what `calibration.updated` makes of it.
+    """The fit after seeing rows of a new generator: as `calibrator.updated` does.
 
     seen: (n,) indices of rows.
     """

@@ -1,11 +1,11 @@
-"""How far DFT lies above CHGNet's height: a Student t whose centre and width depend on features.
+"""The gap between DFT's height and CHGNet's: a Student t with centre and width by features.
 
     E_hull(DFT) - E_hull(potential) ~ centre(x) + width(x) t(ν),   log width linear in x too
 
-Heavy tails because a few structures are something else for DFT. Parameters are normal a posteriori
-(Laplace's approximation with the expected information, so that it is always a proper one); the
-posterior of one fit is the prior of the next, and data once seen are not needed again. For the
-linear heteroscedastic t see Lange, Little & Taylor, 10.1080/01621459.1989.10478852.
+Its tails are heavy because DFT relaxes a few structures into something else. Parameters are normal
+a posteriori (Laplace's approximation with the expected information, so that it is always a proper
+one); the posterior of one fit is the prior of the next, and data once seen are not needed again.
+For the linear heteroscedastic t see Lange, Little & Taylor, 10.1080/01621459.1989.10478852.
 
 Rows come in groups (a generator's structures), and a whole group may lie off by a shift of its own,
 normal around zero. How far groups do is the likeliest value given the rows (empirical Bayes by
@@ -23,14 +23,14 @@ FREEDOM = 4.0  # ν: tails heavy enough for outliers, yet with a variance
 START_WIDTH_EV = 0.1
 START_SHIFT_EV = 0.03  # between groups: where the search begins
 SHIFT_STEPS, SHIFT_TOLERANCE_EV = 30, 5e-4
-VAGUE = 10.0  # intercepts: no opinion
+VAGUE = 10.0  # standard deviation of the intercepts: no prior knowledge
 STEPS, TOLERANCE = 1000, 1e-5
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
 
 
 @dataclass(frozen=True, order=True)
 class Widths:
-    """What is believed of effects before any data: standard deviations around none, and ν."""
+    """The prior: standard deviations of effects around zero, and ν."""
 
     state_ev_per_atom: float = 0.1  # of a standardised feature's effect on the centre
     element_ev_per_atom: float = 0.2  # per root of an atomic fraction
@@ -54,7 +54,7 @@ class Posterior:
 
 
 def prior(n_state: int, n_elements: int, widths: Widths) -> Posterior:
-    """What is believed before any data; centre: 1, state, elements; log width: 1, state."""
+    """The posterior before any data; centre: 1, state, elements; log width: 1, state."""
     spread = np.concatenate(
         [
             [VAGUE],
@@ -67,6 +67,17 @@ def prior(n_state: int, n_elements: int, widths: Widths) -> Posterior:
     mean = np.zeros(len(spread))
     mean[1 + n_state + n_elements] = np.log(START_WIDTH_EV)
     return Posterior(mean, np.diag(spread**-2), widths.freedom)
+
+
+def design(
+    state: np.ndarray, roots: np.ndarray, centres: np.ndarray, scales: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) rows of features for the centre and (n, q) for the width.
+
+    state: (n, s) features, standardised by centres and scales.  roots: (n, e) of atomic fractions.
+    """
+    width = np.hstack([np.ones((len(state), 1)), (state - centres) / scales])
+    return np.hstack([width, roots]), width
 
 
 def update(
@@ -117,10 +128,10 @@ def update_grouped(
     shift_sd: float | None = None,
     start: tuple[np.ndarray, float] | None = None,
 ) -> tuple[Posterior, float]:
-    """The posterior after seeing rows whose groups lie off by shifts, and how far groups do.
+    """The posterior after seeing grouped rows, and the standard deviation of the groups' shifts.
 
     groups: (n,) which group a row is of.  shift_sd: eV/atom, standard deviation of the shifts;
-    None: the likeliest one, or 0 where there is a single group, which cannot say.  start: where
+    None: the likeliest one, or 0 where there is a single group.  start: where
     the search begins, both of what is returned.  The shifts of the groups seen are integrated out.
     Other arguments and errors are those of `update`.
     """
@@ -194,8 +205,8 @@ def probabilities(
     """P(DFT height <= threshold), (n,), with the ends of its 95 % interval, each (n,).
 
     covariance: the posterior's, which is costly to make.  heights: (n,) the potential's, eV/atom.
-    shift_sd: eV/atom, how far a new group may lie off as a whole. The probability is the mean over
-    the posterior and that shift; the interval says how well it is known (first order in the
+    shift_sd: eV/atom, standard deviation of a new group's shift. The probability is the mean over
+    the posterior and that shift; the interval is that of its uncertainty (first order in the
     parameters).
     """
     from scipy.special import stdtr
@@ -221,7 +232,7 @@ def margins(
     heights: np.ndarray,
     threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far the threshold lies above the expected DFT height, in widths, and these, eV/atom."""
+    """(Threshold minus expected DFT height, in widths; the widths, eV/atom), each (n,)."""
     k = centre.shape[1]
     sigma = np.exp(width @ posterior.mean[k:])
     return (threshold - heights - centre @ posterior.mean[:k]) / sigma, sigma

@@ -1,4 +1,4 @@
-"""Probabilities for everything judged: stored beside the verdicts, or the reason there is none."""
+"""Store a probability, or the reason why there is none, for every verdict."""
 
 from __future__ import annotations
 
@@ -25,103 +25,95 @@ from hullward.tools.uncertainty.calibrator import (
     case_of,
     known_calibrators,
 )
-from hullward.tools.uncertainty.second_energies import FEW, read, unread
+from hullward.tools.uncertainty.second_energies import (
+    FEW,
+    not_computed,
+    second_energies_of,
+)
 
 
 def store_probabilities(screen: Screen, home: Path | None) -> None:
     """Store a probability for each verdict of the current basis that has none by this calibrator.
 
-    One by an earlier calibrator stands until there is a new one.
+    One by an earlier calibrator is kept until there is a new one.
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
     basis, calibrators = screen.basis, known_calibrators(home)
-    with screen.timed("judge"):
+    with screen.hooks.timed("judge"):
         fitting, _ = fitting_calibrator(basis, calibrators)
-        said = _said(screen)
-        todo = _unanswered(screen, fitting, said)
+        by = fitting.calibrator_id if fitting else None
+        stored = {
+            p.relaxation_id: p.calibrator_id
+            for p in screen.store.load(StabilityProbability)
+            if (p.reference_id, p.reference_version)
+            == (basis.reference_id, basis.reference_version)
+        }
+        wanted = {i for i in screen.verdicts("reference") if i not in stored or stored[i] != by}
+        todo = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in wanted]
         if fitting is not None and todo:
             screen.store.add([calibration_record(fitting)])
-    readings = {} if fitting is None else readings_for(screen, fitting, todo)
-    with screen.timed("judge"):
-        new = probabilities_of(todo, screen.reference, basis, calibrators, readings)
-        stands = {i for i, by in said.items() if by is not None and fitting is not None}
-        screen.store.add(c for c in new if c.calibrator_id or c.relaxation_id not in stands)
+    energies = {} if fitting is None else second_energies_for(screen, fitting, todo)
+    with screen.hooks.timed("judge"):
+        new = probabilities_of(todo, screen.reference, basis, calibrators, energies)
+        kept = {i for i, earlier in stored.items() if earlier is not None and fitting is not None}
+        screen.store.add(p for p in new if p.calibrator_id or p.relaxation_id not in kept)
 
 
-def _said(screen: Screen) -> dict[str, str | None]:
-    """Which calibrator gave each relaxation its probability over this reference; None: none did."""
-    key = (screen.basis.reference_id, screen.basis.reference_version)
-    return {
-        c.relaxation_id: c.calibrator_id
-        for c in screen.store.load(StabilityProbability)
-        if (c.reference_id, c.reference_version) == key
-    }
-
-
-def _unanswered(
-    screen: Screen, fitting: Calibrator | None, said: Mapping[str, str | None]
-) -> list[tuple[Candidate, Relaxation]]:
-    """What is judged and has no probability by this calibrator, or no reason where none fits."""
-    by = fitting.calibrator_id if fitting else None
-    judged = {v.relaxation_id for v in screen.verdicts("reference")}
-    asked = {i for i in judged if i not in said or said[i] != by}
-    return [(c, r) for c, r in screen.relaxed() if r.relaxation_id in asked]
-
-
-def readings_for(
-    screen: Screen, fitting: Calibrator, asked: Sequence[tuple[Candidate, Relaxation]]
+def second_energies_for(
+    screen: Screen, fitting: Calibrator, relaxed: Sequence[tuple[Candidate, Relaxation]]
 ) -> dict[str, SecondEnergy]:
-    """What a calibrator's other potential reads, by relaxation id; what is new is stored.
+    """Energies by a calibrator's second potential, by relaxation id; what is new is stored.
 
-    What gave no number says why, is not stored, and is asked again the next time.
+    One without a number names its failure, is not stored, and is computed again the next time.
     """
     if not fitting.reading:
         return {}
     found = {
-        r.relaxation_id: r
-        for r in screen.store.load(SecondEnergy)
-        if r.potential_sha256 == fitting.reading_sha256
+        e.relaxation_id: e
+        for e in screen.store.load(SecondEnergy)
+        if e.potential_sha256 == fitting.reading_sha256
     }
     todo = [
         relaxation
-        for candidate, relaxation in asked
+        for candidate, relaxation in relaxed
         if relaxation.relaxation_id not in found
         and not why_no_probability(candidate, screen.reference, fitting)
     ]
     if not todo:
         return found
-    why = "not asked, for the run was stopped"
+    why = "the run was stopped first"
     try:
-        with screen.timed("read"):
-            for reading in _taken(screen, fitting, todo):
-                found[reading.relaxation_id] = reading
+        with screen.hooks.timed("read"):
+            for energy in _computed(screen, fitting, todo):
+                found[energy.relaxation_id] = energy
     except PreflightError as error:
         why = str(error)
     left = [r for r in todo if r.relaxation_id not in found]
-    return found | {r.relaxation_id: r for r in unread(left, fitting.reading, why)}
+    return found | {e.relaxation_id: e for e in not_computed(left, fitting.reading, why)}
 
 
-def _taken(
+def _computed(
     screen: Screen, fitting: Calibrator, todo: Sequence[Relaxation]
 ) -> Iterator[SecondEnergy]:
-    """Readings as they are taken, each stored that has a number, until the run is to stop.
+    """Second energies as they are computed, those with a number stored, until the run is to stop.
 
     Raises PreflightError where the potential is not installed, or with other weights.
     """
-    if screen.stopping():
+    hooks = screen.hooks
+    if hooks.stopping():
         return
     if potential_card(fitting.reading).weights_sha256 != fitting.reading_sha256:
         raise PreflightError("its weights are not those the calibrator was fitted with")
-    screen.progress("read", 0, len(todo))
-    taken = read(todo, fitting.reading, screen.home, screen.workers)
-    for done, reading in enumerate(taken, start=1):
-        if not reading.failure:
-            screen.store.add([reading])
-        yield reading
-        screen.progress("read", done, len(todo))
+    hooks.progress("second energy", 0, len(todo))
+    energies = second_energies_of(todo, fitting.reading, screen.home, screen.workers)
+    for done, energy in enumerate(energies, start=1):
+        if not energy.failure:
+            screen.store.add([energy])
+        yield energy
+        hooks.progress("second energy", done, len(todo))
         if screen.workers and len(todo) > FEW:  # else it was spent in this process
-            screen.stage_cpu_s["read"] += reading.cpu_s
-        if screen.stopping():
+            hooks.timed.charge("read", energy.cpu_s)
+        if hooks.stopping():
             return
 
 
@@ -130,24 +122,15 @@ def fitting_calibrator(
 ) -> tuple[Calibrator | None, str]:
     """The first calibrator that fits, or why none does."""
     for one in calibrators:
-        if not one.unfit(basis):
+        if not one.why_unfit(basis):
             return one, ""
-    told = "; ".join(dict.fromkeys(f"{c.name}: {c.unfit(basis)}" for c in calibrators))
-    return None, f"no calibrator fits ({told})" if told else "there is no calibrator"
+    why = "; ".join(dict.fromkeys(f"{c.name}: {c.why_unfit(basis)}" for c in calibrators))
+    return None, f"no calibrator fits ({why})" if why else "there is no calibrator"
 
 
 def calibration_record(calibrator: Calibrator) -> Calibration:
-    """What a report says of a calibrator."""
-    return Calibration(
-        calibrator_id=calibrator.calibrator_id,
-        name=calibrator.name,
-        potential=calibrator.potential,
-        statement=calibrator.statement,
-        rows=calibrator.rows,
-        reading=calibrator.reading,
-        reading_sha256=calibrator.reading_sha256,
-        checks=calibrator.checks,
-    )
+    """What a report shows of a calibrator."""
+    return Calibration(**{name: getattr(calibrator, name) for name in Calibration.model_fields})
 
 
 def probabilities_of(
@@ -155,44 +138,46 @@ def probabilities_of(
     reference: Reference,
     basis: Basis,
     calibrators: Sequence[Calibrator],
-    readings: Mapping[str, SecondEnergy],
+    second_energies: Mapping[str, SecondEnergy],
 ) -> list[StabilityProbability]:
-    """What the fitting calibrator says of each converged relaxation, or why none says anything.
+    """A probability for each converged relaxation by the fitting calibrator, or why there is none.
 
-    readings: by relaxation id, for a calibrator that looks at them.
+    second_energies: by relaxation id, for a calibrator that uses them.
     """
     fitting, why = fitting_calibrator(basis, calibrators)
     found: list[StabilityProbability] = []
-    asked: list[tuple[str, CalibrationCase]] = []
+    cases: list[tuple[str, CalibrationCase]] = []
     for candidate, relaxation in judged:
-        reading = readings.get(relaxation.relaxation_id)
+        second_energy = second_energies.get(relaxation.relaxation_id)
         own = (
             why
             or why_no_probability(candidate, reference, fitting)
-            or reading_trouble(reading, fitting)
+            or why_no_second_energy(second_energy, fitting)
         )
         if own:
-            found.append(_chance(relaxation.relaxation_id, basis, reason=own))
+            found.append(_probability(relaxation.relaxation_id, basis, reason=own))
         else:
-            asked.append((relaxation.relaxation_id, case_of(relaxation, reference, reading)))
-    if asked:
+            case = case_of(relaxation, reference, second_energy)
+            cases.append((relaxation.relaxation_id, case))
+    if cases:
         assert fitting is not None
-        said = [fitting.chances([c for _, c in asked], t) for t in THRESHOLDS_EV_PER_ATOM]
-        for row, (relaxation_id, _) in enumerate(asked):
-            (p50, low50, high50), (p100, low100, high100) = (
-                [float(part[row]) for part in one] for one in said
-            )
+        inputs = [case for _, case in cases]
+        within_50, within_100 = (
+            zip(*fitting.probabilities(inputs, threshold), strict=True)
+            for threshold in THRESHOLDS_EV_PER_ATOM
+        )
+        for (relaxation_id, _), p50, p100 in zip(cases, within_50, within_100, strict=True):
             found.append(
-                _chance(
+                _probability(
                     relaxation_id,
                     basis,
                     calibrator_id=fitting.calibrator_id,
-                    p_below_50mev=p50,
-                    p_below_50mev_low=low50,
-                    p_below_50mev_high=high50,
-                    p_below_100mev=p100,
-                    p_below_100mev_low=low100,
-                    p_below_100mev_high=high100,
+                    p_below_50mev=float(p50[0]),
+                    p_below_50mev_low=float(p50[1]),
+                    p_below_50mev_high=float(p50[2]),
+                    p_below_100mev=float(p100[0]),
+                    p_below_100mev_low=float(p100[1]),
+                    p_below_100mev_high=float(p100[2]),
                 )
             )
     return found
@@ -205,31 +190,29 @@ def why_no_probability(
     elements = frozenset(candidate.crystal.species)
     if reference.lacking(elements):
         return "the reference has no hull for it"
-    amounts = {el: float(candidate.crystal.species.count(el)) for el in elements}
-    if not reference.coverage(amounts).covered:
+    if not reference.coverage(candidate.crystal.amounts).covered:
         return "the reference does not cover this composition"
     assert fitting is not None
-    if strange := sorted(elements - set(fitting.elements)):
-        return f"the calibrator knows nothing of {', '.join(strange)}"
+    if unknown := sorted(elements - set(fitting.elements)):
+        return f"the calibrator has no parameters for {', '.join(unknown)}"
     return ""
 
 
-def reading_trouble(reading: SecondEnergy | None, fitting: Calibrator | None) -> str:
-    """Why there is no reading where one is needed; '' where there is, or none is needed."""
+def why_no_second_energy(second_energy: SecondEnergy | None, fitting: Calibrator | None) -> str:
+    """Why a second energy that is needed is missing; '' where it is there, or not needed."""
     if fitting is None or not fitting.reading:
         return ""
-    if reading is None:
-        return f"{fitting.reading} was not asked"
-    return f"{fitting.reading} gave no reading: {reading.failure}" if reading.failure else ""
+    failure = "not computed" if second_energy is None else second_energy.failure
+    return f"no second energy by {fitting.reading}: {failure}" if failure else ""
 
 
-def _chance(
-    relaxation_id: str, basis: Basis, *, reason: str = "", **said: Any
+def _probability(
+    relaxation_id: str, basis: Basis, *, reason: str = "", **values: Any
 ) -> StabilityProbability:
     return StabilityProbability(
         relaxation_id=relaxation_id,
         reference_id=basis.reference_id,
         reference_version=basis.reference_version,
         reason=reason,
-        **said,
+        **values,
     )

@@ -17,61 +17,62 @@ from hullward.tools.uncertainty.model import Widths
 BINS = 10
 RESAMPLES = 1000
 SEED = 5
-CLIP = 1e-3  # a certain forecast that fails costs ln 1000, not infinity; ours and theirs alike
+CLIP = 1e-3  # a certain forecast that fails costs ln 1000, not infinity; for isotonic too
 
 
-def bins_of(said: np.ndarray) -> list[np.ndarray]:
+def bins_of(predicted: np.ndarray) -> list[np.ndarray]:
     """Rows in BINS bins of (nearly) equal mass by rising probability."""
-    return [part for part in np.array_split(np.argsort(said, kind="stable"), BINS) if len(part)]
+    return [
+        part for part in np.array_split(np.argsort(predicted, kind="stable"), BINS) if len(part)
+    ]
 
 
-def calibration_error(said: np.ndarray, found: np.ndarray) -> float:
+def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
     """Mean over rows of the distance between a bin's mean probability and its share found."""
-    gaps = [len(b) * abs(said[b].mean() - found[b].mean()) for b in bins_of(said)]
-    return float(sum(gaps) / len(said))
+    gaps = [len(b) * abs(predicted[b].mean() - found[b].mean()) for b in bins_of(predicted)]
+    return float(sum(gaps) / len(predicted))
 
 
 def calibration_floor(
-    said: np.ndarray, true: np.ndarray | None = None, seed: int = SEED
+    predicted: np.ndarray, true: np.ndarray | None = None, seed: int = SEED
 ) -> np.ndarray:
     """(RESAMPLES,) calibration errors on outcomes drawn anew: the noise of so few rows.
 
-    said: (n,).  true: (RESAMPLES, n) the chances that outcomes are drawn by; None: those said.
+    predicted: (n,).  true: (RESAMPLES, n) probabilities to draw outcomes by; None: predicted.
     """
     rng = np.random.default_rng(seed)
-    draws = rng.random((RESAMPLES, len(said))) < (said if true is None else true)
-    return np.array([calibration_error(said, d) for d in draws])
+    draws = rng.random((RESAMPLES, len(predicted))) < (predicted if true is None else true)
+    return np.array([calibration_error(predicted, d) for d in draws])
 
 
-def calibration_error_interval(said: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+def calibration_error_interval(predicted: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """95 % of the calibration error, by bootstrap over rows."""
-    rng = np.random.default_rng(SEED)
-    picks = rng.integers(0, len(said), (RESAMPLES, len(said)))
-    return _ends([calibration_error(said[rows], found[rows]) for rows in picks])
+    picks = _resampled(len(predicted))
+    return _ends([calibration_error(predicted[rows], found[rows]) for rows in picks])
 
 
-def left_out(
-    said: np.ndarray,
+def left_out_scores(
+    predicted: np.ndarray,
     found: np.ndarray,
     moved: Callable[[np.ndarray], np.ndarray],
     shift_sd: float,
     widths: Widths,
     seed: int,
 ) -> tuple[LeftOut, np.ndarray]:
-    """How well one left-out generator was foretold, and what could have been hoped for.
+    """The calibration of one left-out generator, and what perfect forecasts would have.
 
-    moved: gives (m, n) chances if the generator were known to lie off by each of (m,) shifts,
-    eV/atom.  shift_sd: eV/atom, how far the training generators do.  The array: (RESAMPLES,)
-    calibration errors in worlds where it lies off by a shift that nobody has seen.
+    moved: (m, n) probabilities if the generator were known to be off by each of (m,) shifts,
+    eV/atom.  shift_sd: eV/atom, of the training generators.  The array: (RESAMPLES,) calibration
+    errors in worlds where the generator is off by an unseen shift.
     """
     shifts = np.random.default_rng(seed).normal(0.0, shift_sd, RESAMPLES)
-    floor = calibration_floor(said)
-    shifted = calibration_floor(said, moved(shifts), seed + 1)
+    floor = calibration_floor(predicted)
+    shifted = calibration_floor(predicted, moved(shifts), seed + 1)
     part = LeftOut(
-        rows=len(said),
+        rows=len(predicted),
         base_rate=_short(found.mean()),
-        calibration_error=_short(calibration_error(said, found)),
-        calibration_error_interval=calibration_error_interval(said, found),
+        calibration_error=_short(calibration_error(predicted, found)),
+        calibration_error_interval=calibration_error_interval(predicted, found),
         floor=_short(floor.mean()),
         floor_95=_short(np.percentile(floor, 95)),
         shifted_floor=_short(shifted.mean()),
@@ -83,7 +84,7 @@ def left_out(
 
 
 def worst_of(parts: dict[str, LeftOut], shifted: Sequence[np.ndarray]) -> Worst:
-    """The worst generator beside what the worst would be where each is off by an unseen shift.
+    """The worst generator, and the worst to expect where each is off by an unseen shift.
 
     shifted: (RESAMPLES,) calibration errors of each generator in such worlds.
     """
@@ -99,9 +100,9 @@ def worst_of(parts: dict[str, LeftOut], shifted: Sequence[np.ndarray]) -> Worst:
     )
 
 
-def log_losses(said: np.ndarray, found: np.ndarray) -> np.ndarray:
+def log_losses(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
     """(n,) natural units."""
-    p = np.clip(said, CLIP, 1 - CLIP)
+    p = np.clip(predicted, CLIP, 1 - CLIP)
     return np.asarray(-np.log(np.where(found, p, 1 - p)))
 
 
@@ -121,9 +122,9 @@ def isotonic(heights: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.nda
     return heights[order], np.repeat([b[0] for b in blocks], [int(b[1]) for b in blocks])
 
 
-def check(
+def scores_of(
     threshold: float,
-    said: np.ndarray,
+    predicted: np.ndarray,
     found: np.ndarray,
     heights: np.ndarray,
     by_generator: dict[str, LeftOut],
@@ -132,43 +133,46 @@ def check(
 ) -> Check:
     """All scores of one threshold over the rows that a fold left out.
 
-    said: (n,), NaN where no fold did.  folds: (training, left-out) rows; the rival, isotonic
-    regression, sees the same ones.
+    predicted: (n,), NaN where no fold did.  folds: (training, left-out) rows, for isotonic
+    regression as well.
     """
-    rival = np.full(len(said), np.nan)
+    rival = np.full(len(predicted), np.nan)
     for training, out in folds:
         rival[out] = np.interp(heights[out], *isotonic(heights[training], found[training]))
-    there = ~np.isnan(said)
-    said, found, heights, rival = said[there], found[there], heights[there], rival[there]
+    there = ~np.isnan(predicted)
+    predicted, found, heights, rival = predicted[there], found[there], heights[there], rival[there]
     base = float(found.mean())
-    ours, theirs = log_losses(said, found), log_losses(rival, found)
-    rng = np.random.default_rng(SEED)
-    picks = rng.integers(0, len(said), (RESAMPLES, len(said)))
-    top = max(1, round(len(said) / 10))
+    ours, theirs = log_losses(predicted, found), log_losses(rival, found)
+    top = max(1, round(len(predicted) / 10))
     return Check(
         threshold_ev_per_atom=threshold,
-        rows=len(said),
+        rows=len(predicted),
         base_rate=_short(base),
-        brier_skill=_short(1 - ((said - found) ** 2).mean() / (base * (1 - base))),
+        brier_skill=_short(1 - ((predicted - found) ** 2).mean() / (base * (1 - base))),
         log_loss=_short(ours.mean()),
         log_loss_isotonic=_short(theirs.mean()),
-        log_loss_gain=_ends([(theirs[rows] - ours[rows]).mean() for rows in picks]),
-        calibration_error=_short(calibration_error(said, found)),
-        calibration_error_interval=calibration_error_interval(said, found),
-        calibration_error_floor=_short(calibration_floor(said).mean()),
+        log_loss_gain=_ends([(theirs[r] - ours[r]).mean() for r in _resampled(len(predicted))]),
+        calibration_error=_short(calibration_error(predicted, found)),
+        calibration_error_interval=calibration_error_interval(predicted, found),
+        calibration_error_floor=_short(calibration_floor(predicted).mean()),
         by_generator=by_generator,
         worst=worst,
-        precision_top_tenth=_short(found[np.argsort(-said, kind="stable")[:top]].mean()),
+        precision_top_tenth=_short(found[np.argsort(-predicted, kind="stable")[:top]].mean()),
         precision_top_tenth_by_height=_short(
             found[np.argsort(heights, kind="stable")[:top]].mean()
         ),
         curve=Curve(
             threshold_ev_per_atom=threshold,
-            said=tuple(_short(said[b].mean()) for b in bins_of(said)),
-            found=tuple(_short(found[b].mean()) for b in bins_of(said)),
-            rows=tuple(len(b) for b in bins_of(said)),
+            said=tuple(_short(predicted[b].mean()) for b in bins_of(predicted)),
+            found=tuple(_short(found[b].mean()) for b in bins_of(predicted)),
+            rows=tuple(len(b) for b in bins_of(predicted)),
         ),
     )
+
+
+def _resampled(count: int) -> np.ndarray:
+    """(RESAMPLES, count) row numbers, drawn with replacement."""
+    return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""What another network reads where the first one left a structure: one energy, no relaxation.
+"""Second energies: a relaxed structure's energy by another potential, without relaxing it again.
 
-Networks that learnt from the same data err alike at what they have seen and differ at what they
-have not, so the difference says more of how far DFT will lie off than anything in the first one's
+Networks that learnt from the same data err alike on what they have seen and differ on what they
+have not, so the difference predicts the error against DFT better than anything in the first one's
 own answer (tests/benchmarks/RESULTS.md). Both energies must be on one scale; those before the
 Materials Project's corrections are corrected.
 """
@@ -19,25 +19,25 @@ from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Relaxation, SecondEnergy
 from hullward.tools.relax import relax_cached
 
-SECOND = "sevennet-l3i5"  # whom the shipped calibrator listens to
-WHERE_IT_STANDS = Protocol(max_steps=0)
-READING_STATE = (
+SECOND = "sevennet-l3i5"  # the second potential of the shipped calibrator
+NO_STEPS = Protocol(max_steps=0)
+SECOND_ENERGY_STATE = (
     "read_higher_ev_per_atom",  # second minus first
-    "read_log_force",  # of the largest force that the second one finds
+    "read_log_force",  # of the largest force by the second
 )
-FEW = 60  # read here: workers would need longer to start
+FEW = 60  # computed in this process: workers would need longer to start
 CLIP_EV, LEAST_FORCE_EV_PER_A = 0.5, 0.01
 
 
-def read(
+def second_energies_of(
     relaxations: Sequence[Relaxation],
     potential: str = SECOND,
     home: Path | None = None,
     workers: int | None = None,
 ) -> Iterator[SecondEnergy]:
-    """A reading of each converged relaxation as it is taken; `failure` says why one has no number.
+    """The second energy of each converged relaxation as it is computed, or its `failure`.
 
-    home: where readings are shared between campaigns.  workers: as in `relax_many`, for many.
+    home: where they are shared between campaigns.  workers: as in `relax_many`, for more than FEW.
     Raises InputError where the energies of both cannot be brought to one scale, PreflightError
     where the potential is not installed, both at the call.
     """
@@ -48,13 +48,13 @@ def read(
     jobs = [(i, r.crystal) for i, r in first.items() if r.crystal is not None]
     if len(jobs) <= FEW:
         workers = 0
-    there = relax_cached(jobs, potential, WHERE_IT_STANDS, home, workers) if jobs else iter(())
-    gone = [_reading(r, None, second) for r in relaxations if r.crystal is None]
-    return chain(gone, (_reading(first[done.candidate_id], done, second) for done in there))
+    there = relax_cached(jobs, potential, NO_STEPS, home, workers) if jobs else iter(())
+    gone = [_second_energy(r, None, second) for r in relaxations if r.crystal is None]
+    return chain(gone, (_second_energy(first[one.candidate_id], one, second) for one in there))
 
 
-def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[SecondEnergy]:
-    """Readings that were not taken, each saying why."""
+def not_computed(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[SecondEnergy]:
+    """Second energies without a number, each with the reason."""
     return [
         SecondEnergy(
             relaxation_id=r.relaxation_id, potential=potential, potential_sha256="", failure=why
@@ -64,7 +64,7 @@ def unread(relaxations: Sequence[Relaxation], potential: str, why: str) -> list[
 
 
 def check_scales(first_scheme: str, second: PotentialCard) -> None:
-    """Raises InputError unless the second's energies can be brought to the first's scheme."""
+    """Raise InputError unless the second's energies can be brought to the first's scheme."""
     if second.energy_scheme == first_scheme:
         return
     if (first_scheme, second.energy_scheme) != (MP2020, UNCORRECTED):
@@ -74,9 +74,11 @@ def check_scales(first_scheme: str, second: PotentialCard) -> None:
         )
 
 
-def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard) -> SecondEnergy:
+def _second_energy(
+    first: Relaxation, there: Relaxation | None, second: PotentialCard
+) -> SecondEnergy:
     energy = force = correction = higher = None
-    failure = "the first potential has no structure of it" if there is None else there.detail
+    failure = "the first potential left no structure" if there is None else there.detail
     if there is not None and there.energy_ev_per_atom is not None and first.crystal is not None:
         energy, force = there.energy_ev_per_atom, there.residual_force_ev_per_a
         correction = 0.0
@@ -100,11 +102,13 @@ def _reading(first: Relaxation, there: Relaxation | None, second: PotentialCard)
     )
 
 
-def reading_features(reading: SecondEnergy) -> dict[str, float]:
-    """The numbers of READING_STATE. Raises ValueError for a reading without them."""
-    higher, force = reading.higher_ev_per_atom, reading.largest_force_ev_per_a
+def second_energy_features(second_energy: SecondEnergy) -> dict[str, float]:
+    """The numbers of SECOND_ENERGY_STATE. Raises ValueError where they are missing."""
+    higher, force = second_energy.higher_ev_per_atom, second_energy.largest_force_ev_per_a
     if higher is None or force is None:
-        raise ValueError(f"{reading.relaxation_id} has no reading: {reading.failure}")
+        raise ValueError(
+            f"{second_energy.relaxation_id} has no second energy: {second_energy.failure}"
+        )
     return {
         "read_higher_ev_per_atom": min(max(higher, -CLIP_EV), CLIP_EV),
         "read_log_force": math.log(force + LEAST_FORCE_EV_PER_A),

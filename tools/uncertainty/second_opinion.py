@@ -1,11 +1,11 @@
-"""Ask another potential about candidates: does it see them as far from what they decompose into?
+"""Second opinions: decomposition energies of candidates by another potential.
 
 Each potential is compared with itself alone. The candidate and the phases it would decompose into
 are relaxed by the second potential under the same protocol; the difference of the two potentials'
 decomposition energies is what they disagree about.
 
-A suspect that never converged is asked about too: the second potential relaxes it on its own, from
-the structure that was proposed.
+A suspect that never converged gets an opinion too: the second potential relaxes it from the
+structure that was proposed.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class SecondPotential:
             found.append(self._ask(relaxation.crystal, relaxation, relaxation))
         return found
 
-    def ask_unsettled(
+    def ask_unconverged(
         self, candidate: Candidate, relaxation: Relaxation, again: Relaxation | None
     ) -> SecondOpinion:
         """An opinion on what the first potential could not converge, from the same start.
 
-        again: the first one's second try, from a rattle; what it converged to is compared with.
+        again: its second relaxation, from a rattle; compared with where that one converged.
         """
         settled = again if again is not None and again.converged else None
         return self._ask(candidate.crystal, relaxation, settled)
@@ -77,7 +77,7 @@ class SecondPotential:
     def _competitors(
         self, crystal: Crystal, amounts: dict[str, float], settled: Relaxation | None
     ) -> tuple[HullDistance | None, dict[str, Crystal], str]:
-        """What the candidate would decompose into, and the structures of that; or why not."""
+        """What the candidate would decompose into and its structures, or why they are missing."""
         if self.reference.lacking(frozenset(amounts)):
             return None, {}, "the reference has no hull for it"
         energy = 0.0 if settled is None else settled.energy_ev_per_atom
@@ -117,7 +117,7 @@ class SecondPotential:
         name = self.card.name
         second = self._done.get(start.content_id)
         problem = _problem("the candidate", second, name)
-        volume = same = rms = here = there = None
+        volume = same = rms = first_ev = second_ev = None
         first = None if settled is None else settled.crystal
         if not problem and second is not None and second.crystal is not None and first is not None:
             volume = second.crystal.volume_a3 / first.volume_a3
@@ -125,22 +125,22 @@ class SecondPotential:
             same, rms = match is not None, match.rms_a if match else None
         if distance is not None and phases and not problem:
             assert second is not None
-            there = second.energy_ev_per_atom
-            assert there is not None
+            second_ev = second.energy_ev_per_atom
+            assert second_ev is not None
             for product in distance.decomposition:
                 phase = self._done.get(phases[product.phase_id].content_id)
                 problem = _problem(f"{product.formula} ({product.phase_id})", phase, name)
                 if problem:
-                    there = None
+                    second_ev = None
                     break
                 assert phase is not None
                 assert phase.energy_ev_per_atom is not None
-                there -= product.fraction * phase.energy_ev_per_atom
-            here = None if settled is None else distance.e_above_hull_ev_per_atom
+                second_ev -= product.fraction * phase.energy_ev_per_atom
+            first_ev = None if settled is None else distance.e_above_hull_ev_per_atom
         if settled is None:
             unsettled = f"{named.potential} did not converge: nothing to compare with"
             problem = f"{unsettled}; {problem}" if problem else unsettled
-        gap = None if here is None or there is None else there - here
+        gap = None if first_ev is None or second_ev is None else second_ev - first_ev
         return SecondOpinion(
             relaxation_id=named.relaxation_id,
             reference_id=self.reference.reference_id,
@@ -148,8 +148,8 @@ class SecondPotential:
             potential=name,
             potential_sha256=self.card.weights_sha256,
             kind="decomposition" if phases else "geometry",
-            first_ev_per_atom=here,
-            second_ev_per_atom=there,
+            first_ev_per_atom=first_ev,
+            second_ev_per_atom=second_ev,
             difference_ev_per_atom=gap,
             margin_ev_per_atom=self.margin_ev_per_atom,
             disputed=_disputed(gap, same, self.margin_ev_per_atom, geometry=not phases),
@@ -162,7 +162,7 @@ class SecondPotential:
 
 
 def _problem(what: str, done: Relaxation | None, potential: str) -> str:
-    """Why a relaxation by the second potential says nothing; '' where it does."""
+    """Why a relaxation by the second potential cannot be used; '' where it can."""
     if done is None:
         return f"the budget of force calls ended, or the run was stopped, before {what}"
     if done.converged:
@@ -183,17 +183,14 @@ def _disputed(
 
 
 def ask_second_potential(
-    adviser: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
+    second: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
 ) -> list[SecondOpinion]:
-    """Opinions on the first `top` of a list; each disputed one brings in the next, in budget.
-
-    So a list of `top` that nobody disputes is reached, or the budget or the list is spent.
-    """
+    """Opinions on a ranked list until `top` of it are undisputed, or budget or list is spent."""
     opinions: list[SecondOpinion] = []
     wanted, at = top, 0
-    while at < min(wanted, len(ranked)) and not adviser.exhausted:
-        said = adviser.ask(ranked[at : at + 1])
+    while at < min(wanted, len(ranked)) and not second.exhausted:
+        new = second.ask(ranked[at : at + 1])
         at += 1
-        opinions += said
-        wanted += sum(bool(o.disputed) for o in said)
+        opinions += new
+        wanted += sum(bool(o.disputed) for o in new)
     return opinions

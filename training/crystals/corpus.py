@@ -1,11 +1,11 @@
-"""From a table of known crystals to the texts a generator learns from.
+"""Make the texts that a generator learns from out of a table of known crystals.
 
     python -m hullward.training.crystals.corpus TABLE.parquet OUT
 
-reads columns `material_id`, `cif` and, where known, `e_above_hull` (eV/atom), and writes
-`OUT/train.parquet`, `OUT/validation.parquet` and `OUT/corpus.json`. A material id enters once; what
-quarantine holds back never enters. One formula in fifty is kept for validation. Rows that form B
-cannot hold are counted by reason, not repaired.
+It reads the columns `material_id`, `cif` and, where present, `e_above_hull` (eV/atom), and writes
+`OUT/train.parquet`, `OUT/validation.parquet` and `OUT/corpus.json`. Each material id enters once;
+crystals in quarantine never enter. One formula in fifty is kept for validation. Rows that the
+asymmetric form cannot hold are counted by reason, not repaired.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import parquet
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -37,6 +38,7 @@ from hullward.training.crystals.quarantine import in_quarantine
 
 MAX_SITES = 60  # of a primitive cell
 VALIDATION_ONE_IN = 50
+ABOUT = "corpus.json"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ class CrystalRow:
     space_group: int
     e_above_hull_ev_per_atom: float | None
     n_sites: int  # of the primitive cell
-    unit_text: str  # form B
-    cell_text: str  # form A: standard primitive cell and origin, sites in formula order
+    unit_text: str  # the asymmetric form (B)
+    cell_text: str  # the cell form (A): standard primitive cell and origin, in formula order
 
 
 def build_corpus(table: Path, out: Path) -> dict[str, Any]:
-    """Write the corpus of a table; what entered and what did not, by reason.
+    """Write the corpus of a table; counts of what entered and, by reason, of what did not.
 
     Raises InputError where the table lacks a column.
     """
@@ -75,7 +77,7 @@ def build_corpus(table: Path, out: Path) -> dict[str, Any]:
 def write_corpus(
     out: Path, kept: Mapping[str, Sequence[CrystalRow]], source: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the parts 'train' and 'validation', and what is known of their source; that."""
+    """Write the parts 'train' and 'validation' and a description of both, which is returned."""
     out.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = dict(source)
     for part, members in kept.items():
@@ -86,16 +88,16 @@ def write_corpus(
             "formulas": len({row.formula for row in members}),
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-    (out / "corpus.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (out / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
 
 
 def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
     """The rows of 'train' or 'validation', checked against `corpus.json`.
 
-    Raises InputError where the files are missing or are not those that were written.
+    Raises InputError where a file is missing or has changed since.
     """
-    path, about = folder / f"{part}.parquet", folder / "corpus.json"
+    path, about = folder / f"{part}.parquet", folder / ABOUT
     if not (path.is_file() and about.is_file()):
         raise InputError(
             f"no corpus at {folder}; make one: "
@@ -103,18 +105,19 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
         )
     expected = json.loads(about.read_text(encoding="utf-8"))[part]["sha256"]
     if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise InputError(f"{path} is damaged (its sha256 is not corpus.json's); make it again")
-    frame = pd.read_parquet(path)
-    heights = [None if pd.isna(x) else float(x) for x in frame.e_above_hull_ev_per_atom]
-    records = frame.assign(e_above_hull_ev_per_atom=0.0).to_dict("records")
-    return [
-        CrystalRow(**{**{str(k): v for k, v in record.items()}, "e_above_hull_ev_per_atom": height})
-        for record, height in zip(records, heights, strict=True)
-    ]
+        raise InputError(
+            f"{path} is damaged (its sha256 differs from the one in corpus.json); make it again"
+        )
+    return [CrystalRow(**row) for row in parquet.read_table(path).to_pylist()]
+
+
+def corpus_sha256(folder: Path) -> str:
+    """The hash of a corpus, all of its parts included."""
+    return hashlib.sha256((folder / ABOUT).read_bytes()).hexdigest()
 
 
 def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[CrystalRow, str]]:
-    """(row, reduced formula) of what may be learnt from; counts the rest."""
+    """(row, reduced formula) of every crystal that may be learnt; counts the others."""
     from pymatgen.core import Structure
 
     seen: set[str] = set()
@@ -143,14 +146,17 @@ def _crystal_rows(rows: pd.DataFrame, left_out: Counter[str]) -> Iterator[tuple[
 
 
 def corpus_row(material_id: str, crystal: Crystal, height: float | None) -> CrystalRow:
-    """Both texts of a crystal; height in eV/atom. Raises ValueError for what form B cannot hold."""
+    """Both texts of a crystal; height in eV/atom.
+
+    Raises ValueError for a crystal that the asymmetric form cannot hold.
+    """
     unit = asymmetric_unit(crystal)
     text = write_asymmetric_text(unit)
     cell = parse_unit(text)
-    assert isinstance(cell, AsymmetricUnit)  # write has read it back
+    assert isinstance(cell, AsymmetricUnit)  # writing it has checked that it reads back
     primitive = cell.to_crystal()
     if primitive.formula != crystal.formula:
-        raise ValueError("another formula came back")
+        raise ValueError("another formula came back")  # a reason that corpus.json counts
     return CrystalRow(
         material_id=material_id,
         formula=flat_formula(crystal.formula),
@@ -164,7 +170,7 @@ def corpus_row(material_id: str, crystal: Crystal, height: float | None) -> Crys
 
 @cache
 def may_be_learnt(formula: str) -> bool:
-    """Whether a formula is neither in quarantine, nor its system, nor kept for validation."""
+    """Whether neither a formula nor its system is in quarantine or kept for validation."""
     from pymatgen.core import Composition
 
     composition = Composition(formula)

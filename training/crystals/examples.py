@@ -1,8 +1,8 @@
-"""What a generator is shown of one crystal: a prompt and the answer it should have given.
+"""What a generator learns from one crystal: a prompt and the right answer.
 
-Which conditions the prompt names, which text form it asks for, how the cell is chosen and moved:
-all of it is drawn from (seed, epoch, row), so that a run that was stopped goes on with exactly the
-examples it would have seen.
+The conditions in the prompt, the text form, the choice of cell and its translation are all drawn
+from (seed, epoch, row). A run that was stopped therefore goes on with exactly the examples that it
+would have seen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import Form, crystal_prompt, infill_prompt
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.training.crystals.corpus import CrystalRow
+from hullward.training.engine import Example
 
 SHARES = (
     "asymmetric", "infill", "formula", "elements", "space_group", "e_above_hull", "nothing",
@@ -25,44 +26,37 @@ SHARES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Example:
-    """A prompt, the answer, and whether the prompt's tokens are learnt too."""
-
-    prompt: str
-    answer: str
-    learn_prompt: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Shares of what is asked. Conditions are drawn one by one, so several may meet.
+    """Shares of the kinds of prompt. Conditions are drawn independently; a prompt may have several.
 
     Raises ValueError for a share outside 0..1.
     """
 
-    asymmetric: float = 0.0  # form B; the others are asked for form A
-    infill: float = 0.0  # of the form A ones
+    asymmetric: float = 0.0  # in the asymmetric form (B); the others in the cell form (A)
+    infill: float = 0.0  # of those in the cell form
     formula: float = 0.8
-    elements: float = 0.1  # where the formula is not named
+    elements: float = 0.1  # where the prompt has no formula
     space_group: float = 0.4
     e_above_hull: float = 0.15  # where known
-    max_cell_sites: int = 500  # larger cells are asked in form B, where that is asked at all
-    nothing: float = 0.0  # any crystal is asked for, in form A where the cell is small enough
-    substituted: float = 0.0  # crystals whose elements are exchanged for like ones first
+    max_cell_sites: int = 500  # larger cells use the asymmetric form, where it is used at all
+    nothing: float = 0.0  # no condition at all; in the cell form where the cell is small enough
+    substituted: float = 0.0  # of crystals, with elements exchanged for similar ones first
     cell: Literal["standard", "niggli"] = "standard"
     random_translation: bool = False
-    sort_sites: bool = True  # by element, as formulas are; else as the cell has them, shuffled
-    learn_prompt: bool = False  # the loss of Gruver et al. covers the whole text
+    sort_sites: bool = True  # by element, as in the formula; otherwise shuffled
+    learn_prompt: bool = False  # True: as Gruver et al., whose loss covers the whole text
 
     def __post_init__(self) -> None:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"mixture: {name} is a share of 0 to 1, got {getattr(self, name)}")
+                raise ValueError(
+                    f"mixture: {name} is a share of 0 to 1, found {getattr(self, name)}"
+                )
 
 
 def example(row: CrystalRow, mixture: Mixture, seed: int, epoch: int, index: int) -> Example:
-    """The example that row `index` gives in an epoch."""
+    """The example of row `index` in an epoch."""
     rng = random.Random(f"{seed}:{epoch}:{index}")
     form: Form = "asymmetric" if rng.random() < mixture.asymmetric else "cell"
     nothing = mixture.nothing > 0 and rng.random() < mixture.nothing
@@ -99,7 +93,7 @@ def _elements(row: CrystalRow) -> Sequence[str]:
 
 
 def _cell_text(row: CrystalRow, mixture: Mixture, rng: random.Random) -> str:
-    """Form A as the mixture wants it."""
+    """The cell form, with the mixture's choice of cell, translation and order of sites."""
     if mixture.cell == "standard" and not mixture.random_translation and mixture.sort_sites:
         return row.cell_text
     found = parse_cell_text(row.cell_text)

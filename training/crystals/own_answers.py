@@ -1,19 +1,17 @@
-"""A corpus with a model's own sound answers added: it learns again what it got right.
+"""Add a model's own sound answers to a corpus, so that it learns them again.
 
     python -m hullward.training.crystals.own_answers MODEL CORPUS OUT --free 8000 --asked 5000
 
-asks MODEL (an exported folder) for any crystal in LLaMat's form, and for formulas of the corpus
-with like elements exchanged in the asymmetric one. Kept is what parses, has the formula that was
-asked, leaves atoms apart, takes the room its elements take elsewhere, and may be learnt; one answer
-a formula, none of a formula that the corpus has. OUT holds CORPUS and these; validation stays.
-
-The choice is by what can be seen in the text alone: no energy was asked for.
+It asks MODEL (an exported folder) for any crystal in the cell form, and in the asymmetric form for
+formulas of the corpus with similar elements exchanged. It keeps an answer that parses, has the
+requested formula, keeps atoms apart, takes about the volume that its elements take elsewhere, and
+may be learnt: one answer for each formula, none for a formula of the corpus. OUT holds CORPUS and
+these answers; the validation part stays as it is. No energy is computed for this choice.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import sys
@@ -39,14 +37,17 @@ from hullward.tools.evaluation import closest_a
 from hullward.training.crystals.corpus import (
     CrystalRow,
     corpus_row,
+    corpus_sha256,
     may_be_learnt,
     read_corpus,
     write_corpus,
 )
 from hullward.training.crystals.substituted import Exchange
 
-APART_A = 1.0  # any two atoms, images included
-ROOM = 1.6  # most, and its inverse least, of the volume that the elements take elsewhere
+APART_A = 1.0  # least distance of two atoms, images included
+ROOM = (
+    1.6  # largest ratio, and inverse of the least, to the volume that the elements take elsewhere
+)
 SAMPLING = Sampling(temperature=0.9, top_p=0.98, max_tokens=400)
 
 
@@ -59,7 +60,7 @@ def sound_answers(
     seed: int = 0,
     sampling: Sampling = SAMPLING,
 ) -> tuple[list[CrystalRow], Counter[str]]:
-    """(answers fit to learn from, what became of all): `free` unasked, `asked` by formula."""
+    """(answers to learn, counts of all by outcome), of `free` open and `asked` formula requests."""
     exchange = Exchange(rows)
     known = {row.formula for row in rows}
     wanted: list[str | None] = [None] * free
@@ -95,7 +96,7 @@ def sound_answers(
 def _formulas(
     exchange: Exchange, rows: Sequence[CrystalRow], known: set[str], number: int, seed: int
 ) -> list[str]:
-    """Formulas nobody gave, of known crystals with like elements exchanged."""
+    """New formulas: those of known crystals with similar elements exchanged."""
     rng = random.Random(f"{seed}:own")
     found: dict[str, None] = {}
     for row in rng.choices(rows, k=8 * number):
@@ -108,7 +109,7 @@ def _formulas(
 
 
 def _row(name: str, text: str, formula: str | None, exchange: Exchange) -> CrystalRow | str:
-    """The answer as a row to learn from, or why it is none."""
+    """The answer as a row to learn, or the reason why it is not one."""
     parse = parse_cell_text if formula is None else parse_asymmetric_text
     crystal = parse(text)
     if not isinstance(crystal, Crystal):
@@ -151,9 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
             sampling=replace(SAMPLING, temperature=given.temperature),
         )  # fmt: skip
         source: dict[str, Any] = {
-            "corpus_sha256": hashlib.sha256(
-                (given.corpus / "corpus.json").read_bytes()
-            ).hexdigest(),
+            "corpus_sha256": corpus_sha256(given.corpus),
             "model": model.name,
             "sampling": {"temperature": given.temperature, "top_p": SAMPLING.top_p},
             "seed": given.seed,

@@ -1,9 +1,9 @@
-"""What no model of ours may learn from: crystals kept for judging generators.
+"""Crystals that no model of ours may learn from: they are kept to judge generators.
 
 Two rules, fixed before the first training step and never changed afterwards:
 
 1. every reduced formula (pymatgen's spelling) whose sha256, read as a number, ends in the digit 0
-   or 1: one formula in five, drawn by nobody;
+   or 1: one formula in five, chosen by the hash alone;
 2. every crystal whose chemical system is listed in `data/quarantine.yaml`: whole systems, for the
    benchmarks that search one.
 
@@ -22,7 +22,7 @@ _DIGITS = frozenset({0, 1})
 
 
 def quarantined_formula(reduced_formula: str) -> bool:
-    """Rule 1. The spelling matters: pass what `Crystal.formula` says, e.g. 'LiFePO4'.
+    """Rule 1. The spelling matters: pass `Crystal.formula`, e.g. 'LiFePO4'.
 
     >>> quarantined_formula("NaCl"), quarantined_formula("SrTiO3")
     (False, False)
@@ -32,7 +32,7 @@ def quarantined_formula(reduced_formula: str) -> bool:
 
 @cache
 def quarantined_systems() -> frozenset[str]:
-    """Rule 2: systems as `Crystal.chemsys` spells them, e.g. 'Mn-Na-O'."""
+    """Rule 2: systems in the spelling of `Crystal.chemsys`, e.g. 'Mn-Na-O'."""
     import yaml
 
     text = (files("hullward.data") / "quarantine.yaml").read_text(encoding="utf-8")
@@ -40,10 +40,10 @@ def quarantined_systems() -> frozenset[str]:
 
 
 def in_quarantine(reduced_formula: str, chemsys: str) -> bool:
-    """Whether either rule holds a crystal back. `chemsys`: elements sorted by alphabet."""
+    """Whether either rule holds a crystal back. `chemsys`: elements in alphabetical order."""
     return quarantined_formula(reduced_formula) or chemsys in quarantined_systems()
 
 
 def is_quarantined(crystal: Crystal) -> bool:
-    """Whether a crystal may not be learnt from."""
+    """Whether no model may learn from a crystal."""
     return in_quarantine(crystal.formula, crystal.chemsys)

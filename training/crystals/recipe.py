@@ -1,83 +1,22 @@
-"""A recipe: everything that decides what a training run of a crystal generator makes.
-
-Recipes are YAML files. Two with the same hash, on the same corpus, make the same model.
-"""
+"""The recipe of a crystal generator: how it is trained, and what is asked of it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hullward.models.errors import InputError
 from hullward.training.crystals.examples import Mixture
+from hullward.training.engine import Recipe
 
 
-class Shape(BaseModel):
-    """A Llama from scratch, with the nano tokenizer."""
+class CrystalRecipe(Recipe):
+    """A recipe with the mixture of prompts that a crystal generator learns to answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    width: int = 192
-    layers: int = 6
-    heads: int = 6
-    hidden: int = 512  # of the feed-forward blocks
-    embedding_scale: float = 0.08
-    context: int = 512  # tokens
-
-
-class Lora(BaseModel):
-    """Low-rank adapters (doi:10.48550/arXiv.2106.09685)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    r: int = Field(default=8, ge=1)
-    alpha: int = 32
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None  # None: what peft knows for the architecture
-    base_8bit: bool = False  # needs the package bitsandbytes and a GPU
-
-
-class Recipe(BaseModel):
-    """Base, method, data and optimiser.
-
-    `base` is a folder or a Hugging Face id, `shape` a new model: one of the two.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    name: str
-    base: str | None = None
-    shape: Shape | None = None
-    lora: Lora | None = None  # None: all weights are trained
-    mixture: dict[str, Any] = Field(default_factory=dict)  # fields of crystal_examples.Mixture
-    epochs: int = Field(default=10, ge=1)
-    max_tokens: int = Field(default=512, ge=16)  # of an example; longer ones are left out
-    batch_tokens: int = Field(default=1536, ge=16)  # of one forward pass, padding included
-    accumulate: int = Field(default=1, ge=1)  # forward passes a step
-    batching: Literal["bucket", "pack"] = "bucket"
-    attention: Literal["sdpa", "eager"] = "sdpa"  # eager is faster for short rows on a CPU
-    learning_rate: float = Field(default=1e-4, gt=0)
-    final_learning_rate: float = Field(default=0.0, ge=0)
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta1: float = 0.9
-    beta2: float = 0.999
-    clip_norm: float = Field(default=1.0, gt=0)
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
-    seed: int = 0
+    mixture: dict[str, Any] = Field(default_factory=dict)  # fields of examples.Mixture
 
     @model_validator(mode="after")
-    def _one_start(self) -> Recipe:
-        if (self.base is None) == (self.shape is None):
-            raise ValueError("name either base (a model to go on from) or shape (a new one)")
-        if self.lora is not None and self.base is None:
-            raise ValueError("lora needs a base: adapters on random weights learn nothing")
-        if self.shape is not None and self.shape.context < self.max_tokens:
-            raise ValueError(f"max_tokens {self.max_tokens} exceed the context")
+    def _mixture_is_one(self) -> CrystalRecipe:
         try:
             Mixture(**self.mixture)
         except TypeError as error:
@@ -87,25 +26,3 @@ class Recipe(BaseModel):
     def asked(self) -> Mixture:
         """What is asked of the model."""
         return Mixture(**self.mixture)
-
-    @property
-    def sha256(self) -> str:
-        """Of everything that is not a default, however the file was written."""
-        said = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_recipe(path: Path) -> Recipe:
-    """From a YAML file. Raises InputError for what is missing, unknown or out of range."""
-    import yaml
-
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate(given)
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "recipe"
-        raise InputError(f"recipe {path}: {where}: {first['msg']}") from error

@@ -1,9 +1,8 @@
-"""Known crystals with like elements exchanged: what a small corpus lacks in chemistry.
+"""Known crystals with similar elements exchanged, which a small corpus lacks.
 
 A structure type serves many chemistries. Exchanging elements for their neighbours in the periodic
-table, and scaling the cell by the room that each element takes, shows a model the type apart from
-the elements it happened to be seen with. Nobody computed these crystals; their height above the
-hull is not known and not told.
+table, and scaling the cell by the volume that each element takes, shows a model the type with other
+elements than those of the corpus. Their height above the hull is unknown and left out.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from hullward.models.crystal import lattice_matrix
 from hullward.training.crystals.corpus import CrystalRow, may_be_learnt
 from hullward.training.crystals.tokenizer import element_features
 
-SHARE = 0.5  # of a crystal's elements, each drawn apart
-NEIGHBOURS = 8  # elements that may stand for one
+SHARE = 0.5  # probability that an element is exchanged
+NEIGHBOURS = 8  # elements that may replace one
 DRAWS = 4  # before a crystal is left as it is
-LEAST_VOLUME_A3 = 2.0  # an element takes
+LEAST_VOLUME_A3 = 2.0  # of an atom of any element
 
 _COUNTED = re.compile(r"([A-Z][a-z]?)([0-9]*)")
 _LENGTH = re.compile(r"[0-9]+\.[0-9]+")
@@ -34,7 +33,7 @@ _LENGTH = re.compile(r"[0-9]+\.[0-9]+")
 class Exchange:
     """Exchanges between the elements of a corpus.
 
-    The room an element takes (Å³) is the least-squares solution of the corpus's cell volumes.
+    The volume of each element (Å³ per atom) is the least-squares fit to the corpus's cell volumes.
     """
 
     def __init__(self, rows: Sequence[CrystalRow]) -> None:
@@ -45,7 +44,7 @@ class Exchange:
         for i, (row, found) in enumerate(zip(rows, counts, strict=True)):
             per_site = _volume_a3(row.cell_text) / row.n_sites
             for symbol, n in found.items():
-                # relative errors: large cells shall not outweigh small ones
+                # relative errors, so that large cells do not outweigh small ones
                 shares[i, at[symbol]] = n / sum(found.values()) / per_site
         room = np.linalg.lstsq(shares, np.ones(len(rows)), rcond=None)[0]
         self._room_a3 = dict(zip(self._elements, np.maximum(room, LEAST_VOLUME_A3), strict=True))
@@ -54,18 +53,18 @@ class Exchange:
 
     @property
     def elements(self) -> frozenset[str]:
-        """Those of the corpus."""
+        """The elements of the corpus."""
         return frozenset(self._elements)
 
     def room_a3(self, species: Iterable[str]) -> float:
-        """Å³ that these atoms take together. Raises KeyError for an element not in the corpus."""
+        """The volume of these atoms, Å³. Raises KeyError for an element not in the corpus."""
         return float(sum(self._room_a3[symbol] for symbol in species))
 
     def like(self, row: CrystalRow, rng: random.Random) -> CrystalRow:
-        """The row with some elements exchanged; the row itself where no draw will do.
+        """The row with some elements exchanged; the row itself where no draw is allowed.
 
-        A draw will not do where it changes the order in which elements are written, which the
-        frame of the crystal depends on, or where it makes what may not be learnt.
+        A draw is not allowed to change the order in which elements are written, since the frame of
+        the crystal depends on it, or to make a crystal that may not be learnt.
         """
         old = _counts(row.formula)
         for _ in range(DRAWS):
@@ -117,7 +116,7 @@ def _counts(flat: str) -> dict[str, int]:
 
 
 def _in_order(symbols: Sequence[str]) -> list[str]:
-    """As `flat_formula` writes them."""
+    """Elements in the order of `flat_formula`."""
     return sorted(symbols, key=_rank)
 
 
@@ -134,5 +133,5 @@ def _volume_a3(cell_text: str) -> float:
 
 
 def _stretched(line: str, stretch: float) -> str:
-    """Lengths carry a decimal, angles do not."""
+    """The line with its lengths scaled; they have a decimal point, angles do not."""
     return _LENGTH.sub(lambda found: f"{float(found[0]) * stretch:.1f}", line)

@@ -1,9 +1,9 @@
 """The nano model's tokenizer: one token for every number, element and sentence of crystal text.
 
-Pieces carry the blank or newline before them, so that decoding is plain joining and every text of
-both forms comes back letter by letter. The vocabulary is fixed by rule, no text was looked at to
-make it. What it does not know becomes '[UNK]', which no crystal text holds. It is a plain
-PreTrainedTokenizerFast and needs no code of ours to load.
+Pieces include the blank or newline before them, so that decoding only joins them and returns every
+text of both forms unchanged. The vocabulary follows a rule and does not depend on a corpus. Unknown
+text becomes '[UNK]', which no crystal text contains. It is a plain PreTrainedTokenizerFast and
+needs no code of ours to load.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def vocabulary() -> list[str]:
 
 
 def nano_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer, ready to save."""
+    """The nano model's tokenizer."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -78,10 +78,10 @@ def nano_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def features(n_columns: int, seed: int) -> np.ndarray:
-    """(tokens, n_columns) starting values of the embedding that put like beside like.
+    """(tokens, n_columns) starting values of the embedding, similar for similar tokens.
 
-    Numbers close to each other start close, and so do elements of one group, period or size: what
-    a small model would otherwise have to find out from few crystals. About unit variance.
+    Close numbers start close, and so do elements of one group, period or size, which a small model
+    would otherwise have to learn from few crystals. About unit variance.
     """
     rng = np.random.default_rng(seed)
     tokens = vocabulary()
@@ -99,7 +99,7 @@ def features(n_columns: int, seed: int) -> np.ndarray:
 
 
 def _described(token: str) -> tuple[str, np.ndarray]:
-    """(kind of token, numbers that tell it from its kind; none for words)."""
+    """(kind of token, numbers that distinguish it within its kind; none for words)."""
     text = token.lstrip(" \n")
     if text in MPTRJ_ELEMENTS:
         return "element" + token[:1].strip(text), element_features(text)
@@ -113,7 +113,7 @@ def _described(token: str) -> tuple[str, np.ndarray]:
 
 
 def element_features(symbol: str) -> np.ndarray:
-    """Where it stands in the periodic table and how large it is, each about unit variance."""
+    """An element's place in the periodic table and its size as numbers of about unit variance."""
     from pymatgen.core import Element
 
     element = Element(symbol)

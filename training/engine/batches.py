@@ -1,18 +1,19 @@
 """Examples as token batches: which go together in which step, fixed by (seed, epoch) alone.
 
-Two ways. `bucket`: examples of like length in one batch, padded on the right; best where texts are
-short. `pack`: several examples in each row of `max_tokens`, each seeing only itself; hardly any
-padding, best on a GPU with long rows. Labels are -100 where nothing is learnt: prompts and padding.
+Two ways. `bucket`: examples of similar length in one batch, padded on the right; best for short
+texts. `pack`: several examples in each row of `max_tokens`, each attending only to itself; hardly
+any padding, best on a GPU with long rows. Labels are -100 where nothing is learnt: prompts and
+padding.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from hullward.training.crystals import Example
+from hullward.training.engine.recipe import Recipe
+from hullward.training.engine.task import Encoded
 
 if TYPE_CHECKING:
     import torch
@@ -22,27 +23,25 @@ IGNORED = -100
 _POOL = 50  # batches whose examples are sorted by length together
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One example in tokens; the first `n_prompt` are given, not learnt."""
-
-    ids: tuple[int, ...]
-    n_prompt: int
+Batch = Sequence[Sequence[Encoded]]  # rows of examples
 
 
-def encode(example: Example, tokenizer: Any) -> Encoded:
-    """Prompt, answer and end in tokens; a beginning where the tokenizer sets one.
+def batches_of(recipe: Recipe, examples: Sequence[Encoded], epoch: int) -> list[Batch]:
+    """The batches of an epoch, in their order."""
+    places = plan_epoch(
+        [len(one.ids) for one in examples],
+        tokens=recipe.batch_tokens,
+        batching=recipe.batching,
+        max_tokens=recipe.max_tokens,
+        seed=recipe.seed,
+        epoch=epoch,
+    )
+    return [[[examples[i] for i in row] for row in batch] for batch in places]
 
-    Raises ValueError for a text the tokenizer has no tokens for.
-    """
-    prompt = tokenizer.encode(example.prompt, add_special_tokens=True)
-    while prompt and prompt[-1] == tokenizer.eos_token_id:
-        prompt.pop()  # some tokenizers close what they encode
-    answer = tokenizer.encode(example.answer, add_special_tokens=False)
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
-        raise ValueError(f"the tokenizer has no token for part of {example.answer[:80]!r}")
-    ids = (*prompt, *answer, tokenizer.eos_token_id)
-    return Encoded(ids, 0 if example.learn_prompt else len(prompt))
+
+def padded_length(batch: Batch) -> int:
+    """Tokens of the longest row, to which the others are padded."""
+    return max(sum(len(one.ids) for one in row) for row in batch)
 
 
 def plan_epoch(
@@ -56,8 +55,8 @@ def plan_epoch(
 ) -> list[list[list[int]]]:
     """Batches of rows of example numbers. `tokens`: most tokens of a batch, padding included.
 
-    bucket: a row is one example.  pack: a row holds examples up to `max_tokens` together.
-    Examples longer than `max_tokens` are left out, in every epoch alike.
+    bucket: a row is one example.  pack: the examples of a row have `max_tokens` together at most.
+    Examples longer than `max_tokens` are left out of every epoch.
     """
     rng = random.Random(f"{seed}:{epoch}:order")
     order = [i for i, length in enumerate(lengths) if length <= max_tokens]
@@ -84,7 +83,7 @@ def plan_epoch(
 
 
 def _packed(order: Sequence[int], lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Rows filled first-fit among the last few open ones."""
+    """Rows filled first-fit; only the last `_POOL` rows stay open."""
     open_rows: list[tuple[int, list[int]]] = []
     done: list[list[int]] = []
     for i in order:
@@ -99,16 +98,16 @@ def _packed(order: Sequence[int], lengths: Sequence[int], room: int) -> list[lis
     return done + [row for _, row in open_rows]
 
 
-def batch_tensors(rows: Sequence[Sequence[Encoded]], pad: int) -> dict[str, torch.Tensor]:
+def batch_tensors(rows: Batch, pad: int) -> dict[str, torch.Tensor]:
     """Tensors of a batch for a causal model.
 
-    input_ids, labels: (rows, longest).  Where rows are packed also position_ids, alike, and
-    attention_mask: (rows, 1, longest, longest) booleans, True where a token sees another. Rows of
-    one example need neither: what pads them stands behind and no learnt token sees it.
+    input_ids, labels: (rows, longest).  Packed rows also need position_ids, of the same shape, and
+    attention_mask: (rows, 1, longest, longest) booleans, True where a token attends to another.
+    Rows of one example need neither: padding comes last, and no learnt token attends to it.
     """
     import torch
 
-    longest = max(sum(len(e.ids) for e in row) for row in rows)
+    longest = padded_length(rows)
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), IGNORED)
     positions = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -118,7 +117,7 @@ def batch_tensors(rows: Sequence[Sequence[Encoded]], pad: int) -> dict[str, torc
         for number, one in enumerate(row):
             end = at + len(one.ids)
             ids[r, at:end] = torch.tensor(one.ids)
-            # the first token of an example has nothing before it to be learnt from
+            # the first token of an example has no context to be predicted from
             first = at + max(one.n_prompt, 1)
             labels[r, first:end] = torch.tensor(one.ids[first - at :])
             positions[r, at:end] = torch.arange(end - at)

@@ -1,9 +1,9 @@
-"""What can stop a training run."""
+"""The error that stops a training run."""
 
 from hullward.models.errors import HullwardError
 
 
 class TrainingError(HullwardError):
-    """A run that cannot go on: what happened, and which checkpoint is good."""
+    """A run that cannot go on; the message names the cause and the last good checkpoint."""
 
     exit_code = 3

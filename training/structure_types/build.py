@@ -1,12 +1,12 @@
 """Make a table of structure types from what nano writes.
 
-    python -m hullward.training.structure_types.build --out data/prototypes_nano.parquet --work FOLDER
+    python -m hullward.training.structure_types.build --out TABLE.parquet --work FOLDER
 
-Asks for crystals of no particular kind at several temperatures and by formula, in the asymmetric
-form; relaxes those whose type is not known with the campaigns' protocol; drops what did not
-converge, suspects, and what lies high; finds the symmetry again and keeps the best example of each
-distinct type that neither AFLOW's lists nor our own files hold. Everything is remembered in the
-folder: the same command goes on after a stop, more questions only add to it.
+It asks nano for crystals in the asymmetric form, free ones at several temperatures and ones of
+given formulas; relaxes those of unknown types with the campaigns' protocol; drops unconverged and
+suspect ones and those high above the hull; and keeps the best example of each distinct type that
+neither AFLOW's lists nor our own files hold. All answers and relaxations are stored in the folder:
+the same command continues after a stop, and more questions only add to them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
-from hullward.tools.crystal import Anonymous, anonymous
+from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import Prototype, encyclopedia_types, prototype_library
 from hullward.tools.records import Protocol
@@ -32,7 +32,7 @@ from hullward.tools.reference import load_reference
 from hullward.tools.screening import Limits
 from hullward.training.crystals import in_quarantine
 from hullward.training.structure_types.questions import (
-    Question,
+    TypeQuestion,
     formula_questions,
     free_questions,
     suggested_formulas,
@@ -40,11 +40,11 @@ from hullward.training.structure_types.questions import (
 )
 from hullward.training.structure_types.search import (
     ask,
-    in_turns,
     known_types,
     new_types,
     relax_answers,
-    said,
+    relaxation_order,
+    stored_answers,
 )
 from hullward.training.structure_types.table import (
     HIGHEST_EV_PER_ATOM,
@@ -59,13 +59,15 @@ PROTOCOL = Protocol()  # a campaign's
 MAX_ATOMS = 24  # of the primitive cell: what a reference build tries whole
 
 
-def every_known() -> list[Prototype]:
-    """AFLOW's list, our own files, and the encyclopedia."""
+def all_known_types() -> list[Prototype]:
+    """The types of AFLOW's list, of our own files and of the encyclopedia."""
     return [*prototype_library(), *encyclopedia_types()]
 
 
-def questions(arguments: argparse.Namespace, served: Mapping[Anonymous, int]) -> list[Question]:
-    """All that is to be asked: freely, by given formulas, by those of worst served kinds.
+def questions(
+    arguments: argparse.Namespace, served: Mapping[AnonymousFormula, int]
+) -> list[TypeQuestion]:
+    """All questions: free ones, of given formulas, and of formulas with few known types.
 
     None of the formulas is quarantined.
     """
@@ -105,34 +107,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the table, .parquet")
-    parser.add_argument("--work", type=Path, required=True, help="folder of what was done so far")
     parser.add_argument(
-        "--free", type=int, default=2000, help="crystals asked for freely, a temperature"
+        "--work", type=Path, required=True, help="folder of answers and relaxations"
     )
+    parser.add_argument("--free", type=int, default=2000, help="free crystals a temperature")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.5, 0.7, 0.9])
-    parser.add_argument(
-        "-n", dest="number", type=int, default=4, help="crystals asked for of a formula"
-    )
+    parser.add_argument("-n", dest="number", type=int, default=4, help="crystals a formula")
     parser.add_argument("--formula-temperature", type=float, default=0.7)
+    parser.add_argument("--wide", type=int, default=400, help="more systems, drawn at random")
     parser.add_argument(
-        "--wide", type=int, default=400, help="systems drawn at random, besides the reference's"
-    )
-    parser.add_argument(
-        "--most-types", type=int, default=40, help="known types a formula's kind may have"
+        "--most-types", type=int, default=40, help="skip formulas with more known types"
     )
     parser.add_argument("--formulas-from", type=Path, help="more formulas, one a line")
     parser.add_argument("--per-type", type=int, default=2, help="examples of a type to relax")
-    parser.add_argument("--relaxations", type=int, help="at most so many in all")
-    parser.add_argument("--workers", type=int, help="processes that relax; default one a core")
-    parser.add_argument("--reference", default="embedded", help="whose hull heights are over")
+    parser.add_argument("--relaxations", type=int, help="relax at most this many in all")
+    parser.add_argument("--workers", type=int, help="processes that relax; default: one a core")
+    parser.add_argument("--reference", default="embedded", help="the reference whose hull counts")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from hullward.models.language import LocalModel
 
-    known = every_known()
+    known = all_known_types()
     folder = nano_folder()
-    rows, about = make(
+    rows, about = make_table(
         LocalModel(folder),
         questions(arguments, Counter(anonymous_of(p) for p in known)),
         arguments.work,
@@ -148,9 +146,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(about["counts"], indent=1))
 
 
-def make(
+def make_table(
     model: LanguageModel,
-    asked: Sequence[Question],
+    asked: Sequence[TypeQuestion],
     work: Path,
     *,
     potential: str,
@@ -161,7 +159,7 @@ def make(
     relaxations: int | None = None,
     workers: int | None = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Ask, relax and reduce; (rows, provenance).
+    """Ask, relax and reduce; returns (rows, provenance).
 
     workers: processes that relax; None one a core, 0 this one.
     Raises InputError where potential and reference are on different energy schemes.
@@ -169,8 +167,9 @@ def make(
     card, limits = potential_card(potential), Limits(max_atoms=MAX_ATOMS)
     if reference.energy_scheme != card.energy_scheme:
         raise InputError(
-            f"heights over {reference.reference_id!r} cannot be told: {potential} predicts "
-            f"{card.energy_scheme!r} energies and it holds {reference.energy_scheme!r} ones"
+            f"no heights above {reference.reference_id!r}: {potential} predicts energies on "
+            f"{card.energy_scheme!r}, the reference is on {reference.energy_scheme!r}; choose one "
+            f"on {card.energy_scheme!r}"
         )
     work.mkdir(parents=True, exist_ok=True)
     ask(model, asked, work, limits, card.elements, _progress)
@@ -178,15 +177,15 @@ def make(
     groups, fates = new_types(work, known)
     log.info("%d new types of %s", len(groups), dict(fates))
     served = Counter(anonymous_of(p) for p in known_prototypes)
-    turns = in_turns(groups, served, per_type)
+    turns = relaxation_order(groups, served, per_type)
     relaxed = relax_answers(turns, work, potential, PROTOCOL, relaxations, workers, _progress)
     rows, counts = reduce_to_table(groups, relaxed, known, reference, model_folder, limits)
     learnt = sum(row["formula_learnt"] for row in rows)
-    answers = Counter(row["formula"] is not None for row in said(work))
+    answers = Counter(row["formula"] is not None for row in stored_answers(work))
     about = {
         "model": model.name,
         "top_p": sorted({q.request.sampling.top_p for q in asked}),
-        "temperatures": sorted({row["temperature"] for row in said(work)}),
+        "temperatures": sorted({row["temperature"] for row in stored_answers(work)}),
         "asked_freely": answers[False],
         "asked_by_formula": answers[True],
         "potential": card.name,
@@ -199,10 +198,10 @@ def make(
     return rows, about
 
 
-def anonymous_of(prototype: Prototype) -> Anonymous:
+def anonymous_of(prototype: Prototype) -> AnonymousFormula:
     """The anonymous formula of a type's first compound."""
     crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
-    return anonymous(crystal)
+    return anonymous_amounts(crystal)
 
 
 def _progress(step: str, done: int, total: int) -> None:

@@ -1,7 +1,7 @@
-"""Asking nano for crystals and relaxing those that may be new structure types, with a memory.
+"""Ask nano for crystals, and relax those that may be new structure types.
 
-Everything said and every relaxation is appended to a file in a folder as it comes; whatever was
-done is not done again, so a stop costs the batch at hand.
+Every answer and every relaxation is appended to a file in a folder at once and not computed again,
+so a stop costs only the current batch.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ from typing import Any, TextIO
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
-from hullward.tools.crystal import Anonymous, anonymous
+from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
-from hullward.tools.prototypes import Prototype, Typed, Types, type_class, typed
+from hullward.tools.prototypes import (
+    Prototype,
+    TypedCrystal,
+    TypeLibrary,
+    type_class,
+    typed_crystal,
+)
 from hullward.tools.records import Flaw, Protocol, Relaxation
 from hullward.tools.relax import relax_many
 from hullward.tools.screening import Limits, check_crystal
 from hullward.training.crystals import is_quarantined
-from hullward.training.structure_types.questions import Question
+from hullward.training.structure_types.questions import TypeQuestion
 
 AT_ONCE = 256  # answers between two writes
-SAID, RELAXED = "said.jsonl", "relaxed.jsonl"
-LEAST_SPACE_GROUP = 2  # what has no symmetry at all is no type
+ANSWERS, RELAXED = "said.jsonl", "relaxed.jsonl"
+LEAST_SPACE_GROUP = 2  # a crystal without any symmetry is no type
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,22 +41,22 @@ Progress = Callable[[str, int, int], None]
 class TypeAnswer:
     """One answer that may show a new type."""
 
-    typed: Typed
-    row: Mapping[str, Any]  # what was asked and how it was drawn
+    typed: TypedCrystal
+    row: Mapping[str, Any]  # its question and how it was sampled
 
 
 def ask(
     model: LanguageModel,
-    questions: Sequence[Question],
+    questions: Sequence[TypeQuestion],
     folder: Path,
     limits: Limits,
     supported: frozenset[str],
     progress: Progress,
 ) -> None:
-    """Put every question that `folder` holds no answer to; each answer is vetted as it is kept."""
-    answered = Counter(row["request"] for row in said(folder))
+    """Put every question that `folder` holds no answer to; store each answer with its fate."""
+    answered = Counter(row["request"] for row in stored_answers(folder))
     left = [q for q in questions if answered[q.request.request_id] < q.request.sampling.n]
-    with _appending(folder / SAID) as file:
+    with _appending(folder / ANSWERS) as file:
         while left:
             batch = [left.pop(0)]
             while left and sum(q.request.sampling.n for q in batch) < AT_ONCE:
@@ -80,7 +86,7 @@ def ask(
 
 
 def fate_of(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, str]:
-    """The fate of an answer, and the canonical text of one that has a type."""
+    """The fate of an answer, with the canonical text of one that has a type."""
     crystal = parse_asymmetric_text(text)
     if isinstance(crystal, Flaw):
         return {"fate": "parse"}
@@ -90,7 +96,7 @@ def fate_of(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, s
         return {"fate": "quarantined"}
     if len(set(crystal.species)) < 2:
         return {"fate": "element"}
-    found = typed(crystal)
+    found = typed_crystal(crystal)
     if (
         found is None
         or found.of_class.space_group < LEAST_SPACE_GROUP
@@ -101,15 +107,15 @@ def fate_of(text: str, limits: Limits, supported: frozenset[str]) -> dict[str, s
 
 
 def _appending(path: Path) -> TextIO:
-    """The file to be added to, the line that a kill left unfinished ended."""
+    """The file, open to append; a last line that a kill left unfinished gets its end."""
     file = path.open("a", encoding="utf-8")
     if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         file.write("\n")
     return file
 
 
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file, none where there is no file."""
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of a file, none where there is no file."""
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -119,22 +125,22 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                     continue
 
 
-def said(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every answer once: a request that a stop cut short was put again."""
+def stored_answers(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every answer once: a request cut short by a stop was put again."""
     seen = set()
-    for row in rows_of(folder / SAID):
+    for row in json_lines(folder / ANSWERS):
         place = (row["request"], row["index"])
         if place not in seen:
             seen.add(place)
             yield row
 
 
-def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
-    """The compounds' types that are there already, of cells up to `max_atoms`.
+def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> TypeLibrary:
+    """The types of compounds among these prototypes, of cells up to `max_atoms`.
 
-    One whose symmetry is not found is in no class.
+    A prototype whose symmetry is not found is left out.
     """
-    types = Types()
+    types = TypeLibrary()
     for prototype in prototypes:
         if prototype.n_atoms > max_atoms or len(set(prototype.species)) < 2:
             continue
@@ -147,30 +153,30 @@ def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> Types:
     return types
 
 
-def read_typed(text: str) -> Typed:
-    """What `fate_of` kept. Raises ValueError for a text that it did not write."""
+def read_typed(text: str) -> TypedCrystal:
+    """The type that `fate_of` wrote as text; raises ValueError for any other text."""
     unit = parse_unit(text)
     if isinstance(unit, Flaw):
         raise ValueError(unit.detail)
-    return Typed(text, unit.to_crystal(), type_class(unit))
+    return TypedCrystal(text, unit.to_crystal(), type_class(unit))
 
 
-def new_types(folder: Path, known: Types) -> tuple[list[list[TypeAnswer]], Counter[str]]:
-    """Examples of each type that is not known, one a formula, and the fate of every answer."""
+def new_types(folder: Path, known: TypeLibrary) -> tuple[list[list[TypeAnswer]], Counter[str]]:
+    """Examples of each new type, one a formula, and how many answers had each fate."""
     fates: Counter[str] = Counter()
     groups: dict[str, list[TypeAnswer]] = {}
-    seen = Types()
-    fate_of: dict[str, str] = {}  # by text: nano repeats itself
-    for row in said(folder):
+    seen = TypeLibrary()
+    known_or_new: dict[str, str] = {}  # by text: nano repeats itself
+    for row in stored_answers(folder):
         fates[row["fate"]] += 1
         if row["fate"] != "typed":
             continue
         text = row["typed"]
-        if text not in fate_of:
+        if text not in known_or_new:
             example = TypeAnswer(read_typed(text), row)
             crystal, of_class = example.typed.crystal, example.typed.of_class
             if known.find(crystal, of_class) is not None:
-                fate_of[text] = "known"
+                known_or_new[text] = "known"
             else:
                 name = seen.find(crystal, of_class)
                 if name is None:
@@ -179,23 +185,23 @@ def new_types(folder: Path, known: Types) -> tuple[list[list[TypeAnswer]], Count
                     groups[name] = []
                 if all(e.typed.crystal.formula != crystal.formula for e in groups[name]):
                     groups[name].append(example)
-                fate_of[text] = "new"
-        fates[f"typed, {fate_of[text]}"] += 1
+                known_or_new[text] = "new"
+        fates[f"typed, {known_or_new[text]}"] += 1
     return list(groups.values()), fates
 
 
-def in_turns(
-    groups: Sequence[Sequence[TypeAnswer]], served: Mapping[Anonymous, int], per_type: int
+def relaxation_order(
+    groups: Sequence[Sequence[TypeAnswer]], served: Mapping[AnonymousFormula, int], per_type: int
 ) -> list[TypeAnswer]:
-    """What to relax, in order: the first example of each type, then the second, …
+    """The examples to relax, in order: the first of each type, then the second, …
 
-    Of types those with most formulas come first, then what was said at the lowest temperature, then
-    those of worst served anonymous formulas, then small ones.
+    Types with most formulas come first, then those sampled at the lowest temperature, then those
+    whose anonymous formula has fewest known types, then small ones.
     """
 
     def rank(group: Sequence[TypeAnswer]) -> tuple[float, ...]:
         crystal, coolest = group[0].typed.crystal, min(e.row["temperature"] for e in group)
-        return (-len(group), coolest, served.get(anonymous(crystal), 0), crystal.n_atoms)
+        return (-len(group), coolest, served.get(anonymous_amounts(crystal), 0), crystal.n_atoms)
 
     ranked = sorted(groups, key=rank)
     return [group[turn] for turn in range(per_type) for group in ranked if len(group) > turn]
@@ -212,11 +218,11 @@ def relax_answers(
 ) -> dict[str, Relaxation]:
     """Relaxations by content id, those that the folder holds included; at most `most` in all.
 
-    All go to their end: after a few steps those that will lie low cannot be told from others.
+    None is stopped early: the first steps do not show which will end low.
     """
     path = folder / RELAXED
     done: dict[str, Relaxation] = {}
-    for row in rows_of(path):
+    for row in json_lines(path):
         known = Relaxation.model_validate(row)
         if known.protocol == protocol and known.potential == potential:
             done[known.candidate_id] = known

@@ -1,4 +1,4 @@
-"""From relaxed examples to the table of structure types: what is kept, and what is said of it."""
+"""The table of structure types from relaxed examples: which are kept, and the rows they give."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from typing import Any
 
 from hullward.models.language import flat_formula
 from hullward.models.potential import potential_card
-from hullward.tools.crystal import anonymous
+from hullward.tools.crystal import anonymous_amounts
 from hullward.tools.hull import Reference
-from hullward.tools.prototypes import ABOUT, PREFIX, Typed, Types, letters, typed
+from hullward.tools.prototypes import (
+    METADATA_KEY,
+    NANO_PREFIX,
+    TypedCrystal,
+    TypeLibrary,
+    anonymous_letters,
+    typed_crystal,
+)
 from hullward.tools.records import Relaxation
 from hullward.tools.screening import (
     Facts,
@@ -27,20 +34,20 @@ from hullward.tools.screening import (
 from hullward.tools.store import write_whole
 from hullward.training.structure_types.search import LEAST_SPACE_GROUP, TypeAnswer
 
-HIGHEST_EV_PER_ATOM = 0.15  # the best example of a type may lie so far above the hull
+HIGHEST_EV_PER_ATOM = 0.15  # above the hull, of the best example of a type
 
 
 @dataclass(frozen=True)
 class TypeExample:
-    """An example that passed: its type as relaxed, and how high it lies."""
+    """An example that is kept: its type once relaxed, and its height above the hull."""
 
     example: TypeAnswer
-    typed: Typed
+    typed: TypedCrystal
     relaxation: Relaxation
     height_ev_per_atom: float | None  # None: the reference has no hull there
 
 
-def judged(
+def checked_example(
     example: TypeAnswer, relaxation: Relaxation, reference: Reference, limits: Limits
 ) -> TypeExample | str:
     """An example that may enter the table, or why not."""
@@ -55,21 +62,23 @@ def judged(
     if suspicions(relaxation, proposed, reference):
         return "suspect"
     height = None
-    amounts = {el: float(n) for el, n in Counter(proposed.crystal.species).items()}
+    amounts = proposed.crystal.amounts
     if not reference.lacking(frozenset(amounts)):
         hull = reference.hull(proposed.chemsys)
         height = hull.distance(amounts, relaxation.energy_ev_per_atom or 0.0)[0]
         if height > HIGHEST_EV_PER_ATOM:
             return "high"
-    found = typed(relaxation.crystal)
+    found = typed_crystal(relaxation.crystal)
     if found is None or found.of_class.space_group < LEAST_SPACE_GROUP:
         return "no symmetry once relaxed"
     return TypeExample(example, found, relaxation, height)
 
 
-def distinct(passed: Iterable[TypeExample], known: Types) -> tuple[list[list[TypeExample]], int]:
-    """The examples of each type that is not known, the lowest first; how many became known ones."""
-    types, groups, became_known = Types(), list[list[TypeExample]](), 0
+def distinct(
+    passed: Iterable[TypeExample], known: TypeLibrary
+) -> tuple[list[list[TypeExample]], int]:
+    """The examples of each new type, lowest first, and how many relaxed to known types."""
+    types, groups, became_known = TypeLibrary(), list[list[TypeExample]](), 0
     for one in passed:
         if known.find(one.typed.crystal, one.typed.of_class) is not None:
             became_known += 1
@@ -94,14 +103,14 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
     rows = []
     for group in groups:
         best = group[0]
-        crystal, said = best.typed.crystal, best.example.row
-        amounts = anonymous(crystal)
+        crystal, source = best.typed.crystal, best.example.row
+        amounts = anonymous_amounts(crystal)
         number = best.typed.of_class.space_group
-        name = f"{letters(amounts)}-{number}-{crystal.content_id[2:8]}"
+        name = f"{anonymous_letters(amounts)}-{number}-{crystal.content_id[2:8]}"
         height = best.height_ev_per_atom
         rows.append(
             {
-                "prototype_id": f"{PREFIX}{name}",
+                "prototype_id": f"{NANO_PREFIX}{name}",
                 "text": best.typed.text,
                 "anonymous": "-".join(map(str, amounts)),
                 "space_group": number,
@@ -111,10 +120,10 @@ def table_rows(groups: Iterable[Sequence[TypeExample]], model: Path) -> list[dic
                 "e_above_hull_ev_per_atom": None if height is None else round(height, 4),
                 "energy_ev_per_atom": round(best.relaxation.energy_ev_per_atom or 0.0, 5),
                 "examples": len({one.typed.crystal.formula for one in group}),
-                "asked_formula": said["formula"],
-                "temperature": said["temperature"],
-                "seed": said["seed"],
-                "index": said["index"],
+                "asked_formula": source["formula"],
+                "temperature": source["temperature"],
+                "seed": source["seed"],
+                "index": source["index"],
                 "formula_learnt": learnt_formulas(model, [flat_formula(crystal.formula)])[0],
             }
         )
@@ -127,7 +136,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out
     import pyarrow.parquet as pq
 
     found = pa.Table.from_pylist(list(rows))
-    metadata = {ABOUT: json.dumps(about, sort_keys=True).encode()}
+    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
     buffer = io.BytesIO()
     pq.write_table(found.replace_schema_metadata(metadata), buffer, compression="zstd")
     write_whole(out, buffer.getvalue())
@@ -136,12 +145,12 @@ def write_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out
 def reduce_to_table(
     groups: Sequence[Sequence[TypeAnswer]],
     relaxed: Mapping[str, Relaxation],
-    known: Types,
+    known: TypeLibrary,
     reference: Reference,
     model: Path,
     limits: Limits,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The rows of the table, and what became of every example that was relaxed."""
+    """The rows of the table, and how many relaxed examples had each fate."""
     passed: list[TypeExample] = []
     counts: Counter[str] = Counter()
     for example in (e for group in groups for e in group):
@@ -149,7 +158,7 @@ def reduce_to_table(
         if relaxation is None:
             continue
         counts["relaxed"] += 1
-        one = judged(example, relaxation, reference, limits)
+        one = checked_example(example, relaxation, reference, limits)
         if isinstance(one, str):
             counts[one] += 1
         else:

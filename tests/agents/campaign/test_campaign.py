@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from hullward.agents.campaign import rejudge_directory, run
-from hullward.agents.settings import Campaign, parse_settings
+from hullward.agents.campaign.graph import CampaignDirectory, Start, campaign_graph
+from hullward.agents.settings import Campaign, parse_settings, read_machine
+from hullward.agents.workspace import open_workspace
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError, PreflightError, RunInterruptedError
 from hullward.tools.records import Plan, RunEnd
@@ -86,6 +88,17 @@ def test_a_budget_of_relaxations_goes_to_the_lowest_and_is_the_same_twice(
         funnel.verify(connection)
     assert len(lowest) > 3
     assert done == lowest[:3]
+
+
+def test_the_graph_of_langgraph_json_runs_a_directory_and_gives_it_back(
+    finished: Path, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    directory, settings = tmp_path / "c", quick(toy_settings)
+    open_workspace(directory, read_machine(), command="test", campaign=settings).close()
+    start: Start = {"campaign_id": settings.campaign_id, "cycle": 0}
+    campaign_graph().invoke(start, context=CampaignDirectory(str(directory)))
+    assert table(directory) == table(finished)
+    run(directory, settings)  # it is locked no more
 
 
 def test_feedback_lags_one_cycle_and_is_used(finished: Path) -> None:

@@ -17,7 +17,7 @@ from hullward.models.errors import RunInterruptedError
 from hullward.models.language import Answer, Completion, CompletionError, Request, Sampling
 from hullward.tools.crystal.text import can_hold
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan, Proposal
-from hullward.tools.report import count_requests, requests_line, rows
+from hullward.tools.report import count_requests, requests_line
 from hullward.tools.store import Store, funnel, open_snapshot, rebuild
 
 TABLE = """SELECT cycle, operator, proposal_id, candidate_id, parents, state, formula, reason,
@@ -206,7 +206,7 @@ def test_a_request_that_failed_is_no_proposal(toy_settings: dict[str, Any], tmp_
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
         states = dict(connection.execute("SELECT state, count(*) FROM asked GROUP BY 1").fetchall())
-        counts = count_requests(lambda query: rows(connection, query))
+        counts = count_requests(connection)
     assert states == {"failed": len(failed), "answered": 6 - len(failed)}
     assert counts["failures"] == {"unreachable": len(failed)}
     line = requests_line(counts)

@@ -19,8 +19,8 @@ from hullward.models.errors import BreakerError
 from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.server_double import ServerDouble, Trouble
 from hullward.tools.records import ModelFailure, ModelRequest, Plan
-from hullward.tools.report import count_requests, rows
-from hullward.tools.store import Store, funnel, open_snapshot
+from hullward.tools.report import count_requests
+from hullward.tools.store import Store, fetch_rows, funnel, open_snapshot
 
 HASTE = RetryPolicy(
     connect_s=2, read_s=1.5, total_s=2, probe_s=2, tries=2, backoff_s=0.01, breaker_failures=50,
@@ -187,10 +187,10 @@ def test_every_fault_is_counted_by_its_name_and_passes(
     assert not failed.keys() & {asked[cycle, name] for cycle in range(cycles) for name in well}
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
-        counts = count_requests(lambda query: rows(connection, query))
+        counts = count_requests(connection)
         proposed = {
             (row["cycle"], row["operator"]): row["reason"]
-            for row in rows(connection, "SELECT cycle, operator, reason FROM results")
+            for row in fetch_rows(connection, "SELECT cycle, operator, reason FROM results")
         }
     for number, (_, kind) in enumerate(faults):
         cycle, name = number // len(ill), ill[number % len(ill)]
@@ -247,11 +247,11 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
     toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that hangs for a whole cycle: nothing more is sent to it until it writes again."""
-    patience = replace(HASTE, breaker_failures=2)
-    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: patience)
+    policy = replace(HASTE, breaker_failures=2)
+    monkeypatch.setattr("hullward.models.serving.RetryPolicy", lambda: policy)
 
     def rested(server: ServerDouble) -> None:
-        time.sleep(patience.rest_s)
+        time.sleep(policy.rest_s)
 
     with ServerDouble(answer=answer, max_model_len=4096) as server:
         operators = ["de_novo", "formula", "perturbation"]
@@ -267,7 +267,7 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
     assert len(sent) < len(requests)
     with open_snapshot(tmp_path / "c") as connection:
         funnel.verify(connection)
-        found = rows(
+        found = fetch_rows(
             connection, "SELECT cycle, count(DISTINCT operator) AS n FROM results GROUP BY 1"
         )
     assert {row["cycle"]: row["n"] for row in found} == {0: 3, 1: 1, 2: 3}
@@ -291,7 +291,7 @@ def test_where_nothing_else_proposes_an_outage_stops_the_run_and_resume_goes_on(
         server.up()
         run(tmp_path / "c", None)
     with open_snapshot(tmp_path / "c") as connection:
-        found = rows(connection, "SELECT cycle, count(*) AS n FROM results GROUP BY 1")
+        found = fetch_rows(connection, "SELECT cycle, count(*) AS n FROM results GROUP BY 1")
     assert {row["cycle"]: row["n"] for row in found} == {0: 6, 2: 6, 3: 6}
 
 

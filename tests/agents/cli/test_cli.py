@@ -221,6 +221,6 @@ def test_langgraph_opens_the_graph() -> None:
     factory = getattr(importlib.import_module(module), name)
     assert not inspect.signature(factory).parameters  # LangGraph would fill them in
     graph = factory()
-    drawn = graph.get_graph().draw_mermaid()
+    drawn = graph.get_graph(xray=True).draw_mermaid()
     for node in ("plan", "propose", "screen", "relax", "judge", "record"):
         assert node in drawn

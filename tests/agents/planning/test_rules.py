@@ -10,7 +10,7 @@ from hullward.agents.planning import make_plan
 from hullward.agents.planning.ledger import FormulaOutcome, Outcomes, ParentOutcome
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
-from hullward.tools.store import BEFORE_OPINIONS, ranking
+from hullward.tools.store import ORDER_BEFORE_OPINIONS, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
 
@@ -100,4 +100,5 @@ def test_what_ranks_higher_is_likelier_then_lower() -> None:
         order = ranking("e_above_reference_ev_per_atom")
         found = connection.execute(f"SELECT candidate_id FROM results ORDER BY {order}").fetchall()
     assert [i for (i,) in found] == ["b", "a", "c", "d"]
-    assert ranking("e_above_union_ev_per_atom", "e_above_reference_ev_per_atom") == BEFORE_OPINIONS
+    union, reference = "e_above_union_ev_per_atom", "e_above_reference_ev_per_atom"
+    assert ranking(union, reference) == ORDER_BEFORE_OPINIONS

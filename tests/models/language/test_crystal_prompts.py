@@ -1,4 +1,4 @@
-"""The prompts: LLaMat's words to the letter, and refusals of what no prompt can say."""
+"""The prompts: LLaMat's words to the letter, and refused arguments."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_nothing_asked_is_the_published_prompt():
 
 
 def test_conditions_stand_after_the_first_sentence():
-    said = (
+    conditions = (
         "The chemical formula is Ca3(PO4)2. The elements are Ca, P, O. "
         "The energy above the convex hull is 0.03. The spacegroup number is 161. "
     )
@@ -31,7 +31,7 @@ def test_conditions_stand_after_the_first_sentence():
         space_group=161,
     )
     first = "Below is a description of a bulk material. "
-    assert asked == first + said + PLAIN.removeprefix(first)
+    assert asked == first + conditions + PLAIN.removeprefix(first)
 
 
 def test_the_asymmetric_unit_is_another_request_with_the_same_conditions():

@@ -88,7 +88,7 @@ def test_a_grammar_is_checked_by_the_parser_that_comes_with_it():
     ebnf = 'root ::= "ab"'
     wrong = Constraint.grammar(ebnf, check=lambda text: None if text == "ab" else "not ab")
     assert (wrong.flaw("ab"), wrong.flaw("ba")) == (None, "not ab")
-    assert wrong == Constraint.grammar(ebnf)  # the same to whoever sends it
+    assert wrong == Constraint.grammar(ebnf)  # equal for the sender
 
 
 def test_a_request_is_a_prompt_or_a_conversation():
@@ -109,7 +109,7 @@ def test_a_script_is_answered_in_order_and_remembers_what_was_asked():
 
 def test_a_script_that_runs_dry_is_an_error_not_an_empty_answer():
     model = ScriptedModel(["one"])
-    with pytest.raises(IndexError, match="ran dry at request 2"):
+    with pytest.raises(IndexError, match="no line for request 2"):
         model.complete([ask(1), ask(2)])
 
 
@@ -128,7 +128,7 @@ def test_a_scripted_fault_is_raised():
 
 
 def test_a_script_with_the_wrong_number_of_completions_is_a_mistake_in_the_test():
-    with pytest.raises(ValueError, match="3 completions asked, 1 in the script"):
+    with pytest.raises(ValueError, match="3 completions wanted, 1 in the script"):
         ScriptedModel(["one"]).complete([ask(1, n=3)])
 
 
@@ -154,15 +154,15 @@ def test_an_id_is_stronger_than_a_prompt_and_a_prompt_than_the_order(record):
 
 
 def test_everything_recorded_is_given_back(record):
-    said = {
+    line_fields = {
         "text": " 5.7 \n",
         "finish_reason": "length",
         "prompt_tokens": 12,
         "completion_tokens": 3,
         "model": "llamat-2-cif@abc",
     }
-    [[completion]] = RecordedModel(record(said)).complete([ask(1)])
-    assert completion == Completion(**said)
+    [[completion]] = RecordedModel(record(line_fields)).complete([ask(1)])
+    assert completion == Completion(**line_fields)
 
 
 def test_an_exhausted_recording_says_so_and_stays_so(record):
@@ -172,7 +172,7 @@ def test_an_exhausted_recording_says_so_and_stays_so(record):
     assert texts([first]) == [["a"]]
     assert isinstance(second, CompletionError)
     assert (second.retry, second.kind) == (False, "exhausted")
-    assert "exhausted: 1 asked for request q-2, 0 left" in str(second)
+    assert "exhausted: request q-2 needs 1 completions, 0 are left" in str(second)
     assert texts(model.complete([ask(2), ask(1)])) == ["error", ["a"]]
 
 
@@ -191,7 +191,7 @@ def test_the_name_of_a_recording_changes_with_its_content(record):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "problem"),
     [
         (b'{"text": "a"}\n{"text": \n', "line 2"),
         (b'{"output": "a"}\n', "output"),
@@ -201,10 +201,10 @@ def test_the_name_of_a_recording_changes_with_its_content(record):
         (b"\xff\xfe\n", "cannot be read"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_place(tmp_path, content, says):
+def test_what_is_no_recording_is_refused_with_its_place(tmp_path, content, problem):
     path = tmp_path / "recording.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=problem):
         RecordedModel(path)
 
 

@@ -88,7 +88,7 @@ def test_the_command_asks_for_known_crystals_and_names_the_form(server):
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["forms"][0]["form"] == "input-output"
-    told = {row["form"]: row for row in json.loads(result.stdout)["forms"]}
-    assert (told["input-output"]["parsed"], told["chatml"]["parsed"]) == (4, 0)
+    rows = {row["form"]: row for row in json.loads(result.stdout)["forms"]}
+    assert (rows["input-output"]["parsed"], rows["chatml"]["parsed"]) == (4, 0)
     prompts = [p for p in server.texts() if p.endswith("output-")]
     assert any("The chemical formula is NaCl." in prompt for prompt in prompts)

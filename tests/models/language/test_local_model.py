@@ -118,17 +118,17 @@ def test_greedy_takes_the_likeliest_and_padding_changes_nothing(model):
 
     for prompt in ("a", "abcdefg"):
         ids = [1, *(WORDS.index(x) for x in prompt)]
-        said = []
+        drawn = []
         for _ in range(12):
             token = int(model._checkpoint.model(torch.tensor([ids])).logits[0, -1].argmax())
             if token == 2:
                 break
             ids.append(token)
-            said.append(WORDS[token] if token > 3 else "")
+            drawn.append(WORDS[token] if token > 3 else "")
         together = model.complete(
             [ask("hgfedcbahgfedcba", temperature=0), ask(prompt, temperature=0, max_tokens=12)]
         )
-        assert together[1][0].text == "".join(said)
+        assert together[1][0].text == "".join(drawn)
 
 
 def test_top_p_and_top_k_of_almost_nothing_are_greedy(model):
@@ -161,7 +161,7 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(model):
     index, free = max(enumerate(answers), key=lambda pair: len(pair[1].text))
     stop = free.text[20:23]
     place = free.text.index(stop)
-    cut = model.complete([ask(max_tokens=40, seed=3, n=20, stop=(stop, "never said"))])[0][index]
+    cut = model.complete([ask(max_tokens=40, seed=3, n=20, stop=(stop, "never written"))])[0][index]
     assert cut.text == free.text[:place]
     assert cut.finish_reason == "stop"
     assert place + 3 <= cut.completion_tokens < free.completion_tokens
@@ -234,16 +234,16 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lost", "says"),
+    ("lost", "problem"),
     [
         ("config.json", "config.json"),
         ("model.safetensors", "only safetensors"),
         ("tokenizer.json", "no tokenizer"),
     ],
 )
-def test_a_missing_file_is_named(copy, lost, says):
+def test_a_missing_file_is_named(copy, lost, problem):
     (copy / lost).unlink()
-    with pytest.raises(PreflightError, match=says):
+    with pytest.raises(PreflightError, match=problem):
         LocalModel(copy)
 
 

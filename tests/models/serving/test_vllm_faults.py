@@ -1,6 +1,6 @@
 """What a real vLLM server does at its limits: a context that is full, an engine that dies.
 
-It has a server of its own, with a short context that is cheap to fill and nobody else to disturb.
+It has a server of its own, with a short context that is cheap to fill.
 """
 
 import os
@@ -11,7 +11,7 @@ import time
 import pytest
 
 from hullward.models.language import CompletionError, Request, Sampling
-from hullward.models.serving import Child, ServedModel
+from hullward.models.serving import ServedModel, ServerProcess
 from hullward.models.serving.breaker import RetryPolicy
 
 pytestmark = pytest.mark.vllm
@@ -26,7 +26,7 @@ def plan(tiny_vllm):
 
 
 def started(plan):
-    return Child(plan.command(), lambda line: None)
+    return ServerProcess(plan.command(), lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +68,16 @@ def test_no_request_is_refused_for_its_length(model, letters):
 
 def engines(child):
     """The processes of the server's group, without its first."""
-    told = subprocess.run(
+    found = subprocess.run(
         ["ps", "-o", "pid=", "-g", str(child._process.pid)], capture_output=True, text=True
     )
-    return [int(pid) for pid in told.stdout.split() if int(pid) != child._process.pid]
+    return [int(pid) for pid in found.stdout.split() if int(pid) != child._process.pid]
 
 
 def test_a_killed_engine_is_noticed_and_a_new_server_is_used_at_once(plan, server):
     """Last: it ends the server of this module and starts another at the same place."""
-    patience = RetryPolicy(read_s=20, total_s=30, probe_s=10, rest_s=1, outage_s=5, backoff_s=0.2)
-    model = ServedModel(plan.url, "tiny", patience=patience)
+    policy = RetryPolicy(read_s=20, total_s=30, probe_s=10, rest_s=1, outage_s=5, backoff_s=0.2)
+    model = ServedModel(plan.url, "tiny", policy=policy)
     assert only(model.complete([ask()]))
     for pid in engines(server):
         os.kill(pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_a_killed_engine_is_noticed_and_a_new_server_is_used_at_once(plan, serve
     server.stop()
     with started(plan) as child:
         child.wait_until_ready(plan.url, plan.name, STARTING_S)
-        time.sleep(patience.rest_s)
+        time.sleep(policy.rest_s)
         back = time.monotonic()
         assert only(model.complete([ask()]))
         assert time.monotonic() - back < 60

@@ -21,7 +21,7 @@ from hullward.models.language import (
     flat_formula,
     model_card,
 )
-from hullward.models.serving import Child, RetryPolicy, ServedModel, ServePlan, find_vllm
+from hullward.models.serving import RetryPolicy, ServedModel, ServePlan, ServerProcess, find_vllm
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, ModelFailure, ModelRequest, Proposal, Reason
 from hullward.tools.store import Store, funnel, open_snapshot
@@ -58,7 +58,7 @@ def plan():
         cpu_cache_gb=1,
         more=("--enforce-eager",),
     )
-    with Child(plan.command(), lambda line: None) as child:
+    with ServerProcess(plan.command(), lambda line: None) as child:
         child.wait_until_ready(plan.url, plan.name, STARTING_S)
         yield plan
 
@@ -70,8 +70,8 @@ def test_it_writes_as_many_crystals_and_formulas_as_in_process(plan):
         Request(request_id=f, prompt=crystal_prompt(formula=f, form="asymmetric"), sampling=drawn)
         for f in map(flat_formula, FORMULAS)
     ]
-    patience = RetryPolicy(read_s=600, total_s=600)
-    served_model = ServedModel(plan.url, plan.name, patience=patience)
+    policy = RetryPolicy(read_s=600, total_s=600)
+    served_model = ServedModel(plan.url, plan.name, policy=policy)
     models = {"here": LocalModel(Path(plan.model)), "served": served_model}
     rates, texts = {}, []
     for where, model in models.items():
@@ -88,8 +88,8 @@ def test_it_writes_as_many_crystals_and_formulas_as_in_process(plan):
     assert rates["here"][0] > n / 2
     for here, served in zip(*rates.values(), strict=True):
         assert chance(here, served, n) > RARELY, rates
-    said = [pair for pair in texts if pair[1]][:12]
-    here, served = (model.score(said) for model in models.values())
+    scored = [pair for pair in texts if pair[1]][:12]
+    here, served = (model.score(scored) for model in models.values())
     assert here == pytest.approx(served, abs=1e-3)
 
 

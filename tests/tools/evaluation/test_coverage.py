@@ -12,7 +12,7 @@ from hullward.models.errors import InputError
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.tools.evaluation import Rate, fingerprints, measure_coverage
 from hullward.tools.evaluation.attempts import Attempt
-from hullward.tools.evaluation.coverage import Prints, covered, draw
+from hullward.tools.evaluation.coverage import Fingerprints, coverage_rates, sample_indices
 from hullward.tools.evaluation.coverage import fingerprints as prints_of
 from hullward.tools.evaluation.fingerprints import composition_fingerprint, structure_fingerprint
 from hullward.tools.records import Flaw, Reason, Wish
@@ -116,9 +116,9 @@ def test_failures_stay_in_the_denominator():
 def test_one_crystal_must_be_alike_in_both():
     far = np.full((1, 132), 100.0)
     near = np.zeros((1, 132))
-    made = Prints(np.array([[0.0] * 61, [1.0] * 61]), np.vstack([far, near]))
-    there = Prints(np.zeros((1, 61)), near)
-    shares = covered(made, there)
+    made = Fingerprints(np.array([[0.0] * 61, [1.0] * 61]), np.vstack([far, near]))
+    there = Fingerprints(np.zeros((1, 61)), near)
+    shares = coverage_rates(made, there)
     assert shares["recall"] == Rate(0, 1)  # one has the structure, another the composition
     assert shares["recall_separately"] == Rate(1, 1)
     assert shares["precision"] == shares["precision_separately"] == Rate(0, 2)
@@ -128,15 +128,15 @@ def test_compositions_of_others_are_seen_by_one_way_of_counting_alone():
     real = prints_of([NACL, KBR, CSCL])
     real.compositions[:] = np.arange(3)[:, None] * 10.0  # all far from each other
     real.structures[:] = np.arange(3)[:, None]
-    shares = covered(real.with_others_compositions(), real)
+    shares = coverage_rates(real.with_others_compositions(), real)
     assert shares["precision"] == Rate(0, 3)
     assert shares["precision_separately"] == Rate(3, 3)
 
 
 def test_samples_are_drawn_once_and_for_all():
-    assert sorted(draw(9, 100)) == list(range(9))
-    assert draw(1000, 10) == draw(1000, 20)[:10]
-    assert draw(1000, 1000) != list(range(1000))
+    assert sorted(sample_indices(9, 100)) == list(range(9))
+    assert sample_indices(1000, 10) == sample_indices(1000, 20)[:10]
+    assert sample_indices(1000, 1000) != list(range(1000))
 
 
 def test_nothing_made_covers_nothing():

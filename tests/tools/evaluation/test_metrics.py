@@ -21,8 +21,7 @@ from hullward.tools.evaluation import (
 )
 from hullward.tools.evaluation.metrics import density_g_per_cm3
 from hullward.tools.evaluation.smact import random_amounts, smact_valid
-from hullward.tools.evaluation.truth_match import TemplateTries, first_match, found_within
-from hullward.tools.records import Flaw, Reason, Wish
+from hullward.tools.records import Wish
 
 NACL = "4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"
 SHIFTED = "4.0 4.0 4.0\n60 60 60\nCl\n0.75 0.75 0.75\nNa\n0.25 0.25 0.25"
@@ -142,28 +141,6 @@ def test_both_text_forms_are_read(tmp_path):
     [attempt] = read_attempts(saved(tmp_path, [{"text": asymmetric}]))
     assert isinstance(attempt.found, Crystal), attempt.found
     assert attempt.found.formula == "NaCl"
-
-
-def test_a_truth_is_found_at_the_try_that_matches():
-    flaw = Flaw(reason=Reason.EMPTY, detail="no text")
-    nacl, cscl, shifted = map(parse_cell_text, (NACL, CSCL, SHIFTED))
-    assert first_match([flaw, cscl, shifted], [nacl]) == 3
-    assert first_match([flaw, None, cscl], [nacl]) is None
-    tries = {"NaCl": [flaw, shifted], "CsCl": [cscl]}
-    truths = {"NaCl": [nacl], "CsCl": [cscl], "LiF": [nacl]}
-    assert found_within(tries, truths, (1, 2)) == {1: Rate(1, 3), 2: Rate(2, 3)}
-
-
-def test_templates_are_tried_likeliest_first_and_once_each():
-    templates = [
-        (name, parse_cell_text(t)) for name, t in (("a", NACL), ("b", SHIFTED), ("c", CSCL))
-    ]
-    tries = TemplateTries(templates, max_atoms=20).tries("KBr", 5)
-    assert [c.formula for c in tries] == ["KBr", "KBr"]  # rock salt once, caesium chloride once
-    maker = TemplateTries(templates, max_atoms=20)
-    assert maker.has_kind("MgO")
-    assert not maker.has_kind("Al2O3")
-    assert maker.tries("Al2O3", 5) == []
 
 
 # asking a model

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.prototypes import Substitution, generator, perturb, swap
-from hullward.tools.prototypes.mutation import grown
+from hullward.tools.prototypes import Substitution, perturb, seeded_rng, swap
+from hullward.tools.prototypes.mutation import enlarged
 from hullward.tools.prototypes.substitution import PER_TURN
 
 STATES = {"Li": (1,), "Mn": (2, 3, 4), "O": (-2,)}
@@ -28,19 +28,19 @@ def layered() -> Crystal:
 
 
 def test_the_same_seed_gives_the_same_child(layered: Crystal) -> None:
-    children = [perturb("p", layered, generator(1, 0, "x", 4)).crystal for _ in range(2)]
+    children = [perturb("p", layered, seeded_rng(1, 0, "x", 4)).crystal for _ in range(2)]
     assert children[0] == children[1]
-    assert perturb("p", layered, generator(1, 0, "x", 5)).crystal != children[0]
+    assert perturb("p", layered, seeded_rng(1, 0, "x", 5)).crystal != children[0]
 
 
 def test_perturbation_keeps_the_formula(layered: Crystal) -> None:
-    built = perturb("p", layered, generator(2))
+    built = perturb("p", layered, seeded_rng(2))
     assert sorted(built.crystal.species) == sorted(layered.species)
     assert 0.7 < built.crystal.volume_a3 / layered.volume_a3 < 1.4
 
 
 def test_swap_exchanges_one_cation_pair(layered: Crystal) -> None:
-    built = swap("p", layered, generator(3), max_atoms=12)
+    built = swap("p", layered, seeded_rng(3), max_atoms=12)
     assert built is not None
     assert built.crystal.formula == layered.formula
     changed = [
@@ -51,13 +51,13 @@ def test_swap_exchanges_one_cation_pair(layered: Crystal) -> None:
 
 def test_an_element_has_nothing_to_swap() -> None:
     iron = Crystal.from_parameters((2.87,) * 3, (90,) * 3, ["Fe"], [[0, 0, 0]])
-    assert swap("p", iron, generator(1), max_atoms=8) is None
+    assert swap("p", iron, seeded_rng(1), max_atoms=8) is None
 
 
 def test_a_grown_cell_is_the_same_crystal(layered: Crystal) -> None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    big = grown(layered, 48)
+    big = enlarged(layered, 48)
     assert big.n_atoms == 48
     assert np.isclose(big.volume_per_atom_a3, layered.volume_per_atom_a3)
     assert StructureMatcher().fit(big.to_structure(), layered.to_structure())

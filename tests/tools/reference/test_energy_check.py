@@ -7,7 +7,7 @@ import pytest
 from hullward.models.errors import PreflightError
 from hullward.models.potential import load_potential, potential_card
 from hullward.tools.records import Product
-from hullward.tools.reference import element_offsets, load_reference, offset_note, read_canaries
+from hullward.tools.reference import check_canaries, element_offsets, load_reference, offset_note
 from hullward.tools.reference.energy_check import CANARIES, has_canaries, require_canaries
 
 
@@ -32,9 +32,9 @@ class Broken(Shifted):
 
 
 def test_the_packaged_weights_give_every_canary_its_energy():
-    readings = read_canaries(load_potential("chgnet-0.3.0"))
-    assert [r.formula for r in readings] == list(CANARIES)
-    assert all(r.alive for r in readings)
+    found = check_canaries(load_potential("chgnet-0.3.0"))
+    assert [r.formula for r in found] == list(CANARIES)
+    assert all(r.alive for r in found)
     require_canaries(load_potential("chgnet-0.3.0"))
 
 

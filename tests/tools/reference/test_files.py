@@ -13,7 +13,7 @@ from zstandard import ZstdCompressor
 from hullward.models.errors import InputError
 from hullward.tools.reference import load_reference
 from hullward.tools.reference.sources import mp2020_elements, read_entries
-from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
+from hullward.tools.reference.sources.energies import EnergyColumn, energy_column
 
 
 def structure(name: str, formula: str, **own: Any) -> dict[str, Any]:

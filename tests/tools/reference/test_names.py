@@ -106,8 +106,8 @@ def test_a_built_reference_is_found_by_its_name(home: Path) -> None:
         ("min", "did you mean 'mine'"),
         ("mp-stabel", "did you mean 'mp-stable'"),
         ("built:nothing", "known: 'embedded', 'mp', 'mine', 'file:PATH', 'mp:VERSION'"),
-        ("mp-stable", "mp-stable is not here yet: `hullward reference fetch --stable`"),
-        ("mp:2020.1.1", "nothing here of database version '2020.1.1'.*here: none"),
+        ("mp-stable", "mp-stable was not fetched yet: `hullward reference fetch --stable`"),
+        ("mp:2020.1.1", "nothing was fetched from database version '2020.1.1'.*fetched: none"),
         ("", "unknown reference ''"),
     ],
 )

@@ -68,6 +68,7 @@ def made_by(reference, second=None):
         campaign=parse_settings(Campaign, settings, "test"),
         store=None,
         screen=SimpleNamespace(reference=reference, second=second),
+        machine=None,
     )
     return [m for m in bench.substitution.propose(["NaCl"]) if m.parents == ("mp-4-GGA",)]
 

@@ -171,8 +171,8 @@ def test_the_room_is_counted_in_work_and_the_waiting_enter():
 
 
 def test_springs_know_what_stretches_a_bond():
-    walk = CellVariables(CrystalBatch.of([primitive()]))
-    hessian = spring_hessian(walk.reference_cells[0], walk.variables[0, 3:])
+    start = CellVariables(CrystalBatch.of([primitive()]))
+    hessian = spring_hessian(start.reference_cells[0], start.values[0, 3:])
     assert np.linalg.eigvalsh(hessian).min() > 0
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-9)
     together = np.zeros((5, 3))

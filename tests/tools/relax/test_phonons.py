@@ -50,7 +50,7 @@ def test_an_fcc_crystal_of_springs_has_the_frequencies_of_the_textbook(toy):
     from ase.data import atomic_masses, atomic_numbers
 
     start = fcc("K", 4.0)  # the second neighbours are beyond the toy's reach
-    cell, supercell = phonons._prepared(start, toy, 256, [0])
+    cell, supercell = phonons._prepare_cell(start, toy, 256, [0])
     bond = float(np.linalg.norm(cell.lattice[0]))
     rest, depth = _pair_parameters(["K"])
     assert np.sqrt(2) * bond > 5.0
@@ -70,7 +70,7 @@ def test_all_wave_vectors_together_are_the_hessian_of_the_supercell(toy):
     """An independent way to the same numbers: every atom of the supercell displaced by hand."""
     from ase.data import atomic_masses, atomic_numbers
 
-    cell, _ = phonons._prepared(
+    cell, _ = phonons._prepare_cell(
         Crystal.from_parameters((3.1, 3.3, 3.6), (90, 90, 90), ["Na", "Cl"], [[0] * 3, [0.5] * 3]),
         toy, 64, [0],
     )  # fmt: skip
@@ -178,7 +178,7 @@ def test_a_short_list_is_checked_once_and_told(toy_settings, tmp_path):
     assert told["total"] > 1
     assert told["entries"][0]["vibrations"]
     assert told["entries"][1]["vibrations"] is None
-    assert "Vibrations: finite displacements" in paths.markdown.read_text()
+    assert "Vibrations are from finite displacements" in paths.markdown.read_text()
     with Store.open(tmp_path / "c", command="test") as store:
         (first,) = store.load(PhononCheck)
         again = check_shortlist(store, lambda: pytest.fail("asked"), first.potential_sha256, top=1)

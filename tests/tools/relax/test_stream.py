@@ -11,7 +11,8 @@ from hullward.models.potential import Evaluation, load_potential
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason
 from hullward.tools.relax import relax_stream
-from hullward.tools.relax.stream import Guards, rattled, relax_one
+from hullward.tools.relax.state import Guards
+from hullward.tools.relax.stream import rattled, relax_one
 
 ROCK_SALT = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
 FIRE = Protocol(optimizer="fire", fmax_ev_per_a=0.05)

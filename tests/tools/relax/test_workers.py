@@ -36,7 +36,7 @@ def children() -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())
-    return [p for p in found if "workers import work" in cmdline(p)]
+    return [p for p in found if "workers import run_worker" in cmdline(p)]
 
 
 def cmdline(pid: int) -> str:
@@ -139,7 +139,7 @@ def load(name, device):
     return toy
 
 workers.load_potential = load
-workers.work(*map(int, __import__("sys").argv[1:]))
+workers.run_worker(*map(int, __import__("sys").argv[1:]))
 """
 
 
@@ -176,7 +176,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         "import numpy as np\n"
         "from hullward.models.crystal import Crystal\n"
         "from hullward.tools.relax.workers import relax_many\n"
-        "from hullward.tools.records.base import Protocol\n"
+        "from hullward.tools.records import Protocol\n"
         "c = Crystal.from_arrays(2.6 * (1 - np.eye(3)), ['Na', 'Cl'], [[0.02, 0, 0], [0.5] * 3])\n"
         "p = Protocol(optimizer='fire', max_steps=10**9, fmax_ev_per_a=5e-324)\n"
         "list(relax_many([('a', c)], 'toy', p, workers=1))\n"
@@ -185,7 +185,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 
     def offspring():
         text = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
-        return [int(p) for p in text.split() if "workers import work" in cmdline(int(p))]
+        return [int(p) for p in text.split() if "workers import run_worker" in cmdline(int(p))]
 
     (worker,) = wait_for(offspring)
     parent.kill()
@@ -196,7 +196,8 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 @linux
 def test_a_worker_has_one_thread_for_arithmetic():
     code = workers._START.replace(
-        "from hullward.tools.relax.workers import work; work(*map(int, __import__('sys').argv[1:]))",
+        "from hullward.tools.relax.workers import run_worker; "
+        "run_worker(*map(int, __import__('sys').argv[1:]))",
         "import torch; print(torch.get_num_threads())",
     )
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)

@@ -6,7 +6,12 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.crystal import PrototypeLibrary, anonymous, merge_lanthanides, shared_sites
+from hullward.tools.crystal import (
+    PrototypeLibrary,
+    anonymous_amounts,
+    merge_lanthanides,
+    shared_sites,
+)
 from hullward.tools.crystal.disorder import similar
 from hullward.tools.crystal.files import KnownPhases, known_phases, read_known
 from hullward.tools.crystal.files.known_phases import plain_cif
@@ -40,8 +45,8 @@ def test_the_parent_is_the_one_with_fewest_exchanges_then_the_nearest():
 
 
 def test_formulas_without_elements():
-    assert anonymous(halite("Na", "Cl")) == (1, 1)
-    assert anonymous(odd("Ti", "O")) == (3, 4)
+    assert anonymous_amounts(halite("Na", "Cl")) == (1, 1)
+    assert anonymous_amounts(odd("Ti", "O")) == (3, 4)
     assert merge_lanthanides(halite("Na", "Cl")) is None
     assert merge_lanthanides(halite("Lu", "N")).species == ("La", "N")
 
@@ -219,20 +224,20 @@ def test_a_bad_row_or_a_missing_name_is_one_line(tmp_path):
 def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
     """Every candidate gets its label before, every relaxed one after; asking again adds nothing."""
     from hullward.agents.campaign import run
-    from hullward.agents.campaign.opening import close_bench, open_workspace
-    from hullward.agents.settings import Campaign
+    from hullward.agents.settings import Campaign, read_machine
+    from hullward.agents.workspace import open_workspace
 
     settings = Campaign.model_validate(toy_settings | {"budget": {"cycles": 1}})
     paths = run(tmp_path / "c", settings)
-    bench = open_workspace(tmp_path / "c", command="test")
+    workspace = open_workspace(tmp_path / "c", read_machine(), command="test")
     try:
-        store = bench.store
+        store = workspace.store
         labels = store.load(Explanation)
         moments = {
             m: {e.candidate_id for e in labels if e.moment == m} for m in ("before", "after")
         }
-        assert moments["before"] == {c.candidate_id for c in bench.screen.candidates().values()}
-        assert moments["after"] == {c.candidate_id for c, _ in bench.screen.relaxed()}
+        assert moments["before"] == {c.candidate_id for c in workspace.screen.candidates().values()}
+        assert moments["after"] == {c.candidate_id for c, _ in workspace.screen.relaxed()}
         rows = store.rows("SELECT * FROM results WHERE candidate_id IS NOT NULL")
         assert all(row["novelty"] and row["novelty_kind"] for row in rows)
         for row in rows:
@@ -242,24 +247,24 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
                 )  # fmt: skip
             if row["rediscovered"]:
                 assert (row["novelty_kind"], row["novelty_match"]) == ("known", row["rediscovered"])
-        explain_all(store, bench.screen.reference, bench.screen.user_phases)
+        explain_all(store, workspace.screen.reference, workspace.screen.user_phases)
         assert store.load(Explanation) == labels
-        mine = KnownPhases([("mine", bench.screen.relaxed()[0][1].crystal)])
-        explain_all(store, bench.screen.reference, mine)  # more is known: every label is stale
+        mine = KnownPhases([("mine", workspace.screen.relaxed()[0][1].crystal)])
+        explain_all(store, workspace.screen.reference, mine)  # more is known: every label is stale
         assert {e.against_id for e in store.load(Explanation)} == {
-            explainer_of(bench.screen.reference, mine).against_id
+            explainer_of(workspace.screen.reference, mine).against_id
         }
         assert "mine" in {e.match_id for e in store.load(Explanation)}
     finally:
-        close_bench(bench)
+        workspace.close()
     report = json.loads(paths.json.read_text())
     assert sum(k["proposed"] for k in report["identities"]["kinds"]) == len(rows)
     assert report["identities"]["against"].endswith("prototype library")
     for entry in report["short_list"]["entries"]:
         assert "novel" in entry["novelty"]
         assert entry["novelty_kind"]
-    assert "What they are" in paths.html.read_text()
-    assert "What they are" in paths.markdown.read_text()
+    assert "Comparison with known structures" in paths.html.read_text()
+    assert "Comparison with known structures" in paths.markdown.read_text()
 
 
 def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
@@ -285,7 +290,7 @@ def test_real_pairs_are_joined_as_the_structure_matcher_joins_them(shared_data):
     buckets: dict[tuple[int, ...], list[Crystal]] = {}
     for _, crystal in read_known(table):
         if crystal.n_atoms <= 12:
-            buckets.setdefault(anonymous(crystal), []).append(crystal)
+            buckets.setdefault(anonymous_amounts(crystal), []).append(crystal)
     generated = pd.read_parquet(shared_data / "known" / "llamat2_generated.parquet")
     rng, answers = np.random.default_rng(1), []
     for row in generated.iloc[::60].itertuples():
@@ -294,7 +299,7 @@ def test_real_pairs_are_joined_as_the_structure_matcher_joins_them(shared_data):
             mine = Crystal.from_parameters(*parts)
         except (TypeError, ValueError):  # empty columns, angles that close no cell
             continue
-        known = buckets.get(anonymous(mine), [])
+        known = buckets.get(anonymous_amounts(mine), [])
         if mine.n_atoms > 12 or not known:
             continue
         for k in rng.choice(len(known), size=min(4, len(known)), replace=False):

@@ -17,9 +17,21 @@ from hullward.tools.records import (
     Suspect,
     Suspicion,
     TrainingOverlap,
+    Verdict,
 )
 from hullward.tools.reference import load_reference
-from hullward.tools.screening import FORMULAS, IDS, audit, digest, store_suspects
+from hullward.tools.screening import (
+    FORMULAS,
+    IDS,
+    Limits,
+    Screen,
+    audit,
+    digest,
+    judge_proposals,
+    judge_union,
+    store_suspects,
+    suspects,
+)
 from hullward.tools.store import Store
 
 PROTOCOL = Protocol()
@@ -58,7 +70,7 @@ def relaxation(n, crystal, start, end, *, converged, protocol=PROTOCOL, failure=
 
 
 @pytest.fixture
-def store(tmp_path, toy_reference):
+def screen(tmp_path, toy_reference):
     reference = load_reference(f"file:{toy_reference}")
     basis = Basis(
         campaign_id="k", potential="toy", potential_sha256=potential_card("toy").weights_sha256,
@@ -69,7 +81,13 @@ def store(tmp_path, toy_reference):
     with Store.open(tmp_path / "s", command="test", create=True) as opened:
         record = {"campaign_id": "k", "kind": "screen", "name": "s", "seed": 0}
         opened.add([CampaignRecord(**record, settings={}, versions={}), basis])
-        yield opened, basis, reference
+        yield Screen(
+            store=opened,
+            basis=basis,
+            card=potential_card("toy"),
+            reference=reference,
+            limits=Limits(),
+        )
 
 
 def fill(opened, rows):
@@ -79,8 +97,8 @@ def fill(opened, rows):
             opened.add([done])
 
 
-def test_what_fell_without_converging_is_looked_at_again_and_told(store):
-    opened, basis, reference = store
+def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkeypatch):
+    opened, reference = screen.store, screen.reference
     hull = reference.hull("Li-O").distance({"Li": 1.0, "O": 1.0}, 0.0)
     there = -hull.e_above_hull_ev_per_atom  # the hull's energy
     known = reference.library_entries("Li-O")[-1][1].volume_per_atom_a3
@@ -96,14 +114,15 @@ def test_what_fell_without_converging_is_looked_at_again_and_told(store):
     ])  # fmt: skip
     asked = []
 
-    def relax(jobs, rattle_a):
-        rattled = PROTOCOL.model_copy(update={"rattle_a": rattle_a})
+    def relax(jobs, potential, protocol, home, workers):
+        assert protocol == suspects.rattled(PROTOCOL)
         for candidate_id, crystal in jobs:
             asked.append(candidate_id)
             n = int(candidate_id[2:])
-            yield relaxation(n, crystal, 0.0, there + 0.2, converged=True, protocol=rattled)
+            yield relaxation(n, crystal, 0.0, there + 0.2, converged=True, protocol=protocol)
 
-    store_suspects(opened, basis, reference, relax)
+    monkeypatch.setattr(suspects, "relax_cached", relax)
+    store_suspects(screen)
     found = {d.candidate_id: d for d in opened.load(Suspect)}
     assert set(found) == {"c-0", "c-2", "c-3"}
     assert asked == ["c-0"]  # verdicts see to those that converged
@@ -115,7 +134,8 @@ def test_what_fell_without_converging_is_looked_at_again_and_told(store):
     )
     assert found["c-2"].reasons[0].startswith("−0.300 eV/atom from the hull, below −0.15")
     assert "4.00 times that of the phases it would decompose into" in found["c-3"].reasons[0]
-    store_suspects(opened, basis, reference, lambda jobs, _: pytest.fail("again") if jobs else ())
+    monkeypatch.setattr(suspects, "relax_cached", lambda *_: pytest.fail("again"))
+    store_suspects(screen)
     assert {d.candidate_id: d for d in opened.load(Suspect)} == found
     (row,) = opened.rows(
         "SELECT state, suspect, suspect_because FROM results WHERE candidate_id = 'c-0'"
@@ -123,6 +143,24 @@ def test_what_fell_without_converging_is_looked_at_again_and_told(store):
     assert (row["state"], row["suspect"]) == ("unconverged", True)
     assert row["suspect_because"] == list(found["c-0"].reasons)
     opened.publish()
+
+
+def test_the_unconverged_neither_support_the_hull_nor_get_a_verdict(screen):
+    opened, reference = screen.store, screen.reference
+    hull = reference.hull("Li-O").distance({"Li": 1.0, "O": 1.0}, 0.0)
+    there = -hull.e_above_hull_ev_per_atom  # the hull's energy
+    good = salt((2 * reference.library_entries("Li-O")[-1][1].volume_per_atom_a3) ** (1 / 3))
+    above = relaxation(1, good, there + 0.01, there + 0.01, converged=True)
+    fill(opened, [
+        (good, relaxation(0, good, there, there - 0.1, converged=False), None),
+        (good, above, None),
+    ])  # fmt: skip
+    judge_proposals(screen, opened.load(Proposal))
+    judge_union(screen)
+    verdicts = opened.load(Verdict)
+    assert {v.relaxation_id for v in verdicts} == {above.relaxation_id}
+    heights = {v.height: v.e_above_hull_ev_per_atom for v in verdicts}
+    assert heights == {"reference": pytest.approx(0.01), "union": pytest.approx(0.01)}
 
 
 def learnt(folder, ids, formulas):
@@ -139,8 +177,8 @@ def explanation(n, kind, match):
     )  # fmt: skip
 
 
-def test_the_audit_asks_for_the_formula_and_for_the_parent(store, tmp_path):
-    opened, *_ = store
+def test_the_audit_asks_for_the_formula_and_for_the_parent(screen, tmp_path):
+    opened = screen.store
     nano = learnt(tmp_path / "nano", ["mp-1", "mp-2"], ["Li2O2"])
     models = [str(nano), str(nano), str(nano), "llamat-2-cif", None]
     fill(opened, [(salt(2.6 + n / 10), None, model) for n, model in enumerate(models)])
@@ -156,10 +194,10 @@ def test_the_audit_asks_for_the_formula_and_for_the_parent(store, tmp_path):
     assert (found["c-1"].formula_seen, found["c-1"].match_seen) == (True, None)
     assert found["c-2"].match_id is None  # an earlier candidate is no material
     assert (found["c-9"].formula_seen, found["c-9"].match_seen) == (False, False)
-    assert found["c-9"].words == "not its formula, nor its parent mp-9 was in what nano learnt from"
+    assert found["c-9"].words == "nano had learnt neither from its formula nor from its parent mp-9"
     assert found["c-3"].formula_seen is None
     assert found["c-3"].words == (
-        "unknown training data: llamat-2-cif does not say what it learnt from"
+        "unknown training data: llamat-2-cif has no list of what it learnt from"
     )
     audit(opened, lambda name: None, "some-file-model")
     assert opened.load(TrainingOverlap, ["c-4"])[0].words.startswith("unknown training data")
@@ -170,7 +208,7 @@ def test_the_audit_asks_for_the_formula_and_for_the_parent(store, tmp_path):
     ]
 
 
-def test_the_audit_command_says_when_no_model_is_named(store, tmp_path):
+def test_the_audit_command_says_when_no_model_is_named(screen, tmp_path):
     from typer.testing import CliRunner
 
     from hullward.agents.cli.app import app

@@ -1,8 +1,11 @@
 """Every proposal in one state; a count that does not add up is noticed."""
 
+import itertools
+
 import duckdb
 import pytest
 
+from hullward.agents.planning import read_evidence, read_outcomes
 from hullward.models.crystal import Crystal
 from hullward.tools.records import (
     Basis,
@@ -19,7 +22,7 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.store import Store, funnel, open_snapshot
+from hullward.tools.store import SHORT_LIST, Store, funnel, open_snapshot
 from hullward.tools.store.projection import CountingError
 
 CRYSTAL = Crystal.from_parameters((4, 4, 4), (90, 90, 90), ["Li", "O"], [[0, 0, 0], [0.5] * 3])
@@ -154,7 +157,7 @@ CASES = {
         "parsed valid unique",
     ),
     "slow": (
-        [candidate("slow"), relaxation("slow", False, Reason.STEP_LIMIT)],
+        [candidate("slow"), relaxation("slow", False, Reason.STALLED)],
         "unconverged",
         "parsed valid unique",
     ),
@@ -315,7 +318,7 @@ def test_results_tell_reasons_heights_and_costs(store):
     assert stable["e_above_union_ev_per_atom"] == -0.02
     assert stable["e_above_reference_ev_per_atom"] == 0.3
     assert (stable["label"], stable["novel"], stable["volume_per_atom_a3"]) == ("stable", True, 31)
-    assert (stable["force_calls"], stable["cpu_s"]) == (20, 1.0)  # the second look included
+    assert (stable["force_calls"], stable["cpu_s"]) == (20, 1.0)  # the second relaxation included
     assert rows["again"]["rediscovered"] == "mp-1"
     assert rows["same"]["duplicate_after"] == "match"
     assert rows["known"]["known_before"] == "match"
@@ -344,6 +347,39 @@ def test_a_later_basis_moves_states_and_keeps_the_identity(tmp_path):
         store.add([basis()])
         assert funnel.verify(store).states["judged"] == 11
         assert funnel.count(open_snapshot(store.publish().parent)) == store.count()
+
+
+def test_the_short_list_is_rewarded_and_a_confirmed_suspect_counts_everywhere(tmp_path):
+    heights = {STABLE: -0.01, META: 0.05, VerdictLabel.UNSTABLE: 0.2}
+    looks = {"plain": {}, **{look: ODD | {"second_look": look} for look in
+             ("pending", "reproduced", "refuted", "confirmed")}}  # fmt: skip
+    records, expected = [basis()], set()
+    for (word, low), (height, high), covered, look in itertools.product(
+        heights.items(), heights.items(), (True, False), looks
+    ):
+        if low > high:  # further phases only raise a height
+            continue
+        name = f"{word}-{height}-{covered}-{look}"
+        more = looks[look] | {"covered": covered}
+        records += [proposal(name), candidate(name), relaxation(name),
+                    verdict(name, low, word, "reference", **more),
+                    verdict(name, high, height, **more)]  # fmt: skip
+        if covered and low <= 0.1 and look in ("plain", "confirmed"):
+            expected.add(name)
+    with Store.open(tmp_path / "c", command="test", create=True) as store:
+        store.add(records)
+        rewarded = {row["proposal_id"] for row in store.rows("FROM results WHERE rewarded")}
+        listed = {row["proposal_id"] for row in store.rows(f"FROM results WHERE {SHORT_LIST}")}
+        outcomes = read_outcomes(store, 3)
+        evidence = read_evidence(store, 3, 0.1)
+    assert rewarded == expected
+    assert listed < rewarded
+    assert any(name.endswith("confirmed") for name in listed)
+    assert sum(operator.rewarded for operator in outcomes.operators) == len(rewarded)
+    parents = {parent.candidate_id for parent in outcomes.parents}
+    assert {f"c-{name}" for name in rewarded} <= parents
+    assert not any("pending" in i or "reproduced" in i or "refuted" in i for i in parents)
+    assert evidence.successes
 
 
 def test_nothing_proposed_has_no_rates(tmp_path):

@@ -1,6 +1,8 @@
 """Whatever happens between two adds, nothing acknowledged is lost and nothing counts twice."""
 
 import errno
+import functools
+import io
 import os
 import random
 import shutil
@@ -55,9 +57,18 @@ from hullward.tools.records import (
     Verdict,
     VerdictLabel,
 )
-from hullward.tools.store import TABLES, StorageError, Store, funnel, open_snapshot, rebuild
+from hullward.tools.store import (
+    TABLES,
+    StorageError,
+    Store,
+    funnel,
+    open_snapshot,
+    read_first,
+    rebuild,
+)
 from hullward.tools.store.database import DATABASE, SNAPSHOT
 from hullward.tools.store.journal import JournalError
+from hullward.tools.store.lock import Lock
 from hullward.tools.store.projection import CountingError, Projector
 
 CRYSTAL = Crystal.from_parameters(
@@ -321,11 +332,9 @@ def filled(template, tmp_path):
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_field_of_a_record_has_a_column_and_every_column_a_source(filled, kind):
     table = TABLES[kind]
-    derived = {"relaxations": {"protocol_id"}, "bases": {"protocol_id"}}
-    derived["proposals"] = {"candidate_id", "force_calls", "cpu_s"}
     with open_snapshot(filled) as connection:
         columns = {column[0] for column in connection.execute(f"FROM {table.name}").description}
-    assert columns == set(table.record.model_fields) | derived.get(table.name, set())
+    assert columns == set(table.record.model_fields) | set(table.extra)
 
 
 def test_every_kind_of_record_has_a_table(filled):
@@ -454,6 +463,59 @@ def test_a_garbage_database_is_kept_aside_and_built_again(filled):
     assert kept == {b"", b"garbage" * 1000}
 
 
+def test_a_directory_of_another_version_is_built_again_by_whoever_reads_it(filled):
+    before = tables(open_snapshot(filled))
+    for name in (DATABASE, "snapshot.duckdb"):
+        with duckdb.connect(filled / name) as old:
+            old.execute("UPDATE schema_version SET digest = 'older'; DROP VIEW funnel")
+    with Lock(filled, "run"), pytest.raises(InputError, match=r"another version .*\(run, since"):
+        open_snapshot(filled)
+    assert tables(open_snapshot(filled)) == before
+    assert funnel.count(open_snapshot(filled)).proposed == 2
+    assert not list(filled.glob("*.corrupt-*"))
+
+
+class CountedReads(io.FileIO):
+    total = 0
+
+    def readinto(self, buffer):
+        size = super().readinto(buffer)
+        CountedReads.total += size or 0
+        return size
+
+
+def journal_reads(monkeypatch, path, work):
+    """How often work reads the whole journal."""
+    CountedReads.total, usual = 0, Path.open
+
+    def counted(self, *args, **kwargs):
+        ours = self == path
+        return io.BufferedReader(CountedReads(self)) if ours else usual(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", counted)
+        work()
+    return CountedReads.total / path.stat().st_size
+
+
+def test_opening_reads_the_journal_once(filled, monkeypatch):
+    with open_store(filled) as store:
+        store.add(proposal(n) for n in range(2, 2000))
+    before, journal = (filled / DATABASE).read_bytes(), filled / "journal.jsonl"
+    with open_store(filled) as store:
+        store.add([proposal(n) for n in range(2000, 2010)])
+    count = functools.partial(journal_reads, monkeypatch, journal)
+    assert count(lambda: open_store(filled).close()) == pytest.approx(1, abs=0.02)
+    (filled / DATABASE).write_bytes(before)  # ten lines behind
+    assert count(lambda: open_store(filled).close()) == pytest.approx(1, abs=0.05)
+    (filled / DATABASE).unlink()  # checked, then replayed
+    assert count(lambda: open_store(filled).close()) == pytest.approx(2, abs=0.02)
+    assert count(lambda: rebuild(filled)) == pytest.approx(2, abs=0.02)
+    with Lock(filled, "run"):
+        assert count(lambda: read_first(filled, CampaignRecord)) < 0.2
+        assert read_first(filled, CampaignRecord) == ONE_OF_EACH[0]
+
+
 def test_a_database_of_another_journal_is_not_trusted(filled, tmp_path):
     with open_store(tmp_path / "other") as store:
         store.add([proposal(n) for n in range(20)])
@@ -525,7 +587,7 @@ def test_a_database_that_refuses_a_write_is_brought_up_by_the_next_command(fille
             raise duckdb.IOException("IO Error: No space left on device")
 
         monkeypatch.setattr(Projector, "_write", refuse)
-        with pytest.raises(StorageError, match="the journal has it"):
+        with pytest.raises(StorageError, match="the journal is complete"):
             store.add([proposal(5)])
         monkeypatch.undo()
         assert store.add([proposal(5), proposal(6)]) == 1

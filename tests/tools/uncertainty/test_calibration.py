@@ -35,10 +35,12 @@ from hullward.tools.uncertainty import (
     CalibrationCase,
     Calibrator,
     calibrators_folder,
+    checks_of,
     fit,
     fitting_calibrator,
     known_calibrators,
     learning_curves,
+    left_out_fits,
     model,
     outcomes,
     read_dft_table,
@@ -47,7 +49,7 @@ from hullward.tools.uncertainty import (
 )
 from hullward.tools.uncertainty.calibrator import read_calibrator
 from hullward.tools.uncertainty.features import STATE, share_roots
-from hullward.tools.uncertainty.fitting import Outcome, evaluate, rows_of
+from hullward.tools.uncertainty.fitting import Outcome, rows_of
 from hullward.tools.uncertainty.folds import choose_widths, fit_rows, left_out_folds
 from hullward.tools.uncertainty.learning_curve import after
 from hullward.tools.uncertainty.model import Widths
@@ -58,7 +60,7 @@ from hullward.tools.uncertainty.scores import (
     isotonic,
     log_losses,
 )
-from hullward.tools.uncertainty.second_energies import READING_STATE, SECOND, unread
+from hullward.tools.uncertainty.second_energies import SECOND, SECOND_ENERGY_STATE, not_computed
 
 RNG = np.random.default_rng
 
@@ -107,7 +109,7 @@ def test_the_fit_finds_how_far_dft_lies_above() -> None:
 def test_probabilities_come_true_in_the_world_they_were_fitted_in() -> None:
     fitted, new = quick(made_up(800)), made_up(800, seed=2)
     for threshold in (0.05, 0.1):
-        said, low, high = fitted.chances([o.case for o in new], threshold)
+        said, low, high = fitted.probabilities([o.case for o in new], threshold)
         found = np.array([o.dft_ev_per_atom <= threshold for o in new])
         assert calibration_error(said, found) < calibration_floor(said).mean() + 0.02
         assert (low <= said + 1e-9).mean() > 0.95
@@ -123,7 +125,7 @@ def test_two_updates_end_where_one_does() -> None:
     in_turns = updated(updated(base, cases[:100], dft[:100]), cases[100:], dft[100:])
     assert at_once.rows == in_turns.rows == 400
     ask = [o.case for o in made_up(100, seed=6)]
-    once, turns, before = (c.chances(ask, 0.1)[0] for c in (at_once, in_turns, base))
+    once, turns, before = (c.probabilities(ask, 0.1)[0] for c in (at_once, in_turns, base))
     assert np.abs(once - turns).max() < 0.1  # Laplace's approximation, twice
     assert np.abs(once - turns).mean() < np.abs(once - before).mean()
     assert at_once.calibrator_id != base.calibrator_id
@@ -134,8 +136,8 @@ def test_dft_results_narrow_the_posterior_and_move_the_probability() -> None:
     base, news = quick(made_up(200)), made_up(600, seed=3, shift=0.2)
     ask = [o.case for o in made_up(50, seed=4)]
     after = updated(base, [o.case for o in news], np.array([o.dft_ev_per_atom for o in news]))
-    before_p = base.chances(ask, 0.1)[0]
-    after_p = after.chances(ask, 0.1)[0]
+    before_p = base.probabilities(ask, 0.1)[0]
+    after_p = after.probabilities(ask, 0.1)[0]
     assert after_p.mean() < before_p.mean()
     assert (np.diag(after.covariance) <= np.diag(base.covariance)).all()
 
@@ -143,13 +145,13 @@ def test_dft_results_narrow_the_posterior_and_move_the_probability() -> None:
 @settings(max_examples=25)
 @given(height=st.floats(-0.2, 0.8), seed=st.integers(0, 5))
 def test_a_wider_margin_is_likelier(height: float, seed: int) -> None:
-    one = made_up(2, seed, names=STATE + READING_STATE)
+    one = made_up(2, seed, names=STATE + SECOND_ENERGY_STATE)
     case = CalibrationCase(
         one[0].case.state | {"e_above_hull_ev_per_atom": height}, {"Li": 1.0}, height
     )
     calibrator = shipped()
     assert calibrator is not None
-    p = [calibrator.chances([case], t)[0][0] for t in (0.0, 0.05, 0.1, 0.5)]
+    p = [calibrator.probabilities([case], t)[0][0] for t in (0.0, 0.05, 0.1, 0.5)]
     assert (np.diff(p) >= -1e-6).all()  # the quadrature's last digits, where features are absurd
     assert p[0] >= 0
     assert p[-1] <= 1
@@ -188,7 +190,7 @@ def test_widths_are_chosen_by_the_loss_on_generators_left_out_in_turn() -> None:
         for training, left_out in rows.folds(every):
             fitted = fit_rows(rows, training, widths)
             for t in (0.05, 0.1):
-                said = fitted.chances(rows, left_out, t)
+                said = fitted.probabilities(rows, left_out, t)
                 lost.append(log_losses(said, rows.dft[left_out] <= t))
         losses[value] = np.concatenate(lost).mean()
     best = min(losses, key=lambda value: losses[value])
@@ -221,7 +223,7 @@ def test_how_far_generators_lie_off_is_found_and_widens_what_is_said_of_a_new_on
 
 def test_scores_of_a_generator_show_what_could_be_hoped_for() -> None:
     rows = rows_of(made_up(90))
-    for c in evaluate(made_up(90), FEW):
+    for c in checks_of(*left_out_fits(made_up(90), FEW)):
         assert set(c.by_generator) == set(rows.generators)
         for part in c.by_generator.values():
             low, high = part.calibration_error_interval
@@ -375,13 +377,13 @@ def test_the_users_own_calibrators_are_asked_first(tmp_path: Path) -> None:
 
 
 def test_a_fit_to_readings_looks_at_them_and_one_without_does_not() -> None:
-    read = made_up(120, names=STATE + READING_STATE)
+    read = made_up(120, names=STATE + SECOND_ENERGY_STATE)
     fitted = quick(read, reading="toy")
-    assert fitted.state == STATE + READING_STATE
+    assert fitted.state == STATE + SECOND_ENERGY_STATE
     assert fitted.reading == "toy"
     assert quick(made_up(120)).state == STATE
-    far = [replace(o.case, state=o.case.state | {READING_STATE[0]: 3.0}) for o in read]
-    before, after_ = (fitted.chances(c, 0.1)[0] for c in ([o.case for o in read], far))
+    far = [replace(o.case, state=o.case.state | {SECOND_ENERGY_STATE[0]: 3.0}) for o in read]
+    before, after_ = (fitted.probabilities(c, 0.1)[0] for c in ([o.case for o in read], far))
     assert not np.allclose(before, after_)
 
 
@@ -403,7 +405,8 @@ def screen_two_salts(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
 
 
-SAID = "SELECT p_below_50mev, probability_note, read_by FROM results WHERE state = 'judged'"
+SAID = """SELECT p_below_50mev, probability_note, second_energy_by FROM results
+          WHERE state = 'judged'"""
 
 
 def said_in(directory: Path) -> list[tuple[float | None, str | None, str | None]]:
@@ -418,14 +421,14 @@ def absent(name: str) -> PotentialCard:
 def passing(
     relaxations: Sequence[Relaxation], potential: str, *_: object
 ) -> Iterator[SecondEnergy]:
-    yield from unread(relaxations, potential, "out of memory")
+    yield from not_computed(relaxations, potential, "out of memory")
 
 
 @pytest.mark.parametrize(
     ("patched", "by", "told"),
     [
         ("potential_card", absent, "potential 'sevennet-l3i5' needs the package sevenn"),
-        ("read", passing, "out of memory"),
+        ("second_energies_of", passing, "out of memory"),
     ],
 )
 def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more(
@@ -435,7 +438,7 @@ def test_a_second_network_that_cannot_be_asked_costs_the_probability_and_no_more
     with monkeypatch.context() as patch:
         patch.setattr(f"hullward.tools.uncertainty.probabilities.{patched}", by)
         screen_two_salts(tmp_path)
-    assert said_in(tmp_path / "s") == [(None, f"{SECOND} gave no reading: {told}", None)] * 2
+    assert said_in(tmp_path / "s") == [(None, f"no second energy by {SECOND}: {told}", None)] * 2
     with Store.open(tmp_path / "s", command="test") as store:
         assert store.load(SecondEnergy) == []  # a failure that passes is not kept
     screen_two_salts(tmp_path)  # asked again, it answers
@@ -538,7 +541,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
                p_below_100mev, calibrator_id FROM results WHERE state = 'judged'"""
         ).fetchall()
         read = connection.execute(
-            "SELECT read_by, read_higher_ev_per_atom FROM results WHERE state = 'judged'"
+            """SELECT second_energy_by, second_energy_higher_ev_per_atom FROM results
+               WHERE state = 'judged'"""
         ).fetchall()
         maybe = connection.execute(
             "SELECT formula FROM results WHERE bare_namesakes > 0 ORDER BY formula"
@@ -552,8 +556,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
         assert p50 <= p100 <= 1
         assert calibrator_id == shipped().calibrator_id
     page = (tmp_path / "s" / "report" / "report.html").read_text()
-    assert "How likely these are to survive DFT" in page
-    assert "said 0." in page  # the curve
+    assert "Probability that DFT agrees" in page
+    assert "predicted 0." in page  # the curve
 
     results = tmp_path / "dft.csv"
     ids = [row[0] for row in rows]
@@ -578,7 +582,8 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
     with Store.open(tmp_path / "s", command="test") as store:
         (basis,) = store.load(Basis)
         lowest_first = store.rows(
-            """SELECT candidate_id, relaxation_id FROM results WHERE len(suspicions) = 0
+            """SELECT candidate_id, relaxation_id FROM results
+               WHERE state = 'judged' AND NOT suspect
                ORDER BY e_above_reference_ev_per_atom"""
         )
         assert len(lowest_first) == 2
@@ -592,7 +597,7 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
             )
             for place, row in enumerate(lowest_first)
         )
-        parents = read_outcomes(store, LAG_CYCLES, 0.1).parents
+        parents = read_outcomes(store, LAG_CYCLES).parents
     # The planner's parents: the likelier one first, though it lies higher.
     assert [p.candidate_id for p in parents] == [r["candidate_id"] for r in lowest_first[::-1]]
 
@@ -603,7 +608,7 @@ def test_a_table_without_what_is_needed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="DFT height above the hull"):
         read_dft_table(path)
     pd.DataFrame({"cif": ["x"], "e_above_hull_dft": [0.1]}).to_csv(path, index=False)
-    with pytest.raises(InputError, match="which generator"):
+    with pytest.raises(InputError, match="the generator of each row"):
         read_dft_table(path)
     with pytest.raises(InputError, match="no table"):
         read_dft_table(tmp_path / "t.txt")
@@ -628,7 +633,7 @@ def test_the_targets_hold_on_the_real_data(shared_data: Path) -> None:
     reference = load_reference(f"file:{hull}", None)
     found, lost = outcomes(rows, "chgnet-0.3.0", Protocol(), reference, None, None, reading=SECOND)
     assert len(found) + sum(lost.values()) == len(rows)
-    bounds(evaluate(found))
+    bounds(checks_of(*left_out_fits(found)))
 
 
 def test_the_chance_of_a_t_is_the_cdf_where_parameters_are_certain() -> None:

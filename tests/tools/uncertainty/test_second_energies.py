@@ -14,13 +14,13 @@ from hullward.tools.records import Protocol, Relaxation, SecondEnergy
 from hullward.tools.reference import read_embedded_once
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.report.schema import ReportEntry
-from hullward.tools.report.words import chance_words
+from hullward.tools.report.words import probability_words
 from hullward.tools.uncertainty.second_energies import (
+    NO_STEPS,
     SECOND,
-    WHERE_IT_STANDS,
     check_scales,
-    read,
-    reading_features,
+    second_energies_of,
+    second_energy_features,
 )
 
 
@@ -62,19 +62,19 @@ def test_corrections_are_those_published(formula: str, by_hand: float) -> None:
     assert correction_ev_per_atom(phase.crystal) == pytest.approx(by_hand, abs=2e-3)
 
 
-def test_a_reading_by_the_same_potential_differs_by_nothing() -> None:
+def test_a_second_energy_by_the_same_potential_differs_by_nothing() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), Protocol())
-    (reading,) = read([done], "toy", workers=0)
-    assert reading.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
-    assert reading.correction_ev_per_atom == 0.0
-    assert reading.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
-    assert reading.failure == ""
-    assert reading.relaxation_id == done.relaxation_id
+    (second,) = second_energies_of([done], "toy", workers=0)
+    assert second.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
+    assert second.correction_ev_per_atom == 0.0
+    assert second.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
+    assert second.failure == ""
+    assert second.relaxation_id == done.relaxation_id
 
 
 def test_nothing_moves_while_it_is_read() -> None:
     start = rock_salt("Na", "Cl", 7.0)  # far from its minimum
-    stood = relaxed_by("toy", start, WHERE_IT_STANDS)
+    stood = relaxed_by("toy", start, NO_STEPS)
     assert stood.steps == 0
     assert stood.force_calls == 1
     assert not stood.converged
@@ -85,16 +85,16 @@ def test_nothing_moves_while_it_is_read() -> None:
     assert stood.energy_ev_per_atom == stood.initial_energy_ev_per_atom
 
 
-def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
+def test_second_energies_are_computed_once_and_found_again(tmp_path: Path) -> None:
     done = [
-        relaxed_by("toy", rock_salt("Na", "Cl", a), WHERE_IT_STANDS).model_copy(
+        relaxed_by("toy", rock_salt("Na", "Cl", a), NO_STEPS).model_copy(
             update={"relaxation_id": f"r{k}"}
         )
         for k, a in enumerate((5.2, 5.6, 6.0, 6.4))
     ]
-    first = list(read(done, "toy", tmp_path, workers=0))
+    first = list(second_energies_of(done, "toy", tmp_path, workers=0))
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "relaxations").rglob("*.json")}
-    again = list(read(done, "toy", tmp_path, workers=0))
+    again = list(second_energies_of(done, "toy", tmp_path, workers=0))
     assert {r.relaxation_id for r in first} == {"r0", "r1", "r2", "r3"}
     spent = {r.relaxation_id: r.model_copy(update={"cpu_s": 0.0}) for r in first}
     assert spent == {r.relaxation_id: r for r in again}  # by somebody else
@@ -102,20 +102,20 @@ def test_readings_are_taken_once_and_found_again(tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
-def test_what_cannot_be_read_says_why() -> None:
+def test_a_second_energy_that_fails_has_a_reason() -> None:
     lonely = rock_salt("Na", "Cl", 40.0)  # no neighbours within any cut-off
-    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), WHERE_IT_STANDS)
-    (reading,) = read([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
-    assert reading.higher_ev_per_atom is None
-    assert "neighbour" in reading.failure
-    with pytest.raises(ValueError, match="has no reading"):
-        reading_features(reading)
+    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
+    (second,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
+    assert second.higher_ev_per_atom is None
+    assert "neighbour" in second.failure
+    with pytest.raises(ValueError, match="has no second energy"):
+        second_energy_features(second)
 
 
-def test_a_reading_without_a_structure_says_so() -> None:
-    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), WHERE_IT_STANDS)
-    (reading,) = read([done.model_copy(update={"crystal": None})], "toy", workers=0)
-    assert reading.failure == "the first potential has no structure of it"
+def test_a_second_energy_needs_a_structure() -> None:
+    done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
+    (second,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy", workers=0)
+    assert second.failure == "the first potential left no structure"
 
 
 def test_scales_that_do_not_meet_are_refused() -> None:
@@ -135,7 +135,7 @@ def test_scales_that_do_not_meet_are_refused() -> None:
 
 def test_features_are_bounded_and_finite() -> None:
     def features(higher: float, force: float) -> dict[str, float]:
-        return reading_features(
+        return second_energy_features(
             SecondEnergy(
                 relaxation_id="r",
                 potential="x",
@@ -158,7 +158,7 @@ def test_features_are_bounded_and_finite() -> None:
 @pytest.mark.parametrize(
     ("higher", "told"), [(0.0351, "35 meV/atom higher"), (-0.02, "20 meV/atom lower")]
 )
-def test_a_report_tells_a_reading_beside_the_probability(higher: float, told: str) -> None:
+def test_a_report_gives_the_second_energy_beside_the_probability(higher: float, told: str) -> None:
     entry = ReportEntry.model_construct(
         p_below_50mev=0.41,
         p_below_50mev_low=0.3,
@@ -169,9 +169,9 @@ def test_a_report_tells_a_reading_beside_the_probability(higher: float, told: st
         read_by=SECOND,
         read_higher_ev_per_atom=higher,
     )
-    assert chance_words(entry) == (
-        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; {SECOND} puts its energy {told} "
-        "than the potential that relaxed it"
+    assert probability_words(entry) == (
+        f"41 % (30–52 %) within 50 meV/atom, 70 % within 100; its energy by {SECOND} is {told} "
+        "than by the potential that relaxed it"
     )
 
 
@@ -193,8 +193,8 @@ def test_the_second_network_reads_known_phases_where_chgnet_puts_them(
         for cell in (("Na", "Cl", 5.6), ("Mg", "O", 4.2), ("Fe", "O", 4.3))
     ]
     done = [r.model_copy(update={"relaxation_id": f"r{k}"}) for k, r in enumerate(done)]
-    for reading in read(done, SECOND, workers=0):
-        assert reading.failure == ""
-        assert reading.correction_ev_per_atom is not None
-        assert reading.correction_ev_per_atom < -0.3  # left out, they would lie this far apart
-        assert reading.higher_ev_per_atom == pytest.approx(0.0, abs=0.1)
+    for second in second_energies_of(done, SECOND, workers=0):
+        assert second.failure == ""
+        assert second.correction_ev_per_atom is not None
+        assert second.correction_ev_per_atom < -0.3  # left out, they would lie this far apart
+        assert second.higher_ev_per_atom == pytest.approx(0.0, abs=0.1)

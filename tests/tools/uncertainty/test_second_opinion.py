@@ -49,13 +49,13 @@ def pairs() -> list[tuple[Candidate, Relaxation]]:
     return found
 
 
-def adviser(reference: Reference, potential: str, **changes) -> SecondPotential:
+def second_potential(reference: Reference, potential: str, **changes) -> SecondPotential:
     settings = {"margin_ev_per_atom": 0.05, "max_force_calls": 10_000, **changes}
     return SecondPotential(potential=potential, protocol=PROTOCOL, reference=reference, **settings)
 
 
 def test_a_potential_agrees_with_itself(reference, pairs) -> None:
-    for opinion in adviser(reference, "toy").ask(pairs):
+    for opinion in second_potential(reference, "toy").ask(pairs):
         assert opinion.kind == "decomposition"
         assert opinion.failure == ""
         assert opinion.difference_ev_per_atom == pytest.approx(0.0, abs=0.01)
@@ -65,7 +65,7 @@ def test_a_potential_agrees_with_itself(reference, pairs) -> None:
 
 
 def test_decomposition_is_taken_wholly_within_the_second(reference, pairs) -> None:
-    (opinion,) = adviser(reference, LJ).ask(pairs[:1])
+    (opinion,) = second_potential(reference, LJ).ask(pairs[:1])
     potential = load_potential(LJ)
     crystal = pairs[0][1].crystal
     phases = {p.phase_id: p.crystal for p in reference.phases("Li-Mn")}
@@ -81,14 +81,14 @@ def test_decomposition_is_taken_wholly_within_the_second(reference, pairs) -> No
 
 
 def test_an_element_without_parameters_is_said(reference, pairs) -> None:
-    (opinion,) = adviser(reference, EMT).ask(pairs[:1])  # it knows neither Li nor Mn
+    (opinion,) = second_potential(reference, EMT).ask(pairs[:1])  # it knows neither Li nor Mn
     assert opinion.disputed is None
     assert opinion.second_ev_per_atom is None
     assert "potential_error" in opinion.failure
 
 
 def test_what_does_not_converge_is_said(reference, pairs) -> None:
-    one = adviser(reference, "toy")
+    one = second_potential(reference, "toy")
     one.protocol = Protocol(fmax_ev_per_a=1e-6, max_steps=1)
     (opinion,) = one.ask(pairs[1:])
     assert opinion.disputed is None
@@ -100,44 +100,44 @@ def test_a_suspect_that_never_converged_is_asked_from_the_same_start(reference, 
     toy, short = load_potential("toy"), Protocol(fmax_ev_per_a=1e-6, max_steps=2)
     stuck = relax_one(candidate.candidate_id, candidate.crystal, toy, short)
     assert not stuck.converged
-    said = adviser(reference, "toy").ask_unsettled(candidate, stuck, None)
-    assert said.relaxation_id == stuck.relaxation_id
-    assert said.second_ev_per_atom is not None  # the second relaxed it on its own
-    assert said.first_ev_per_atom is None
-    assert said.disputed is None
-    assert said.failure == "toy did not converge: nothing to compare with"
-    beside = adviser(reference, "toy").ask_unsettled(candidate, stuck, settled)
+    opinion = second_potential(reference, "toy").ask_unconverged(candidate, stuck, None)
+    assert opinion.relaxation_id == stuck.relaxation_id
+    assert opinion.second_ev_per_atom is not None  # the second relaxed it on its own
+    assert opinion.first_ev_per_atom is None
+    assert opinion.disputed is None
+    assert opinion.failure == "toy did not converge: nothing to compare with"
+    beside = second_potential(reference, "toy").ask_unconverged(candidate, stuck, settled)
     assert beside.first_ev_per_atom == pytest.approx(beside.second_ev_per_atom, abs=1e-6)
     assert beside.disputed is False
-    hopeless = adviser(reference, "toy")
+    hopeless = second_potential(reference, "toy")
     hopeless.protocol = short
-    neither = hopeless.ask_unsettled(candidate, stuck, stuck)
+    neither = hopeless.ask_unconverged(candidate, stuck, stuck)
     assert neither.disputed is None
     assert "toy did not converge" in neither.failure
     assert "the candidate did not converge with toy" in neither.failure
 
 
 def test_a_spent_budget_is_said(reference, pairs) -> None:
-    one = adviser(reference, "toy", max_force_calls=1)
-    said = one.ask(pairs)
+    one = second_potential(reference, "toy", max_force_calls=1)
+    opinions = one.ask(pairs)
     assert one.exhausted
-    assert "budget of force calls ended" in said[-1].failure
+    assert "budget of force calls ended" in opinions[-1].failure
     assert ask_second_potential(one, pairs, 2) == []
 
 
 def test_disputed_entries_bring_in_the_next(reference, pairs) -> None:
-    strict = adviser(reference, LJ, margin_ev_per_atom=1e-9)
-    said = ask_second_potential(strict, pairs, 1)
-    assert len(said) == 1 + bool(said[0].disputed)
-    assert len(ask_second_potential(adviser(reference, "toy"), pairs, 1)) == 1
-    assert ask_second_potential(adviser(reference, "toy"), [], 5) == []
+    strict = second_potential(reference, LJ, margin_ev_per_atom=1e-9)
+    opinions = ask_second_potential(strict, pairs, 1)
+    assert len(opinions) == 1 + bool(opinions[0].disputed)
+    assert len(ask_second_potential(second_potential(reference, "toy"), pairs, 1)) == 1
+    assert ask_second_potential(second_potential(reference, "toy"), [], 5) == []
 
 
 def test_without_structures_only_geometry_is_compared(tmp_path: Path, pairs) -> None:
     table = tmp_path / "bare.csv"
     table.write_text("formula,energy_per_atom\nLi,-1\nMn,-1\nO,-1\n")
     table.with_name("bare.reference.json").write_text(json.dumps({"energy_scheme": "toy"}))
-    (opinion,) = adviser(load_reference(f"file:{table}", None), "toy").ask(pairs[:1])
+    (opinion,) = second_potential(load_reference(f"file:{table}", None), "toy").ask(pairs[:1])
     assert opinion.kind == "geometry"
     assert opinion.second_ev_per_atom is None
     assert opinion.same_structure
@@ -153,13 +153,13 @@ def test_other_checkpoints_say_what_their_package_says() -> None:
     )
     for name in ("0.2.0", "r2scan"):
         ours = load_potential(f"chgnet-{name}")
-        (said,) = ours.evaluate([crystal])
-        assert isinstance(said, Evaluation)
+        (evaluation,) = ours.evaluate([crystal])
+        assert isinstance(evaluation, Evaluation)
         theirs = CHGNet.load(model_name=name, use_device="cpu", verbose=False)
         told = theirs.predict_structure(crystal.to_structure())
-        assert said.energy_ev_per_atom == pytest.approx(float(told["e"]), abs=2e-5)
-        assert np.allclose(said.forces_ev_per_a, told["f"], atol=1e-4)
-        assert np.allclose(said.stress_ev_per_a3 * 160.21766208, told["s"], atol=1e-2)
+        assert evaluation.energy_ev_per_atom == pytest.approx(float(told["e"]), abs=2e-5)
+        assert np.allclose(evaluation.forces_ev_per_a, told["f"], atol=1e-4)
+        assert np.allclose(evaluation.stress_ev_per_a3 * 160.21766208, told["s"], atol=1e-2)
         assert ours.card.energy_scheme == f"own:chgnet-{name}"
         (odd,) = ours.evaluate([cell(4.0, "Po", "O")])
         assert isinstance(odd, UnsupportedElementError)
@@ -215,7 +215,7 @@ def test_opinions_are_stored_shown_and_put_what_is_disputed_last(
     told = json.loads(asked.stdout)
     report = json.loads((tmp_path / "s" / "report" / "report.json").read_text())
     if told["empty"]:
-        assert "asked nothing" in cli.invoke(app, ["opinion", where, "--potential", LJ]).stdout
+        assert "no opinion by" in cli.invoke(app, ["opinion", where, "--potential", LJ]).stdout
     else:
         assert report["opinions"]["asked"] == told["asked"] + told["asked_suspects"]
         assert report["opinions"]["disputed"] == told["disputed"]

@@ -1,4 +1,4 @@
-"""A model's own answers enter a corpus only where they are sound, new and not held back."""
+"""A model's own answers enter a corpus only where they are sound, new and not in quarantine."""
 
 import dataclasses
 
@@ -42,8 +42,8 @@ FREE = {
 }
 
 
-def test_free_answers_are_kept_where_they_are_sound_and_new(rows):
-    assert may_be_learnt("KCl")  # by chance of its hash
+def test_answers_to_open_requests_are_kept_where_they_are_sound_and_new(rows):
+    assert may_be_learnt("KCl")  # its hash happens to allow it
     model = ScriptedModel(FREE)
     kept, fate = own_answers.sound_answers(model, rows, free=len(FREE), asked=0)
     assert [row.formula for row in kept] == ["KCl"]
@@ -55,14 +55,14 @@ def test_free_answers_are_kept_where_they_are_sound_and_new(rows):
     assert fate == wanted
 
 
-def test_what_is_held_back_is_not_kept(rows, monkeypatch):
+def test_crystals_in_quarantine_are_not_kept(rows, monkeypatch):
     monkeypatch.setattr(own_answers, "may_be_learnt", lambda formula: False)
     kept, fate = own_answers.sound_answers(ScriptedModel([cell("K", "Cl")]), rows, free=1, asked=0)
     assert not kept
     assert fate == {"held back": 1}
 
 
-def test_asked_formulas_are_new_and_answers_must_have_them(rows):
+def test_requested_formulas_are_new_and_answers_must_have_them(rows):
     class Obliging:
         name = "obliging"
 

@@ -1,4 +1,4 @@
-"""What is kept for judging: the two rules, and that they hold what they promise."""
+"""The two rules that keep crystals for judging generators."""
 
 import hashlib
 
@@ -21,7 +21,7 @@ def test_the_last_digit_of_the_hash_decides(formula):
     assert quarantined_formula(formula) == (last in "01")
 
 
-def test_the_listed_systems_are_enough_and_spelt_as_crystals_spell_them():
+def test_there_are_enough_listed_systems_in_the_spelling_of_crystals():
     systems = quarantined_systems()
     assert len(systems) >= 20
     assert all(name == "-".join(sorted(name.split("-"))) for name in systems)
@@ -41,7 +41,7 @@ def test_a_crystal_is_judged_by_its_own_formula_and_system():
     assert not is_quarantined(crystal)
 
 
-def test_the_list_is_what_its_rule_says(shared_data):
+def test_the_list_follows_its_rule(shared_data):
     import pandas as pd
     import yaml
 

@@ -1,4 +1,4 @@
-"""Exchanged elements: the same structure type, room for the new atoms, nothing held back learnt."""
+"""Exchanged elements: the same structure type, volume for the new atoms, nothing in quarantine."""
 
 import random
 
@@ -7,10 +7,16 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.language import flat_formula
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.training.crystals import Exchange, Recipe, example, nano_tokenizer, substituted
+from hullward.training.crystals import (
+    CrystalRecipe,
+    CrystalTask,
+    Exchange,
+    example,
+    nano_tokenizer,
+    substituted,
+)
 from hullward.training.crystals.corpus import may_be_learnt
 from hullward.training.crystals.examples import Mixture
-from hullward.training.engine import trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No Pauling electronegativity:UserWarning"),
@@ -34,7 +40,7 @@ def exchange(rows):
 
 @pytest.fixture(scope="module")
 def exchanged(rows, exchange):
-    """(row, what became of it) for many draws, as far as something was exchanged."""
+    """(row, exchanged row) for many draws, without those that changed nothing."""
     pairs = [
         (row, exchange.like(row, random.Random(f"{i}:{n}")))
         for i, row in enumerate(rows)
@@ -56,7 +62,7 @@ def test_both_texts_hold_the_new_formula(exchanged):
             assert flat_formula(found.formula) == new.formula
 
 
-def test_the_type_stays_and_the_height_is_not_told(exchanged):
+def test_the_type_stays_and_the_height_is_left_out(exchanged):
     for old, new in exchanged:
         assert new.space_group == old.space_group
         assert [line.split()[1:] for line in new.unit_text.split("\n")[1:-1]] == [
@@ -79,53 +85,47 @@ def test_larger_ions_take_more_room(exchanged):
     assert compared > 20
 
 
-def test_nothing_held_back_is_made(rows, exchange, monkeypatch):
+def test_nothing_in_quarantine_is_made(rows, exchange, monkeypatch):
     made = {exchange.like(row, random.Random(n)).formula for row in rows for n in range(40)}
     assert all(may_be_learnt(formula) for formula in made - {row.formula for row in rows})
     monkeypatch.setattr(substituted, "may_be_learnt", lambda formula: False)
     assert all(exchange.like(row, random.Random(n)) is row for row in rows for n in range(10))
 
 
-def test_an_exchange_that_would_move_the_sites_is_not_made(rock_salt):
+def test_no_exchange_changes_the_order_of_the_elements(rock_salt):
     rows = [rock_salt("Na", "Cl", 5.6), rock_salt("Cl", "Na", 5.6)]
     exchange = Exchange(rows)
     assert all(exchange.like(rows[0], random.Random(n)) is rows[0] for n in range(20))
 
 
+def examples(rows, **mixture):
+    """The examples of a tiny recipe with this mixture."""
+    recipe = CrystalRecipe.model_validate(
+        {
+            "name": "tiny",
+            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
+            "mixture": mixture,
+            "max_tokens": 128,
+        }
+    )
+    return CrystalTask(recipe, rows, [], "corpus").examples(nano_tokenizer(), print)
+
+
 def test_an_epoch_draws_the_same_exchanges_again(rows):
-    recipe = Recipe.model_validate(
-        {
-            "name": "tiny",
-            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
-            "mixture": {"asymmetric": 0.5, "substituted": 0.7},
-            "max_tokens": 128,
-        }
-    )
-    exchange, tokenizer = trainer.exchange_of(recipe, rows), nano_tokenizer()
-    first, again, other, plain = (
-        trainer.encoded_rows(recipe, rows, tokenizer, epoch, given)
-        for epoch, given in ((3, exchange), (3, exchange), (4, exchange), (3, None))
-    )
-    assert first == again
-    assert first != other
-    assert first != plain
+    mixed, plain = examples(rows, asymmetric=0.5, substituted=0.7), examples(rows, asymmetric=0.5)
+    assert mixed.of_epoch(3) == mixed.of_epoch(3)
+    assert mixed.of_epoch(3) != mixed.of_epoch(4)
+    assert mixed.of_epoch(3) != plain.of_epoch(3)
 
 
-def test_a_length_without_a_token_leaves_the_crystal_as_it_was(rock_salt, rows):
-    recipe = Recipe.model_validate(
-        {
-            "name": "tiny",
-            "shape": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "context": 128},
-            "mixture": {"asymmetric": 1.0, "substituted": 1.0},
-            "max_tokens": 128,
-        }
-    )
+def test_a_length_without_a_token_leaves_the_crystal_as_it_was(rock_salt, rows, monkeypatch):
     long = [rock_salt(metal, "F", 59.0) for metal in ("Li", "Na", "K", "Rb", "Cs")]
     exchange = Exchange([rock_salt("Cs", "F", 6.0), *rows])
-    assert len(trainer.encoded_rows(recipe, long, nano_tokenizer(), 0, exchange)) == len(long)
+    monkeypatch.setattr("hullward.training.crystals.task.Exchange", lambda rows: exchange)
+    assert len(examples(long, asymmetric=1.0, substituted=1.0).of_epoch(0)) == len(long)
 
 
-def test_nothing_asked_is_asked_in_the_cell_form(rows):
+def test_a_prompt_without_conditions_asks_for_the_cell_form(rows):
     mixture = Mixture(asymmetric=1.0, nothing=1.0, max_cell_sites=10)
     shown = example(rows[0], mixture, seed=1, epoch=0, index=0)
     assert shown.answer == rows[0].cell_text

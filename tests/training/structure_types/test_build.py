@@ -10,13 +10,18 @@ from hullward.models.crystal import Crystal
 from hullward.models.language import NANO_SAMPLING, Sampling, nano_folder
 from hullward.models.language.doubles import ScriptedModel
 from hullward.tools.crystal.text import parse_asymmetric_text
-from hullward.tools.prototypes import Types, anonymous_formula, letters, typed
-from hullward.tools.prototypes import generated as nano_types
+from hullward.tools.prototypes import (
+    TypeLibrary,
+    anonymous_formula,
+    anonymous_letters,
+    nano_types,
+    typed,
+)
 from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.reference import load_reference
 from hullward.training.crystals import in_quarantine
 from hullward.training.structure_types import search as prototype_search
-from hullward.training.structure_types.build import make
+from hullward.training.structure_types.build import make_table
 from hullward.training.structure_types.questions import (
     formula_questions,
     free_questions,
@@ -43,7 +48,7 @@ def rock_salt(a="Na", b="Cl", edge=5.6):
 
 def test_a_type_is_known_whatever_its_elements_cell_and_origin():
     found = typed(rock_salt())
-    types = Types([("halite", found.crystal, found.of_class)])
+    types = TypeLibrary([("halite", found.crystal, found.of_class)])
     other = rock_salt("Mg", "O", 4.2)
     shifted = np.add(other.frac_coords, (0.13, 0.31, 0.57))
     doubled = other.to_structure().make_supercell([2, 1, 1], in_place=False)
@@ -58,7 +63,7 @@ def test_a_type_is_known_whatever_its_elements_cell_and_origin():
 
 def test_equal_amounts_in_another_arrangement_are_another_type():
     halite, cesium = typed(rock_salt()), typed(parse_asymmetric_text(OTHER))
-    types = Types([("halite", halite.crystal, halite.of_class)])
+    types = TypeLibrary([("halite", halite.crystal, halite.of_class)])
     assert types.find(cesium.crystal, cesium.of_class) is None
     assert halite.of_class.anonymous == cesium.of_class.anonymous == (1, 1)
 
@@ -68,15 +73,18 @@ def test_one_class_may_hold_two_types_that_only_superposing_tells_apart():
     rutile = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.31\n4.6 3.0"))
     other = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.10\n7.5 1.9"))
     assert rutile.of_class == other.of_class
-    types = Types([("rutile", rutile.crystal, rutile.of_class)])
+    types = TypeLibrary([("rutile", rutile.crystal, rutile.of_class)])
     assert types.find(other.crystal, other.of_class) is None
 
 
 def test_what_is_written_down_has_the_symmetry_it_names():
-    found = typed(parse_asymmetric_text("62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\nO 16 4c 0.10 0.74 "
-                        "4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"))  # fmt: skip
+    olivine = (
+        "62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\n"
+        "O 16 4c 0.10 0.74 4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"
+    )
+    found = typed(parse_asymmetric_text(olivine))
     assert found.of_class.space_group == 62
-    assert letters(found.of_class.anonymous) == "ABCD4"
+    assert anonymous_letters(found.of_class.anonymous) == "ABCD4"
     assert found.of_class.words == "4.4.4.4+4+8"
 
 
@@ -124,7 +132,7 @@ def toy_search(tmp_path, toy_reference, monkeypatch):
             for q in free_questions(1, sampling, [0.5])
         ]
         model = ScriptedModel(texts)
-        rows, about = make(
+        rows, about = make_table(
             model,
             questions,
             tmp_path / "work",
@@ -183,7 +191,7 @@ def test_the_same_command_asks_and_relaxes_nothing_twice(toy_search, monkeypatch
 
 def test_what_a_stop_cut_short_is_asked_again_and_counted_once(toy_search, tmp_path):
     toy_search([KNOWN, NEW, ALONE], relaxations=0)
-    path = tmp_path / "work" / prototype_search.SAID
+    path = tmp_path / "work" / prototype_search.ANSWERS
     text = path.read_text()
     path.write_text(text[: len(text) - 20])
     _, about, model = toy_search([KNOWN, NEW, ALONE], relaxations=0)
@@ -201,13 +209,13 @@ def test_a_table_is_read_back_as_it_was_written(tmp_path, monkeypatch):
     }
     write_table([row], {"model": "m"}, tmp_path / nano_types.NANO_TYPES)
     monkeypatch.setattr(nano_types, "files", lambda package: tmp_path)
-    for cached in (nano_types.table, nano_types._built):
+    for cached in (nano_types.nano_table, nano_types._nano_prototype):
         cached.cache_clear()
     try:
-        assert nano_types.about() == {"model": "m"}
+        assert nano_types.nano_table().about == {"model": "m"}
         [prototype] = nano_types.types_for(["NaCl", "MgO"])
         assert prototype.species == ("Ca", "S")
         assert nano_types.types_for(["SrTiO3"]) == []
     finally:
-        for cached in (nano_types.table, nano_types._built):
+        for cached in (nano_types.nano_table, nano_types._nano_prototype):
             cached.cache_clear()

@@ -1,7 +1,7 @@
 """Structures from files: CIF in a sandboxed child process, tables, JSON Lines, extxyz, folders.
 
-Each row becomes one `RawInput`, or a flaw that names the row. Nothing is repaired and nothing is
-written here; exports are in `hullward.tools.report.render`.
+Each row becomes one `RawInput`, whose parsing gives a crystal or a flaw. Nothing is repaired and
+nothing is written here; exports are in `hullward.tools.report`.
 """
 
 from hullward.tools.crystal.files.cif import CifReader

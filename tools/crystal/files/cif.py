@@ -1,8 +1,8 @@
-"""Real CIF, read by pymatgen in a process that may run out of time or memory, or be attacked.
+"""Read real CIF with pymatgen in a child process with limits on time, memory and rights.
 
-CIF is a large format read by a forgiving parser, and it has carried code before
-(CVE-2024-23346). So the text is measured here, parsed by `hullward.tools.crystal.files.cif_worker` in a child
-with limits, and what comes back as plain numbers is vetted here again.
+CIF is a large format, its parser is lenient, and it has carried code before (CVE-2024-23346). So
+this module checks the size of the text, `hullward.tools.crystal.files.cif_worker` parses it in the
+child, and the plain numbers that come back are checked again here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
+from hullward.tools.crystal.input_checks import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 START_S = 120.0  # to import pymatgen on a busy machine
@@ -30,7 +30,7 @@ OPERATOR_CHARACTERS = "0123456789xyzXYZ+-/*.,'\" \t"
 
 @dataclass(frozen=True, kw_only=True)
 class CifLimits:
-    """What one CIF may cost."""
+    """Limits on one CIF."""
 
     max_bytes: int = 1_000_000
     max_sites: int = MAX_SITES  # in the asymmetric unit, and again in the cell
@@ -40,9 +40,9 @@ class CifLimits:
 
 
 class CifReader:
-    """Reads many CIFs with one child, started when first needed and again after a violation.
+    """Reads many CIFs with one child, started on first use and again after a violated limit.
 
-    A context manager; not for use by several threads at once.
+    A context manager; several threads must not share one.
     """
 
     def __init__(self, limits: CifLimits | None = None) -> None:
@@ -64,9 +64,9 @@ class CifReader:
         self._child = None
 
     def read(self, text: str) -> list[Crystal] | Flaw:
-        """Every crystal in a CIF, in order, or the first thing that is wrong with it.
+        """Every crystal in a CIF, in order, or its first flaw.
 
-        Raises PreflightError when the child cannot start at all.
+        Raises PreflightError if the child cannot start.
         """
         if flaw := oversize(text, self.limits):
             return flaw
@@ -88,7 +88,7 @@ class CifReader:
         return crystals
 
     def _ask(self, blocks: list[str]) -> dict[str, Any] | Flaw:
-        """One request, one reply; a child that breaks a limit is ended."""
+        """Send one request and return the reply; end a child that breaks a limit."""
         child = self._running()
         request = {
             "blocks": blocks,
@@ -104,7 +104,7 @@ class CifReader:
             return _reply(child.stdout, self.limits.wall_s)
         except TimeoutError:
             self.close()
-            detail = f"not read within {self.limits.wall_s:g} s"
+            detail = f"not parsed within {self.limits.wall_s:g} s"
             return Flaw(reason=Reason.TIMEOUT, detail=detail)
         except (OSError, ValueError) as error:
             self.close()
@@ -115,7 +115,7 @@ class CifReader:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self.close()
-        # nothing of our environment goes along, no key and no token; only where modules are found
+        # the child gets no keys or tokens from our environment, only the path of modules
         module_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
         self._child = subprocess.Popen(
             # -P: a stray module in the user's folder is never imported
@@ -136,7 +136,7 @@ class CifReader:
             ready = _reply(self._child.stdout, START_S)
         except (OSError, ValueError) as error:
             self.close()
-            ready = {"error": str(error) or f"no answer in {START_S:g} s"}
+            ready = {"error": str(error) or f"no reply in {START_S:g} s"}
         if "error" in ready:
             self.close()
             raise PreflightError(
@@ -147,15 +147,15 @@ class CifReader:
 
 
 def read_cif(text: str, limits: CifLimits | None = None) -> list[Crystal] | Flaw:
-    """Read one CIF with a child of its own; for many, keep a `CifReader`."""
+    """The crystals of one CIF, read with a child of its own; for many use a `CifReader`."""
     with CifReader(limits) as reader:
         return reader.read(text)
 
 
 def split_blocks(text: str) -> list[str]:
-    """The data blocks of a CIF that list atoms, verbatim; the whole text when none does.
+    """The data blocks of a CIF that list atoms, verbatim; the whole text if none does.
 
-    Blocks without atoms (authors, journal) are headings, not crystals.
+    Blocks without atoms (authors, journal) hold no crystals.
     """
     blocks: list[list[str]] = [[]]
     in_text_field = False
@@ -170,7 +170,7 @@ def split_blocks(text: str) -> list[str]:
 
 
 def oversize(text: str, limits: CifLimits) -> Flaw | None:
-    """What a cheap look at the text already refuses."""
+    """The flaw of a text that is too large to be parsed."""
     size = len(text.encode(errors="surrogatepass"))
     if size > limits.max_bytes:
         detail = f"{size} bytes, limit {limits.max_bytes}"
@@ -187,7 +187,7 @@ def oversize(text: str, limits: CifLimits) -> Flaw | None:
 
 
 def _reply(stream: IO[bytes], limit_s: float) -> dict[str, Any]:
-    """The next JSON line. Raises TimeoutError, OSError when the child is gone, or ValueError."""
+    """The next JSON line. Raises TimeoutError, OSError if the child is gone, or ValueError."""
     deadline = time.monotonic() + limit_s
     received = bytearray()
     with selectors.DefaultSelector() as selector:
@@ -197,11 +197,11 @@ def _reply(stream: IO[bytes], limit_s: float) -> dict[str, Any]:
                 raise TimeoutError
             chunk = os.read(stream.fileno(), 1 << 16)
             if not chunk:
-                raise OSError("no answer; it was probably killed for breaking a limit")
+                raise OSError("no reply; it was probably killed for breaking a limit")
             received += chunk
             if len(received) > MAX_REPLY_BYTES:
-                raise OSError(f"more than {MAX_REPLY_BYTES} bytes of answer")
+                raise OSError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
     reply = json.loads(received)
     if not isinstance(reply, dict):
-        raise ValueError(f"an answer of an unexpected kind: {shorten(str(reply))}")
+        raise ValueError(f"expected an object as reply, found {shorten(str(reply))}")
     return reply

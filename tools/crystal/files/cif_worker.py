@@ -1,9 +1,11 @@
-"""The child that parses CIF: JSON lines in on stdin, JSON lines out on stdout, nothing else.
+"""The child process that parses CIF: JSON lines in on stdin, JSON lines out on stdout.
 
-Run by `hullward.tools.crystal.files.cif` as `python -m hullward.tools.crystal.files.cif_worker MEMORY_BYTES`. It lowers its
-own limits, forbids itself network, processes and writing, and ends with its stdin. Before pymatgen
-builds a structure, this module refuses what pymatgen would pass over in silence: signs, `nan`,
-dropped sites, guessed elements, unreadable operators.
+    python -m hullward.tools.crystal.files.cif_worker MEMORY_BYTES
+
+`hullward.tools.crystal.files.cif` starts it. It lowers its own limits, forbids itself network,
+processes and writing, and ends with its stdin. Before pymatgen builds a structure, this module
+rejects what pymatgen would silently accept: signs, `nan`, dropped sites, guessed elements,
+unreadable operators.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ import warnings
 from typing import Any
 
 from hullward.models.crystal import lattice_matrix
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_FRACTION, shorten
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_FRACTION, shorten
 from hullward.tools.records import Reason
 
-GRACE_S = 2.0  # beyond the parent's patience, in case the parent is gone
+GRACE_S = 2.0  # beyond the time limit of the parent, in case the parent is gone
 CELL_KEYS = [f"_cell_length_{x}" for x in ("a", "b", "c")]
 CELL_KEYS += [f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")]
 OPERATOR_KEYS = [
@@ -60,7 +62,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class RefusedError(Exception):
-    """A CIF that will not be read, with its reason."""
+    """A CIF is rejected, with its reason."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -70,13 +72,13 @@ class RefusedError(Exception):
 def main() -> None:
     """Answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # whatever a library prints is not an answer
+    os.dup2(2, 1)  # output of libraries is no answer
     try:
         _lower_limits(int(sys.argv[1]))
         warnings.simplefilter("ignore")
         read_block(SAMPLE, 500, 192)  # imports and tables are loaded before the first request
         sys.addaudithook(_forbid)
-    except Exception as error:  # told to the parent, which raises it
+    except Exception as error:  # sent to the parent, which raises it
         answers.write(json.dumps({"error": _words(error)}) + "\n")
         return
     answers.write('{"ready": true}\n')
@@ -87,7 +89,7 @@ def main() -> None:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Crystals of a request's blocks as plain numbers, or the reason there are none."""
+    """Crystals of a request's blocks as plain numbers, or a reason and detail."""
     # SIGALRM's default action ends this process even inside a C loop
     signal.setitimer(signal.ITIMER_REAL, request["wall_s"] + GRACE_S)
     try:
@@ -97,7 +99,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except RefusedError as refusal:
         return {"reason": refusal.reason, "detail": str(refusal)}
     except MemoryError:
-        return {"reason": Reason.TOO_LARGE, "detail": "needs more memory than it may use"}
+        return {"reason": Reason.TOO_LARGE, "detail": "needs more memory than the limit"}
     except Exception as error:  # the parser's exceptions are of any type; each becomes data
         return {"reason": Reason.BAD_CIF, "detail": _words(error)}
     finally:
@@ -105,7 +107,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
-    """One data block as {lattice, species, coords}. Raises RefusedError or pymatgen's."""
+    """One data block as {lattice, species, coords}. Raises RefusedError or pymatgen's errors."""
     from pymatgen.io.cif import CifParser
 
     # pymatgen deletes other characters, which could join digits into another number
@@ -134,7 +136,7 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
 
 
 def _check_cell(data: dict[str, Any]) -> None:
-    """Six plain numbers that close a cell: pymatgen drops signs and bends impossible angles."""
+    """Require six plain numbers of a possible cell: pymatgen drops signs and changes angles."""
     if missing := [key for key in CELL_KEYS if key not in data]:
         raise RefusedError(Reason.BAD_CIF, f"{', '.join(missing)} not given")
     cell = [_number(key, data[key]) for key in CELL_KEYS]
@@ -166,11 +168,11 @@ def _check_operators(data: dict[str, Any], max_operators: int) -> None:
             (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
             determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
             if abs(abs(determinant) - 1) > 1e-6:
-                raise RefusedError(Reason.BAD_CIF, f"{shorten(operator)} does not keep volume")
+                raise RefusedError(Reason.BAD_CIF, f"{shorten(operator)} does not preserve volume")
 
 
 def _check_sites(data: dict[str, Any], max_sites: int) -> set[str]:
-    """The elements of the listed sites, once every site is fully stated."""
+    """The elements of the listed sites; raises RefusedError for an incomplete site."""
     labels = data.get("_atom_site_label")
     if not isinstance(labels, list) or not labels:
         raise RefusedError(Reason.NO_SITES, "no loop of atom sites with _atom_site_label")
@@ -193,13 +195,13 @@ def _check_sites(data: dict[str, Any], max_sites: int) -> set[str]:
     for name in names:
         match = form.fullmatch(name)
         if match is None or match[1] not in ELEMENTS:
-            raise RefusedError(Reason.UNKNOWN_ELEMENT, f"{shorten(name)} names no element")
+            raise RefusedError(Reason.UNKNOWN_ELEMENT, f"{shorten(name)} is no element")
         elements.add(match[1])
     return elements
 
 
 def _check_guesses(data: dict[str, Any], notes: list[str]) -> None:
-    """Refuse what pymatgen filled in by guessing."""
+    """Reject what pymatgen filled in by guessing."""
     groups = [v for k, v in data.items() if re.search("(?i)space_group_(name|it)|int_tables", k)]
     names = {"".join(str(g).split()).upper() for g in groups} - {"?", "."}
     if names - P1_NAMES and any("Defaulting to P1" in note for note in notes):
@@ -224,7 +226,7 @@ def _words(error: Exception) -> str:
 
 
 def _lower_limits(memory_bytes: int) -> None:
-    """Memory, file size and core dumps of this process."""
+    """Limit memory, file size and core dumps of this process."""
     import resource
 
     with contextlib.suppress(ValueError, OSError):  # macOS has no limit on address space
@@ -234,7 +236,7 @@ def _lower_limits(memory_bytes: int) -> None:
 
 
 def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: parsing needs no network, no process and no file but to read."""
+    """Audit hook: parsing needs no network, no process and no file except to read."""
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
     if writes or event.startswith(FORBIDDEN):
         raise PermissionError(f"reading a CIF tried {event}")

@@ -1,4 +1,4 @@
-"""Proposals from files: whatever another generator wrote, one row in, one `RawInput` out.
+"""Read proposals from files of other generators, each row as one `RawInput`.
 
     .jsonl .json   rows with one of: `text` or `raw` (crystal text of either form), `cif`,
                    `structure` (pymatgen dict), or `lengths`, `angles`, `species` and `coords`
@@ -6,10 +6,9 @@
     .cif, folder   CIFs in the order of their names; each data block with atoms is one input
     .extxyz .xyz   frames with a lattice, periodic in three directions
 
-What was asked of the generator is read from `target_formula`, or from `formula` or `prompt`
-beside crystal text; a `formula` beside a structure only describes it. Rows count from 0. A row
-that cannot be used becomes an input whose reading gives a `Flaw`; only a file that cannot be used
-at all raises.
+The wanted formula is read from `target_formula`, or beside crystal text from `formula` or
+`prompt`; a `formula` beside a structure only describes it. Rows count from 0. An unusable row
+becomes an input whose parsing gives a `Flaw`; only an unusable file raises.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifLimits, CifReader, read_cif, split_blocks
-from hullward.tools.crystal.files.rows import (
+from hullward.tools.crystal.files.json_values import (
     TABLE_COLUMNS,
     Row,
     absent,
@@ -35,15 +34,15 @@ from hullward.tools.crystal.files.rows import (
     parse_crystal_json,
     parse_table_row,
 )
+from hullward.tools.crystal.input_checks import shorten
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
-from hullward.tools.crystal.vetting import shorten
 from hullward.tools.records import Flaw, Reason
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 Format = Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
-KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all there
+KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all present
     ("table_row", TABLE_COLUMNS),
     ("crystal_json", ("structure",)),
     ("crystal_text", ("text",)),
@@ -57,15 +56,15 @@ COLUMNS = sorted(
 )
 NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
-_NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group, where lengths would be
+_NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
 MAX_CELL_CHARS = 10_000_000
 
 
 @dataclass(frozen=True)
 class RawInput:
-    """One proposal as it was found."""
+    """One proposal as in its file."""
 
-    raw: str  # verbatim; compact JSON where the file holds no text of its own
+    raw: str  # verbatim; compact JSON if the file has no text for it
     format: Format
     source: str  # 'generated.parquet#12'
     target_formula: str | None = None
@@ -74,7 +73,7 @@ class RawInput:
 def read_inputs(path: Path) -> Iterator[RawInput]:
     """Every proposal in a file or a folder of CIFs, in order.
 
-    Raises InputError at once for a path that is missing, of an unknown kind, unreadable, or
+    Raises InputError at once for a path that is missing, unreadable, of an unknown kind, or
     without the needed columns.
     """
     if not path.exists():
@@ -98,7 +97,7 @@ def read_inputs(path: Path) -> Iterator[RawInput]:
 
 
 def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> Crystal | Flaw:
-    """The crystal of a raw input, or why there is none. Give a `cif_reader` to read many CIFs."""
+    """The crystal of a raw input, or its flaw. Pass a `cif_reader` to read many CIFs."""
     if format == "crystal_text":
         return parse_cell_text(raw)
     if format == "asymmetric_text":
@@ -113,20 +112,20 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
     if len(raw) > MAX_CELL_CHARS:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(raw)} characters")
     if not raw.strip():
-        return Flaw(reason=Reason.EMPTY, detail="nothing given")
+        return Flaw(reason=Reason.EMPTY, detail="no structure given")
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         return malformed(f"not JSON, begins {shorten(raw)}")
     if value is None:
-        return Flaw(reason=Reason.EMPTY, detail="nothing given")
+        return Flaw(reason=Reason.EMPTY, detail="no structure given")
     if not isinstance(value, dict):
         return malformed(f"expected an object, found {shorten(raw)}")
     return parse_table_row(value) if format == "table_row" else parse_crystal_json(value)
 
 
 def text_format(text: str) -> Format:
-    """Which of the two forms a crystal text is meant to be, by its first line."""
+    """The form of a crystal text, judged by its first line."""
     return "asymmetric_text" if _NUMBER_ALONE.match(text) else "crystal_text"
 
 
@@ -144,7 +143,7 @@ def _batched_rows(path: Path, file: pq.ParquetFile, columns: list[str]) -> Itera
     try:
         for batch in file.iter_batches(batch_size=1000, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # damage further down than the first look went
+    except (OSError, ValueError) as error:  # damage beyond the part read first
         raise InputError(f"{path} is damaged: {shorten(str(error), 200)}") from error
 
 
@@ -176,7 +175,7 @@ def _json_row(line: str) -> object:
 
 
 def _kind(path: Path, rows: Iterable[Iterable[str]]) -> tuple[Format, tuple[str, ...]]:
-    """What the rows hold, judged by the first that holds anything we know."""
+    """The kind of the rows: that of the first row with known columns."""
     seen: list[str] = []
     for row in rows:
         names = list(row)
@@ -197,14 +196,14 @@ def _from_rows(
         source = f"{path.name}#{number}"
         if isinstance(row, dict):
             yield _from_row(row, kind, source)
-        else:  # read as a table row, it gives MALFORMED_ROW and is shown as it was found
+        else:  # parsed as a table row, it gives MALFORMED_ROW and is shown unchanged
             yield RawInput(
                 _clean(row if isinstance(row, str) else _compact(row)), "table_row", source
             )
 
 
 def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> RawInput:
-    """One row in the file's kind, or in its own if that fits only itself."""
+    """The input of one row, of the file's kind or, if that does not fit, of its own."""
     format, columns = kind
     if not set(columns) <= set(row):
         format, columns = next((k for k in KINDS if set(k[1]) <= set(row)), kind)
@@ -225,7 +224,7 @@ def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> Ra
 
 
 def _unpacked(cell: object) -> object:
-    """A cell's JSON as a value; a cell that holds none stays what it is."""
+    """The value of a cell's JSON; any other cell unchanged."""
     if not isinstance(cell, str):
         return cell
     try:
@@ -244,12 +243,12 @@ def _compact(value: object) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text that can be stored as UTF-8: half a surrogate pair is shown by its escape."""
+    """Text that can be stored as UTF-8: half a surrogate pair becomes its escape."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def cif_files(folder: Path) -> list[Path]:
-    """The files of a folder that are read, in order."""
+    """The CIFs of a folder, in order."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".cif" and p.is_file())
 
 
@@ -257,7 +256,7 @@ def _folder(path: Path) -> Iterator[RawInput]:
     files = cif_files(path)
     if not files:
         raise InputError(
-            f"{path} holds no .cif files. Give a folder of CIFs or a file of proposals."
+            f"{path} contains no .cif files. Give a folder of CIFs or a file of proposals."
         )
     return (found for file in files for found in _cif(file))
 
@@ -265,11 +264,11 @@ def _folder(path: Path) -> Iterator[RawInput]:
 def _cif(path: Path) -> Iterator[RawInput]:
     limit = CifLimits().max_bytes
     with path.open("rb") as file:
-        data = file.read(limit + 1)  # far enough to be refused when it is parsed
+        data = file.read(limit + 1)  # long enough to be rejected when it is parsed
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        text = data.decode("latin-1")  # older files, in authors' names
+        text = data.decode("latin-1")  # older files, such as in authors' names
     blocks = [text] if len(data) > limit else split_blocks(text)
     return (RawInput(_clean(b), "cif", f"{path.name}#{i}") for i, b in enumerate(blocks))
 
@@ -279,7 +278,7 @@ def _extxyz(path: Path) -> Iterator[RawInput]:
         frames = list(_frames(lines))
     if not frames:
         raise InputError(
-            f"{path} holds no frames. An extxyz frame starts with its number of atoms."
+            f"{path} contains no frames. An extxyz frame starts with its number of atoms."
         )
     return (
         RawInput(_clean(_frame_json(f)), "crystal_json", f"{path.name}#{i}")
@@ -288,7 +287,7 @@ def _extxyz(path: Path) -> Iterator[RawInput]:
 
 
 def _frames(lines: Iterator[str]) -> Iterator[str]:
-    """Frame texts; from a count that is no number on, the rest is one."""
+    """The texts of frames; after a count that is no number, the rest is one frame."""
     for line in lines:
         if not line.strip():
             continue
@@ -299,12 +298,12 @@ def _frames(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _frame_json(frame: str) -> str:
-    """A frame as our crystal's JSON; one that ase cannot read stays what it is."""
+    """A frame as the JSON of a crystal; unchanged if ase cannot read it."""
     from ase.io import read
 
     try:
         atoms = read(StringIO(frame), format="extxyz")
-    except Exception:  # ase raises anything; the frame then fails to parse and is shown
+    except Exception:  # ase raises any exception; parsing then gives a flaw that shows the frame
         return frame
     return _compact(
         {

@@ -1,8 +1,8 @@
-"""Known structures from a table: `known_phases` may be a file of tens of thousands.
+"""Known structures from a file (the setting `known_phases`), which may hold tens of thousands.
 
-Any file that `hullward.tools.crystal.files.inputs` reads will do. A column `material_id` or `id` names the rows;
-without one they are named by file and row. CIFs without symmetry in the one layout that pymatgen's
-writer gives are read here, two hundred times as fast; all others go to the sandboxed reader.
+Any file that `hullward.tools.crystal.files.inputs` reads will do. A column `material_id` or `id`
+names the rows; otherwise file and row do. CIFs without symmetry in the layout of pymatgen's writer
+are read here, two hundred times as fast; all others go to the sandboxed reader.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
-from hullward.tools.crystal.vetting import checked_crystal, shorten
+from hullward.tools.crystal.input_checks import checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 ID_COLUMNS = ("material_id", "id", "mp_id")
 MAX_PLAIN_CHARS = 200_000
-# The whole file, item by item: whatever else it says, this is not the reader for it.
+# The whole file, item by item; a file with anything else goes to the other reader.
 _NUMBER = r"(-?\d+\.?\d*(?:e-?\d+)?)"
 _PLAIN = re.compile(
     r"(?:#[^\n]*\n)?data_\S+\n"
@@ -56,26 +56,26 @@ class KnownPhases:
         return len(self._entries)
 
     def of(self, chemsys: str) -> Sequence[tuple[str, Crystal]]:
-        """Those of exactly this system."""
+        """The structures of exactly this system."""
         return self._by_system.get(chemsys, ())
 
 
 def read_known(path: Path) -> KnownPhases:
     """Every row of a file, or every CIF in a folder.
 
-    Raises InputError naming the first row that does not parse, or an id that comes twice.
+    Raises InputError naming the first row that does not parse.
     """
     names = _names(path) if path.is_file() else None
     found: dict[str, Crystal] = {}
     with CifReader() as reader:
         for number, item in enumerate(read_inputs(path)):
             crystal = plain_cif(item.raw) if item.format == "cif" else None
-            said = crystal or parse_raw(item.raw, item.format, reader)
-            if isinstance(said, Flaw):
-                raise InputError(f"known phase {item.source}: {said.reason}: {said.detail}")
+            read = crystal or parse_raw(item.raw, item.format, reader)
+            if isinstance(read, Flaw):
+                raise InputError(f"known phase {item.source}: {read.reason}: {read.detail}")
             name = names[number] if names else f"user:{item.source}"
-            if found.setdefault(name, said).content_id != said.content_id:
-                found[f"{name}#{number}"] = said  # a table may list one id twice
+            if found.setdefault(name, read).content_id != read.content_id:
+                found[f"{name}#{number}"] = read  # a table may list one id twice
     return KnownPhases(found.items())
 
 
@@ -92,7 +92,7 @@ def plain_cif(text: str) -> Crystal | None:
     try:
         matrix = lattice_matrix(numbers[:3], numbers[3:])
     except ValueError:
-        return None  # the other reader says what is wrong with it
+        return None  # the other reader finds the flaw
     found = checked_crystal(
         matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], Reason.BAD_CIF
     )
@@ -100,7 +100,7 @@ def plain_cif(text: str) -> Crystal | None:
 
 
 def _names(path: Path) -> list[str] | None:
-    """What the rows of a table are called, None where they have no names."""
+    """The names of the rows of a table; None if they have none."""
     import pandas as pd
 
     if path.suffix.lower() == ".parquet":
@@ -118,5 +118,5 @@ def _names(path: Path) -> list[str] | None:
     else:
         return None
     if any(not isinstance(n, str) or not n for n in names):
-        raise InputError(f"{path}: a row has no {shorten(columns[0])}; name every row, or none")
+        raise InputError(f"{path}: a row has no {shorten(columns[0])}; name every row or none")
     return [str(n) for n in names]

@@ -1,8 +1,8 @@
 """The two text forms in which language models read and write crystals, and their grammars.
 
 `cell` lists every site of a cell (LLaMat-CIF's form, form A); `asymmetric` lists the sites of one
-asymmetric unit (form B). Both accept or reject with a reason and repair nothing. The grammars
-limit what a model can write to texts that parse and meet a wish.
+asymmetric unit (form B). Both accept a text or reject it with a reason; they repair nothing. The
+grammars restrict a model to texts that parse and fulfil a wish.
 """
 
 from hullward.tools.crystal.text.asymmetric import (

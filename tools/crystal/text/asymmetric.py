@@ -1,4 +1,4 @@
-"""Form B of crystal text: the asymmetric unit. Shorter than a cell, symmetric by construction.
+"""Form B of crystal text: the asymmetric unit, shorter than a cell and symmetric by construction.
 
     62                                      space group number
     Li 4 4a                                 element, its number in the conventional cell, then its
@@ -7,13 +7,14 @@
     O 16 4c 0.10 0.74 4c 0.46 0.21 8d 0.17 0.05 0.28
     10.4 6.0 4.7                            the free lengths in Å and angles in degrees
 
-Only what symmetry leaves free is written: `hullward.models.wyckoff` names the settings, positions
-and their free coordinates, the last line has a b c α β γ without those that follow from the shape
-of the cell. Number formats are those of form A (`hullward.tools.crystal.text.cell`), read as strictly.
+The text holds only what symmetry leaves free: `hullward.models.wyckoff` defines the settings,
+positions and free coordinates; the last line has those of a b c α β γ that do not follow from the
+crystal system. Number formats are those of form A (`hullward.tools.crystal.text.cell`), read as
+strictly.
 
-Reading accepts or rejects, it never repairs. It rejects a number of atoms that is not the sum of
-its positions, an element named twice, a position without freedom that is taken twice, and
-coordinates that fall onto a point of higher symmetry. What it returns is the primitive cell.
+Reading accepts or rejects; it never repairs. It rejects a number of atoms that is not the sum of
+its positions, an element named twice, a position without free coordinates that is taken twice, and
+coordinates that fall on a point of higher symmetry. It returns the primitive cell.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.crystal.text.cell import MAX_CHARS
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
-# Hundredths of the text, twenty-fourths of the tables: all points are whole numbers of this part.
+# Hundredths in the text, twenty-fourths in the tables: all coordinates are multiples of 1/PARTS.
 PARTS = 2400
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,2}")
@@ -51,15 +52,16 @@ class Orbit:
 
 @dataclass(frozen=True)
 class AsymmetricUnit:
-    """A crystal as its text says it. parameters: the free lengths (Å) and angles (degrees)."""
+    """A crystal as in its text. parameters: the free lengths (Å) and angles (degrees)."""
 
     space_group: int
     orbits: tuple[Orbit, ...]
     parameters: tuple[float, ...]
 
     def to_crystal(self) -> Crystal:
-        """The primitive cell. Raises ValueError for a cell that does not close or sites that fall
-        onto a position of higher symmetry.
+        """The primitive cell.
+
+        Raises ValueError for an impossible cell or sites on a position of higher symmetry.
         """
         matrix = full_cell(self.space_group, self.parameters)
         species: list[str] = []
@@ -72,7 +74,7 @@ class AsymmetricUnit:
 
 
 def parse_asymmetric_text(text: str) -> Crystal | Flaw:
-    """The primitive cell a text describes, or the first thing that is wrong with it."""
+    """The primitive cell that a text describes, or its first flaw."""
     unit = parse_unit(text)
     if isinstance(unit, Flaw):
         return unit
@@ -83,7 +85,7 @@ def parse_asymmetric_text(text: str) -> Crystal | Flaw:
 
 
 def parse_unit(text: str) -> AsymmetricUnit | Flaw:
-    """What a text says, as it says it, or the first thing that is wrong with it."""
+    """The asymmetric unit in a text, unchanged, or the first flaw."""
     if len(text) > MAX_CHARS:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(text)} characters, limit {MAX_CHARS}")
     lines = [line.rstrip(" \t\r") for line in text.split("\n")]
@@ -111,9 +113,8 @@ def parse_unit(text: str) -> AsymmetricUnit | Flaw:
         return Flaw(reason=Reason.TRUNCATED, detail="the text ends before the cell's parameters")
     parameters = _parameters(space_group, lines[sites])
     if parameters is None:
-        wanted = (
-            f"{' '.join(wyckoff.CELL_PARAMETERS[wyckoff.cell_system(space_group)])} of the cell"
-        )
+        names = wyckoff.CELL_PARAMETERS[wyckoff.cell_system(space_group)]
+        wanted = f"{' '.join(names)} of the cell"
         cut_short = orbits and sites == len(lines) - 1
         return _wrong(Reason.TRUNCATED if cut_short else Reason.BAD_LENGTHS, lines, sites, wanted)
     if len(lines) > sites + 1:
@@ -122,9 +123,9 @@ def parse_unit(text: str) -> AsymmetricUnit | Flaw:
 
 
 def write_asymmetric_text(unit: AsymmetricUnit) -> str:
-    """The text of a unit, ending without a newline. What is written, `parse_unit` reads back.
+    """The text of a unit, without a final newline; `parse_unit` reads it back.
 
-    Raises ValueError for what the form cannot hold.
+    Raises ValueError for crystals that the form cannot represent.
     """
     lines = [str(unit.space_group)]
     table = wyckoff.positions(unit.space_group)
@@ -144,12 +145,12 @@ def write_asymmetric_text(unit: AsymmetricUnit) -> str:
     text = "\n".join(lines)
     found = parse_asymmetric_text(text)
     if isinstance(found, Flaw):
-        raise ValueError(f"form B cannot hold this crystal: {found.detail}")
+        raise ValueError(f"form B cannot represent this crystal: {found.detail}")
     return text
 
 
 def full_cell(space_group: int, parameters: Sequence[float]) -> np.ndarray:
-    """(3, 3) Å from the free parameters. Raises ValueError where they close no cell."""
+    """(3, 3) Å from the free parameters. Raises ValueError for an impossible cell."""
     system = wyckoff.cell_system(space_group)
     cell = dict(zip(wyckoff.CELL_PARAMETERS[system], parameters, strict=True))
     lengths = [cell["a"], cell.get("b", cell["a"]), cell.get("c", cell["a"])]
@@ -160,7 +161,7 @@ def full_cell(space_group: int, parameters: Sequence[float]) -> np.ndarray:
 def orbit_points(space_group: int, orbit: Orbit) -> np.ndarray:
     """(multiplicity, 3) whole numbers of 1/PARTS: the points of an orbit in the conventional cell.
 
-    Raises ValueError where they are fewer, because the coordinates have a higher symmetry.
+    Raises ValueError if they are fewer, because the coordinates have a higher symmetry.
     """
     position = wyckoff.positions(space_group)[orbit.position]
     values = np.zeros(3, dtype=int)
@@ -171,7 +172,7 @@ def orbit_points(space_group: int, orbit: Orbit) -> np.ndarray:
     points = np.unique(images % PARTS, axis=0)
     if len(points) != position.multiplicity:
         raise ValueError(
-            f"{orbit.element} at {orbit.position} makes {len(points)} sites: "
+            f"{orbit.element} at {orbit.position} gives {len(points)} sites: "
             "its coordinates have a higher symmetry"
         )
     return points
@@ -190,7 +191,9 @@ def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Fla
     while left:
         position = table.get(left[0])
         if position is None or not _POSITION.fullmatch(left[0]):
-            wanted = f"a Wyckoff position of space group {space_group}, found {shorten(left[0])},"
+            wanted = (
+                f"a Wyckoff position of space group {space_group} instead of {shorten(left[0])}"
+            )
             return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
         n_free = len(position.free)
         values = left[1 : 1 + n_free]
@@ -202,13 +205,13 @@ def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Fla
         total += position.multiplicity
         left = left[1 + n_free :]
     if total != int(words[1]):
-        wanted = f"positions for {words[1]} atoms, these make {total}:"
+        wanted = f"positions for {words[1]} atoms (these make {total})"
         return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
     return orbits
 
 
 def _orbits_flaw(space_group: int, orbits: list[Orbit]) -> Flaw | None:
-    """No sites, too many, or a point taken twice."""
+    """The flaw of no sites, too many, or a point taken twice."""
     if not orbits:
         return Flaw(reason=Reason.NO_SITES, detail="no site line after the space group")
     table = wyckoff.positions(space_group)
@@ -217,7 +220,7 @@ def _orbits_flaw(space_group: int, orbits: list[Orbit]) -> Flaw | None:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{n_sites} sites, limit {MAX_SITES}")
     fixed = [orbit.position for orbit in orbits if not orbit.free_hundredths]
     if twice := next((name for name in fixed if fixed.count(name) > 1), None):
-        detail = f"position {twice} has no free coordinate and is taken twice"
+        detail = f"position {twice} has no free coordinate but is taken twice"
         return Flaw(reason=Reason.BAD_ELEMENT_LINE, detail=detail)
     return None
 
@@ -236,7 +239,7 @@ def _parameters(space_group: int, line: str) -> tuple[float, ...] | None:
 def _primitive(
     space_group: int, matrix: np.ndarray, species: list[str], points: np.ndarray
 ) -> Crystal:
-    """One primitive cell of a conventional one; `points` are exact fractions of the latter."""
+    """The primitive cell of a conventional one; `points` are exact fractions of the latter."""
     basis = wyckoff.primitive_basis(space_group)
     inside = points @ np.linalg.inv(basis)
     keys = np.rint(inside * PARTS * 2).astype(int) % (PARTS * 2)

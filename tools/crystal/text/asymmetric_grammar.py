@@ -1,10 +1,10 @@
-"""The grammar of form B, the asymmetric unit: wishes that hold, symmetry included.
+"""The grammar of form B, the asymmetric unit: texts that fulfil a wish, symmetry included.
 
-As `crystal_grammar` for form A: every text that passes is one `parse_asymmetric_text` reads, with
-the elements, formula, number of atoms (of the primitive cell) and space group asked for. Atoms are
-counted as they are placed: a number of atoms, or a Wyckoff position, is open only where positions
-are left that make up the rest. A coordinate is open only where the site keeps the symmetry of its
-position. There is no GBNF of it, and no distance mask.
+As with `crystal_grammar` for form A, `parse_asymmetric_text` reads every text of the grammar, and
+the text has the wanted elements, formula, number of atoms (of the primitive cell) and space group.
+Atoms are counted as they are placed: a number of atoms or a Wyckoff position is allowed only if the
+remaining positions can hold the rest. A coordinate is allowed only if the site keeps the symmetry
+of its position. There is no GBNF form and no distance mask.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ LEAST_TENTHS, SHARPEST = 10, 20  # lengths from 1.0 Å, angles from 20° to 160�
 
 
 @dataclass(frozen=True)
-class Unit:
-    """How far a text is. All counts are of the conventional cell."""
+class UnitState:
+    """The state of a text so far. All counts are of the conventional cell."""
 
     slot: str = "group"
     group: int = 0
     done: tuple[tuple[str, int], ...] = ()  # elements with their numbers
     left: int = 0  # atoms of the last element still to place
-    taken: tuple[str, ...] = ()  # positions without freedom
+    taken: tuple[str, ...] = ()  # positions without free coordinates
     orbits: tuple[Placed, ...] = ()  # the others
     position: str = ""
     free: tuple[int, ...] = ()  # coordinates of it, hundredths
@@ -51,33 +51,33 @@ class Unit:
 
 @dataclass(frozen=True)
 class UnitGrammar(WordGrammar):
-    """Texts of asymmetric units. wishes: what the primitive cell shall hold."""
+    """Texts of asymmetric units. wishes: contents of the primitive cell."""
 
     wishes: CrystalGrammar
     space_group: int | None = None
 
     @property
     def name(self) -> str:
-        """All that was asked for, in one line."""
+        """All wishes in one line."""
         group = f", space group {self.space_group}" if self.space_group else ""
         return self.wishes.name.replace("crystal text", "asymmetric unit", 1) + group
 
     def constraint(self) -> Constraint:
-        """For a request to a model in this process."""
+        """The constraint for a request to a model in this process."""
         return Constraint.grammar(self.name, check=self.flaw, automaton=self)
 
     def flaw(self, text: str) -> str | None:
-        """What is wrong with a whole text, in one line, or None."""
+        """The flaw of a whole text in one line, or None."""
         unit = parse_unit(text)
         crystal = parse_asymmetric_text(text)
         if not isinstance(crystal, Crystal) or not isinstance(unit, AsymmetricUnit):
             return f"{crystal.reason.value}: {crystal.detail}"  # type: ignore[union-attr]
         if self.space_group not in (None, unit.space_group):
-            return f"space group {unit.space_group}, asked for {self.space_group}"
+            return f"space group {unit.space_group} instead of {self.space_group}"
         return self.wishes.misfit(crystal)
 
     def first(self) -> Memory:
-        return Unit()
+        return UnitState()
 
     def kind(self, memory: Memory) -> str:
         unit = _unit(memory)
@@ -101,42 +101,40 @@ class UnitGrammar(WordGrammar):
         return _parameter(unit.group, unit.cell)
 
     def after(self, memory: Memory, word: str) -> Memory:
-        unit, said = _unit(memory), word.strip()
+        unit, value = _unit(memory), word.strip()
         if unit.slot == "group":
-            return Unit("line", int(said))
-        if unit.slot == "line" and said in self.wishes.allowed:
-            return replace(unit, slot="number", done=(*unit.done, (said, 0)))
+            return UnitState("line", int(value))
+        if unit.slot == "line" and value in self.wishes.allowed:
+            return replace(unit, slot="number", done=(*unit.done, (value, 0)))
         if unit.slot == "number":
-            done = (*unit.done[:-1], (unit.done[-1][0], int(said)))
-            return replace(unit, slot="position", done=done, left=int(said))
+            done = (*unit.done[:-1], (unit.done[-1][0], int(value)))
+            return replace(unit, slot="position", done=done, left=int(value))
         if unit.slot == "position":
-            position = wyckoff.positions(unit.group)[said]
+            position = wyckoff.positions(unit.group)[value]
             left = unit.left - position.multiplicity
             if position.free:
-                return replace(unit, slot="free", left=left, position=said)
-            taken = tuple(sorted((*unit.taken, said)))
+                return replace(unit, slot="free", left=left, position=value)
+            taken = tuple(sorted((*unit.taken, value)))
             return replace(unit, slot="join", left=left, taken=taken)
         if unit.slot == "free":
-            free = (*unit.free, int(said[2:]))
+            free = (*unit.free, int(value[2:]))
             if len(free) < len(wyckoff.positions(unit.group)[unit.position].free):
                 return replace(unit, free=free)
             orbits = (*unit.orbits, (unit.position, free))
             return replace(unit, slot="join", orbits=orbits, position="", free=())
         if unit.slot == "join":
             return replace(unit, slot="line" if word == "\n" else "position")
-        return Unit("cell", unit.group, unit.done, cell=(*unit.cell, said))
+        return UnitState("cell", unit.group, unit.done, cell=(*unit.cell, value))
 
     def ends(self, memory: Memory) -> bool:
         unit = _unit(memory)
         return unit.slot == "cell" and len(unit.cell) == len(_names(unit.group))
 
-    # what may still be placed
-
-    def elements(self, unit: Unit) -> tuple[str, ...]:
-        """Those that may be named next, with at least one number."""
+    def elements(self, unit: UnitState) -> tuple[str, ...]:
+        """Elements that may be named next, with at least one number of atoms."""
         named = {el for el, _ in unit.done}
         units = dict(self.wishes.formula)
-        numbers: dict[int, bool] = {}  # without a formula all elements are alike
+        numbers: dict[int, bool] = {}  # without a formula all elements are equivalent
         found = []
         for el in self.wishes.allowed:
             if el not in named:
@@ -147,8 +145,8 @@ class UnitGrammar(WordGrammar):
                     found.append(el)
         return tuple(found)
 
-    def _numbers(self, unit: Unit) -> Words:
-        """How many atoms of the element named last there may be."""
+    def _numbers(self, unit: UnitState) -> Words:
+        """Possible numbers of atoms of the element named last."""
         cells, wishes = centring(unit.group), self.wishes
         low, most = wishes.min_atoms * cells, wishes.max_atoms * cells
         if wishes.formula:
@@ -161,14 +159,14 @@ class UnitGrammar(WordGrammar):
             return numbers_of_formula(unit.group, unit.taken, times, own, rest, low, most)
         return numbers_of_element(unit.group, unit.taken, self._need(unit))
 
-    def _positions(self, unit: Unit) -> Words:
-        """Where atoms of the element may be put, so that all others still find room."""
+    def _positions(self, unit: UnitState) -> Words:
+        """Positions for the element that leave room for all others."""
         formula = self.wishes.formula
         need = Need(self.to_come(unit.done)) if formula else self._need(unit)
         return open_positions(unit.group, unit.taken, unit.left, need)
 
-    def _need(self, unit: Unit) -> Need:
-        """What must come after the elements named so far, without a formula."""
+    def _need(self, unit: UnitState) -> Need:
+        """What must follow the elements named so far, without a formula."""
         cells, total = centring(unit.group), sum(n for _, n in unit.done)
         return Need(
             missing=len(set(self.wishes.required) - {el for el, _ in unit.done}),
@@ -178,15 +176,15 @@ class UnitGrammar(WordGrammar):
         )
 
     def to_come(self, done: tuple[tuple[str, int], ...]) -> tuple[int, ...]:
-        """Numbers of the formula's elements that are not named yet."""
+        """Numbers of atoms of the formula's elements that are not named yet."""
         units = dict(self.wishes.formula)
         first, number = done[0]
         times = number // units[first]
         named = {el for el, _ in done}
         return tuple(times * n for el, n in self.wishes.formula if el not in named)
 
-    def _complete(self, unit: Unit) -> bool:
-        """Whether the sites may end here."""
+    def _complete(self, unit: UnitState) -> bool:
+        """Whether the list of sites may end here."""
         named = {el for el, _ in unit.done}
         total = sum(n for _, n in unit.done)
         low = self.wishes.min_atoms * centring(unit.group)
@@ -194,13 +192,15 @@ class UnitGrammar(WordGrammar):
 
 
 def unit_grammar(wishes: CrystalGrammar, space_group: int | None = None) -> UnitGrammar:
-    """The grammar of form B for the wishes of `crystal_grammar` and, it may be, a space group.
+    """The grammar of form B for the wishes of `crystal_grammar` and optionally a space group.
 
     Raises InputError for a distance mask, a space group that does not exist, or wishes that the
-    space group, or none of them, can fulfil.
+    space group (or any) cannot fulfil.
     """
     if wishes.min_distance_a is not None:
-        raise InputError("the distance mask works on the form that lists every site, not on form B")
+        raise InputError(
+            "the distance mask works with form A, which lists every site, not with form B"
+        )
     if space_group is not None and not 1 <= space_group <= 230:
         raise InputError(f"space group {space_group}: numbers run from 1 to 230")
     grammar = UnitGrammar(wishes, space_group)
@@ -212,7 +212,7 @@ def unit_grammar(wishes: CrystalGrammar, space_group: int | None = None) -> Unit
 
 @lru_cache(maxsize=4096)
 def can_hold(space_group: int, formula: str, max_atoms: int) -> bool:
-    """Whether sites of a space group make up the formula with so many atoms in a primitive cell.
+    """Whether sites of a space group can hold the formula in a primitive cell of `max_atoms`.
 
     >>> can_hold(225, "NaCl", 2), can_hold(225, "Al2O3", 5)
     (True, False)
@@ -224,15 +224,15 @@ def can_hold(space_group: int, formula: str, max_atoms: int) -> bool:
     return True
 
 
-def _naming(unit: Unit, element: str) -> Unit:
+def _naming(unit: UnitState, element: str) -> UnitState:
     return replace(unit, slot="number", done=(*unit.done, (element, 0)), left=0)
 
 
 @lru_cache(maxsize=1024)
 def _groups(grammar: UnitGrammar) -> Words:
-    """Space groups in which the wishes can be fulfilled."""
+    """Words of the space groups that can fulfil the wishes."""
     wanted = range(1, 231) if grammar.space_group is None else (grammar.space_group,)
-    return _group_words(tuple(g for g in wanted if grammar.elements(Unit("line", g))))
+    return _group_words(tuple(g for g in wanted if grammar.elements(UnitState("line", g))))
 
 
 @lru_cache(maxsize=1024)
@@ -268,8 +268,8 @@ def _more_lengths() -> Words:
 
 @lru_cache(maxsize=8192)
 def _open_angles(slot: str, known: tuple[str, ...]) -> Words:
-    open_ = (int(word) for word in angles(slot, known, None, 0.0))
-    return Words(f" {n}" for n in open_ if SHARPEST <= n <= 180 - SHARPEST)
+    possible = (int(word) for word in angles(slot, known, None, 0.0))
+    return Words(f" {n}" for n in possible if SHARPEST <= n <= 180 - SHARPEST)
 
 
 @cache
@@ -277,6 +277,6 @@ def _names(group: int) -> tuple[str, ...]:
     return wyckoff.CELL_PARAMETERS[wyckoff.cell_system(group)]
 
 
-def _unit(memory: Any) -> Unit:
-    assert isinstance(memory, Unit)
+def _unit(memory: Any) -> UnitState:
+    assert isinstance(memory, UnitState)
     return memory

@@ -1,4 +1,4 @@
-"""LLaMat-CIF's text form of a crystal: one strict grammar, read and written here only.
+"""Form A of crystal text, LLaMat-CIF's: one strict grammar, read and written only here.
 
     4.2 4.2 6.7           a b c in Å, one decimal
     90 90 120             α β γ in whole degrees
@@ -6,15 +6,15 @@
     0.37 0.85 0.89        and its fractional coordinates, two decimals
     ...
 
-Reading accepts or rejects; it never repairs. Tolerated: spaces, tabs and carriage returns at the
-end of a line, blank lines at the end of the text. Numbers are plain ASCII digits without sign,
+Reading accepts or rejects; it never repairs. It tolerates spaces, tabs and carriage returns at the
+end of a line and blank lines at the end of the text. Numbers are plain ASCII digits without sign,
 exponent or leading zeros: lengths up to 999.9, coordinates 0.00 to 1.00. Other writers print 1.00
-for what rounds up to the next cell; it is read as 0.00, the same point.
+for coordinates that round up to the next cell; it is read as 0.00, the same point.
 
-Writing rounds: lengths to 0.1 Å, angles to 1° (LLaMat truncated them; both are read alike),
-coordinates to 0.01, wrapped so that 0.995 and above become 0.00. What `write_cell_text` returns, `parse_cell_text`
-reads, and `write_cell_text` then returns the same text again. The form knows no handedness: a left-handed
-cell comes back as its mirror image.
+Writing rounds: lengths to 0.1 Å, angles to 1° (LLaMat truncated them; both read the same),
+coordinates to 0.01, wrapped so that 0.995 and above become 0.00. `parse_cell_text` reads what
+`write_cell_text` returns, and writing the result again gives the same text. The form has no
+handedness: a left-handed cell comes back as its mirror image.
 
 The format is that of Gruver et al. (arXiv:2402.04379), as used by LLaMat
 (doi:10.1038/s42256-026-01199-8).
@@ -26,7 +26,7 @@ import re
 from itertools import takewhile
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES, shorten
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
 MAX_CHARS = 32_768  # 500 sites need about 9,000
@@ -42,7 +42,7 @@ _COMPLETION = "0.00 0.00 0.00"
 
 
 def parse_cell_text(text: str) -> Crystal | Flaw:
-    """The crystal a text describes, or the first thing that is wrong with it."""
+    """The crystal that a text describes, or its first flaw."""
     if len(text) > MAX_CHARS:
         return _flaw(Reason.TOO_LARGE, f"{len(text)} characters, limit {MAX_CHARS}")
     lines = _lines(text)
@@ -64,16 +64,16 @@ def parse_cell_text(text: str) -> Crystal | Flaw:
         lattice = lattice_matrix(_numbers(lines[0]), _numbers(lines[1]))
     except ValueError as error:
         return _flaw(Reason.IMPOSSIBLE_CELL, f"lines 1 and 2: {error}")
-    # 1.00 is the neighbouring cell's 0.00
+    # 1.00 is 0.00 of the neighbouring cell
     coords = [[x % 1.0 for x in _numbers(line)] for line in lines[3::2]]
     return Crystal.from_arrays(lattice, lines[2::2], coords)
 
 
 def write_cell_text(crystal: Crystal) -> str:
-    """The text of a crystal, ending without a newline.
+    """The text of a crystal, without a final newline.
 
-    Raises ValueError for what the form cannot hold: more than 500 sites, unreal elements, lengths
-    that round to 0.0 or above 999.9 Å, or angles that close no cell once rounded.
+    Raises ValueError for crystals the form cannot represent: more than 500 sites, unreal elements,
+    lengths that round to 0.0 or above 999.9 Å, or angles that are impossible once rounded.
     """
     if crystal.n_atoms > MAX_SITES:
         raise ValueError(f"{crystal.n_atoms} sites; crystal text holds at most {MAX_SITES}")
@@ -83,7 +83,9 @@ def write_cell_text(crystal: Crystal) -> str:
     lines = [" ".join(f"{x:.1f}" for x in lengths), " ".join(str(round(x)) for x in angles)]
     if not _LENGTHS.fullmatch(lines[0]):
         raise ValueError(f"lengths {lines[0]} Å; crystal text holds at most 999.9")
-    lattice_matrix(_numbers(lines[0]), _numbers(lines[1]))  # raises if rounding closed the cell
+    lattice_matrix(
+        _numbers(lines[0]), _numbers(lines[1])
+    )  # raises if rounding made the cell impossible
     for symbol, xyz in zip(crystal.species, crystal.frac_coords, strict=True):
         lines += [symbol, " ".join(map(_fraction, xyz))]
     return "\n".join(lines)
@@ -92,8 +94,8 @@ def write_cell_text(crystal: Crystal) -> str:
 def split_completion(text: str) -> tuple[str, str]:
     """(head, rest) of a model's completion: head ends with the last complete site in a row.
 
-    Models run on after the last site ("…Title"). What is cut is returned, not dropped: an element
-    line opening `rest` means the completion was truncated. A head without a site is ''.
+    Models write on after the last site ("…Title"). The rest is returned, because an element line at
+    its start means that the completion was truncated. Without a site the head is ''.
     """
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     shown = [_trimmed(line) for line in lines]
@@ -106,7 +108,7 @@ def split_completion(text: str) -> tuple[str, str]:
 
 
 def _sites_flaw(lines: list[str]) -> Flaw | None:
-    """The first fault in the element and coordinate lines, which start at index 2."""
+    """The first flaw in the element and coordinate lines, which start at index 2."""
     for at in range(2, len(lines), 2):
         symbol = lines[at]
         if not _SYMBOL.fullmatch(symbol):
@@ -130,7 +132,7 @@ def _sites_flaw(lines: list[str]) -> Flaw | None:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines without blanks at their ends, and without blank lines at the end."""
+    """Lines without trailing blanks, and without blank lines at the end."""
     lines = [_trimmed(line) for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()

@@ -1,13 +1,13 @@
-"""What a model may write when a crystal is asked for: crystal text with wishes that hold.
+"""The grammar of form A, the cell: texts that fulfil a wish.
 
-Every text the grammar lets pass is one that `parse_cell_text` reads, with the elements, the
-formula and the number of atoms asked for. `hullward.models.language.local` holds a model to it token
-by token, whatever its tokenizer; `gbnf` (or `constraint().value`) is the same grammar for vLLM's
-structured outputs. Two wishes do not fit into a context-free grammar and are left to the check on
-a server: that the angles close a cell, and the distances.
+`parse_cell_text` reads every text of the grammar, and the text has the wanted elements, formula
+and number of atoms. `hullward.models.language.local` restricts a model to it token by token,
+whatever its tokenizer; `gbnf` (or `constraint().value`) is the same grammar for vLLM's structured
+outputs. Two conditions do not fit into a context-free grammar, and `flaw` checks them for answers
+of a server: that the angles give a cell, and the distances.
 
-The distance mask also refuses coordinates that bring two atoms closer than a limit. It changes
-what a model would say, so it is off by default and part of the grammar's name, which belongs into
+The distance mask also excludes coordinates that bring two atoms closer than a limit. It changes the
+distribution of a model, so it is off by default and part of the grammar's name, which belongs in
 the record of what was made with it.
 """
 
@@ -25,7 +25,9 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import Constraint
+from hullward.tools.crystal.formulas import parse_formula
 from hullward.tools.crystal.geometry import nearest_pairs
+from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES
 from hullward.tools.crystal.text.cell import parse_cell_text
 from hullward.tools.crystal.text.number_words import (
     LONGEST_TENTHS,
@@ -37,20 +39,18 @@ from hullward.tools.crystal.text.number_words import (
     room,
 )
 from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words
-from hullward.tools.crystal.vetting import ELEMENTS, MAX_SITES
 from hullward.tools.records import Flaw
 
 DEFAULT_MAX_ATOMS = 20
-ROOM_PER_ATOM = 1.4  # cubes of the distance; spheres thrown in at random fill 0.38 of a box
+ROOM_PER_ATOM = 1.4  # in cubes of the distance; randomly added spheres fill 0.38 of a box
 
-Sites = tuple[
-    int, ...
-]  # atoms so far of each element of the formula, or (atoms, bits still to name)
+# atoms so far of each element of the formula, or (atoms so far, bits of elements still to come)
+Sites = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class CrystalGrammar(WordGrammar):
-    """Crystal texts of a formula, or of elements, or of anything.
+    """Crystal texts of a formula, of elements, or of anything.
 
     formula: atoms of each element in one unit, in the order given; () for no formula.
     allowed: elements that may occur.  required: those that must.
@@ -69,7 +69,7 @@ class CrystalGrammar(WordGrammar):
 
     @property
     def name(self) -> str:
-        """All that was asked for, in one line."""
+        """All wishes in one line."""
         parts = ["crystal text"]
         if self.formula:
             parts.append("formula " + "".join(f"{el}{n}" for el, n in self.formula))
@@ -83,30 +83,30 @@ class CrystalGrammar(WordGrammar):
         return ", ".join(parts)
 
     def constraint(self, *, server: bool = True) -> Constraint:
-        """For a request. server False: without GBNF, for models in this process alone."""
+        """The constraint for a request. server False: no GBNF, for models in this process."""
         value = self._rules if server else self.name
         return Constraint.grammar(value, check=self.flaw, automaton=self)
 
     def flaw(self, text: str) -> str | None:
-        """What is wrong with a whole text, in one line, or None."""
+        """The flaw of a whole text in one line, or None."""
         found = parse_cell_text(text)
         if isinstance(found, Flaw):
             return f"{found.reason.value}: {found.detail}"
         return self.misfit(found)
 
     def misfit(self, found: Crystal) -> str | None:
-        """Which wish a crystal does not fulfil, in one line, or None."""
+        """The first wish that a crystal does not fulfil, in one line, or None."""
         counts = Counter(found.species)
         if strange := sorted(set(counts) - set(self.allowed)):
-            return f"{strange[0]} was not asked for"
+            return f"{strange[0]} is not among the wanted elements"
         if lacking := sorted(set(self.required) - set(counts)):
             return f"{lacking[0]} is missing"
         if not self.min_atoms <= found.n_atoms <= self.max_atoms:
-            return f"{found.n_atoms} atoms, asked for {self.min_atoms} to {self.max_atoms}"
+            return f"{found.n_atoms} atoms instead of {self.min_atoms} to {self.max_atoms}"
         if self.formula:
             units = {counts[el] / n for el, n in self.formula}
             if len(units) != 1 or not units.pop().is_integer():
-                return f"{found.formula} is not the formula asked for"
+                return f"{found.formula} is not the wanted formula"
         if self.min_distance_a is not None and (closest := _closest_a(found)) < self.min_distance_a:
             return f"two atoms {closest:.2f} Å apart, limit {self.min_distance_a:g}"
         return None
@@ -115,8 +115,8 @@ class CrystalGrammar(WordGrammar):
     def _rules(self) -> str:
         return self.gbnf()
 
-    # The memory is (slot, what was said of the cell, sites so far, points so far, this point).
-    # Without a distance mask only the angles of the cell matter, and no points.
+    # The memory is (slot, parameters of the cell so far, sites, points, coordinates of this point).
+    # Without a distance mask it keeps only the angles of the cell and no points.
 
     def first(self) -> Memory:
         return "a", (), self._none, (), ()
@@ -125,7 +125,7 @@ class CrystalGrammar(WordGrammar):
         slot = _parts(memory)[0]
         return f"{slot}, may end" if slot == "next" and self.ends(memory) else slot
 
-    def loose(self, memory: Memory) -> Memory:
+    def without_values(self, memory: Memory) -> Memory:
         slot, _, sites, _, _ = _parts(memory)
         return slot, (), sites, (), ()
 
@@ -175,9 +175,7 @@ class CrystalGrammar(WordGrammar):
         return sites[0] >= self.min_atoms and not sites[1]
 
     def _shortest_tenths(self, cell: tuple[str, ...]) -> int:
-        """Of the next length, in 0.1 Å: with the mask, no shorter than the limit, and c long enough
-        for the atoms.
-        """
+        """Least next length in 0.1 Å: with the mask at least the limit, and c fits the atoms."""
         if self.min_distance_a is None:
             return 1
         least = self.min_distance_a
@@ -187,7 +185,7 @@ class CrystalGrammar(WordGrammar):
 
     @property
     def _least_volume_a3(self) -> float:
-        """What the fewest atoms need when they are thrown in one after the other."""
+        """The volume that the fewest atoms need when they are added one after the other."""
         if self.min_distance_a is None:
             return 0.0
         fewest = max(self.min_atoms, len(self.required))
@@ -216,7 +214,7 @@ class CrystalGrammar(WordGrammar):
         return count + 1, missing
 
     def _choices(self, sites: Sites) -> tuple[str, ...]:
-        """Elements of which another atom still leads to a text that may end."""
+        """Elements of which another atom still allows a complete text."""
         if self.formula:
             most = self._multiples[-1]
             return tuple(
@@ -239,31 +237,29 @@ def crystal_grammar(
     max_atoms: int = DEFAULT_MAX_ATOMS,
     min_distance_a: float | None = None,
 ) -> CrystalGrammar:
-    """The grammar of what is asked for; nothing asked: any crystal of up to `max_atoms` atoms.
+    """The grammar of a wish; without one: any crystal of up to `max_atoms` atoms.
 
     formula: its multiples, sites in any order.  elements: each occurs and no other; with `only`
-    none has to.  n_atoms: exactly so many in the cell.  min_distance_a: the distance mask, Å.
+    none has to.  n_atoms: exact number in the cell.  min_distance_a: the distance mask, Å.
 
     >>> crystal_grammar(formula="Li2O", max_atoms=7).name
     'crystal text, formula Li2O1, 1 to 7 atoms'
 
     Raises InputError for wishes that no crystal text can fulfil.
     """
-    units = _units(formula) if formula is not None else ()
+    units = tuple(parse_formula(formula).items()) if formula is not None else ()
     named = tuple(dict.fromkeys(elements))
     if strange := sorted({*named, *(el for el, _ in units)} - ELEMENTS):
         raise InputError(f"{strange[0]!r} is no element")
     if units and named and not (set(named) == {el for el, _ in units}):
-        raise InputError(f"formula {formula} and elements {', '.join(named)} do not fit together")
+        raise InputError(f"formula {formula} and elements {', '.join(named)} contradict each other")
     if min_distance_a is not None and not 0 < min_distance_a <= 2:
-        raise InputError(f"a distance mask of {min_distance_a} Å: give one above 0 and up to 2")
+        raise InputError(f"a distance mask of {min_distance_a} Å: give a value above 0 and up to 2")
     low, high = (1, max_atoms) if n_atoms is None else (n_atoms, n_atoms)
     required = () if only else named or tuple(el for el, _ in units)
     least = max(low, len(required), 1)
     if not least <= high <= MAX_SITES:
-        raise InputError(
-            f"{high} atoms asked for: crystal text of these wishes holds {least} to 500"
-        )
+        raise InputError(f"{high} atoms: crystal text for this wish has {least} to {MAX_SITES}")
     unit = sum(n for _, n in units)
     if units and not any(low <= m * unit <= high for m in range(1, high // unit + 1)):
         raise InputError(f"no multiple of {formula} ({unit} atoms) has {low} to {high} atoms")
@@ -275,20 +271,6 @@ def crystal_grammar(
         max_atoms=high,
         min_distance_a=min_distance_a,
     )
-
-
-def _units(formula: str) -> tuple[tuple[str, int], ...]:
-    """Smallest whole numbers of a formula."""
-    from pymatgen.core import Composition
-
-    try:
-        amounts = Composition(formula).get_el_amt_dict()
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{formula!r} is no formula: {error}") from error
-    if not amounts or any(not n.is_integer() or n < 1 for n in amounts.values()):
-        raise InputError(f"{formula!r} is no formula of whole numbers")
-    divisor = math.gcd(*(int(n) for n in amounts.values()))
-    return tuple((el, int(n) // divisor) for el, n in amounts.items())
 
 
 _FOLLOWING = {

@@ -1,8 +1,8 @@
-"""What a language model wrote, cut down to the structure in it, or why there is none.
+"""Cut the completion of a language model down to the crystal text in it, or find its flaw.
 
-Models trained on plain text run on after the last site, and chat models put fences around what
-they write. Both are cut, and how much was cut is told; inside the structure nothing is mended.
-The answer itself is stored elsewhere, word for word.
+Models trained on plain text write on after the last site, and chat models put fences around their
+answer. Both are cut off and the number of characters is kept; the crystal text is not changed. The
+whole answer is stored elsewhere.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hullward.tools.crystal.input_checks import shorten
 from hullward.tools.crystal.text.cell import split_completion
-from hullward.tools.crystal.vetting import shorten
 from hullward.tools.records import Flaw, Reason
 
 _FENCE = re.compile(r"\A\s*```[a-z]*[ \t]*\n(.*?)(?:\n```.*|\Z)", re.DOTALL)
 _NUMBERS = re.compile(r"^\s*[0-9.]+[ \t,]+[0-9.]+[ \t,]+[0-9.]+\s*$", re.MULTILINE)
 _OF_A_SITE = re.compile(r"[A-Z][a-z]?[ \t\r]*(?:\n|\Z)|[-+.0-9]")
-REPEATS = 4  # the same site so often in a row is a loop, not a crystal
+REPEATS = 4  # the same site so often in a row is a loop
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutCompletion:
-    """raw: what the codec is to read.  flaw: what the codec cannot see.  cut: characters left."""
+    """raw: the text to parse.  flaw: one that parsing cannot find.  cut: characters cut off."""
 
     raw: str
     flaw: Flaw | None = None
@@ -33,13 +33,13 @@ class CutCompletion:
 def read_asymmetric(
     text: str, finish_reason: str = "unknown", fault: str | None = None
 ) -> CutCompletion:
-    """The same for the asymmetric unit, whose last line ends it: nothing follows that is cut."""
+    """As `read_completion`, for the asymmetric unit, after which nothing is cut off."""
     raw = text.strip()
     if raw and (finish_reason == "length" or fault == "truncated"):
-        detail = f"cut at its greatest length, ends {shorten(raw[-40:])}"
+        detail = f"cut off at the token limit, ends {shorten(raw[-40:])}"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.TRUNCATED, detail=detail))
     if raw and not re.match(r"[0-9]{1,3}[ \t\r]*$", raw, re.MULTILINE):
-        detail = f"no space group number; it begins {shorten(raw)}"
+        detail = f"no space group number; the answer begins {shorten(raw)}"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.PROSE, detail=detail))
     return CutCompletion(raw=raw, cut=len(text) - len(raw))
 
@@ -49,35 +49,35 @@ def read_completion(
 ) -> CutCompletion:
     """The crystal text in a completion.
 
-    finish_reason and fault are those of a `hullward.models.language.protocol.Completion`. A text cut at its
-    length is accepted only where the model had gone on to something else already.
+    finish_reason and fault are those of a `hullward.models.language.protocol.Completion`. A text
+    that ends at the token limit is accepted only if other text follows the last site.
     """
     if not text.strip():
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.EMPTY, detail="no text"))
     if fault == "repetition" or finish_reason == "repetition":
-        detail = f"the answer goes round in circles, ends {shorten(text[-40:])}"
+        detail = f"the answer repeats itself, ends {shorten(text[-40:])}"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.REPETITION, detail=detail))
     fenced = _FENCE.match(text)
     body = (fenced[1] if fenced else text).lstrip()
     head, rest = split_completion(body)
-    more_sites = _OF_A_SITE.match(rest.lstrip()) is not None  # spoilt ones: the codec says how
+    more_sites = _OF_A_SITE.match(rest.lstrip()) is not None  # malformed ones: parsing finds how
     if head and _loops(head):
         detail = f"one site {REPEATS} times or more in a row"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.REPETITION, detail=detail))
     if head and not rest.strip() and (finish_reason == "length" or fault == "truncated"):
         sites = (head.rstrip().count("\n") - 1) // 2
-        detail = f"cut at its greatest length after {sites} sites"
+        detail = f"cut off at the token limit after {sites} sites"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.TRUNCATED, detail=detail))
     if head and not more_sites:
         return CutCompletion(raw=head.rstrip(), cut=len(text) - len(head.rstrip()))
     if not head and not _NUMBERS.search(body):
-        detail = f"no line of three numbers; it begins {shorten(body)}"
+        detail = f"no line of three numbers; the answer begins {shorten(body)}"
         return CutCompletion(raw=text, flaw=Flaw(reason=Reason.PROSE, detail=detail))
     return CutCompletion(raw=body.rstrip(), cut=len(text) - len(body.rstrip()))
 
 
 def _loops(head: str) -> bool:
-    """Whether one and the same site is written again and again."""
+    """Whether the same site comes REPEATS times in a row."""
     lines = head.split("\n")[2:]
     sites = list(zip(lines[::2], lines[1::2], strict=False))
     run = 1

@@ -1,8 +1,7 @@
-"""Words of crystal text, number by number: which lengths, angles and coordinates may come next.
+"""Words of form A: the lengths, angles, elements and coordinates that may come next.
 
-Lengths and angles close a cell. With a distance mask they also leave room for the atoms, and
-coordinates keep them apart: what is free is a grid of hundredths of the cell, one for each set of
-points.
+Lengths and angles give a possible cell. With a distance mask they also leave room for the atoms,
+and coordinates keep the atoms apart on a grid of hundredths of the cell.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ from hullward.tools.crystal.text.word_grammar import Words, numbered, suffixed
 
 LONGEST_TENTHS = 999  # 99.9 Å
 STEPS = 100  # coordinates have two decimals
-CLOSED = 1e-10  # what `lattice_matrix` asks of 1 - cos²α - cos²β - cos²γ + 2 cosα cosβ cosγ
-SAFE_A = 1e-6  # the mask is this much wider than the check, for rounding
+CLOSED = (
+    1e-10  # the least that `lattice_matrix` accepts of 1 - cos²α - cos²β - cos²γ + 2 cosα cosβ cosγ
+)
+SAFE_A = 1e-6  # the mask is wider than the check by this much, for rounding
 
 
 @cache
@@ -28,14 +29,14 @@ def lengths(suffix: str, shortest_tenths: int) -> Words:
 
 @lru_cache(maxsize=8192)
 def angles(slot: str, cell: tuple[str, ...], limit_a: float | None, volume_a3: float) -> Words:
-    """Angles with which the cell can still close.
+    """Angles with which the cell is still possible.
 
-    With a mask also: its faces can be the limit apart, so that every lattice vector is as long,
-    and its volume can hold the atoms. cell: lengths (with a mask only) and the angles so far.
+    With a mask, opposite faces can also be the limit apart, so that every lattice vector is that
+    long, and the volume can hold the atoms. cell: lengths (with a mask only) and angles so far.
     """
     every = np.arange(1, 180)
     known = [np.array([int(x)]) for x in cell[3 if limit_a is not None else 0 :]]
-    # what is still open after this angle: right angles do where any do, for the first two
+    # for the first angle 90° stands for the others: if any values work, right angles do
     alpha, beta, gamma = np.meshgrid(*(known + [every] * 3)[:3], indexing="ij", sparse=True)
     if not known:
         beta = gamma = np.array([[[90]]])
@@ -55,7 +56,7 @@ def angles(slot: str, cell: tuple[str, ...], limit_a: float | None, volume_a3: f
 
 @cache
 def fractions(suffix: str) -> Words:
-    return numbered(0, STEPS, suffix, decimals=2)  # 1.00 is read as 0.00, and written by others
+    return numbered(0, STEPS, suffix, decimals=2)  # 1.00, which other writers use, is read as 0.00
 
 
 @cache
@@ -63,9 +64,9 @@ def element_words(symbols: tuple[str, ...], first: bool) -> Words:
     return suffixed(symbols, prefix="" if first else "\n", suffix="\n")
 
 
-@lru_cache(maxsize=128)  # a megabyte each: one for every row of a batch, and a few more
+@lru_cache(maxsize=128)  # a megabyte each: enough for the rows of a batch
 def room(cell: tuple[str, ...], points: tuple[tuple[int, ...], ...], limit_a: float) -> np.ndarray:
-    """(100, 100, 100) True where another atom fits, by hundredths of the cell."""
+    """(100, 100, 100) of bool by hundredths of the cell: where another atom fits."""
     if not points:
         return np.ones((STEPS,) * 3, dtype=bool)
     free = room(cell, points[:-1], limit_a).copy()
@@ -82,7 +83,7 @@ def _near(cell: tuple[str, ...], limit_a: float) -> np.ndarray:
     reach = np.ceil((limit_a + SAFE_A) / spacings * STEPS).astype(int)
     found = []
     plane = np.indices(tuple(2 * reach[1:] + 1)).reshape(2, -1).T - reach[1:]
-    for i in range(-reach[0], reach[0] + 1):  # plane by plane: the block can be large
+    for i in range(-reach[0], reach[0] + 1):  # plane by plane, as the block can be large
         steps = np.column_stack([np.full(len(plane), i), plane])
         found.append(steps[np.linalg.norm(steps / STEPS @ matrix, axis=1) < limit_a + SAFE_A])
     return np.concatenate(found)

@@ -1,13 +1,12 @@
-"""From a crystal to one asymmetric unit of it, always the same whatever the cell it came in.
+"""The asymmetric unit of a crystal, always the same whatever its cell.
 
-Symmetry leaves a choice of origin and axes (the Euclidean normaliser) that a generator would have
-to learn as noise. Here it is taken once: of all equivalent descriptions, the one whose elements,
-from the most electropositive on, sit at the first letters, then at the smallest coordinates.
+Symmetry leaves a choice of origin and axes (the Euclidean normaliser), which would be noise to a
+generator. Of all equivalent descriptions this takes the one whose elements, from the most
+electropositive on, have the first Wyckoff letters, then the smallest coordinates.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,10 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_parameters
+from hullward.tools.crystal.symmetry import find_symmetry
 from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, Orbit
 
-_OFF = 1e-3  # fraction of a cell edge by which a refined site may miss its position
+_OFF = 1e-3  # fraction of a cell edge by which a refined site may be off its position
 _NEVER = 10**7  # larger than any code of three coordinates
 
 
@@ -31,18 +31,11 @@ def electropositive_first(symbols: Sequence[str]) -> list[str]:
 def asymmetric_unit(crystal: Crystal, symprec_a: float = 0.1) -> AsymmetricUnit:
     """The crystal's asymmetric unit at a distance tolerance in Å, coordinates in hundredths.
 
-    Raises ValueError where no symmetry is found or rounding would merge sites.
+    Raises ValueError if no symmetry is found or rounding would merge sites.
     """
-    import moyopy
-    from ase.data import atomic_numbers, chemical_symbols
+    from ase.data import chemical_symbols
 
-    logging.getLogger("moyo").setLevel(logging.ERROR)
-    cell = moyopy.Cell(
-        basis=[list(v) for v in crystal.lattice],
-        positions=[list(v) for v in crystal.frac_coords],
-        numbers=[atomic_numbers[symbol] for symbol in crystal.species],
-    )
-    found = moyopy.MoyoDataset(cell, symprec=symprec_a, setting=moyopy.Setting.standard())
+    found = find_symmetry(crystal, symprec_a, standard_setting=True)
     species = [chemical_symbols[z] for z in found.std_cell.numbers]
     normaliser = found.normalizer_wyckoff_positions()
     order = electropositive_first(species)
@@ -73,7 +66,7 @@ def asymmetric_unit(crystal: Crystal, symprec_a: float = 0.1) -> AsymmetricUnit:
 
 
 def _letters(species: list[str], sequence: Any, order: list[str]) -> list[list[int]]:
-    """For each element the ranks of its positions' letters, sorted: what is made smallest."""
+    """For each element the sorted ranks of its positions' letters, the key that is minimised."""
     taken: dict[str, list[int]] = {symbol: [] for symbol in order}
     for symbol, position in zip(species, sequence, strict=True):
         taken[symbol].append(_rank(position.letter))
@@ -102,7 +95,7 @@ def _smallest(
     origin = np.array([op.origin_shift for op in stabilizer], dtype=float)
     inverse = np.linalg.inv(linear)
     moved = np.einsum("oij,oknj->okni", inverse, moved[None] - origin[:, None, None, :])
-    # moyopy gives the sequence that holds after x -> linear x + shift
+    # moyopy's sequence applies after x -> linear x + shift
     second = np.array(representative.linear, dtype=float)
     moved = moved @ second.T + np.array(representative.origin_shift)
     n_ops, n_shifts = moved.shape[:2]
@@ -121,12 +114,12 @@ def _smallest(
             groups.append((element, position.name))
         same = [i for i, g in enumerate(groups) if g == (element, position.name)]
         block = np.sort(np.column_stack([columns[i] for i in same]), axis=1)
-        for place, i in enumerate(same):
-            columns[i] = block[:, place]
+        for k, i in enumerate(same):
+            columns[i] = block[:, k]
     keys = np.column_stack(columns)
     rows = keys[keys.max(axis=1) < _NEVER]
     if not len(rows):
-        raise ValueError(f"space group {number}: sites miss the positions they are said to hold")
+        raise ValueError(f"space group {number}: sites are off the positions assigned to them")
     variants = np.flatnonzero(keys.max(axis=1) < _NEVER)
     first = variants[np.lexsort(rows.T[::-1])[0]]
     return tuple(map(int, keys[first])), bases[first // n_shifts], groups
@@ -153,7 +146,7 @@ def _codes(position: wyckoff.Position, points: np.ndarray) -> np.ndarray:
 
 
 def _orbits(number: int, points: np.ndarray, multiplicity: int) -> list[list[int]]:
-    """Which of (m, 3) points belong together."""
+    """Indices of the (m, 3) points of each orbit."""
     if len(points) == multiplicity:
         return [list(range(multiplicity))]
     rotations, translations = wyckoff.operations(number)
@@ -171,9 +164,7 @@ def _orbits(number: int, points: np.ndarray, multiplicity: int) -> list[list[int
 
 
 def _polar_shifts(number: int, points: np.ndarray, named: list[tuple[int, str, int]]) -> np.ndarray:
-    """(k, 3) origins to try: along polar axes the origin is free, so a site of the first kind
-    goes to 0 there.
-    """
+    """(k, 3) origins to try: along polar axes a site of the first kind, as the origin is free."""
     rotations, _ = wyckoff.operations(number)
     polar = np.all(rotations @ np.eye(3, dtype=int) == np.eye(3, dtype=int), axis=(0, 1))
     if not polar.any():

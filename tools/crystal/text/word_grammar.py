@@ -1,8 +1,8 @@
 """Grammars whose texts are words from finite lists, as automata over characters and as GBNF.
 
-A grammar says which words may follow in each state and what a word leads to. From that come, once
-and for all grammars, the steps of single characters (for models in this process) and the same
-texts as GBNF rules (for servers). Words of a list must be prefix-free: none begins another one.
+A grammar defines which words may follow in each state and the state after each word. From that,
+this module derives for all grammars the steps of single characters (for models in this process) and
+GBNF rules of the same texts (for servers). Lists of words must be prefix-free: none begins another.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 from hullward.models.errors import InputError
 
 Memory = Hashable  # what a grammar remembers between words
-State = tuple[Memory, str]  # and the characters of the word under way
+State = tuple[Memory, str]  # and the characters of the current word
 Tree = dict[str, "Tree"]  # characters of words; an empty tree ends one
 
 MAX_RULES = 5_000
 
 
 class Words(tuple[str, ...]):
-    """A prefix-free list of words. Made once where it can be: it keeps its tree."""
+    """A prefix-free list of words. It keeps its tree, so lists should be cached and reused."""
 
-    __hash__ = object.__hash__  # by identity: there are long ones, and they are looked up often
+    __hash__ = object.__hash__  # by identity: lists can be long and are often looked up
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -39,7 +39,7 @@ class Words(tuple[str, ...]):
         return tree
 
     def rest(self, prefix: str) -> Tree:
-        """How the words that begin so may go on."""
+        """The tree of the continuations of a prefix."""
         node = self.tree
         for character in prefix:
             node = node[character]
@@ -51,7 +51,7 @@ class WordGrammar(ABC):
 
     @abstractmethod
     def first(self) -> Memory:
-        """What is remembered before the first word."""
+        """The memory before the first word."""
 
     @abstractmethod
     def words(self, memory: Memory) -> Words:
@@ -59,7 +59,7 @@ class WordGrammar(ABC):
 
     @abstractmethod
     def after(self, memory: Memory, word: str) -> Memory:
-        """What is remembered after one of them."""
+        """The memory after one of these words."""
 
     @abstractmethod
     def ends(self, memory: Memory) -> bool:
@@ -67,10 +67,10 @@ class WordGrammar(ABC):
 
     @abstractmethod
     def kind(self, memory: Memory) -> Hashable:
-        """Which sort of word comes next, whatever its values."""
+        """The kind of word that comes next, whatever its values."""
 
-    def loose(self, memory: Memory) -> Memory:
-        """The memory without what rules of a context-free grammar cannot hold or would blow up."""
+    def without_values(self, memory: Memory) -> Memory:
+        """The memory without what context-free rules cannot express or would multiply."""
         return memory
 
     # an automaton over characters (hullward.models.language.protocol.Automaton)
@@ -99,42 +99,44 @@ class WordGrammar(ABC):
     # rules
 
     def gbnf(self) -> str:
-        """The same texts as GBNF, but for what `loose` leaves out.
+        """The same texts as GBNF rules, apart from what `without_values` drops.
 
-        Raises InputError where it takes more than MAX_RULES rules.
+        Raises InputError for more than MAX_RULES rules.
         """
-        rules: dict[Memory, str] = {self.loose(self.first()): "root"}
+        rules: dict[Memory, str] = {self.without_values(self.first()): "root"}
         lists: dict[tuple[str, ...], str] = {}
         lines: list[str] = []
         waiting = list(rules)
         while waiting:
             memory = waiting.pop()
             alternatives = ['""'] if self.ends(memory) else []
-            for name, following in self._ways(memory, lists):
+            for name, following in self._successors(memory, lists):
                 path = [name]
-                while not self.ends(following):  # a single way on needs no rule of its own
-                    ways = self._ways(following, lists)
-                    if len(ways) != 1 or following in rules:
+                while not self.ends(following):  # a single successor needs no rule of its own
+                    successors = self._successors(following, lists)
+                    if len(successors) != 1 or following in rules:
                         break
-                    path.append(ways[0][0])
-                    following = ways[0][1]
+                    path.append(successors[0][0])
+                    following = successors[0][1]
                 if following not in rules:
                     rules[following] = f"s{len(rules)}"
                     waiting.append(following)
                     if len(rules) > MAX_RULES:
                         raise InputError(
-                            f"the grammar takes more than {MAX_RULES} rules: ask for fewer atoms"
+                            f"the grammar needs more than {MAX_RULES} rules: allow fewer atoms"
                         )
                 alternatives.append(" ".join([*path, rules[following]]))
             lines.append(f"{rules[memory]} ::= {' | '.join(alternatives)}")
         named = [f"{name} ::= {_expression(Words(words).tree)}" for words, name in lists.items()]
         return "\n".join([*lines, *named]) + "\n"
 
-    def _ways(self, memory: Memory, lists: dict[tuple[str, ...], str]) -> list[tuple[str, Memory]]:
-        """(name of a list of words, what they lead to) for all that may follow."""
+    def _successors(
+        self, memory: Memory, lists: dict[tuple[str, ...], str]
+    ) -> list[tuple[str, Memory]]:
+        """(name of a list of words, memory after any of them) for all words that may follow."""
         behind: dict[Memory, list[str]] = {}
         for word in self.words(memory):
-            behind.setdefault(self.loose(self.after(memory, word)), []).append(word)
+            behind.setdefault(self.without_values(self.after(memory, word)), []).append(word)
         return [
             (lists.setdefault(tuple(words), f"w{len(lists)}"), following)
             for following, words in behind.items()
@@ -147,7 +149,7 @@ def _state(state: Hashable) -> State:
 
 
 def _expression(tree: Tree) -> str:
-    """A tree of characters as GBNF, characters with equal ends put into one class."""
+    """A tree of characters as GBNF; characters with equal continuations form one class."""
     classes: dict[str, list[str]] = {}
     for character, behind in tree.items():
         classes.setdefault(_expression(behind) if behind else "", []).append(character)

@@ -1,4 +1,4 @@
-"""What Wyckoff positions can hold, for the grammar of form B: numbers of atoms, coordinates."""
+"""Numbers of atoms and coordinates that Wyckoff positions allow, for the grammar of form B."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import cache, lru_cache
 import numpy as np
 
 from hullward.models import wyckoff
+from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.text.asymmetric import PARTS
 from hullward.tools.crystal.text.word_grammar import Words
-from hullward.tools.crystal.vetting import MAX_SITES
 
 MOST = 4 * MAX_SITES  # atoms in a conventional cell
-GENERIC = ((13, 29), (37, 71), (7, 43), (61, 19))  # hundredths that no symmetry element passes
+GENERIC = ((13, 29), (37, 71), (7, 43), (61, 19))  # hundredths on no symmetry element
 
 
 @cache
 def centring(group: int) -> int:
-    """Primitive cells in the conventional one."""
+    """The number of primitive cells in the conventional one."""
     return round(1 / abs(float(np.linalg.det(wyckoff.primitive_basis(group)))))
 
 
@@ -28,7 +28,7 @@ def multiplicities(group: int) -> tuple[int, ...]:
     return tuple(sorted({p.multiplicity for p in wyckoff.positions(group).values()}))
 
 
-Stock = tuple[tuple[int, int], ...]  # (multiplicity, how many positions without freedom are left)
+Stock = tuple[tuple[int, int], ...]  # (multiplicity, unused positions without free coordinates)
 
 
 @lru_cache(maxsize=4096)
@@ -41,13 +41,13 @@ def stock_left(group: int, taken: tuple[str, ...]) -> Stock:
 
 
 def placeable(group: int, stock: Stock, needs: tuple[int, ...]) -> bool:
-    """Whether positions can be found that hold exactly `needs` atoms of each element."""
+    """Whether some positions hold exactly `needs` atoms of each element."""
     return _placeable(_free_multiplicities(group), stock, tuple(sorted(needs)))
 
 
 @lru_cache(maxsize=1 << 17)
 def _placeable(free: tuple[int, ...], stock: Stock, needs: tuple[int, ...]) -> bool:
-    # What positions with freedom can hold by themselves takes nothing from the others.
+    # Numbers that positions with free coordinates can hold take nothing from the others.
     sums = _sums(free)
     hard = tuple(n for n in needs if not sums >> n & 1)
     if not hard:
@@ -64,7 +64,7 @@ def _placeable(free: tuple[int, ...], stock: Stock, needs: tuple[int, ...]) -> b
 
 @cache
 def _sums(terms: tuple[int, ...]) -> int:
-    """Bit n tells whether n is a sum of these, each as often as one likes; 0 is."""
+    """Bit n is set if n is a sum of these terms, each any number of times; 0 is."""
     bits = 1
     for term in terms:
         shift = term
@@ -76,23 +76,23 @@ def _sums(terms: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """What must find room beside the element being placed."""
+    """The atoms that must fit beside the element being placed."""
 
-    numbers: tuple[int, ...] = ()  # of elements to come, where they are known
-    missing: int = 0  # elements that must come, in whatever numbers
+    numbers: tuple[int, ...] = ()  # of elements to come, if known
+    missing: int = 0  # elements that must come, in any numbers
     spare: int = 0  # elements that may come
-    low: int = 0  # atoms that all of those must have together
-    most: int = 0  # and may have
+    low: int = 0  # least number of atoms of all of those together
+    most: int = 0  # and most
 
     def fits(self, group: int, taken: tuple[str, ...], left: int) -> bool:
-        """Whether positions are left for this, and for `left` atoms of the element."""
+        """Whether unused positions can hold these atoms and `left` atoms of the element."""
         stock, own = stock_left(group, taken), (left, *self.numbers)
         if not placeable(group, stock, own):
             return False
         if not self.missing and self.low <= 0:
             return True
         others = max(self.missing, 1)
-        general = max(multiplicities(group))  # has freedom: there is always more of it
+        general = max(multiplicities(group))  # free coordinates: never used up
         if others > self.spare:
             return False
         if self.low <= 0 and others * general <= self.most:
@@ -106,7 +106,7 @@ class Need:
 
 @lru_cache(maxsize=16384)
 def open_positions(group: int, taken: tuple[str, ...], left: int, need: Need) -> Words:
-    """Names of positions that an element with `left` atoms to place may take next."""
+    """Positions that an element with `left` atoms to place may take next."""
     return Words(
         name
         for name, position in wyckoff.positions(group).items()
@@ -130,8 +130,10 @@ def numbers_of_formula(
     low: int,
     most: int,
 ) -> Words:
-    """How many atoms of an element with `own` in a formula unit, `rest` those of the others to
-    come. times: formula units in the cell, 0 where that is open between `low` and `most` atoms.
+    """Possible numbers of atoms of an element with `own` atoms in a formula unit.
+
+    rest: atoms of the elements to come in a unit.  times: formula units in the cell, or 0 for any
+    number that gives `low` to `most` atoms.
     """
     if times:
         options: Iterable[int] = (times,)
@@ -149,7 +151,7 @@ def numbers_of_formula(
 
 @lru_cache(maxsize=16384)
 def numbers_of_element(group: int, taken: tuple[str, ...], need: Need) -> Words:
-    """How many atoms of an element there may be; need: its own atoms counted in low and most."""
+    """Possible numbers of atoms of an element; low and most of the need include its own atoms."""
     return number_words(
         tuple(
             n
@@ -175,34 +177,34 @@ Placed = tuple[str, tuple[int, ...]]  # a position and its free coordinates, hun
 
 @lru_cache(maxsize=16384)
 def open_coordinates(
-    group: int, name: str, said: tuple[int, ...], orbits: tuple[Placed, ...]
+    group: int, name: str, given: tuple[int, ...], orbits: tuple[Placed, ...]
 ) -> Words:
-    """The next free coordinate: what leaves a position its own symmetry, and no point twice."""
+    """Values of the next free coordinate that keep the symmetry and take no point twice."""
     position = wyckoff.positions(group)[name]
     taken = [orbit_code(group, *placed) for placed in orbits]
-    more = len(position.free) - len(said) - 1
-    open_ = np.zeros(100, dtype=bool)
+    more = len(position.free) - len(given) - 1
+    allowed = np.zeros(100, dtype=bool)
     for rest in GENERIC if more else ((),):
         values = np.zeros((100, 3), dtype=int)
-        values[:, list(position.free[: len(said)])] = said
-        values[:, position.free[len(said)]] = np.arange(100)
-        values[:, list(position.free[len(said) + 1 :])] = rest[:more]
+        values[:, list(position.free[: len(given)])] = given
+        values[:, position.free[len(given)]] = np.arange(100)
+        values[:, list(position.free[len(given) + 1 :])] = rest[:more]
         codes = _codes(group, position, values)
-        open_ |= (codes >= 0) & ~np.isin(codes, taken)
-    return _fractions(np.packbits(open_).tobytes())
+        allowed |= (codes >= 0) & ~np.isin(codes, taken)
+    return _fractions(np.packbits(allowed).tobytes())
 
 
 @lru_cache(maxsize=4096)
 def _fractions(bits: bytes) -> Words:
-    """One list for all places where the same coordinates are open."""
-    open_ = np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
-    return Words(f" 0.{n:02d}" for n in np.flatnonzero(open_))
+    """One cached list for each set of allowed coordinates."""
+    allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
+    return Words(f" 0.{n:02d}" for n in np.flatnonzero(allowed))
 
 
 def _codes(group: int, position: wyckoff.Position, values: np.ndarray) -> np.ndarray:
-    """(n,) a number for each orbit of free coordinates (n, 3), in hundredths: equal for equal ones.
+    """(n,) a number for the orbit of each row of free coordinates (n, 3), in hundredths.
 
-    -1 where the coordinates give fewer points than the position has.
+    It is -1 if the coordinates give fewer points than the position has.
     """
     shift = np.rint(position.shift * PARTS).astype(int)
     firsts = values @ position.linear.T * (PARTS // 100) + shift

@@ -1,15 +1,15 @@
 """References from the Materials Project: fetched once through mp-api, checked, stored by version.
 
-The only code that talks to the Materials Project. It needs the user's key to fetch and no network
-to read what was fetched.
+The only code that contacts the Materials Project. A fetch needs the user's key; reading a stored
+reference needs no network.
 """
 
 from hullward.tools.reference.materials_project.fetch import (
-    Access,
     fetch_stable,
     fetch_systems,
     whole_systems,
 )
+from hullward.tools.reference.materials_project.session import Access
 from hullward.tools.reference.materials_project.stored import (
     NOT_FETCHED,
     STABLE,

@@ -1,66 +1,49 @@
-"""Fetching from the Materials Project through mp-api, in bulk and once.
+"""Fetch whole chemical systems from the Materials Project through mp-api, each once.
 
-Whole chemical systems, thermo type GGA_GGA+U by name (the default of mp-api is another, mixed
-hull), and every answer checked before it is kept: a half-downloaded system would raise no error
-later, it would make everything look stable. What is kept is read by `reference_mp`.
+The thermo type GGA_GGA+U is requested by name: mp-api's default is another, mixed hull. Every
+answer is checked before it is stored; `stored` reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
 from hullward.models.errors import FetchError, InputError
 from hullward.tools.hull import split_chemsys
-from hullward.tools.reference.materials_project.checks import (
+from hullward.tools.reference.materials_project.answers import (
     as_parquet,
     as_row,
     as_zstd_lines,
     check_entries,
     check_stable,
 )
-from hullward.tools.reference.materials_project.session import PoliteSession
+from hullward.tools.reference.materials_project.session import Access, PoliteSession
 from hullward.tools.reference.materials_project.stored import (
     STABLE,
     THERMO_TYPE,
     Fetched,
     keep,
     manifests,
-    mp_folder,
 )
 from hullward.tools.store import timestamp
 
-MAX_ELEMENTS = 9  # 511 subsystems in one call: more do not fit an address
-CALLS_PER_DAY = 500
-PATIENCE_S = 1200.0
+MAX_ELEMENTS = 9  # 511 subsystems in one call: more do not fit in a URL
 KEY_LENGTH = 32
 _CRITERIA = {"thermo_types": [THERMO_TYPE]}
 _COUNT_ONLY = {"thermo_types": THERMO_TYPE, "_limit": 1, "_fields": "material_id"}
 _ABOUT = ["material_id", "thermo_type", "energy_per_atom"]  # of the document an entry comes from
 
 
-class Access(NamedTuple):
-    """How to reach the server. endpoint None: mp-api's own."""
-
-    key: SecretStr | None
-    home: Path
-    endpoint: str | None = None
-    calls_per_day: int = CALLS_PER_DAY
-    patience_s: float = PATIENCE_S
-    notes: Callable[[str], None] = lambda line: None
-    sleep: Callable[[float], None] | None = None  # tests do not wait
-
-
 class FetchResult(NamedTuple):
-    """What is here now."""
+    """What a fetch stored, and what was stored before."""
 
     database_version: str
     fetched: tuple[Fetched, ...]
@@ -68,7 +51,7 @@ class FetchResult(NamedTuple):
 
 
 def whole_systems(palettes: Iterable[Sequence[str]], max_elements: int) -> list[str]:
-    """The systems to fetch so that each candidate of at most `max_elements` lies in one.
+    """The systems to fetch so that each candidate of at most `max_elements` is within one.
 
     A palette of up to nine elements is one system. A larger one is split into groups of elements,
     so that few systems hold every choice of `max_elements`.
@@ -93,8 +76,8 @@ def whole_systems(palettes: Iterable[Sequence[str]], max_elements: int) -> list[
 def fetch_systems(systems: Sequence[str], access: Access) -> FetchResult:
     """Fetch whole systems of the server's present database version, each once.
 
-    Each system is kept as soon as it is whole and checked. Raises InputError for what is no system
-    or too large for one call, and FetchError with one clear line for everything else.
+    Each system is stored once it is complete and checked. Raises InputError for a name that is no
+    system or a system too large for one call, and FetchError with one line for everything else.
     """
     wanted = ["-".join(sorted(split_chemsys(system))) for system in systems]
     if large := [s for s in wanted if s.count("-") >= MAX_ELEMENTS]:
@@ -113,7 +96,7 @@ def fetch_systems(systems: Sequence[str], access: Access) -> FetchResult:
 
 
 def fetch_stable(access: Access) -> FetchResult:
-    """Fetch the stable phases of the whole database: formulas and formation energies in one go."""
+    """Fetch formulas and formation energies of the stable phases of the whole database."""
     with _Client(access) as client:
         if any(m.system == STABLE for m in manifests(access.home, client.version)):
             return FetchResult(client.version, (), (STABLE,))
@@ -121,7 +104,7 @@ def fetch_stable(access: Access) -> FetchResult:
 
 
 class _Client:
-    """An open connection; mp-api is imported and its server contacted on entering."""
+    """An open connection; entering imports mp-api and contacts the server."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -130,17 +113,8 @@ class _Client:
         key = _checked(self._access.key)
         from mp_api.client.core.utils import validate_endpoint
 
-        access = self._access
-        more = {} if access.sleep is None else {"sleep": access.sleep}
-        self._session = PoliteSession(
-            mp_folder(access.home),
-            key,
-            calls_per_day=access.calls_per_day,
-            patience_s=access.patience_s,
-            notes=access.notes,
-            **more,
-        )
-        self._endpoint: str = validate_endpoint(access.endpoint)
+        self._session = PoliteSession(self._access, key)
+        self._endpoint: str = validate_endpoint(self._access.endpoint)
         self.version = self._database_version()
         self._rester = _rester(key, self._endpoint, self._session)
         return self
@@ -149,25 +123,25 @@ class _Client:
         self._session.close()
 
     def _database_version(self) -> str:
-        """Asked for here, because mp-api asks without a time limit and remembers the answer."""
+        """The server's database version; mp-api requests it without a time limit and caches it."""
         try:
             found = self._session.get(self._endpoint + "heartbeat").json().get("db_version")
         except (ValueError, AttributeError):
             found = None
         if not found or not isinstance(found, str):
             raise FetchError(
-                f"{self._endpoint} does not say which database version it has: it is no server of "
-                "the Materials Project, or something between here and there answers in its place"
+                f"{self._endpoint} does not give its database version: it is no server of the "
+                "Materials Project, or a proxy answers in its place"
             )
         return found
 
     def system(self, system: str) -> Fetched:
-        """Fetch, check and keep one whole system."""
+        """Fetch, check and store one whole system."""
         parts = system.split("-")
         names = [
             "-".join(part) for n in range(1, len(parts) + 1) for part in combinations(parts, n)
         ]
-        with _asking(f"system {system}"):
+        with _requesting(f"system {system}"):
             count = self._rester.materials.thermo.count({"chemsys": ",".join(names), **_COUNT_ONLY})
             entries = self._rester.get_entries_in_chemsys(
                 parts, additional_criteria=_CRITERIA, property_data=_ABOUT
@@ -177,9 +151,9 @@ class _Client:
         return self._keep(system, as_zstd_lines(rows), count)
 
     def stable(self) -> Fetched:
-        """Fetch, check and keep the stable phases of the whole database."""
+        """Fetch, check and store the stable phases of the whole database."""
         fields = ["material_id", "formula_pretty", "energy_per_atom", "formation_energy_per_atom"]
-        with _asking("the stable phases"):
+        with _requesting("the stable phases"):
             count = self._rester.materials.thermo.count({"is_stable": True, **_COUNT_ONLY})
             rows = self._rester.materials.thermo.search(
                 is_stable=True, fields=fields, all_fields=False, **_CRITERIA
@@ -220,14 +194,15 @@ def _checked(key: SecretStr | None) -> SecretStr:
 
 
 def _rester(key: SecretStr, endpoint: str, session: PoliteSession) -> Any:
-    """mp-api's client on our session. It asks for the heartbeat twice on its own account."""
+    """mp-api's client on our session; it requests the heartbeat twice without the session."""
     from mp_api.client import MPRester
 
-    for tries in range(3):
+    retry = session.retry
+    for _ in range(3):
         session.spend(2)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what they warn of is checked here
+                warnings.simplefilter("ignore")  # our own checks cover these warnings
                 return MPRester(
                     api_key=key.get_secret_value(),
                     endpoint=endpoint,
@@ -236,13 +211,14 @@ def _rester(key: SecretStr, endpoint: str, session: PoliteSession) -> Any:
                     mute_progress_bars=True,
                 )
         except (OSError, ValueError, KeyError) as error:
-            session.wait(tries, f"mp-api could not open a session ({type(error).__name__})")
+            trouble = f"mp-api could not open a session ({type(error).__name__})"
+            retry = session.wait_after(retry, trouble)
     raise FetchError(f"mp-api could not open a session with {endpoint}; try again later")
 
 
 @contextmanager
-def _asking(what: str) -> Iterator[None]:
-    """Turn what mp-api raises into one line that names what was asked for."""
+def _requesting(what: str) -> Iterator[None]:
+    """Turn errors of mp-api into a FetchError of one line that names the request."""
     from mp_api.client.core.exceptions import MPRestError
 
     try:
@@ -252,10 +228,10 @@ def _asking(what: str) -> Iterator[None]:
     except FetchError as error:
         raise FetchError(f"{what}: {error}") from None
     except MPRestError as error:
-        said = " ".join(str(error).split())[:200]
-        raise FetchError(f"{what}: the Materials Project does not answer this: {said}") from None
+        answer = " ".join(str(error).split())[:200]
+        raise FetchError(f"{what}: the Materials Project does not answer this: {answer}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FetchError(
-            f"{what}: the answer is not what mp-api {version('mp-api')} understands "
+            f"{what}: mp-api {version('mp-api')} does not understand the answer "
             f"({type(error).__name__}: {str(error)[:120]}); nothing was stored"
         ) from None

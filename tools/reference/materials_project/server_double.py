@@ -1,7 +1,7 @@
 """A server on this machine that answers as the Materials Project does, for tests.
 
-It speaks what mp-api asks for: the heartbeat, and thermo documents by chemical system, formula or
-stability, in pages. What goes wrong is put in a queue: each fault spoils one answer.
+It answers the requests of mp-api: the heartbeat, and thermo documents by chemical system, formula
+or stability, in pages. Each fault in its queue spoils one answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hullward.models.crystal import Crystal
 
 KEY = "0123456789abcdef0123456789ABCDEF"  # the only one it accepts
 EMMET_VERSION = "0.87.3"
-POLL_S = 0.01  # until it notices that it shall end
+POLL_S = 0.01  # between checks whether to stop
 
 
 class Fault(NamedTuple):
@@ -43,7 +43,7 @@ def thermo_document(
     thermo_type: str = "GGA_GGA+U",
 ) -> dict[str, Any]:
     """A document as the server has it: energy_ev_per_atom corrected, correction_ev of the cell."""
-    counts = {str(el): float(n) for el, n in crystal.composition.get_el_amt_dict().items()}
+    counts = crystal.amounts
     uncorrected_ev = energy_ev_per_atom * crystal.n_atoms - correction_ev
     entry = {
         "@module": "pymatgen.entries.computed_entries",
@@ -87,7 +87,7 @@ def _adjustments(correction_ev: float) -> list[dict[str, Any]]:
 
 
 class MaterialsProjectDouble:
-    """The server, in a `with` block. `requests` remembers (path, parameters) of each call."""
+    """The server, in a `with` block. `requests` records (path, parameters) of each call."""
 
     def __init__(self, documents: Iterable[Mapping[str, Any]] = ()) -> None:
         self.documents = [dict(document) for document in documents]
@@ -120,20 +120,20 @@ class MaterialsProjectDouble:
         self._server.server_close()
 
     def paths(self) -> list[str]:
-        """Paths asked for so far."""
+        """The paths of all requests so far."""
         return [path for path, _ in self.requests]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         address = urlsplit(handler.path)
-        asked = {key: values[0] for key, values in parse_qs(address.query).items()}
-        self.requests.append((address.path, asked))
+        parameters = {key: values[0] for key, values in parse_qs(address.query).items()}
+        self.requests.append((address.path, parameters))
         self.keys.append(handler.headers.get("x-api-key"))
         fault = None
         if self.faults and self.faults[0].path in address.path:
             fault = self.faults.popleft()
         if fault is not None and fault.kind == "status":
-            told = {"Retry-After": fault.retry_after, "Location": fault.location}
-            headers = {name: value for name, value in told.items() if value}
+            given = {"Retry-After": fault.retry_after, "Location": fault.location}
+            headers = {name: value for name, value in given.items() if value}
             return _send(handler, fault.status, {"detail": f"fault {fault.status}"}, headers)
         if address.path == "/heartbeat":
             return _send(handler, 200, self._heartbeat())
@@ -141,9 +141,11 @@ class MaterialsProjectDouble:
             return _send(handler, 401, {"message": "Invalid authentication credentials"})
         if address.path != "/materials/thermo/":
             return _send(handler, 404, {"detail": "Not Found"})
-        found = [document for document in self.documents if _matches(document, asked)]
-        start, limit = int(asked.get("_skip", 0)), int(asked.get("_limit", 100))
-        page = [_only(document, asked.get("_fields")) for document in found[start : start + limit]]
+        found = [document for document in self.documents if _matches(document, parameters)]
+        start, limit = int(parameters.get("_skip", 0)), int(parameters.get("_limit", 100))
+        page = [
+            _only(document, parameters.get("_fields")) for document in found[start : start + limit]
+        ]
         if fault is not None and fault.kind == "short":
             page = page[: len(page) // 2]
         answer = {"data": page, "meta": {"total_doc": len(found) + self.miscounted}}
@@ -158,15 +160,15 @@ class MaterialsProjectDouble:
         }
 
 
-def _matches(document: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
+def _matches(document: Mapping[str, Any], parameters: Mapping[str, str]) -> bool:
     def among(key: str, value: str) -> bool:
-        return key not in asked or value in asked[key].split(",")
+        return key not in parameters or value in parameters[key].split(",")
 
     return (
         among("thermo_types", document["thermo_type"])
         and among("chemsys", document["chemsys"])
         and among("formula", document["formula_pretty"])
-        and ("is_stable" not in asked or document["is_stable"])
+        and ("is_stable" not in parameters or document["is_stable"])
     )
 
 

@@ -1,7 +1,7 @@
-"""A session with the Materials Project's server that counts its calls and knows when to stop.
+"""A session with the Materials Project's server: retries, a daily cap of calls, and refusals.
 
-mp-api retries three times within a second; a server that is overloaded or has blocked somebody
-wants more patience than that, or none. Imported only when something is fetched.
+urllib3 retries; this session bounds how often and how long, since mp-api's own three tries within a
+second are too few for an overloaded server and too many for one that has blocked this machine.
 """
 
 from __future__ import annotations
@@ -13,93 +13,116 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import requests
-from pydantic import SecretStr
+from pydantic import AwareDatetime, SecretStr, ValidationError
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError
+from urllib3.util.retry import RequestHistory
 
 from hullward.models.errors import FetchError
+from hullward.tools.records import Record
+from hullward.tools.reference.materials_project.stored import mp_folder
 from hullward.tools.store import write_whole
 
+CALLS_PER_DAY = 500
+PATIENCE_S = 1200.0
 TIMEOUT_S = 60.0  # without a byte
-FIRST_WAIT_S, LONGEST_WAIT_S = 4.0, 300.0  # between two tries; doubled each time, then jittered
-TRIES_WITHOUT_CONNECTION = 3  # nobody is there: no use in waiting for long
+BACKOFF_S, LONGEST_WAIT_S = 2.0, 300.0  # between two tries; doubled before each retry
+TRIES_WITHOUT_CONNECTION = 3  # more would hardly find a server
 NO_CONNECTION = "no connection"
 HOURS_AFTER_REFUSAL = 6.0  # a blocked machine that keeps asking stays blocked
 
 
-class PoliteSession(requests.Session):
-    """As requests.Session, with a cap of calls a day and long back-off; a refusal ends it.
+class Access(NamedTuple):
+    """How to reach the server. endpoint None: mp-api's own."""
 
-    calls_per_day: shared by every process with this folder.  patience_s: how long to go on trying
-    in all.  sleep: replaced in tests.  Raises FetchError from any request.
+    key: SecretStr | None
+    home: Path
+    endpoint: str | None = None
+    calls_per_day: int = CALLS_PER_DAY  # of all processes with this home
+    patience_s: float = PATIENCE_S  # the sum of all waits
+    notes: Callable[[str], None] = lambda line: None
+    sleep: Callable[[float], None] = time.sleep  # tests do not wait
+
+
+class PoliteSession(requests.Session):
+    """As requests.Session, with a daily cap of calls and long waits between tries.
+
+    Raises FetchError from any request.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        key: SecretStr,
-        *,
-        calls_per_day: int,
-        patience_s: float,
-        notes: Callable[[str], None],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, access: Access, key: SecretStr) -> None:
         super().__init__()
         self.headers["x-api-key"] = key.get_secret_value()
-        self._folder, self._calls_per_day = folder, calls_per_day
-        self._left_s, self._notes, self._sleep = patience_s, notes, sleep
+        self._access, self._folder = access, mp_folder(access.home)
+        self._refusal_file = self._folder / "refused.json"
+        self._left_s = access.patience_s
         self._key_digest = hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:16]
         self._check_refusal()
+        self.retry = CountedRetry(
+            total=None,  # patience_s bounds the tries
+            status_forcelist={429, *range(500, 600)},
+            backoff_factor=BACKOFF_S,
+            backoff_jitter=1.0,
+            backoff_max=LONGEST_WAIT_S,
+            # urllib3 never waits before the first retry: this one counts as the second
+            history=(RequestHistory(None, None, None, None, None),),
+        )
+        self.retry.session = self
+        self.mount("https://", HTTPAdapter(max_retries=self.retry))
+        self.mount("http://", HTTPAdapter(max_retries=self.retry))
 
-    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        """Ask until there is a whole answer, patience ends or the server refuses."""
-        kwargs["timeout"] = TIMEOUT_S
-        tries = 0
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """The whole answer. urllib3 hands the body over unread, so cut ones are retried here."""
+        retry = self.retry
         while True:
             self.spend(1)
-            retry_after_s: float | None = None
             try:
-                response = super().request(method, url, *args, **kwargs)
+                response = super().send(request, **{**kwargs, "timeout": TIMEOUT_S})
             except requests.RequestException as error:
-                trouble = _why_out_of_reach(error)
-                if trouble == NO_CONNECTION and tries + 1 >= TRIES_WITHOUT_CONNECTION:
-                    self._left_s = 0.0
+                trouble = f"no whole answer ({type(error).__name__})"
             else:
                 if response.status_code in (401, 403):
                     self._refused(response.status_code)
-                trouble = _trouble(response)
-                if not trouble:
+                if response.status_code != 200 or response.content.rstrip().endswith((b"}", b"]")):
                     return response
-                retry_after_s = _retry_after_s(response)
-            self.wait(tries, trouble, retry_after_s)
-            tries += 1
+                trouble = "an answer was cut short"
+            retry = self.wait_after(retry, trouble)
 
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Whoever a redirect leads to does not get the key unless it is the same server."""
+        """Remove the key from a request that a redirect sends to another server."""
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
         old, new = str(response.request.url), str(prepared_request.url)
         if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]
             prepared_request.headers.pop("x-api-key", None)
 
-    def wait(self, tries: int, trouble: str, retry_after_s: float | None = None) -> None:
-        """Wait before the next try; raises FetchError when patience is over."""
-        wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**tries) * random.uniform(0.75, 1.25)
-        if retry_after_s is not None:
-            wait_s = retry_after_s + random.uniform(0, 1)
-        if wait_s > self._left_s:
-            asked = f"; it asks to wait {retry_after_s:.0f} s" if retry_after_s else ""
+    def wait_after(self, retry: CountedRetry, trouble: str) -> CountedRetry:
+        """Wait after a failure that urllib3 did not see; the state of the retries from then on."""
+        following = retry.increment(error=HTTPError(trouble))
+        self.wait(following)
+        return following
+
+    def wait(self, retry: CountedRetry, response: BaseHTTPResponse | None = None) -> None:
+        """Wait before the next try; raises FetchError where patience is over."""
+        tries, trouble = len(retry.history) - 1, _trouble(retry.history[-1])
+        asked_s = retry.get_retry_after(response) if response else None
+        wait_s = retry.get_backoff_time() if asked_s is None else asked_s + random.uniform(0, 1)
+        hopeless = trouble == NO_CONNECTION and tries >= TRIES_WITHOUT_CONNECTION
+        if hopeless or wait_s > self._left_s:
+            asked = f"; it asks to wait {asked_s:.0f} s" if asked_s else ""
             raise FetchError(
-                f"the Materials Project is out of reach: {trouble} ({tries + 1} tries){asked}. "
-                "Nothing of this was stored; try again later. What was fetched before stays usable"
+                f"the Materials Project is out of reach: {trouble} ({tries} tries){asked}. Nothing "
+                "of this was stored; try again later. What was fetched before stays usable"
             )
         self._left_s -= wait_s
-        self._notes(f"Materials Project: {trouble}; trying again in {wait_s:.0f} s")
-        self._sleep(wait_s)
+        self._access.notes(f"Materials Project: {trouble}; trying again in {wait_s:.0f} s")
+        self._access.sleep(wait_s)
 
     def spend(self, calls: int) -> None:
         """Count calls before they are made; raises FetchError where the day's cap is reached."""
@@ -108,11 +131,16 @@ class PoliteSession(requests.Session):
         with (self._folder / "calls.json").open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            spent = _calls_on(today, file.read())
-            if spent + calls > self._calls_per_day:
+            try:
+                known = json.loads(file.read())
+                spent = known["calls"] if known["day"] == today else 0
+            except (ValueError, KeyError, TypeError):  # a new file, or one cut short
+                spent = 0
+            if spent + calls > self._access.calls_per_day:
                 raise FetchError(
                     f"{spent} calls were made to the Materials Project today (UTC), the cap is "
-                    f"{self._calls_per_day}; go on tomorrow, or set HULLWARD_MP_CALLS_PER_DAY"
+                    f"{self._access.calls_per_day}; continue tomorrow, or set "
+                    "HULLWARD_MP_CALLS_PER_DAY"
                 )
             file.truncate(0)
             file.write(json.dumps({"day": today, "calls": spent + calls}))
@@ -125,69 +153,54 @@ class PoliteSession(requests.Session):
                 "from https://next-gen.materialsproject.org/api"
             )
         until = datetime.now(UTC) + timedelta(hours=HOURS_AFTER_REFUSAL)
-        content = {"until": until.isoformat(timespec="seconds"), "key_sha256": self._key_digest}
-        write_whole(self._refusal_file, json.dumps(content).encode())
-        raise FetchError(self._refusal(until))
+        refusal = Refusal(until=until, key_sha256=self._key_digest)
+        write_whole(self._refusal_file, refusal.model_dump_json().encode())
+        self._check_refusal()
 
     def _check_refusal(self) -> None:
+        """Raise FetchError where this key was refused not long ago."""
         try:
-            content = json.loads(self._refusal_file.read_text(encoding="utf-8"))
-            until = datetime.fromisoformat(content["until"])
-            same_key = content["key_sha256"] == self._key_digest
-        except (OSError, ValueError, KeyError, TypeError):  # none, or one that says nothing
+            refusal = Refusal.model_validate_json(self._refusal_file.read_bytes())
+        except (OSError, ValidationError):  # none, or one that cannot be read
             return
-        if same_key and datetime.now(UTC) < until:
-            raise FetchError(self._refusal(until))
-
-    @property
-    def _refusal_file(self) -> Path:
-        return self._folder / "refused.json"
-
-    def _refusal(self, until: datetime) -> str:
-        return (
-            "the Materials Project refused (403): the key is not accepted, or this machine is "
-            f"blocked. Not asking again with this key before {until:%Y-%m-%d %H:%M} UTC; check the "
-            f"key, and delete {self._refusal_file} to try sooner"
-        )
+        if refusal.key_sha256 == self._key_digest and datetime.now(UTC) < refusal.until:
+            raise FetchError(
+                "the Materials Project refused (403): the key is not accepted, or this machine is "
+                "blocked. Not asking again with this key before "
+                f"{refusal.until:%Y-%m-%d %H:%M} UTC; check the key, and delete "
+                f"{self._refusal_file} to try sooner"
+            )
 
 
-def _calls_on(today: str, text: str) -> int:
-    try:
-        content = json.loads(text)
-        return int(content["calls"]) if content["day"] == today else 0
-    except (ValueError, KeyError, TypeError):  # a new file, or a cut one: the count starts again
-        return 0
+class Refusal(Record):
+    """A 403 of the server, remembered so that no later run prolongs a block."""
+
+    until: AwareDatetime
+    key_sha256: str  # the first digits
 
 
-def _trouble(response: requests.Response) -> str:
-    """What is wrong with an answer that asking again may mend; '' where it is to be used."""
-    status = response.status_code
-    if status == 429:
-        return "it says there were too many requests (429)"
-    if status >= 500:
-        return f"its server has an error ({status})"
-    if status == 200 and not response.content.rstrip().endswith((b"}", b"]")):
-        return "an answer was cut short"
-    return ""
+class CountedRetry(Retry):
+    """urllib3's retries, each waited for and counted by the session."""
+
+    session: PoliteSession
+
+    def new(self, **changes: Any) -> Self:
+        following = super().new(**changes)
+        following.session = self.session
+        return following
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        self.session.wait(self, response)
+        self.session.spend(1)
 
 
-def _why_out_of_reach(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {TIMEOUT_S:.0f} s"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "an answer was cut short"
-    if isinstance(error, requests.ConnectionError):
-        return NO_CONNECTION
-    return f"{type(error).__name__}"
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    """Seconds that the server asks to wait, given as a number or as a date."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, (when - datetime.now(when.tzinfo or UTC)).total_seconds())
+def _trouble(last: RequestHistory) -> str:
+    """What went wrong at a try, in words."""
+    if last.status == 429:
+        return "too many requests (429)"
+    if last.status:
+        return f"its server has an error ({last.status})"
+    if type(last.error) is HTTPError:
+        return str(last.error)
+    late = isinstance(last.error, TimeoutError) and not isinstance(last.error, NewConnectionError)
+    return f"no answer within {TIMEOUT_S:.0f} s" if late else NO_CONNECTION

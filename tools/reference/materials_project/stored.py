@@ -1,9 +1,9 @@
-"""References fetched from the Materials Project, as they lie under `HOME/references/mp`.
+"""References fetched from the Materials Project and stored under `HOME/references/mp`.
 
-One folder a database version and thermo type. In it one file a whole system (its compounds, those
-of its subsystems and its elements) and, once fetched, the stable phases of the whole database.
-Each file has a manifest beside it, written last: what has no manifest is not there. Nothing here
-talks to a server; `hullward.tools.reference.materials_project.fetch` does.
+Each database version and thermo type has a folder, with a file for each whole system (its
+compounds, those of its subsystems, its elements) and one for the stable phases of the whole
+database. Each file has a manifest beside it, written last: a file without one does not count.
+Nothing here contacts a server; `hullward.tools.reference.materials_project.fetch` does.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
+from hullward.tools.reference.sources import EntryPhases, Sidecar, TablePhases, read_records
 from hullward.tools.store import write_whole
 
-THERMO_TYPE = "GGA_GGA+U"  # asked for by name: the default of mp-api is another, mixed hull
+THERMO_TYPE = "GGA_GGA+U"  # requested by name: mp-api's default is another, mixed hull
 STABLE = "stable"  # in place of a system: the stable phases of the whole database
 NOT_FETCHED = "not-fetched"  # the version of a reference that has no file yet
 LICENCE = "CC BY 4.0"
@@ -47,24 +46,24 @@ class Fetched(Record):
 
 
 def mp_folder(home: Path) -> Path:
-    """Where everything from the Materials Project lies."""
+    """The folder of everything from the Materials Project."""
     return home / "references" / "mp"
 
 
 def versions(home: Path, what: str | None = None) -> list[str]:
-    """Database versions of which something is here, oldest first; what: a system, or 'stable'."""
+    """Stored database versions, oldest first; what: only those with this system, or 'stable'."""
     folders = [p for p in mp_folder(home).glob("*") if (p / THERMO_TYPE).is_dir()]
     name = f"{what}.json" if what else "*.json"
     return sorted((p.name for p in folders if any((p / THERMO_TYPE).glob(name))), key=_age)
 
 
 def _age(version: str) -> tuple[list[int], str]:
-    """Database versions are dates with or without leading zeros, sometimes with a suffix."""
+    """A key that sorts versions: dates with or without leading zeros, sometimes with a suffix."""
     return [int(number) for number in re.findall(r"\d+", version)], version
 
 
 def best_version(home: Path, systems: Sequence[str]) -> str | None:
-    """The version that holds most of these systems, the newest of equals; None with none here."""
+    """The stored version with most of these systems, the newest of equals; None without any."""
     wanted = [frozenset(system.split("-")) for system in systems]
 
     def held(version: str) -> int:
@@ -82,30 +81,22 @@ def holds(home: Path, version: str | None, systems: Sequence[str]) -> bool:
 
 
 def _with_systems(home: Path) -> list[str]:
-    """Versions of which there is more than the stable phases, oldest first."""
+    """Stored versions with more than the stable phases, oldest first."""
     return [v for v in versions(home) if any(m.system != STABLE for m in manifests(home, v))]
 
 
 def manifests(home: Path, version: str) -> list[Fetched]:
-    """What is here of one database version; raises InputError for a manifest that is damaged."""
-    found = []
-    for path in sorted(_folder(home, version).glob("*.json")):
-        try:
-            found.append(Fetched.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise InputError(
-                f"{path} is damaged ({error.errors()[0]['msg']}); delete it and fetch again"
-            ) from None
-    return found
+    """The manifests of one database version; raises InputError for one that is damaged."""
+    return read_records(_folder(home, version), Fetched, "fetch again")
 
 
 def fetched_last(home: Path, version: str) -> str | None:
-    """When something of a database version last came here, UTC."""
+    """The time of the last fetch from a database version, UTC."""
     return max((m.fetched for m in manifests(home, version)), default=None)
 
 
 def keep(home: Path, manifest: Fetched, content: bytes) -> None:
-    """Store a file and then its manifest. What is there already stays as it is."""
+    """Store a file, then its manifest. Stored files never change."""
     folder = _folder(home, manifest.database_version)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{manifest.system}.json"
@@ -121,10 +112,10 @@ def _folder(home: Path, version: str) -> Path:
 
 
 def read_fetched(home: Path, version: str | None = None) -> Reference:
-    """Everything fetched of one database version, the newest that is here unless one is named.
+    """Everything fetched of one database version, by default the newest.
 
-    Where nothing was fetched yet the reference is empty: every system in it is pending.
-    Raises InputError for a version of which nothing is here.
+    Where nothing was fetched yet the reference is empty: candidates of every system wait.
+    Raises InputError for a version of which nothing was fetched.
     """
     chosen = _choose(home, version, "systems")
     found = [] if chosen is None else [m for m in manifests(home, chosen) if m.system != STABLE]
@@ -142,11 +133,9 @@ def read_fetched(home: Path, version: str | None = None) -> Reference:
 
 def read_stable(home: Path, version: str | None = None) -> Reference:
     """The stable phases of the whole database; raises InputError where they were not fetched."""
-    from hullward.tools.reference.sources import Sidecar, TablePhases
-
     chosen = _choose(home, version, STABLE)
     if chosen is None:
-        raise InputError("mp-stable is not here yet: `hullward reference fetch --stable`")
+        raise InputError("mp-stable was not fetched yet: `hullward reference fetch --stable`")
     [manifest] = [m for m in manifests(home, chosen) if m.system == STABLE]
     path = _folder(home, chosen) / manifest.file_name
     _intact(path, manifest)
@@ -166,14 +155,14 @@ def read_stable(home: Path, version: str | None = None) -> Reference:
 
 
 def _choose(home: Path, version: str | None, what: str) -> str | None:
-    """The version asked for, or the newest; None where there is none at all."""
-    here = versions(home, STABLE) if what == STABLE else _with_systems(home)
+    """The named version, or the newest; None where there is none at all."""
+    stored = versions(home, STABLE) if what == STABLE else _with_systems(home)
     if version is None:
-        return here[-1] if here else None
-    if version not in here:
+        return stored[-1] if stored else None
+    if version not in stored:
         raise InputError(
-            f"nothing here of database version {version!r} of the Materials Project; "
-            f"here: {', '.join(here) or 'none'}"
+            f"nothing was fetched from database version {version!r} of the Materials Project; "
+            f"fetched: {', '.join(stored) or 'none'}"
         )
     return version
 
@@ -203,7 +192,7 @@ def _intact(path: Path, manifest: Fetched) -> None:
 
 
 class FetchedPhases:
-    """Phases of whole systems, each read from its file when first asked for."""
+    """Phases of whole systems, each read from its file when first needed."""
 
     def __init__(self, folder: Path, found: Sequence[Fetched]) -> None:
         self._folder = folder
@@ -218,7 +207,7 @@ class FetchedPhases:
         return f"{'-'.join(sorted(elements))} was not fetched from the Materials Project"
 
     def within(self, elements: frozenset[str]) -> list[Phase]:
-        """Every phase of these elements that is here; all of them where the system was fetched."""
+        """The stored phases of these elements: all there are where the system was fetched."""
         holders = [system for system in self.systems if elements <= system]
         chosen = [min(holders, key=len)] if holders else [
             system for system in self.systems if elements & system
@@ -231,15 +220,13 @@ class FetchedPhases:
         return list(found.values())
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """A whole system is all there is of it; anything else is not here."""
+        """Covered: any composition within a system that was fetched whole."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
         if why := self.absent(elements):
             return Coverage(False, why)
         return Coverage(True, f"all {len(phases)} entries of {'-'.join(sorted(elements))}")
 
     def _phases(self, system: frozenset[str]) -> list[Phase]:
-        from hullward.tools.reference.sources import EntryPhases, Sidecar
-
         if system not in self._read:
             manifest = self.systems[system]
             path = self._folder / manifest.file_name

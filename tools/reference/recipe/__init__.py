@@ -1,10 +1,10 @@
 """The recipe of built references: try structure types in a chemical system, keep the low phases.
 
-`python -m hullward.tools.reference.recipe.build` makes the embedded reference with it. Reading what
-it made is the work of `hullward.tools.reference.sources`.
+`python -m hullward.tools.reference.recipe.build` makes the embedded reference with it. Built
+references are read by `hullward.tools.reference.sources`.
 """
 
-from hullward.tools.reference.recipe.build import build_systems, tell_progress
+from hullward.tools.reference.recipe.build import build_systems, log_progress
 from hullward.tools.reference.recipe.trials import expected_formulas
 
-__all__ = ["build_systems", "expected_formulas", "tell_progress"]
+__all__ = ["build_systems", "expected_formulas", "log_progress"]

@@ -3,15 +3,15 @@
     python -m hullward.tools.reference.recipe.build Li-Mn-O Li-Fe-O --out data/reference_embedded
 
 Writes OUT.parquet (phases) and OUT.json (how they were made). Systems are worked on in parallel,
-smaller ones first. Every finished computation is appended to a file in OUT.work: run the same
-command again after a stop and it goes on. `--extend` takes over systems already built elsewhere.
+smaller ones first. Every finished computation is appended to a file in OUT.work, so that the same
+command continues after a stop. `--extend` takes over the systems of an earlier build.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
@@ -24,13 +24,13 @@ from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.potential import potential_card
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import require_encyclopedia
-from hullward.tools.reference.recipe.added import add_types, with_earlier
-from hullward.tools.reference.recipe.result import (
+from hullward.tools.reference.recipe.assembly import assemble
+from hullward.tools.reference.recipe.system_results import (
     SystemResult,
-    assemble,
     build_system,
+    results_of_build,
     stored_result,
-    taken_over,
+    with_earlier,
 )
 from hullward.tools.reference.sources import Manifest, is_alloy, read_manifest
 from hullward.tools.relax import one_thread_each
@@ -38,7 +38,7 @@ from hullward.tools.relax import one_thread_each
 log = logging.getLogger(__name__)
 
 Parts = list[tuple[str, ...]]
-Job = tuple[Callable[..., SystemResult], tuple[Any, ...]]  # what is done to one system
+Job = tuple[Any, ...]  # arguments of `build_system`
 
 
 def build_systems(
@@ -56,9 +56,9 @@ def build_systems(
 
     workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
-    systems are kept as they are, unless `structures` holds something new for them or `redo` names
-    them, as it may where structure types were added since; of those it had, the lowest phases stay.
-    add: systems of that build to which only the types that nano wrote are added.
+    systems are kept, except that those of new `structures` or named in `redo` are computed again,
+    and of these the lowest phases of both builds stay.  add: systems of that build to which only
+    the types that nano wrote are added.
     Raises InputError for an element the potential does not support or a formula that is none,
     PreflightError where the structure types or the potential are missing, and RunInterruptedError
     where a worker was killed.
@@ -71,7 +71,7 @@ def build_systems(
     by_system = _by_system(formulas)
     work = out.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
-    results = taken_over(extend, card) if extend is not None else {}
+    results = results_of_build(extend, card) if extend is not None else {}
     reviewed = _reviewed(extend, results)
     given = {tuple(sorted(set(crystal.species))) for _, crystal in structures}
     anew = given.intersection(parts) | {tuple(sorted(split_chemsys(system))) for system in redo}
@@ -86,26 +86,27 @@ def build_systems(
         for part in todo:
             named = by_system.get(frozenset(part), ())
             below = {sub: r for sub, r in results.items() if set(sub) < set(part)}
-            if part in earlier:
-                jobs.append((add_types, (potential, work, part, named, below, earlier[part])))
-                continue
             own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
-            jobs.append((build_system, (potential, work, part, named, own, below)))
+            jobs.append((potential, work, part, named, own, below, earlier.get(part)))
         for done, result in enumerate(_each(jobs, workers), start=1):
             before = replaced.get(result.elements)
             results[result.elements] = with_earlier(result, before)
-            log.info(
-                "%s: %d structures of %d formulas, %d phases, %.0f CPU s (%d of %d of its size)",
-                result.system,
-                sum(result.tried.values()),
-                len(result.tried),
-                len(result.phases),
-                result.cpu_s,
-                done,
-                len(todo),
-            )
+            _log_result(result, done, len(todo))
     expected = {formula for found in by_system.values() for formula in found}
     return assemble(results, out, card, types, expected | reviewed)
+
+
+def _log_result(result: SystemResult, done: int, of_size: int) -> None:
+    log.info(
+        "%s: %d structures of %d formulas, %d phases, %.0f CPU s (%d of %d of its size)",
+        result.system,
+        sum(result.tried.values()),
+        len(result.tried),
+        len(result.phases),
+        result.cpu_s,
+        done,
+        of_size,
+    )
 
 
 def build_stored(
@@ -114,9 +115,9 @@ def build_stored(
     formulas: Iterable[str] = (),
     extend: Path | None = None,
 ) -> Manifest:
-    """Write OUT from the systems that OUT.work holds complete, whatever is still missing."""
+    """Write OUT from the systems that are finished in OUT.work, though others are missing."""
     card = potential_card(potential)
-    results = taken_over(extend, card) if extend is not None else {}
+    results = results_of_build(extend, card) if extend is not None else {}
     named = {f for found in _by_system(formulas).values() for f in found}
     named |= _reviewed(extend, results)
     for path in sorted(out.with_suffix(".work").glob("*.result.json")):
@@ -135,7 +136,10 @@ def _reviewed(extend: Path | None, results: Mapping[tuple[str, ...], SystemResul
 
 
 def _with_subsystems(systems: Sequence[str]) -> Parts:
-    """Smallest first; without the alloys inside a system that has an anion: see coverage."""
+    """The systems and their subsystems, smallest first.
+
+    Alloys inside a system that has an anion are left out: see `BuiltPhases.coverage`.
+    """
     wanted = [tuple(sorted(split_chemsys(system))) for system in systems]
     found = {
         part
@@ -163,25 +167,25 @@ def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
 
 def _each(jobs: Sequence[Job], workers: int) -> Iterator[SystemResult]:
     if workers == 0:
-        for run, job in jobs:
-            yield run(*job)
+        for job in jobs:
+            yield build_system(*job)
         return
     with (
         one_thread_each(),
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
-        for future in as_completed([pool.submit(run, *job) for run, job in jobs]):
+        for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
             try:
                 yield future.result()
             except BrokenProcessPool:
                 raise RunInterruptedError(
-                    "a worker of the build was killed, perhaps for want of memory; the same "
+                    "a worker of the build was killed, perhaps because memory ran out; the same "
                     "command with fewer --workers goes on where it was"
                 ) from None
 
 
-def tell_progress() -> None:
-    """Say on stderr what is being done."""
+def log_progress() -> None:
+    """Print the progress of a build on stderr."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -192,17 +196,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="e.g. Li-Mn-O")
     parser.add_argument("--systems-from", type=Path, help="a file with more systems, one a line")
-    parser.add_argument("--formulas-from", type=Path, help="formulas to try besides, one a line")
+    parser.add_argument("--formulas-from", type=Path, help="more formulas to try, one a line")
     parser.add_argument("--out", type=Path, required=True, help="path without ending")
     parser.add_argument("--extend", type=Path, help="an earlier build, path without ending")
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
     parser.add_argument("--redo-from", type=Path, help="systems of --extend to compute again")
-    parser.add_argument("--add-from", type=Path, help="systems of --extend to try nano's types in")
+    parser.add_argument(
+        "--add-from", type=Path, help="systems of --extend to try nano's structure types in"
+    )
     parser.add_argument("--again", type=Path, help="systems and formulas of an earlier build")
-    parser.add_argument("--stored", action="store_true", help="compute nothing: write what is done")
+    parser.add_argument(
+        "--stored", action="store_true", help="compute nothing: write finished systems"
+    )
     arguments = parser.parse_args(argv)
-    tell_progress()
+    log_progress()
     if arguments.stored:
         named = _lines(arguments.formulas_from)
         manifest = build_stored(arguments.out, arguments.potential, named, arguments.extend)

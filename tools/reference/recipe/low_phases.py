@@ -1,9 +1,9 @@
-"""How a reference is made: the funnel that finds the low phases of one chemical system.
+"""The funnel that finds the low phases of one chemical system.
 
-In each formula: an energy at the predicted volume → the best again at the volume their pressure
-asks for → fifteen steps for the best few and for every type of our own list → a full relaxation
-of the best three → near the hull, once more from a rattle, so that no symmetric saddle point holds
-it up. No structure of any database of computed materials enters it.
+In each formula: energies at the predicted volume → energies of the best at volumes corrected for
+their pressure → fifteen steps for the best few and for every type of our own list → a full
+relaxation of the best three → near the hull, a second one from a rattled start, which leaves a
+symmetric saddle point. No structure of a database of computed materials enters it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RATTLED_PROTOCOL = Protocol(optimizer="bfgs", fmax_ev_per_a=0.02, max_steps=300,
 
 
 class EnergyCache:
-    """Computes energies and relaxations, each once, remembering them in a file."""
+    """Energies and relaxations, each computed once and kept in a file."""
 
     def __init__(self, potential: str, memory: Path) -> None:
         self.name, self._memory = potential, memory
@@ -65,7 +65,7 @@ class EnergyCache:
         return self._engine
 
     def energies(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
-        """(trial with its energy, volume ratio its pressure asks for); failures are left out."""
+        """(trial with its energy, ratio to the volume without pressure), failures left out."""
         keys = [f"point:{trial.crystal.content_id}" for trial in trials]
         todo = {k: t.crystal for k, t in zip(keys, trials, strict=True) if k not in self._known}
         names = sorted(todo, key=lambda key: (todo[key].n_atoms, key))
@@ -89,8 +89,8 @@ class EnergyCache:
             if isinstance(answer, Evaluation):
                 energy = answer.energy_ev_per_atom
                 tension = float(np.trace(answer.stress_ev_per_a3)) / 3
-                asked = -tension / BULK_MODULUS_EV_PER_A3
-                strain = max(-LARGEST_STRAIN, min(LARGEST_STRAIN, asked))
+                ideal = -tension / BULK_MODULUS_EV_PER_A3
+                strain = max(-LARGEST_STRAIN, min(LARGEST_STRAIN, ideal))
             rows.append(self._row(key, 1, share, energy=energy, strain=strain))
         self._remember(rows)
 
@@ -123,12 +123,12 @@ class EnergyCache:
             self.cpu_s += row["cpu_s"]
 
 
-def low_phases(bench: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
-    """Converged relaxations of what lies on the hull of one system or near it, best first.
+def low_phases(cache: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
+    """Converged relaxations on the hull of one system or near it, best first in each formula.
 
     below: the phases of all its subsystems, whose hull the system's own must beat or approach.
     """
-    coarse = _first_look(bench, trials, below)
+    coarse = _coarse_trials(cache, trials, below)
     heights = _heights(coarse, below)
     promising = []
     for group in by_formula(coarse).values():
@@ -139,20 +139,20 @@ def low_phases(bench: EnergyCache, trials: Sequence[Trial], below: Sequence[Phas
             if (t.energy or 0.0) - best <= WINDOW_EV_PER_ATOM
             and (not below or heights[id(t)] <= TOO_HIGH_EV_PER_ATOM)
         ]
-    final = _converged(bench.relax(promising, FINAL_PROTOCOL))
+    final = _converged(cache.relax(promising, FINAL_PROTOCOL))
     heights = _heights(final, below)
     near_hull = [
         group[0]
         for group in by_formula(final).values()
         if heights[id(group[0])] <= NEAR_HULL_EV_PER_ATOM
     ]
-    again = _converged(bench.relax(near_hull, RATTLED_PROTOCOL))
+    again = _converged(cache.relax(near_hull, RATTLED_PROTOCOL))
     kept = by_formula([*final, *again])
     return [trial for formula in sorted(kept) for trial in kept[formula][:KEPT]]
 
 
 def by_formula(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Grouped, best first, without repeats of one energy."""
+    """Trials by formula, best first, without repeats of one energy."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups[trial.crystal.formula].append(trial)
@@ -173,19 +173,21 @@ def _best(group: Sequence[Trial], count: int) -> list[Trial]:
     return [*group[:count], *(t for t in own if t not in group[:count])]
 
 
-def _first_look(bench: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]) -> list[Trial]:
-    """The best of each formula after fifteen steps, without the formulas that cannot win."""
-    rough = by_formula(trial for trial, _ in bench.energies(trials))
+def _coarse_trials(
+    cache: EnergyCache, trials: Sequence[Trial], below: Sequence[Phase]
+) -> list[Trial]:
+    """The best of each formula after fifteen steps, without formulas far above the hull."""
+    rough = by_formula(trial for trial, _ in cache.energies(trials))
     kept = [t for group in rough.values() for t in _best(group, CORRECTED)]
     for _ in range(2):
-        resized = [_resized(trial, ratio) for trial, ratio in bench.energies(kept)]
-        kept = [trial for trial, _ in bench.energies(resized)]
+        resized = [_resized(trial, ratio) for trial, ratio in cache.energies(kept)]
+        kept = [trial for trial, _ in cache.energies(resized)]
     chosen = [t for group in by_formula(kept).values() for t in _best(group, COARSE)]
     if below:
         heights = _heights(chosen, below)
         low = {t.crystal.formula for t in chosen if heights[id(t)] <= HOPELESS_EV_PER_ATOM}
         chosen = [t for t in chosen if t.crystal.formula in low]
-    return bench.relax(chosen, COARSE_PROTOCOL)
+    return cache.relax(chosen, COARSE_PROTOCOL)
 
 
 def _resized(trial: Trial, volume_ratio: float) -> Trial:
@@ -212,12 +214,11 @@ def _heights(trials: Sequence[Trial], below: Sequence[Phase]) -> dict[int, float
 
 def as_phase(trial: Trial) -> Phase:
     """A trial with an energy as a phase; its id is the crystal's content."""
-    amounts = {str(k): float(v) for k, v in trial.crystal.composition.get_el_amt_dict().items()}
     assert trial.energy is not None
     return Phase(
         phase_id=trial.crystal.content_id,
         formula=trial.crystal.formula,
-        composition=amounts,
+        composition=trial.crystal.amounts,
         energy_ev_per_atom=trial.energy,
         crystal=trial.crystal,
         source=trial.prototype,

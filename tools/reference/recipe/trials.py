@@ -1,9 +1,8 @@
-"""What a reference tries in one chemical system: formulas first, then structures of each.
-
-Structures are known types, types that nano wrote, and orderings of two parents.
+"""The structures that the recipe tries in one chemical system, formula by formula.
 
 Formulas come from oxidation states and from the common types of intermetallics, so that coverage
-can be stated without any database of computed materials; a caller may name more of them.
+can be stated without a database of computed materials; a caller may name more. Structures are known
+types, types that nano wrote, and orderings of two parents.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from hullward.tools.prototypes import (
     decorate,
     element_structures,
     encyclopedia_types,
+    nano_types_for,
     prototype_library,
-    types_for,
 )
 from hullward.tools.records import Relaxation
 from hullward.tools.reference.sources import common_states_of, is_alloy, served_class
@@ -40,7 +39,7 @@ LARGEST_ORDERED_CELL = 24
 KEPT_ATOMS, SPLIT_ATOMS, OWN_ATOMS = 24, 10, 80
 KEPT_ATOMS_ALLOY, SPLIT_ATOMS_ALLOY = 16, 4
 MOST_TRIALS = 50  # of one formula: own types, then whole types, then shared ones, small ones first
-MOST_WRITTEN = 30  # of one formula, types that nano wrote: besides the others, displacing none
+MOST_GENERATED = 30  # of one formula, types that nano wrote: besides the others, displacing none
 # Amounts of the common intermetallic types, in any order of the elements.
 ALLOY_TYPES = {2: ((1, 1), (1, 2), (1, 3), (1, 5), (3, 5)), 3: ((1, 1, 1), (2, 1, 1), (2, 2, 1))}
 
@@ -71,11 +70,11 @@ def expected_formulas(elements: Sequence[str], most_atoms: int = EXPECTED_ATOMS)
         for cuts in combinations(range(1, total), len(elements) - 1):
             counts = np.diff([0, *cuts, total]).tolist()
             if gcd(*counts) == 1 and _balances(elements, counts):
-                found[_spelled(elements, counts)] = None
+                found[_formula(elements, counts)] = None
     if is_alloy(elements):
         for kind in ALLOY_TYPES.get(len(elements), ()):
             for counts in sorted(set(permutations(kind))):
-                found[_spelled(elements, counts)] = None
+                found[_formula(elements, counts)] = None
     return list(found)
 
 
@@ -86,7 +85,7 @@ def _balances(elements: Sequence[str], counts: Sequence[int]) -> bool:
     return served_class(composition).covered
 
 
-def _spelled(elements: Sequence[str], counts: Iterable[int]) -> str:
+def _formula(elements: Sequence[str], counts: Iterable[int]) -> str:
     from pymatgen.core import Composition
 
     amounts = {el: float(n) for el, n in zip(elements, counts, strict=True)}
@@ -126,11 +125,11 @@ def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[T
     for formula in sorted(groups):
         ranked = sorted(groups[formula], key=lambda pair: pair[0])
         found += [trial for _, trial in ranked[:MOST_TRIALS]]
-    found += _written(elements, formulas, kept_atoms)
+    found += _generated(elements, formulas, kept_atoms)
     return found if alloy else [*found, *_ordered(elements, formulas)]
 
 
-def _written(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) -> list[Trial]:
+def _generated(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) -> list[Trial]:
     """Types that nano wrote, for formulas with their amounts; in each formula small ones first."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for d in decorate(
@@ -140,13 +139,13 @@ def _written(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) 
         charge_balanced=not is_alloy(elements),
         keep_unbalanced=True,
         allowed=common_states_of(elements),
-        prototypes=types_for(formulas),
+        prototypes=nano_types_for(formulas),
     ):
         groups[d.crystal.formula].append(Trial(d.prototype_id, d.crystal))
     return [
         trial
         for formula in sorted(groups)
-        for trial in sorted(groups[formula], key=lambda t: t.crystal.n_atoms)[:MOST_WRITTEN]
+        for trial in sorted(groups[formula], key=lambda t: t.crystal.n_atoms)[:MOST_GENERATED]
     ]
 
 
@@ -187,12 +186,3 @@ def _ordered(elements: Sequence[str], formulas: Sequence[str]) -> Iterable[Trial
                     parent, cations, anion, states[anion], counts[anion] * units, bond
                 ):
                     yield Trial(name, crystal)
-
-
-def given(structures: Iterable[tuple[str, Crystal]], elements: frozenset[str]) -> list[Trial]:
-    """Structures somebody gave, those of exactly these elements, as trials."""
-    return [
-        Trial(f"given:{name}", crystal)
-        for name, crystal in structures
-        if frozenset(crystal.species) == elements
-    ]

@@ -1,10 +1,10 @@
-"""Readers of reference files: computed entries, tables, OPTIMADE, built references.
+"""Readers of references: computed entries, tables, OPTIMADE, built references.
 
-Each gives a `Reference` and the rule by which it covers a composition. It neither fetches nor
-computes energies.
+Each reader has the phases of its format and the rule by which they cover a composition. Nothing is
+fetched or computed here.
 """
 
-from hullward.tools.reference.sources.base import Sidecar, sidecar_path
+from hullward.tools.reference.sources.base import Sidecar, read_records, sidecar_path
 from hullward.tools.reference.sources.built import (
     BuiltPhases,
     embedded_stem,
@@ -19,36 +19,38 @@ from hullward.tools.reference.sources.coverage import (
     enough_tried,
     is_alloy,
     served_class,
-    unserved,
-    untried,
+    unserved_systems,
+    untried_subsystems,
 )
-from hullward.tools.reference.sources.entries import EntryPhases, off_scale
+from hullward.tools.reference.sources.energies import mp2020_elements
+from hullward.tools.reference.sources.entries import EntryPhases, why_not_mp2020
 from hullward.tools.reference.sources.files import Entries, read_entries, read_file
-from hullward.tools.reference.sources.relaxed import Unjudged
-from hullward.tools.reference.sources.tables import TablePhases, mp2020_elements
+from hullward.tools.reference.sources.relaxed import EntryWithoutEnergy
+from hullward.tools.reference.sources.tables import TablePhases
 
 __all__ = [
     "BuiltPhases",
     "Entries",
     "EntryPhases",
+    "EntryWithoutEnergy",
     "Manifest",
     "Sidecar",
     "SystemTried",
     "TablePhases",
-    "Unjudged",
     "common_states_of",
     "embedded_stem",
     "enough_tried",
     "is_alloy",
     "mp2020_elements",
-    "off_scale",
     "read_built",
     "read_embedded",
     "read_entries",
     "read_file",
     "read_manifest",
+    "read_records",
     "served_class",
     "sidecar_path",
-    "unserved",
-    "untried",
+    "unserved_systems",
+    "untried_subsystems",
+    "why_not_mp2020",
 ]

@@ -1,15 +1,20 @@
-"""What every reference in a file shares: its phases in memory, its sidecar, its coverage."""
+"""What all references in files share: phases in memory, the sidecar, the rule of coverage."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import MP2020, Coverage, Phase
 from hullward.tools.records import Record
+
+Stored = TypeVar("Stored", bound=Record)
 
 
 class Sidecar(Record):
@@ -22,50 +27,78 @@ class Sidecar(Record):
     energy_property: str | None = None  # column or OPTIMADE property, where several would do
 
 
-class FilePhases:
-    """The phases of a file, and the same as plain rows to be judged."""
+class PhasesBySystem:
+    """Phases in memory, grouped by their elements."""
 
-    elements: frozenset[str]
+    _by_system: Mapping[frozenset[str], list[Phase]]
+
+    @cached_property
+    def elements(self) -> frozenset[str]:
+        """Elements with a phase of their own."""
+        return frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
+
+    def within(self, elements: frozenset[str]) -> list[Phase]:
+        """Every phase made of these elements alone."""
+        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
+
+
+class FilePhases(PhasesBySystem):
+    """The phases of a file: by system as a reference, or row by row as entries to be judged."""
+
     statement: str
 
     def __init__(self, name: str, stated: bool | None) -> None:
         self.name, self._stated = name, stated
         self._rows: Sequence[Phase] = ()
-        self._by_system: dict[frozenset[str], list[Phase]] = {}
+        self._by_system = {}
         self._covered: dict[frozenset[str], Coverage] = {}
 
     def rows(self) -> Sequence[Phase]:
-        """What the file itself holds, in its order."""
+        """The phases that the file itself holds, in its order."""
         return self._rows
 
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [
-            p for system, phases in self._by_system.items() if system <= elements for p in phases
-        ]
-
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """A file's word counts; without one, each element must at least occur in some compound."""
+        """As the sidecar states; without that, covered where each element occurs in a compound."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
         if elements not in self._covered:
             self._covered[elements] = _file_coverage(elements, phases, self._stated, self.name)
         return self._covered[elements]
 
 
+def phases_by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[Phase]]:
+    """Phases by their elements, without repeats.
+
+    Raises InputError for no phases at all, and for an id with two energies.
+    """
+    if not phases:
+        raise InputError(f"{name} holds no entries")
+    seen: dict[str, Phase] = {}
+    systems: dict[frozenset[str], list[Phase]] = defaultdict(list)
+    for phase in phases:
+        first = seen.setdefault(phase.phase_id, phase)
+        if first.energy_ev_per_atom != phase.energy_ev_per_atom or first.formula != phase.formula:
+            raise InputError(
+                f"{phase.source}: id {phase.phase_id!r} occurs with two energies; give each its "
+                "own id, or keep one"
+            )
+        if first is phase:
+            systems[phase.elements].append(phase)
+    return systems
+
+
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a reference file is, if it has one."""
+    """The path of a reference file's sidecar, whether there is one or not."""
     return path.with_name(path.name.split(".")[0] + ".reference.json")
 
 
-def _read_sidecar(path: Path) -> Sidecar:
+def read_sidecar(path: Path) -> Sidecar:
     if not path.is_file():
         return Sidecar()
     try:
         return Sidecar.model_validate_json(path.read_bytes())
     except ValidationError as error:
         known = ", ".join(Sidecar.model_fields)
-        raise InputError(
-            f"{path.name}: {error.errors()[0]['msg']}; it may state: {known}"
-        ) from None
+        raise InputError(f"{path.name}: {first_problem(error)}; it may state: {known}") from None
 
 
 def _file_coverage(
@@ -81,9 +114,21 @@ def _file_coverage(
     return Coverage(True, f"{name} makes no statement and is taken as complete")
 
 
-def one_line(error: Exception) -> str:
-    """What a reader of rows caught, without pydantic's page around it."""
+def reason_of(error: Exception) -> str:
+    """An error in one line; of pydantic's many problems the first."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return first_problem(error)
     return f"{type(error).__name__}: {error}"
+
+
+def read_records(folder: Path, kind: type[Stored], remedy: str) -> list[Stored]:
+    """The records in the JSON files of a folder; raises InputError for a damaged one."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(kind.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise InputError(
+                f"{path} is damaged ({first_problem(error)}); delete it and {remedy}"
+            ) from None
+    return found

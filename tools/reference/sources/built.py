@@ -1,4 +1,4 @@
-"""References relaxed by this project: phases in a Parquet file, what was tried in a JSON beside it.
+"""References built by the recipe: NAME.parquet holds the phases, NAME.json what was tried.
 
 `hullward.tools.reference.recipe.build` writes the pair; the embedded reference is one such pair.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -19,37 +20,34 @@ from pydantic import ValidationError
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Coverage, Phase, Reference
-from hullward.tools.reference.sources.base import one_line
+from hullward.tools.reference.sources.base import PhasesBySystem, reason_of
 from hullward.tools.reference.sources.coverage import (
     LEAST_STRUCTURES,
     Manifest,
     is_alloy,
     served_class,
-    untried,
+    untried_subsystems,
 )
 
 
-class BuiltPhases:
+class BuiltPhases(PhasesBySystem):
     """Phases read from the Parquet file of a built reference."""
 
     def __init__(
         self, phases: Sequence[Phase], manifest: Manifest, rows: Sequence[dict[str, Any]] = ()
     ) -> None:
-        self._by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
+        by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
         for phase in phases:
-            self._by_system[phase.elements].append(phase)
+            by_system[phase.elements].append(phase)
+        self._by_system = by_system
         self.manifest = manifest
         self.rows = rows  # as in the file, in the order of the phases
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
-
-    def within(self, elements: frozenset[str]) -> list[Phase]:
-        return [p for s, phases in self._by_system.items() if s <= elements for p in phases]
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
-        """Covered: a class that prototypes serve, and every subsystem was tried well enough.
+        """Covered: a class that the recipe serves, with enough structures tried in all subsystems.
 
-        Systems of metals alone do not count for a compound with an anion: an alloy nobody tried
-        could lower its hull only where it decomposes into bare metals.
+        For a compound with an anion, subsystems of metals alone do not count: an untried alloy
+        lowers its hull only where it decomposes into bare metals.
         """
         elements = sorted(el for el, amount in composition.items() if amount > 0)
         if len(elements) == 1:
@@ -57,7 +55,7 @@ class BuiltPhases:
         served = served_class(composition)
         if not served.covered:
             return served
-        holes = untried(self.manifest, [frozenset(elements)])
+        holes = untried_subsystems(self.manifest, [frozenset(elements)])
         if holes:
             return Coverage(False, next(iter(holes.values())))
         if is_alloy(elements) and not self._tried_itself(composition):
@@ -83,11 +81,11 @@ def embedded_stem() -> Path:
 
 
 def read_manifest(file: Traversable) -> Manifest:
-    """What NAME.json says; raises InputError where it is no manifest."""
+    """The manifest in NAME.json; raises InputError where it is none."""
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = one_line(error)
+        reason = reason_of(error)
         raise InputError(f"{file.name} is no manifest of a built reference ({reason})") from None
 
 
@@ -116,8 +114,6 @@ def read_built(
 
 
 def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
-    import io
-
     import pyarrow.parquet as pq
 
     rows = pq.read_table(io.BytesIO(raw)).to_pylist()
@@ -126,12 +122,11 @@ def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
         crystal = Crystal.from_arrays(
             row["lattice"], row["species"].split(), np.array(row["frac_coords"])
         )
-        amounts = crystal.composition.get_el_amt_dict()
         phases.append(
             Phase(
                 phase_id=row["phase_id"],
                 formula=row["formula"],
-                composition={str(el): float(n) for el, n in amounts.items()},
+                composition=crystal.amounts,
                 energy_ev_per_atom=row["energy_ev_per_atom"],
                 crystal=crystal,
                 source=row["prototype"],

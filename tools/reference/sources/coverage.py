@@ -13,7 +13,7 @@ from hullward.tools.records import Protocol, Record
 LEAST_SHARE_TRIED, LEAST_STRUCTURES = 0.8, 3
 
 
-# Anion atoms for each atom of a centre from which on its units share no corner.
+# Anion atoms for each atom of a centre; with fewer, units share corners (a condensed anion).
 COMPLEX_UNITS = {"P": 4, "Si": 4, "B": 3}
 
 
@@ -34,7 +34,7 @@ class SystemTried(Record):
 
 
 def enough_tried(facts: SystemTried) -> bool:
-    """Whether a system was tried well enough for its low heights to mean something."""
+    """Whether enough formulas of a system were tried for a low height to mean stability."""
     return facts.enough >= LEAST_SHARE_TRIED * len(facts.expected_formulas)
 
 
@@ -49,13 +49,13 @@ class Manifest(Record):
     energy_scheme: str
     protocol: Protocol
     systems: dict[str, SystemTried]  # every system that was built, elements included
-    deep: dict[str, float]  # formula nobody named: eV/atom below all else; look at these twice
+    deep: dict[str, float]  # unexpected formula: eV/atom below all other phases; to be checked
     force_calls: int
     cpu_s: float
 
 
-def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:
-    """Subsystem: why its low heights mean nothing. What was tried well enough is left out."""
+def untried_subsystems(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:
+    """The subsystems in which too little was tried, each with the reason."""
     found = {}
     for elements in systems:
         for size in range(2, len(elements) + 1):
@@ -67,8 +67,8 @@ def untried(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, 
     return found
 
 
-def unserved(manifest: Manifest, systems: Sequence[frozenset[str]]) -> list[str]:
-    """Systems within these that have no formula of a class the recipe serves."""
+def unserved_systems(manifest: Manifest, systems: Sequence[frozenset[str]]) -> list[str]:
+    """Built systems within these for which the recipe expects no formula at all."""
     return [
         name
         for name, facts in manifest.systems.items()
@@ -77,7 +77,7 @@ def unserved(manifest: Manifest, systems: Sequence[frozenset[str]]) -> list[str]
 
 
 def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
-    """Why a system was not tried well enough; '' where it was."""
+    """Why too little was tried in a system; '' where enough was."""
     system = "-".join(part)
     facts = manifest.systems.get(system)
     if facts is None:
@@ -98,7 +98,7 @@ def is_alloy(elements: Iterable[str]) -> bool:
 
 
 def served_class(composition: Mapping[str, float]) -> Coverage:
-    """Whether prototypes serve this kind of compound, by a rule fixed before any comparison.
+    """Whether structure types serve this kind of compound, by a rule fixed before any comparison.
 
     Served: metals and metalloids; salts whose charges balance with common states, mixed valence
     included, of one anion; orthophosphates. Not served, until shown: peroxides, superoxides,
@@ -139,7 +139,7 @@ def _badly_served(composition: Mapping[str, float], states: Mapping[str, float])
 
 
 def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The states the recipe tries, element by element: pymatgen's common ones, nothing rarer."""
+    """The oxidation states that the recipe tries, by element: pymatgen's common ones."""
     from pymatgen.core import Element
 
     return {el: tuple(Element(el).common_oxidation_states) for el in elements}

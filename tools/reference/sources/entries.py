@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,18 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020, Phase
-from hullward.tools.reference.sources.base import FilePhases, Sidecar, one_line, sidecar_path
+from hullward.tools.reference.sources.base import (
+    FilePhases,
+    Sidecar,
+    phases_by_system,
+    reason_of,
+    sidecar_path,
+)
 from hullward.tools.reference.sources.rows import read_rows
 
 # Anions whose compounds MP2020 always corrects when nothing else present is more electronegative.
 CORRECTED_ANIONS = frozenset({"O", "F", "Cl", "Br", "I", "N", "S"})
-
-
 PBE_RUNS = frozenset({None, "GGA", "GGA+U", "PBE", "PBE+U", "GGA_U"})
-
-
 REMEDY = (
     "apply pymatgen's MaterialsProject2020Compatibility().process_entries(entries) and save again; "
     'where they are CHGNet\'s, which are corrected already, state "corrected": true in {sidecar}; '
@@ -45,46 +46,24 @@ class EntryPhases(FilePhases):
             if reason and sidecar.energy_scheme == MP2020 and not sidecar.corrected:
                 uncorrected.append(f"{phase.phase_id} ({phase.formula}: {reason})")
             if entry.get("correction") and (sidecar.corrected or _is_chgnet(entry)):
-                who = sidecar_path(Path(name)).name if sidecar.corrected else "the entry, CHGNet's,"
+                source = sidecar_path(Path(name)).name if sidecar.corrected else "the CHGNet entry"
                 raise InputError(
-                    f"{phase.source}: {who} states a final energy, but {phase.phase_id!r} carries "
-                    f"a correction of {float(entry['correction']):.3f} eV, which would count "
-                    "twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
+                    f"{phase.source}: {source} states a final energy, but {phase.phase_id!r} "
+                    f"carries a correction of {float(entry['correction']):.3f} eV, which would "
+                    "count twice. Set it to 0, or take 'corrected' out of the sidecar if it is due"
                 )
             found.append(phase)
-        self._rows, self._by_system = found, by_system(found, name)
+        self._rows, self._by_system = found, phases_by_system(found, name)
         if uncorrected:
             raise InputError(
                 f"{name}: {len(uncorrected)} of {len(found)} entries are not on the "
                 f"{MP2020!r} scale, e.g. {'; '.join(uncorrected[:3])}. To use them, "
                 + REMEDY.format(sidecar=sidecar_path(Path(name)).name)
             )
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
         self.statement = (
             f"{len(found)} computed entries from {name}, energies with their corrections, on "
             f"scheme {sidecar.energy_scheme!r}."
         )
-
-
-def by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[Phase]]:
-    """Phases by their elements; what is said twice is kept once.
-
-    Raises InputError for no phases at all, and for an id with two energies.
-    """
-    if not phases:
-        raise InputError(f"{name} holds no entries")
-    seen: dict[str, Phase] = {}
-    systems: dict[frozenset[str], list[Phase]] = defaultdict(list)
-    for phase in phases:
-        first = seen.setdefault(phase.phase_id, phase)
-        if first.energy_ev_per_atom != phase.energy_ev_per_atom or first.formula != phase.formula:
-            raise InputError(
-                f"{phase.source}: id {phase.phase_id!r} occurs with two energies; give each its "
-                "own id, or keep one"
-            )
-        if first is phase:
-            systems[phase.elements].append(phase)
-    return systems
 
 
 def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
@@ -103,17 +82,17 @@ def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
             source=where,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise InputError(f"{where}: not a ComputedEntry ({one_line(error)})") from None
-    return phase, off_scale(entry, phase.elements)
+        raise InputError(f"{where}: not a ComputedEntry ({reason_of(error)})") from None
+    return phase, why_not_mp2020(entry, phase.elements)
 
 
 def _is_chgnet(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry says that CHGNet computed it: such energies are corrected already."""
-    said = {**(entry.get("parameters") or {}), **(entry.get("data") or {})}
-    return any("chgnet" in value.lower() for value in said.values() if isinstance(value, str))
+    """Whether an entry names CHGNet as its source: such energies are corrected already."""
+    facts = {**(entry.get("parameters") or {}), **(entry.get("data") or {})}
+    return any("chgnet" in value.lower() for value in facts.values() if isinstance(value, str))
 
 
-def off_scale(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
+def why_not_mp2020(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
     """Why the energy of a ComputedEntry dictionary is not on the MP2020 scale; '' when it is."""
     from pymatgen.core import Element
 

@@ -1,8 +1,7 @@
-"""References in files: ComputedEntry JSON here, tables and OPTIMADE in modules of their own.
+"""Read a reference, or entries to be judged, from a file of any known format.
 
 Nothing in a file is executed: entries are read as plain numbers, never as the classes they name.
-The same files may hold entries to be judged. A sidecar `NAME.reference.json` beside
-`NAME.parquet` may state what the file does not.
+A sidecar `NAME.reference.json` beside `NAME.parquet` may state what the file does not.
 """
 
 from __future__ import annotations
@@ -14,28 +13,30 @@ from typing import NamedTuple
 
 from hullward.models.errors import InputError
 from hullward.tools.hull import Phase, Reference
-from hullward.tools.reference.sources.base import FilePhases, Sidecar, _read_sidecar, sidecar_path
+from hullward.tools.reference.sources.base import FilePhases, Sidecar, read_sidecar, sidecar_path
 from hullward.tools.reference.sources.entries import EntryPhases
+from hullward.tools.reference.sources.optimade import OptimadePhases
 from hullward.tools.reference.sources.relaxed import (
     RelaxedEntries,
     is_relaxed_document,
     relaxed_entries,
 )
 from hullward.tools.reference.sources.rows import is_optimade, read_json, read_rows
+from hullward.tools.reference.sources.tables import TablePhases
 
 ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst", ".jsonl.gz")
 TABLE_SUFFIXES = (".parquet", ".csv")
 
 
 def read_file(path: Path) -> Reference:
-    """A reference from a file; raises InputError saying what is wrong and how to mend it."""
+    """A reference from a file; raises InputError with the problem and its remedy."""
     if not path.is_file():
         raise InputError(f"no reference file at {path}")
     source, sidecar = _open(path)
     digest = hashlib.sha256(path.read_bytes())
-    # A property nobody named leaves versions as they were before it could be named.
-    unsaid = None if sidecar.energy_property else {"energy_property"}
-    digest.update(sidecar.model_dump_json(exclude=unsaid).encode())
+    # Versions are older than this field: it counts only where it is used.
+    unused = None if sidecar.energy_property else {"energy_property"}
+    digest.update(sidecar.model_dump_json(exclude=unused).encode())
     return Reference(
         reference_id=f"file:{path.name}",
         version=digest.hexdigest()[:16],
@@ -55,9 +56,7 @@ class Entries(NamedTuple):
     relaxed: RelaxedEntries | None = None  # where `hullward relax` wrote them
 
 
-def _relaxed(found: RelaxedEntries, name: str, energy_property: str | None) -> Entries:
-    if energy_property is not None:
-        raise InputError(f"{name} is of `hullward relax`: its energy is known, leave out --energy")
+def _relaxed(found: RelaxedEntries, name: str) -> Entries:
     statement = (
         f"{len(found.phases)} relaxations from {name} by {found.card.name}, fmax "
         f"{found.protocol.fmax_ev_per_a:g} eV/Å, on scheme {found.card.energy_scheme!r}."
@@ -66,17 +65,17 @@ def _relaxed(found: RelaxedEntries, name: str, energy_property: str | None) -> E
 
 
 def read_entries(path: Path, energy_property: str | None = None) -> Entries:
-    """What a file holds, to be judged rather than to judge by; any of a reference's formats.
+    """The entries of a file, to be judged: any format of a reference, or JSON of `hullward relax`.
 
-    Also the JSON document of `hullward relax`.
-
-    energy_property: column or OPTIMADE property; before the sidecar's word.
+    energy_property: column or OPTIMADE property, instead of the one in the sidecar.
     Raises InputError as `read_file` does.
     """
     if path.name.endswith(".json") and path.is_file():
         content = read_json(path)
         if is_relaxed_document(content):
-            return _relaxed(relaxed_entries(content, path.name), path.name, energy_property)
+            if energy_property is not None:
+                raise InputError(f"{path.name}: `hullward relax` wrote it; leave out --energy")
+            return _relaxed(relaxed_entries(content, path.name), path.name)
     source, sidecar = _open(path, energy_property)
     return Entries(source.rows(), sidecar.energy_scheme, source.statement)
 
@@ -84,19 +83,15 @@ def read_entries(path: Path, energy_property: str | None = None) -> Entries:
 def _open(path: Path, energy_property: str | None = None) -> tuple[FilePhases, Sidecar]:
     if not path.is_file():
         raise InputError(f"no file at {path}")
-    sidecar = _read_sidecar(sidecar_path(path))
+    sidecar = read_sidecar(sidecar_path(path))
     if energy_property is not None:
         sidecar = sidecar.model_copy(update={"energy_property": energy_property})
     name = path.name.lower()
     if name.endswith(TABLE_SUFFIXES):
-        from hullward.tools.reference.sources.tables import TablePhases
-
         return TablePhases(path, sidecar), sidecar
     if name.endswith(ENTRY_SUFFIXES):
         rows = read_rows(path)
         if is_optimade(rows):
-            from hullward.tools.reference.sources.optimade import OptimadePhases
-
             return OptimadePhases(rows, path.name, sidecar), sidecar
         return EntryPhases(path, sidecar, rows), sidecar
     known = ", ".join(ENTRY_SUFFIXES + TABLE_SUFFIXES)

@@ -1,7 +1,7 @@
 """Phases from OPTIMADE JSON Lines: a header, then one entry a line.
 
-Energies are no part of the standard, so they stand in a provider's own property; see
-`energy_columns` for which one is taken. Doi of the standard: 10.1038/s41597-021-00974-z.
+The standard (doi:10.1038/s41597-021-00974-z) has no energies, so they are in a provider's own
+property; `energy_column` chooses it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Phase
-from hullward.tools.reference.sources.base import FilePhases, Sidecar, one_line
-from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
-from hullward.tools.reference.sources.entries import by_system
-from hullward.tools.reference.sources.tables import (
+from hullward.tools.reference.sources.base import (
+    FilePhases,
+    Sidecar,
+    phases_by_system,
+    reason_of,
+)
+from hullward.tools.reference.sources.energies import (
+    EnergyColumn,
     check_elements,
     element_zeros,
     energies_statement,
+    energy_column,
 )
 
 FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
@@ -47,11 +54,10 @@ class OptimadePhases(FilePhases):
             zeros = element_zeros([frozenset(elements)], sidecar.energy_scheme, name)
             found = [_from_zero(p, zeros) for p in found]
         self._rows = found
-        self._by_system = by_system(found, name)
+        self._by_system = phases_by_system(found, name)
         if zeros:
             for el in sorted(elements):
                 self._by_system.setdefault(frozenset({el}), []).append(_zero_phase(el, zeros, name))
-        self.elements = frozenset(next(iter(s)) for s in self._by_system if len(s) == 1)
         self.statement = energies_statement(
             len(found), column, name, sidecar.energy_scheme, len(elements)
         )
@@ -93,19 +99,17 @@ def _phase(entry: dict[str, Any], column: EnergyColumn, where: str) -> Phase:
         return Phase(
             phase_id=str(entry.get("id") or where),
             formula=composition.reduced_formula,
-            composition={str(el): float(n) for el, n in composition.get_el_amt_dict().items()},
+            composition=dict(composition.get_el_amt_dict()),
             energy_ev_per_atom=float(energy),
             crystal=_crystal(facts),
             source=where,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{where}: not an OPTIMADE structure ({one_line(error)})") from None
+        raise InputError(f"{where}: not an OPTIMADE structure ({reason_of(error)})") from None
 
 
 def _crystal(facts: dict[str, Any]) -> Crystal | None:
     """None where there is no structure, or one with partial occupancy or vacancies."""
-    import numpy as np
-
     names, lattice = facts.get("species_at_sites"), facts.get("lattice_vectors")
     positions = facts.get("cartesian_site_positions")
     if not (names and lattice and positions):

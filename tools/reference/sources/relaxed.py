@@ -1,7 +1,7 @@
 """The document `hullward relax --json` writes, read as entries to be judged.
 
-Its energies are a potential's own and final. What did not converge has no height: its place in
-the answer says why instead.
+Its energies are a potential's own and final. A relaxation that did not converge has no height; its
+place in the answer holds the reason.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol
 
 
-class Unjudged(NamedTuple):
-    """A row without an energy that could be judged."""
+class EntryWithoutEnergy(NamedTuple):
+    """A relaxation of the document that gave no energy to judge."""
 
-    row: int  # its place in the file
+    row: int  # its place in the document
     name: str
     formula: str  # '' where no structure was read
     reason: str
 
 
 class RelaxedEntries(NamedTuple):
-    """What such a document says."""
+    """The content of such a document."""
 
     phases: Sequence[Phase]
-    unjudged: Sequence[Unjudged]
+    without_energy: Sequence[EntryWithoutEnergy]
     card: PotentialCard
     protocol: Protocol
 
@@ -44,7 +44,7 @@ def is_relaxed_document(content: object) -> bool:
 def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
     """Phases, eV/atom, in the order of the document; names made distinct where they repeat.
 
-    Raises InputError for a document that is not as it was written, naming the row.
+    Raises InputError, with the row, for a document that was changed or cut short.
     """
     try:
         card = potential_card(document["potential"])
@@ -52,7 +52,7 @@ def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
     except (ValidationError, TypeError) as error:
         raise InputError(f"{name}: protocol or potential cannot be read") from error
     phases: list[Phase] = []
-    unjudged: list[Unjudged] = []
+    without_energy: list[EntryWithoutEnergy] = []
     times: dict[str, int] = {}
     for number, row in enumerate(document["results"]):
         try:
@@ -63,17 +63,18 @@ def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
             if not row["converged"]:
                 reason = row.get("failure") or "did not converge"
                 detail = row.get("detail")
-                unjudged.append(
-                    Unjudged(number, label, formula, f"{reason}: {detail}" if detail else reason)
+                without_energy.append(
+                    EntryWithoutEnergy(
+                        number, label, formula, f"{reason}: {detail}" if detail else reason
+                    )
                 )
                 continue
             crystal = Crystal.model_validate(row["crystal"])
-            amounts = crystal.composition.get_el_amt_dict()
             phases.append(
                 Phase(
                     phase_id=label,
                     formula=crystal.formula,
-                    composition={str(el): float(n) for el, n in amounts.items()},
+                    composition=crystal.amounts,
                     energy_ev_per_atom=row["energy_ev_per_atom"],
                     crystal=crystal,
                     source=f"{name}#{number + 1}",
@@ -83,4 +84,4 @@ def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
             raise InputError(
                 f"{name}#{number + 1}: not a row of `hullward relax --json` ({error})"
             ) from None
-    return RelaxedEntries(phases, unjudged, card, protocol)
+    return RelaxedEntries(phases, without_energy, card, protocol)

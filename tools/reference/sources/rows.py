@@ -1,4 +1,4 @@
-"""The rows of JSON and JSON Lines files, compressed or not; damage is named, never read around."""
+"""The rows of JSON and JSON Lines files, compressed or not; a damaged file is refused whole."""
 
 from __future__ import annotations
 
@@ -19,35 +19,27 @@ def is_optimade(rows: Sequence[dict[str, Any]]) -> bool:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; raises InputError where it is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path.name} is not JSON, or cut short: {error}") from None
+    return _json(path.read_bytes(), path.name)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The dictionaries of a JSON or JSON Lines file, compressed or not."""
     raw = _unpacked(path)
     rows: Any
-    try:
-        if path.name.lower().endswith(".json"):
-            content = json.loads(raw)
-            rows = content.get("entries", content) if isinstance(content, dict) else content
-        else:
-            rows = []
-            for number, line in enumerate(raw.splitlines(), start=1):
-                if line.strip():
-                    rows.append(_json_line(line, f"{path.name}#{number}"))
-    except ValueError as error:
-        raise InputError(f"{path.name} is not JSON, or cut short: {error}") from None
+    if path.name.lower().endswith(".json"):
+        content = _json(raw, path.name)
+        rows = content.get("entries", content) if isinstance(content, dict) else content
+    else:
+        lines = enumerate(raw.splitlines(), start=1)
+        rows = [_json(line, f"{path.name}#{number}") for number, line in lines if line.strip()]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path.name}: expected a list of ComputedEntry dictionaries")
     return rows
 
 
-def _json_line(line: bytes, where: str) -> Any:
+def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(text)
     except ValueError as error:
         raise InputError(f"{where} is not JSON, or cut short: {error}") from None
 
@@ -71,7 +63,7 @@ def _unpacked(path: Path) -> bytes:
             parts.append(frame.decompress(raw))
         except ZstdError as error:
             raise InputError(f"{path.name} is damaged or not Zstandard: {error}") from None
-        if not frame.eof:  # the library itself is silent about this
+        if not frame.eof:  # the library does not report this
             raise InputError(f"{path.name} is cut short: fetch or copy it again")
         raw = frame.unused_data
     return b"".join(parts)

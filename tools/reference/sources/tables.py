@@ -1,61 +1,54 @@
-"""References in tables: formula and energy per atom, one row a phase or a hull point."""
+"""Phases from tables: formula and energy per atom, one row a phase or a point of the hull."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from importlib.resources import files
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hullward.models.errors import InputError
-from hullward.tools.hull import MP2020, Phase
+from hullward.tools.hull import Phase
 from hullward.tools.reference.sources.base import FilePhases, Sidecar
-from hullward.tools.reference.sources.energy_columns import EnergyColumn, energy_column
+from hullward.tools.reference.sources.energies import (
+    EnergyColumn,
+    check_elements,
+    element_zeros,
+    energies_statement,
+    energy_column,
+)
 
 # The first of these that a table has is read.
 FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "formula_pretty")
 ID_COLUMNS = ("phase_id", "material_id", "entry_id", "best_id", "id")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
-
-
-def mp2020_elements() -> dict[str, float]:
-    """Energy per atom, eV, of 89 elements on the MP2020 scale: the zero of formation energy."""
-    text = (files("hullward.data") / "mp2020_elements.json").read_text(encoding="utf-8")
-    energies: dict[str, float] = json.loads(text)["energies"]
-    return energies
-
-
 TRUE_WORDS, FALSE_WORDS = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 
 
 class TablePhases(FilePhases):
-    """Phases from a table of formula and energy; rows become phases when asked for."""
+    """Phases from a table of formula and energy, each built when it is needed."""
 
     def __init__(self, path: Path, sidecar: Sidecar) -> None:
         super().__init__(path.name, sidecar.complete)
         table = _read_table(path, sidecar.energy_property)
         self._formulas, self._energies, self._ids, self._is_phase, column = table
-        self._systems, self._system_of_row = _systems(self._formulas, path.name)
-        check_elements({el for s in self._systems for el in s}, path.name)
+        self.systems, self._system_of_row = _systems(self._formulas, path.name)
+        check_elements({el for s in self.systems for el in s}, path.name)
+        self._zero: dict[str, float] = {}
         if column.kind == "formation":
-            self._zero = element_zeros(self._systems, sidecar.energy_scheme, path.name)
-            self.elements = frozenset(self._zero)
-        else:
-            self._zero = {}
-            self.elements = frozenset(next(iter(s)) for s in self._systems if len(s) == 1)
+            self._zero = element_zeros(self.systems, sidecar.energy_scheme, path.name)
         self.statement = energies_statement(
             len(self._formulas), column, path.name, sidecar.energy_scheme, len(self._zero)
         )
 
-    @property
-    def systems(self) -> list[frozenset[str]]:
-        """The distinct chemical systems of the rows."""
-        return self._systems
+    @cached_property
+    def elements(self) -> frozenset[str]:
+        alone = frozenset(next(iter(s)) for s in self.systems if len(s) == 1)
+        return frozenset(self._zero) or alone
 
     @property
     def n_phases(self) -> int:
@@ -70,7 +63,7 @@ class TablePhases(FilePhases):
             self._phase(f"element-{el}", el, 0.0, f"{self.name}: zero of {el}", True)
             for el in sorted(elements & self._zero.keys())
         ]
-        inside = np.array([s <= elements for s in self._systems])
+        inside = np.array([s <= elements for s in self.systems])
         phases += [self._row(int(row)) for row in np.flatnonzero(inside[self._system_of_row])]
         return phases
 
@@ -88,12 +81,14 @@ class TablePhases(FilePhases):
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # Pauling gave noble gases no number
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # noble gases have no electronegativity
                 composition = Composition(formula)
                 reduced = composition.reduced_formula
         except ValueError as error:
             raise InputError(f"{source}: {formula!r} is no formula: {error}") from None
-        amounts = {str(el): float(n) for el, n in composition.get_el_amt_dict().items()}
+        amounts = dict(composition.get_el_amt_dict())
         if not amounts:
             raise InputError(f"{source}: {formula!r} is no formula")
         zero = 0.0
@@ -107,49 +102,6 @@ class TablePhases(FilePhases):
             source=source,
             is_phase=real,
         )
-
-
-def element_zeros(
-    systems: Iterable[frozenset[str]], energy_scheme: str, where: str
-) -> dict[str, float]:
-    """The elements' energies a formation energy counts from, eV/atom.
-
-    Raises InputError on a scheme whose element energies are not known here, and for elements
-    that have none.
-    """
-    if energy_scheme != MP2020:
-        raise InputError(
-            f"{where}: formation energies on {energy_scheme!r} need that scheme's element "
-            f"energies, and only {MP2020!r} has them here; give total energies per atom"
-        )
-    zero = mp2020_elements()
-    if absent := sorted({el for s in systems for el in s} - set(zero)):
-        raise InputError(f"{where}: no energy of the elements {', '.join(absent)} on {MP2020!r}")
-    return zero
-
-
-def energies_statement(
-    count: int, column: EnergyColumn, where: str, energy_scheme: str, zeros: int
-) -> str:
-    """What the energies of a table are taken for, in words."""
-    if column.kind == "total":
-        return (
-            f"{count} energies per atom ({column.name}) from {where}, taken as final; scheme "
-            f"{energy_scheme!r} is assumed. Rows that are no phases support the hull only."
-        )
-    return (
-        f"{count} formation energies ({column.name}) from {where}, turned into energies with "
-        f"the MP2020 energies of {zeros} elements (added at zero); scheme {MP2020!r} "
-        "is assumed for tables. Rows that are no phases support the hull only."
-    )
-
-
-def check_elements(symbols: Iterable[str], where: str) -> None:
-    """Raises InputError naming what is no element."""
-    from pymatgen.core import Element
-
-    if unknown := sorted(s for s in symbols if not Element.is_valid_symbol(s)):
-        raise InputError(f"{where}: unknown elements {', '.join(unknown)}")
 
 
 def _read_table(

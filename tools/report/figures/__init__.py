@@ -1,4 +1,7 @@
-"""Figures of a report as SVG text, without scripts and without outside files."""
+"""Figures of a report as SVG text: hull, funnel, reliability, unit cells.
+
+They need no scripts and no outside files. Numbers come from `hullward.tools.report`.
+"""
 
 from hullward.tools.report.figures.hull import HullPoint, funnel_figure, hull_figure
 from hullward.tools.report.figures.reliability import reliability_figure

@@ -1,4 +1,4 @@
-"""Pictures as text: SVG drawn here, so that a page carries them without scripts or files.
+"""Hull and funnel figures as SVG text, which a page can hold without scripts or files.
 
 Lines and letters use `currentColor`, so a figure follows the page from light to dark. Every figure
 is about 480 units wide and so still readable on a phone. Words from outside are escaped.
@@ -32,7 +32,7 @@ KIND_WORDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class HullPoint:
-    """Something to mark: where it lies in composition and how high above the hull."""
+    """A mark in a plot: its composition and its height above the hull."""
 
     name: str  # id, shown on hover
     formula: str
@@ -152,13 +152,13 @@ def _range_mev(heights: Sequence[float]) -> tuple[float, float]:
 
 
 def _paint_order(points: Sequence[HullPoint]) -> list[HullPoint]:
-    """What matters last, so on top: short list over phases over the rest, low over high."""
+    """Marks in drawing order, important ones last: short list over phases over the rest."""
     rank = {"short_list": 2, "phase": 1}
     return sorted(points, key=lambda p: (rank.get(p.kind, 0), -p.height_ev_per_atom, p.name))
 
 
 def _labels(placed: Sequence[tuple[HullPoint, float, float]]) -> list[str]:
-    """Formulas of phases and of the short list, once each, where they cover nothing."""
+    """Formulas of phases and of the short list, once each, where they hide nothing."""
     boxes = [(x - 4, y - 4, x + 4, y + 4) for _, x, y in placed]
     labels, seen = [], set()
     for p, x, y in reversed(placed):  # the short list has the first choice of place
@@ -181,7 +181,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _marker(point: HullPoint, x: float, y: float, *, coloured: bool = False) -> str:
-    """A mark whose shape says what it is; ids and heights on hover."""
+    """A mark, with a shape for its kind; ids and heights on hover."""
     mev = 1000 * point.height_ev_per_atom
     words = f"{point.formula} {point.name}: {mev:+.0f} meV/atom ({KIND_WORDS[point.kind]})"
     fill = _height_colour(point.height_ev_per_atom) if coloured else "#2a7f8e"
@@ -201,7 +201,7 @@ def _marker(point: HullPoint, x: float, y: float, *, coloured: bool = False) -> 
 
 
 def _key(points: Sequence[HullPoint], x: float, y: float) -> str:
-    """The marks that occur, explained."""
+    """The legend of the marks that occur."""
     out, column = [], 0
     for kind in KIND_WORDS:
         count = sum(p.kind == kind for p in points)

@@ -1,4 +1,4 @@
-"""The reliability curve of a calibrator: what was said against what was found."""
+"""The reliability curve of a calibrator: predicted probabilities against what DFT found."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SIDE, LEFT, TOP = 260.0, 60.0, 14.0
 def reliability_figure(checks: Sequence[Check]) -> str:
     """One curve a threshold over left-out generators, bins of equal mass, with 95 % bars.
 
-    A bar is Wilson's interval of the share found (10.1080/01621459.1927.10502953); on the diagonal
-    what was said came true.
+    A bar is Wilson's interval of the fraction found (10.1080/01621459.1927.10502953); on the
+    diagonal, predictions and results agree.
     """
 
-    def place(said: float, found: float) -> tuple[float, float]:
-        return LEFT + said * SIDE, TOP + (1 - found) * SIDE
+    def place(predicted: float, found: float) -> tuple[float, float]:
+        return LEFT + predicted * SIDE, TOP + (1 - found) * SIDE
 
     parts = [line(*place(0, 0), *place(1, 1), 'stroke-width=".8" stroke-dasharray="4 3"')]
     for tenth in range(0, 11, 2):
@@ -27,7 +27,7 @@ def reliability_figure(checks: Sequence[Check]) -> str:
         parts.append(line(LEFT, y, LEFT + SIDE, y, 'stroke-width=".5" opacity=".25"'))
         parts.append(text(LEFT - 6, y + 4, f"{10 * tenth} %", "end", small=True))
         parts.append(text(x, TOP + SIDE + 14, f"{10 * tenth} %", "middle", small=True))
-    parts.append(text(LEFT + SIDE / 2, TOP + SIDE + 32, "said", "middle"))
+    parts.append(text(LEFT + SIDE / 2, TOP + SIDE + 32, "predicted", "middle"))
     parts.append(
         f'<g transform="rotate(-90 13 {TOP + SIDE / 2:g})">'
         + text(13, TOP + SIDE / 2 + 4, "found by DFT", "middle") + "</g>"
@@ -35,14 +35,17 @@ def reliability_figure(checks: Sequence[Check]) -> str:
     for number, one in enumerate(checks):
         colour = COLOURS[number % len(COLOURS)]
         points = []
-        for said, found, rows in zip(one.curve.said, one.curve.found, one.curve.rows, strict=True):
-            x, y = place(said, found)
+        for predicted, found, rows in zip(
+            one.curve.said, one.curve.found, one.curve.rows, strict=True
+        ):
+            x, y = place(predicted, found)
             low, high = wilson(found, rows)
             points.append(f"{x:.1f},{y:.1f}")
             parts.append(
                 f'<path d="M{x:.1f} {place(0, high)[1]:.1f}V{place(0, low)[1]:.1f}"'
                 f' stroke="{colour}" opacity=".55"/>'
-                f"<g><title>said {100 * said:.1f} %, found {100 * found:.1f} % of {rows}</title>"
+                f"<g><title>predicted {100 * predicted:.1f} %, "
+                f"found {100 * found:.1f} % of {rows}</title>"
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/></g>'
             )
         parts.append(
@@ -57,7 +60,7 @@ def reliability_figure(checks: Sequence[Check]) -> str:
             text(352, y + 15, f"error {100 * one.calibration_error:.1f} %", small=True),
             text(352, y + 29, f"{one.rows:,} rows", small=True),
         ]
-    label = "Reliability: probabilities said against shares found"
+    label = "Reliability: predicted probabilities against fractions found"
     return document(480, TOP + SIDE + 42, parts, label)
 
 

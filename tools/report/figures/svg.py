@@ -1,4 +1,4 @@
-"""The few SVG words our figures are written with; text from outside is escaped here."""
+"""The SVG elements that the figures use; text from outside is escaped here."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_reading_never_raises(text):
 
 def test_writing_refuses_what_rounding_merges():
     unit = AsymmetricUnit(225, (Orbit("Na", "24e", (0,)),), (5.6,))
-    with pytest.raises(ValueError, match="form B cannot hold"):
+    with pytest.raises(ValueError, match="form B cannot represent"):
         write_asymmetric_text(unit)
 
 

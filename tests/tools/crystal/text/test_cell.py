@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import ELEMENTS
+from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.text import parse_cell_text, split_completion, write_cell_text
 from hullward.tools.crystal.text.cell import MAX_CHARS
-from hullward.tools.crystal.vetting import MAX_SITES
 from hullward.tools.records import Flaw, Reason
 
 GATE = "4.2 4.2 6.7\n90 90 120\nGa\n0.37 0.85 0.89\nTe\n0.03 0.19 0.39"
@@ -20,7 +20,7 @@ SYMBOLS = sorted(ELEMENTS)
 
 @st.composite
 def canonical_texts(draw: st.DrawFn) -> str:
-    """Texts as `write_cell_text` would put them: any lengths, angles that close a cell, wrapped sites."""
+    """Texts as `write_cell_text` writes them: any lengths, possible angles, wrapped sites."""
     lengths = draw(st.tuples(*[st.integers(1, 9999)] * 3))
     angles = draw(st.tuples(*[st.integers(61, 119)] * 3).filter(lambda a: sum(a) < 359))
     lines = [" ".join(f"{x // 10}.{x % 10}" for x in lengths), " ".join(map(str, angles))]

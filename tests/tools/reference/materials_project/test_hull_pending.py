@@ -105,7 +105,7 @@ def test_without_the_server_candidates_wait_and_are_judged_after_a_fetch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hullward.tools.reference.materials_project.session.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("hullward.tools.reference.materials_project.session.BACKOFF_S", 0.01)
     if why == "no server":
         monkeypatch.setenv("MP_API_KEY", KEY)
     directory, notes = tmp_path / "c", []

@@ -17,10 +17,9 @@ from hullward.tools.records import Protocol
 from hullward.tools.reference.recipe import build as build_reference
 from hullward.tools.reference.recipe import expected_formulas
 from hullward.tools.reference.recipe import low_phases as recipe
-from hullward.tools.reference.recipe.added import lowest
-from hullward.tools.reference.recipe.result import SystemResult, taken_over
+from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
-from hullward.tools.reference.sources import is_alloy, read_built, untried
+from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
 
 CARD = potential_card("toy")
 
@@ -95,7 +94,7 @@ def test_a_build_is_a_reference_that_covers_what_was_tried(built):
     ]
     assert min(heights) >= -1e-9
     assert max(heights) <= 0.1 + 1e-9
-    assert untried(reference.source.manifest, [frozenset({"Na", "Cl"})]) == {}
+    assert untried_subsystems(reference.source.manifest, [frozenset({"Na", "Cl"})]) == {}
 
 
 def test_its_energies_are_the_potentials_at_its_structures(built):
@@ -128,7 +127,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(built, tmp_path, monkeypat
 
 
 def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
-    results = taken_over(built, CARD)
+    results = results_of_build(built, CARD)
     assert set(results) == {("Na",), ("Cl",), ("Cl", "Na")}
     monkeypatch.setattr(recipe, "load_potential", forbid)
     out = tmp_path / "more"
@@ -155,7 +154,7 @@ def test_a_system_named_to_be_redone_is_computed_again(built, tmp_path):
 
 
 def test_what_a_system_held_stays_when_it_is_computed_again(built, tmp_path, monkeypatch):
-    monkeypatch.setattr("hullward.tools.reference.recipe.result.low_phases", lambda *_: [])
+    monkeypatch.setattr("hullward.tools.reference.recipe.system_results.low_phases", lambda *_: [])
     out = tmp_path / "redone"
     for _ in range(2):  # computed, then put together from what is stored
         build_reference.build_systems([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
@@ -189,7 +188,7 @@ def test_the_users_structures_are_relaxed_whatever_their_rank(built, tmp_path):
     result = SystemResult.model_validate_json(
         (out.with_suffix(".work") / "Cl-Na.result.json").read_bytes()
     )
-    assert result.tried["NaCl"] == taken_over(built, CARD)[("Cl", "Na")].tried["NaCl"] + 1
+    assert result.tried["NaCl"] == results_of_build(built, CARD)[("Cl", "Na")].tried["NaCl"] + 1
 
 
 def test_structures_of_other_systems_cost_an_extension_nothing(built, tmp_path, monkeypatch):
@@ -209,13 +208,15 @@ def written(monkeypatch):
         make_prototype("nano:a", parse_asymmetric_text("194\nNi 2 2a\nAs 2 2c\n3.6 5.0")),
         make_prototype("nano:b", parse_asymmetric_text("123\nLi 1 1a\nBi 1 1d\n3.4 4.3")),
     ]
-    monkeypatch.setattr("hullward.tools.reference.recipe.trials.types_for", lambda formulas: types)
+    monkeypatch.setattr(
+        "hullward.tools.reference.recipe.trials.nano_types_for", lambda formulas: types
+    )
 
 
 def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_path, monkeypatch):
     out = tmp_path / "added"
     build_reference.build_systems([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
-    before, after = (taken_over(stem, CARD)[("Cl", "Na")] for stem in (built, out))
+    before, after = (results_of_build(stem, CARD)[("Cl", "Na")] for stem in (built, out))
     assert after.tried == {"NaCl": before.tried["NaCl"] + 3}  # the first type both ways round
     assert after.expected == before.expected
     assert before.force_calls < after.force_calls < 2 * before.force_calls
@@ -226,7 +227,7 @@ def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_p
 
     monkeypatch.setattr(recipe, "load_potential", forbid)
     build_reference.build_systems([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
-    assert taken_over(out, CARD)[("Cl", "Na")] == after
+    assert results_of_build(out, CARD)[("Cl", "Na")] == after
 
 
 def test_only_what_was_built_can_be_added_to(built, tmp_path):
@@ -237,7 +238,7 @@ def test_only_what_was_built_can_be_added_to(built, tmp_path):
 
 
 def test_added_phases_keep_the_lowest_of_each_formula(built):
-    found = list(taken_over(built, CARD)[("Cl", "Na")].phases)
+    found = list(results_of_build(built, CARD)[("Cl", "Na")].phases)
     up = [
         f.model_copy(update={"phase": f.phase.model_copy(update={"energy_ev_per_atom": e})})
         for f, e in zip([found[0]] * 4, (-3.0, -2.9998, -2.5, -2.0), strict=True)

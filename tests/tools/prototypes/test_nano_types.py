@@ -5,18 +5,18 @@ from collections import Counter
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import anonymous, space_group
+from hullward.tools.crystal import anonymous_amounts, space_group
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.prototypes import (
     Substitution,
-    Types,
+    TypeLibrary,
     decorate,
+    nano_table,
+    nano_types,
+    nano_types_for,
     prototype_library,
-    table,
-    types_for,
 )
-from hullward.tools.prototypes import generated as nano_types
-from hullward.tools.prototypes.generated import about, nano_prototype
+from hullward.tools.prototypes.nano_types import nano_prototype
 from hullward.tools.reference.recipe.trials import trials
 from hullward.training.crystals import in_quarantine, is_quarantined
 from hullward.training.structure_types.build import anonymous_of
@@ -29,7 +29,7 @@ SAMPLE = 7  # every seventh row where all would take long
 
 @pytest.fixture(scope="module")
 def rows():
-    return table().rows
+    return nano_table().rows
 
 
 def test_every_type_reads_back_with_the_symmetry_and_amounts_it_names(rows):
@@ -38,7 +38,7 @@ def test_every_type_reads_back_with_the_symmetry_and_amounts_it_names(rows):
         crystal = parse_asymmetric_text(row["text"])
         assert isinstance(crystal, Crystal), row["prototype_id"]
         assert space_group(crystal, 0.01) == row["space_group"] >= 2, row["prototype_id"]
-        amounts = "-".join(map(str, anonymous(crystal)))
+        amounts = "-".join(map(str, anonymous_amounts(crystal)))
         assert (amounts, crystal.n_atoms, crystal.formula) == (
             row["anonymous"],
             row["n_atoms"],
@@ -60,7 +60,7 @@ def test_no_type_is_there_twice(rows):
     """Every type of the classes that hold several."""
     units = [(row["prototype_id"], read_typed(row["text"])) for row in rows]
     several = Counter(unit.of_class for _, unit in units)
-    types = Types()
+    types = TypeLibrary()
     for name, unit in units:
         if several[unit.of_class] > 1:
             assert types.find(unit.crystal, unit.of_class) is None, name
@@ -77,7 +77,7 @@ def test_none_of_a_sample_is_one_of_aflows_or_ours(rows):
 
 
 def test_the_table_says_where_it_is_from(rows):
-    said = about()
+    said = nano_table().about
     assert said["model"].startswith("nano_cif@")
     assert said["protocol"]["fmax_ev_per_a"] == 0.05
     counts = said["counts"]
@@ -91,19 +91,19 @@ def test_the_table_says_where_it_is_from(rows):
 def test_only_types_of_a_formulas_kind_are_built(monkeypatch):
     built = []
     monkeypatch.setattr(nano_types, "make_prototype", lambda name, crystal: built.append(name))
-    nano_types._built.cache_clear()
+    nano_types._nano_prototype.cache_clear()
     try:
-        found = types_for(["SrTiO3", "BaTiO3"])
-        assert len(found) == len(built) == len(table().by_anonymous[(1, 1, 3)])
-        assert types_for(["LiF"]) is not None
-        assert len(built) < len(table().rows)
+        found = nano_types_for(["SrTiO3", "BaTiO3"])
+        assert len(found) == len(built) == len(nano_table().by_anonymous[(1, 1, 3)])
+        assert nano_types_for(["LiF"]) is not None
+        assert len(built) < len(nano_table().rows)
     finally:
-        nano_types._built.cache_clear()
+        nano_types._nano_prototype.cache_clear()
 
 
 def test_an_element_stays_whole_in_a_type_that_nano_wrote():
     """Its orbits are not shared out: one element for each of the type's, no more."""
-    types = types_for(["SrTiO3"])
+    types = nano_types_for(["SrTiO3"])
     made = list(decorate(["Sr", "Ti", "O"], ["SrTiO3"], 40, prototypes=types))
     assert made
     for d in made:
@@ -125,7 +125,9 @@ def test_substitution_tries_them_beside_the_library():
 
 def test_a_reference_build_tries_them_and_none_takes_anothers_place(monkeypatch):
     with_them = trials(["Ba", "Ti", "O"])
-    monkeypatch.setattr("hullward.tools.reference.recipe.trials.types_for", lambda formulas: [])
+    monkeypatch.setattr(
+        "hullward.tools.reference.recipe.trials.nano_types_for", lambda formulas: []
+    )
     without = trials(["Ba", "Ti", "O"])
     written = [t for t in with_them if t.prototype.startswith("nano:")]
     assert written

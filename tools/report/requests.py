@@ -1,18 +1,19 @@
-"""What language models were asked in a campaign, and what came of it."""
+"""Requests to language models in a campaign, and their outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import duckdb
+
 from hullward.tools.report.schema import AskedOf
+from hullward.tools.store import fetch_rows
 
-Rows = Callable[[str], list[dict[str, Any]]]
 
-
-def gather_asked(rows: Rows) -> tuple[AskedOf, ...]:
+def gather_asked(connection: duckdb.DuckDBPyConnection) -> tuple[AskedOf, ...]:
     """One entry a model and purpose, planning first, then operators by name."""
-    found = rows(
+    found = fetch_rows(
+        connection,
         """
         WITH unread AS (
             SELECT q.backend, q.model, q.purpose, count(*) AS n
@@ -34,12 +35,13 @@ def gather_asked(rows: Rows) -> tuple[AskedOf, ...]:
         LEFT JOIN unread u USING (backend, model, purpose)
         GROUP BY a.backend, a.model, a.purpose
         ORDER BY a.purpose NOT IN ('brief', 'plan'), a.purpose, a.backend, a.model
-        """
+        """,
     )
     failures: dict[tuple[str, str, str], dict[str, int]] = {}
-    for row in rows(
+    for row in fetch_rows(
+        connection,
         """SELECT backend, model, purpose, failure, count(*) AS n FROM asked
-           WHERE state = 'failed' GROUP BY ALL ORDER BY n DESC, failure"""
+           WHERE state = 'failed' GROUP BY ALL ORDER BY n DESC, failure""",
     ):
         who = row["backend"], row["model"], row["purpose"]
         failures.setdefault(who, {})[row["failure"]] = row["n"]
@@ -49,21 +51,26 @@ def gather_asked(rows: Rows) -> tuple[AskedOf, ...]:
     )
 
 
-def count_requests(rows: Rows) -> dict[str, Any]:
-    """Requests to language models by what came of them, failures by kind, tokens; {} without any.
+def count_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Requests to language models by outcome, failures by kind, and tokens; {} without any.
 
-    A request that failed is no proposal: it is counted here and nowhere else.
+    A failed request is not a proposal: it is counted here and nowhere else.
     """
-    states = {r["state"]: r["n"] for r in rows("SELECT state, count(*) AS n FROM asked GROUP BY 1")}
+    states = {
+        r["state"]: r["n"]
+        for r in fetch_rows(connection, "SELECT state, count(*) AS n FROM asked GROUP BY 1")
+    }
     if not states:
         return {}
-    (tokens,) = rows(
+    (tokens,) = fetch_rows(
+        connection,
         """SELECT coalesce(sum(prompt_tokens), 0)::BIGINT AS tokens_in,
-                  coalesce(sum(completion_tokens), 0)::BIGINT AS tokens_out FROM asked"""
+                  coalesce(sum(completion_tokens), 0)::BIGINT AS tokens_out FROM asked""",
     )
-    failures = rows(
+    failures = fetch_rows(
+        connection,
         """SELECT failure, count(*) AS n FROM asked WHERE state = 'failed'
-           GROUP BY failure ORDER BY n DESC, failure"""
+           GROUP BY failure ORDER BY n DESC, failure""",
     )
     return {
         **{state: states.get(state, 0) for state in ("answered", "failed", "waiting")},

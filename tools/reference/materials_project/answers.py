@@ -1,24 +1,25 @@
-"""What must hold of an answer of the Materials Project before it is kept, and how it is written.
+"""Answers of the Materials Project: checked, then converted to the files that are stored.
 
 A hull built from half a system is too high everywhere and raises no error: it makes everything
-look stable. So an answer that does not add up is refused whole.
+look stable. So an inconsistent answer is refused whole.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hullward.models.errors import FetchError
 from hullward.tools.reference.materials_project.stored import THERMO_TYPE
-from hullward.tools.reference.sources import mp2020_elements, off_scale
+from hullward.tools.reference.sources import mp2020_elements, why_not_mp2020
 
 SAME_ENERGY_EV_PER_ATOM = 1e-3  # an entry and the document it is in
 
 
 def check_entries(system: str, rows: Sequence[Mapping[str, Any]], count: int) -> None:
-    """Refuse a system that is not whole, not GGA/GGA+U, not corrected, or contradicts itself."""
+    """Raise FetchError for a system that is incomplete, inconsistent or on another energy scale."""
 
     def refuse(why: str) -> None:
         raise FetchError(f"system {system}: {why}; nothing of it was stored")
@@ -35,7 +36,7 @@ def check_entries(system: str, rows: Sequence[Mapping[str, Any]], count: int) ->
         own = frozenset(el for el, n in row["composition"].items() if n > 0)
         if not own <= elements:
             refuse(f"{name} ({'-'.join(sorted(own))}) is of another system")
-        if why := off_scale(row, own):
+        if why := why_not_mp2020(row, own):
             refuse(f"{name} is not on the corrected GGA/GGA+U scale ({why})")
         energy = (row["energy"] + row["correction"]) / sum(row["composition"].values())
         if abs(energy - about["energy_per_atom"]) > SAME_ENERGY_EV_PER_ATOM:
@@ -53,7 +54,7 @@ def check_entries(system: str, rows: Sequence[Mapping[str, Any]], count: int) ->
 
 
 def check_stable(rows: Sequence[Mapping[str, Any]], count: int) -> None:
-    """Refuse a list of stable phases that is not whole or contradicts itself."""
+    """Raise FetchError for a list of stable phases that is incomplete or inconsistent."""
     if len(rows) != count or not count:
         raise FetchError(
             f"stable phases: {len(rows)} came, the server counts {count}: half-downloaded, nothing "
@@ -70,7 +71,7 @@ def check_stable(rows: Sequence[Mapping[str, Any]], count: int) -> None:
 
 
 def as_row(entry: Any) -> dict[str, Any]:
-    """A ComputedStructureEntry of mp-api as plain JSON: its ids and keys are objects there."""
+    """A ComputedStructureEntry of mp-api as plain JSON, whose ids and keys are objects there."""
     from monty.json import jsanitize
 
     names = {name: str(entry.data[name]) for name in ("material_id", "thermo_type")}
@@ -80,7 +81,7 @@ def as_row(entry: Any) -> dict[str, Any]:
 
 
 def as_zstd_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Entries as compressed JSON Lines, ordered by id: the same entries are the same bytes."""
+    """Entries as compressed JSON Lines, ordered by id, so that equal entries give equal bytes."""
     from zstandard import ZstdCompressor
 
     ordered = sorted(rows, key=lambda row: str(row["entry_id"]))
@@ -89,9 +90,7 @@ def as_zstd_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Stable phases as a table that `reference_tables` reads, ordered by id."""
-    import io
-
+    """Stable phases as a table that `TablePhases` reads, ordered by id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,7 +100,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
         {
             "material_id": [str(row["material_id"]) for row in ordered],
             "formula": [str(row["formula_pretty"]) for row in ordered],
-            # over our own elements: with them added again it is the corrected total energy
+            # relative to our own elements: adding these again gives the corrected total energy
             "formation_energy_per_atom": [
                 row["energy_per_atom"] - _elements_ev_per_atom(row["formula_pretty"], zero)
                 for row in ordered
@@ -119,7 +118,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _elements_ev_per_atom(formula: str, zero: Mapping[str, float]) -> float:
     from pymatgen.core import Composition
 
-    amounts = {str(el): float(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+    amounts = dict(Composition(formula).get_el_amt_dict())
     if unknown := sorted(amounts.keys() - zero.keys()):
         raise FetchError(
             f"stable phases: {formula} holds {', '.join(unknown)}, of which no MP2020 energy is "

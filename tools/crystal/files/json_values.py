@@ -1,6 +1,6 @@
 """Crystals from JSON values: rows of tables, pymatgen's structures, our own crystals.
 
-The values come from files of others, so their types are checked before their numbers are.
+The values come from other people's files, so types are checked before numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.vetting import MAX_SITES, checked_crystal, shorten
+from hullward.tools.crystal.input_checks import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
 Row = dict[str, Any]
@@ -18,7 +18,7 @@ TABLE_COLUMNS = ("lengths", "angles", "species", "coords")
 
 
 def parse_table_row(row: Row) -> Crystal | Flaw:
-    """Lengths in Å, angles in degrees, n symbols, (n, 3) fractions."""
+    """The crystal of lengths in Å, angles in degrees, n symbols and (n, 3) fractions."""
     values = [row.get(name) for name in TABLE_COLUMNS]
     if all(absent(value) for value in values):
         return Flaw(reason=Reason.EMPTY, detail="all four columns are empty")
@@ -37,7 +37,7 @@ def parse_table_row(row: Row) -> Crystal | Flaw:
 
 
 def parse_crystal_json(value: Row) -> Crystal | Flaw:
-    """A pymatgen structure as a dict, or one of our crystals."""
+    """The crystal of a pymatgen structure as a dict, or of one of our crystals."""
     cell: Any = value.get("lattice")
     described = cell if isinstance(cell, dict) else {"matrix": cell, "pbc": value.get("pbc")}
     lattice, periodic = described.get("matrix"), described.get("pbc")
@@ -63,7 +63,7 @@ def parse_crystal_json(value: Row) -> Crystal | Flaw:
 
 
 def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
-    """A crystal of numbers that came as JSON, whose types are still to be believed."""
+    """The crystal of JSON values after a check of their types."""
     if not isinstance(species, list) or not isinstance(coords, list):
         return malformed("species and coordinates are not lists")
     if not species and not coords:
@@ -82,7 +82,7 @@ def _sites(lattice: object, species: object, coords: object) -> Crystal | Flaw:
 
 
 def _is_vector(value: object) -> bool:
-    """Three finite numbers; true and false are none, nor are integers beyond any float."""
+    """Whether a value is three finite numbers; not booleans or integers too large for a float."""
     return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
 
 
@@ -95,5 +95,5 @@ def malformed(detail: str) -> Flaw:
 
 
 def absent(value: object) -> bool:
-    """Nothing, an empty string or NaN: what tables put where there is no value."""
+    """Whether a table cell has no value: None, an empty string or NaN."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))

@@ -1,6 +1,6 @@
-"""What every reader asks of a crystal before letting it in: finite, a real cell, real elements.
+"""Checks of every crystal that is read: finite numbers, a possible cell, real elements.
 
-Readers differ in grammar; they share this last gate. It never changes a number.
+Readers differ in grammar but share these last checks, which never change a number.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MIN_FLATNESS = 1e-5  # cell volume over a·b·c
 def checked_crystal(
     lattice: object, species: Sequence[str], frac_coords: object, otherwise: Reason
 ) -> Crystal | Flaw:
-    """The crystal of a (3, 3) lattice in Å, n symbols and (n, 3) fractions, or why there is none.
+    """The crystal of a (3, 3) lattice in Å, n symbols and (n, 3) fractions, or its flaw.
 
-    `otherwise` is the reason for faults that are neither of the cell nor of an element.
+    `otherwise` is the reason given for faults in neither the cell nor an element.
     """
     try:
         cell = np.asarray(lattice, dtype=float)
@@ -59,7 +59,7 @@ def checked_crystal(
 
 
 def _cell_fault(cell: np.ndarray) -> str | None:
-    """What keeps a (3, 3) Å matrix from being a cell."""
+    """Why a (3, 3) matrix in Å is no cell; None if it is one."""
     if not bool(np.all(np.isfinite(cell))):
         return "the lattice is not finite"
     if float(np.max(np.abs(cell))) > MAX_LENGTH_A:
@@ -71,6 +71,6 @@ def _cell_fault(cell: np.ndarray) -> str | None:
     return None
 
 
-def shorten(found: str, width: int = 60) -> str:
-    """What was found, short and in plain ASCII, for a message."""
-    return ascii(found if len(found) <= width else found[:width] + "...")
+def shorten(text: str, width: int = 60) -> str:
+    """A text for a message, shortened and in plain ASCII."""
+    return ascii(text if len(text) <= width else text[:width] + "...")

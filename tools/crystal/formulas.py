@@ -1,0 +1,33 @@
+"""Formulas as amounts of elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hullward.models.errors import InputError
+
+
+def reduced_amounts(amounts: Mapping[str, int]) -> dict[str, int]:
+    """The smallest whole numbers in the same ratio, elements in the same order.
+
+    Not pymatgen's reduced formula, which keeps Li2O2 as it is.
+    """
+    divisor = math.gcd(*amounts.values())
+    return {element: n // divisor for element, n in amounts.items()}
+
+
+def parse_formula(formula: str) -> dict[str, int]:
+    """The reduced amounts of a formula, elements as in the text.
+
+    Raises InputError for text that is no formula of whole numbers.
+    """
+    from pymatgen.core import Composition
+
+    try:
+        amounts = Composition(formula, strict=True).get_el_amt_dict()
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{formula!r} is no formula: {error}") from None
+    if not amounts or any(not n.is_integer() or n < 1 for n in amounts.values()):
+        raise InputError(f"{formula!r} has amounts that are not whole numbers")
+    return reduced_amounts({str(element): int(n) for element, n in amounts.items()})
