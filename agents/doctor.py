@@ -1,7 +1,7 @@
-"""What is installed, what answers, what is missing, and the one command that fixes each thing.
+"""Check the installation: what works, what is missing, and the command that fixes each thing.
 
-Nothing here reads the environment or prints: the settings reader says what it saw, and the
-command line shows the findings.
+It neither reads the environment nor prints: the settings describe the environment, and the command
+line prints the findings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REINSTALL_SECOND = "pip install --force-reinstall --no-deps sevenn==0.13.0"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing looked at. ok: True as it should be, False broken, None optional and absent."""
+    """One check. ok: True works, False is broken, None is optional and absent."""
 
     name: str
     ok: bool | None
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What only the settings reader may know. Of a key, no more than whether it is set."""
+    """The parts of the environment that are checked; of a key, only whether it is set."""
 
     mp_api_key_present: bool
     thread_variables: Mapping[str, str | None]  # e.g. OMP_NUM_THREADS; None: not set
@@ -49,24 +49,24 @@ class Environment:
 
 
 def diagnose(environment: Environment, folder: Path = Path()) -> list[Finding]:
-    """Look at everything a campaign in `folder` needs. Takes seconds: libraries are loaded."""
+    """Check everything a campaign in `folder` needs. Takes seconds: libraries are loaded."""
     return [
-        look_at_python(sys.version_info[:3]),
-        look_at_packages(requires("hullward") or []),
-        *look_at_torch(),
-        look_at_weights(),
-        look_at_potential(_load_potential),
-        look_at_second(),
-        look_at_reference(),
-        look_at_types(),
-        look_at_vllm(environment.vllm_python),
-        look_at_key(environment.mp_api_key_present),
-        look_at_disk(folder, _free_gb(folder)),
-        look_at_processors(_usable_cores(), environment.thread_variables),
+        check_python(sys.version_info[:3]),
+        check_packages(requires("hullward") or []),
+        *check_torch(),
+        check_weights(),
+        check_potential(_load_potential),
+        check_second(),
+        check_reference(),
+        check_types(),
+        check_vllm(environment.vllm_python),
+        check_key(environment.mp_api_key_present),
+        check_disk(folder, _free_gb(folder)),
+        check_processors(_usable_cores(), environment.thread_variables),
     ]
 
 
-def look_at_python(found: tuple[int, int, int]) -> Finding:
+def check_python(found: tuple[int, int, int]) -> Finding:
     first, beyond = PYTHONS
     says = f"{'.'.join(map(str, found))} on {platform.system()} {platform.machine()}"
     if first <= found[:2] < beyond:
@@ -76,10 +76,10 @@ def look_at_python(found: tuple[int, int, int]) -> Finding:
     return Finding(name="python", ok=False, says=f"{says}; {wanted} are supported", fix=fix)
 
 
-def look_at_packages(
+def check_packages(
     requirements: Sequence[str], installed: Callable[[str], str] = version
 ) -> Finding:
-    """Compare what is installed with what the package declares; extras are not asked for."""
+    """Compare what is installed with what the package declares; extras are left out."""
     wanted = [Requirement(text) for text in requirements]
     wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
     wrong: dict[str, str] = {}
@@ -99,7 +99,7 @@ def look_at_packages(
     return Finding(name="packages", ok=False, says="; ".join(wrong.values()), fix=fix)
 
 
-def look_at_torch() -> list[Finding]:
+def check_torch() -> list[Finding]:
     """Two findings: the build of torch, and whether it sees a GPU."""
     try:
         import torch
@@ -117,8 +117,8 @@ def look_at_torch() -> list[Finding]:
     return [torch_found, Finding(name="gpu", ok=None, says=says, fix="nvidia-smi && make setup")]
 
 
-def look_at_weights() -> Finding:
-    """The weight file, compared with the published one before anything opens it."""
+def check_weights() -> Finding:
+    """Compare the weight file with the published one, before anything opens it."""
     from hullward.models.potential import potential_card
 
     try:
@@ -129,38 +129,38 @@ def look_at_weights() -> Finding:
     return Finding(name="weights", ok=True, says=says)
 
 
-def look_at_second(load: Callable[[str], Potential] | None = None) -> Finding:
-    """The network whose readings the shipped calibrator looks at: its weights, and an answer."""
+def check_second(load: Callable[[str], Potential] | None = None) -> Finding:
+    """Check the network of the second energies: its weights, and an answer."""
     from hullward.models.potential import load_potential, potential_card
     from hullward.tools.uncertainty import shipped
 
     name = "second network"
     calibrator = shipped()
     if calibrator is None or not calibrator.reading:
-        return Finding(name=name, ok=None, says="no calibrator that looks at one is shipped")
+        return Finding(name=name, ok=None, says="the shipped calibrator needs none")
     try:
         same = potential_card(calibrator.reading).weights_sha256 == calibrator.reading_sha256
         wrong = "" if same else "its weights are not those the calibrator was fitted with"
     except HullwardError as error:
         wrong = str(error)
     if wrong:
-        says = f"{calibrator.reading}: {wrong}; without it no probabilities"
+        says = f"{calibrator.reading}: {wrong}; without it there are no probabilities"
         return Finding(name=name, ok=False, says=says, fix=REINSTALL_SECOND)
-    found = look_at_potential(lambda: (load or load_potential)(calibrator.reading))
+    found = check_potential(lambda: (load or load_potential)(calibrator.reading))
     fix = "" if found.ok else REINSTALL_SECOND
     says = found.says.replace(POTENTIAL, calibrator.reading)
     return replace(found, name=name, says=says, fix=fix)
 
 
-def look_at_potential(load: Callable[[], Potential]) -> Finding:
-    """Ask it for rock salt: shows that its libraries fit together on this machine."""
+def check_potential(load: Callable[[], Potential]) -> Finding:
+    """Evaluate rock salt: shows that the libraries fit together on this machine."""
     try:
         potential = load()
         start = time.perf_counter()
         [answer] = potential.evaluate([_rock_salt()])
         if isinstance(answer, Exception):
             raise answer
-    except Exception as error:  # whatever breaks, that it breaks is the finding
+    except Exception as error:  # any failure is the finding
         says = f"{POTENTIAL} does not answer: {type(error).__name__}: {error}"
         return Finding(name="potential", ok=False, says=says, fix=REINSTALL)
     took_ms = 1000 * (time.perf_counter() - start)
@@ -169,8 +169,8 @@ def look_at_potential(load: Callable[[], Potential]) -> Finding:
     return Finding(name="potential", ok=True, says=says)
 
 
-def look_at_reference() -> Finding:
-    """The embedded reference and, in its own words, what it covers."""
+def check_reference() -> Finding:
+    """Check the embedded reference; the finding quotes what it covers."""
     from hullward.tools.reference import load_reference
 
     try:
@@ -182,8 +182,8 @@ def look_at_reference() -> Finding:
     return Finding(name="reference", ok=True, says=says)
 
 
-def look_at_types() -> Finding:
-    """The package whose structure types `hullward reference build` decorates."""
+def check_types() -> Finding:
+    """Check the package of structure types that `hullward reference build` decorates."""
     from hullward.tools.prototypes import INSTALL_ENCYCLOPEDIA, require_encyclopedia
 
     try:
@@ -194,7 +194,7 @@ def look_at_types() -> Finding:
     return Finding(name="types", ok=True, says=f"{says}, for building references")
 
 
-def look_at_vllm(python: str | None) -> Finding:
+def check_vllm(python: str | None) -> Finding:
     """VLLM in the interpreter that HULLWARD_VLLM_PYTHON names, else in this one.
 
     Found without importing it: that would take half a minute.
@@ -212,23 +212,23 @@ def look_at_vllm(python: str | None) -> Finding:
     return Finding(name="vllm", ok=True, says=f"{found} in {python or sys.executable}")
 
 
-def look_at_key(present: bool) -> Finding:
+def check_key(present: bool) -> Finding:
     if present:
         return Finding(name="mp key", ok=True, says="MP_API_KEY is set (not checked online)")
     says = "MP_API_KEY is not set; only needed for references from the Materials Project"
     return Finding(name="mp key", ok=None, says=says, fix="export MP_API_KEY=YOUR_KEY")
 
 
-def look_at_disk(folder: Path, free_gb: float) -> Finding:
+def check_disk(folder: Path, free_gb: float) -> Finding:
     says = f"{free_gb:.1f} GB free for {folder.absolute()}"
     if free_gb >= LEAST_FREE_GB:
         return Finding(name="disk", ok=True, says=says)
     fix = "hullward run CAMPAIGN.yaml --dir A_FOLDER_ON_ANOTHER_DISK"
-    says = f"{says}, {LEAST_FREE_GB:.0f} GB are wanted"
+    says = f"{says}, {LEAST_FREE_GB:.0f} GB are needed"
     return Finding(name="disk", ok=False, says=says, fix=fix)
 
 
-def look_at_processors(cores: int, thread_variables: Mapping[str, str | None]) -> Finding:
+def check_processors(cores: int, thread_variables: Mapping[str, str | None]) -> Finding:
     """Cores and threads: more threads than cores make everything many times slower."""
     seen = (f"{k}={v}" for k, v in sorted(thread_variables.items()) if v is not None)
     threads = ", ".join(seen) or "no thread variable set"

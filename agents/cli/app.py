@@ -1,4 +1,4 @@
-"""The command line. Heavy imports wait until a command needs them.
+"""The command line: puts the commands together and turns errors into exit codes.
 
 Exit codes: 0 finished or budget reached, 2 usage or configuration, 3 something needed is missing,
 4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable; 1 is a
@@ -14,9 +14,11 @@ from typing import NoReturn
 
 import typer
 
+from hullward.agents.cli.calibration import calibrate, calibration
 from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
-from hullward.agents.cli.checks import audit, doctor, phonons
-from hullward.agents.cli.evaluate import evaluate
+from hullward.agents.cli.doctor import doctor
+from hullward.agents.cli.evaluate import app as evaluate_app
+from hullward.agents.cli.followup import audit, opinion, phonons
 from hullward.agents.cli.hull import hull
 from hullward.agents.cli.probe import probe
 from hullward.agents.cli.propose import propose
@@ -24,23 +26,21 @@ from hullward.agents.cli.query import export_, query
 from hullward.agents.cli.reference import app as reference_app
 from hullward.agents.cli.relax import relax
 from hullward.agents.cli.serve import serve
-from hullward.agents.cli.uncertainty import calibrate, calibration, opinion
 from hullward.models.errors import HullwardError, InputError, RunInterruptedError
-from hullward.tools.store import StorageError
 
 app = typer.Typer(
     name="hullward",
-    help="Propose crystals, relax them, measure their distance to the hull, keep every step.",
+    help="Propose crystals, relax them, measure their distance to the hull; every step is stored.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-CTRL_C = 130  # what typer ends with
+CTRL_C = 130  # typer's exit code
 
 
 def main() -> None:
-    """Entry point: turns our errors into one line and their exit code."""
+    """Run a command; an error of ours ends as one line and its exit code."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         app.rich_markup_mode = None  # no boxes in files and pipes
     try:
@@ -51,12 +51,14 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # a file to write, or one that went away
+        from hullward.tools.store import StorageError
+
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         _fail(str(error), StorageError.exit_code if full else InputError.exit_code)
     except SystemExit as ended:
         if ended.code == CTRL_C:
             _fail("interrupted; what was stored stays", RunInterruptedError.exit_code)
-        if ended.code == InputError.exit_code and "--json" in sys.argv:  # typer has said it
+        if ended.code == InputError.exit_code and "--json" in sys.argv:  # typer printed the message
             print(json.dumps({"error": "no such usage; see stderr", "exit_code": ended.code}))
         raise
 
@@ -74,7 +76,7 @@ for command in (doctor, run, resume, screen, status, stop, report, rejudge, rebu
 app.command()(relax)
 app.add_typer(reference_app)
 app.command()(hull)
-app.add_typer(evaluate)
+app.add_typer(evaluate_app)
 app.command()(calibrate)
 app.command()(opinion)
 app.command()(serve)
@@ -82,7 +84,7 @@ app.command()(probe)
 app.command()(propose)
 app.command()(phonons)
 app.command()(audit)
-evaluate.command()(calibration)
+evaluate_app.command()(calibration)
 app.command()(query)
 app.command(name="export")(export_)
 

@@ -1,19 +1,31 @@
-"""Commands that run or screen, and follow what runs: run, resume, status, stop, report, rejudge."""
+"""Commands on a campaign directory: run, resume, screen, status, stop, report, rejudge, rebuild."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import Directory, Json, Workers, tell
-from hullward.agents.cli.progress import Reporter
+from hullward.agents.cli.options import (
+    Directory,
+    ForceConvergence,
+    Json,
+    PotentialName,
+    ReferenceName,
+    Structures,
+    Workers,
+)
+from hullward.agents.cli.output import Reporter, print_result
+
+if TYPE_CHECKING:
+    from hullward.agents.settings import Campaign
+    from hullward.tools.report import ReportPaths
 
 
 class StopAfter(StrEnum):
-    """Where a screening ends."""
+    """The last step of a screening."""
 
     PARSE = "parse"
     VALID = "valid"
@@ -25,12 +37,12 @@ class StopAfter(StrEnum):
 def run(
     campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml")],
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="where it lives; default campaigns/NAME")
+        Path | None, typer.Option("--dir", help="campaign directory; default: campaigns/NAME")
     ] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Run a campaign to its end; run again, it goes on where it stopped."""
+    """Run a campaign to its end; run again, it continues where it stopped."""
     from hullward.agents.settings import read_campaign
 
     settings = read_campaign(campaign)
@@ -38,11 +50,11 @@ def run(
 
 
 def resume(directory: Directory, workers: Workers = None, as_json: Json = False) -> None:
-    """Go on with the campaign or screening of a directory where it stopped."""
+    """Continue the campaign or screening of a directory where it stopped."""
     _run(directory, None, workers, as_json)
 
 
-def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> None:
+def _run(directory: Path, settings: Campaign | None, workers: int | None, as_json: bool) -> None:
     from hullward.agents import campaign
     from hullward.agents.campaign import screen_file
     from hullward.agents.workspace import kind_of
@@ -60,8 +72,8 @@ def _run(directory: Path, settings: Any, workers: int | None, as_json: bool) -> 
     _show_counts(directory, paths, as_json)
 
 
-def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
-    """The counting, and where the report is."""
+def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> None:
+    """Print the counts of the last snapshot, and where the report is."""
     from hullward.tools.report import count_requests, requests_line
     from hullward.tools.store import funnel, open_snapshot
 
@@ -69,9 +81,12 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
         counting = funnel.count(connection)
         requests = count_requests(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
-    told = (("states", counting.states), ("funnel", counting.funnel))
     lines = []
-    for name, counts in (*told, ("rejected", counting.rejections)):
+    for name, counts in (
+        ("states", counting.states),
+        ("funnel", counting.funnel),
+        ("rejected", counting.rejections),
+    ):
         found = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         lines.append(f"{name + ':':<10} {found or 'none'}")
     if requests:
@@ -80,30 +95,30 @@ def _show_counts(directory: Path, paths: Any, as_json: bool) -> None:
     if paths is not None:
         document["report"] = str(paths.html)
         lines.append(f"{'report:':<10} {paths.html}")
-    tell(document, lines, as_json)
+    print_result(document, lines, as_json)
 
 
 def screen(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
-    directory: Annotated[Path, typer.Option("--dir", help="where results are kept")],
-    reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
+    source: Structures,
+    directory: Annotated[Path, typer.Option("--dir", help="directory for the results")],
+    reference: ReferenceName = "embedded",
     second_reference: Annotated[
-        str | None, typer.Option(help="another one, whose heights are shown beside")
+        str | None, typer.Option(help="another reference, to show its heights as well")
     ] = None,
     known: Annotated[
         Path | None, typer.Option(help="known structures: a folder of CIFs, or a table of them")
     ] = None,
     stop_after: Annotated[StopAfter, typer.Option(help="the last step")] = StopAfter.JUDGED,
     relax_known: Annotated[
-        bool, typer.Option("--relax-known", help="relax what matches a known phase too")
+        bool, typer.Option("--relax-known", help="also relax what matches a known phase")
     ] = False,
-    potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
-    fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
-    max_steps: Annotated[int, typer.Option(help="steps of a relaxation")] = 500,
+    potential: PotentialName = "chgnet-0.3.0",
+    fmax: ForceConvergence = 0.05,
+    max_steps: Annotated[int, typer.Option(help="most steps of a relaxation")] = 500,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the proposals of a file, by the path a campaign takes, without the agent."""
+    """Judge the structures of a file with the steps of a campaign, without the agent."""
     from hullward.agents.campaign import screen_file
     from hullward.agents.settings import absolute_reference
 
@@ -125,7 +140,7 @@ def screen(
 
 
 def status(directory: Directory, as_json: Json = False) -> None:
-    """Say where a campaign stands, from its last published snapshot."""
+    """Show the counts of a campaign, from its last published snapshot."""
     from hullward.tools.store import lock
 
     holder = lock.holder(directory)
@@ -135,16 +150,16 @@ def status(directory: Directory, as_json: Json = False) -> None:
 
 
 def stop(directory: Directory, as_json: Json = False) -> None:
-    """Ask the process that is writing there to finish what is in flight and stop."""
+    """Ask a running campaign to finish what is in flight and stop."""
     from hullward.tools.store import inbox, lock
 
     running = lock.holder(directory) is not None
     if running:
         inbox.send(directory, "stop", {})
-        line = "asked to stop; what is in flight will finish"
+        line = "stop requested; what is in flight will finish first"
     else:
         line = f"nothing is running in {directory}"
-    tell({"asked": running}, [line], as_json)
+    print_result({"asked": running}, [line], as_json)
 
 
 def report(directory: Directory, as_json: Json = False) -> None:
@@ -156,25 +171,29 @@ def report(directory: Directory, as_json: Json = False) -> None:
 
 def rejudge(
     directory: Directory,
-    reference: Annotated[str, typer.Option(help="see `hullward reference list`")],
+    reference: ReferenceName,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Judge what is stored by another reference, without relaxing it again."""
+    """Judge the stored relaxations by another reference; nothing is relaxed again."""
     from hullward.agents.campaign import rejudge_directory
     from hullward.agents.settings import absolute_reference
 
     paths = rejudge_directory(directory, absolute_reference(reference, Path.cwd()), workers)
     if paths is None:
-        tell({"queued": True}, ["a run is going on there; it will judge again soon"], as_json)
+        print_result(
+            {"queued": True},
+            ["a run is active in this directory; it will judge again soon"],
+            as_json,
+        )
     else:
         _show_counts(directory, paths, as_json)
 
 
 def rebuild(directory: Directory, as_json: Json = False) -> None:
-    """Build the database again from the journal alone."""
+    """Rebuild the database from the journal."""
     from hullward.tools.store import rebuild as rebuild_store
 
     notes: list[str] = []
     path = rebuild_store(directory, notes=notes)
-    tell({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)
+    print_result({"database": str(path), "notes": notes}, [f"rebuilt {path}"], as_json)

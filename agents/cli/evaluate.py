@@ -1,157 +1,174 @@
-"""Judging crystal generators: a model, a server, or outputs that somebody saved."""
+"""`hullward evaluate crystals`: judge a crystal generator by a model or by its saved outputs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import Json, tell
-from hullward.agents.cli.progress import Reporter
+from hullward.agents.cli.options import Device, Json, Seed, ServerUrl, TextForm
+from hullward.agents.cli.output import Reporter, print_result
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
-    from hullward.models.language import LanguageModel
-    from hullward.tools.crystal import StructureLibrary
-    from hullward.tools.evaluation import Wish
+    from hullward.models.language import LanguageModel, Sampling
+    from hullward.tools.evaluation import Attempt
+    from hullward.tools.records import Wish
 
 PUBLISHED = ("structural", "compositional", "wasserstein_density", "wasserstein_n_elements")
 
-
-class TextForm(StrEnum):
-    """Which text a model is asked for."""
-
-    CELL = "cell"
-    ASYMMETRIC = "asymmetric"
-
-
-evaluate = typer.Typer(
-    name="evaluate", help="Measure how good a part of this is.", no_args_is_help=True
+app = typer.Typer(
+    name="evaluate", help="Measure a crystal generator or a calibrator.", no_args_is_help=True
 )
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="saved outputs (a file, or a folder of CIFs); or a model to sample: 'nano', a "
+        "checkpoint folder, or with --url the name of a served one",
+    ),
+]
+Known = Annotated[
+    Path | None, typer.Option(help="structures that are not new: a file or a folder of CIFs")
+]
+Like = Annotated[
+    Path | None, typer.Option(help="structures whose density and elements to compare with")
+]
+Coverage = Annotated[
+    bool,
+    typer.Option(
+        "--coverage",
+        help="also measure how many of --like resemble an attempt, and the reverse; takes minutes",
+    ),
+]
+CoverageSample = Annotated[
+    int, typer.Option(min=2, help="at most this many of either side, drawn by hash")
+]
+Screened = Annotated[
+    Path | None, typer.Option(help="a directory where `hullward screen` judged the same outputs")
+]
+Save = Annotated[Path | None, typer.Option(help="file for the outputs of a sampled model")]
+Formulas = Annotated[
+    Path | None, typer.Option(help="formulas to request, one a line; without it: any crystal")
+]
+Samples = Annotated[int, typer.Option("-n", min=1, help="samples for each formula")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="default: nano's own, else 1")]
+TopP = Annotated[float, typer.Option(min=0.01, max=1, help="nucleus sampling")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="of one output")]
+Form = Annotated[TextForm, typer.Option(help="the text form; only nano knows 'asymmetric'")]
+Grammar = Annotated[bool, typer.Option("--grammar", help="constrain the model to the text form")]
+MinDistance = Annotated[
+    float | None, typer.Option(help="with the grammar: no two atoms closer than this, Å")
+]
 
-@evaluate.command()
+
+@app.command()
 def crystals(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="saved outputs (a file, or a folder of CIFs); or a model to sample: 'nano', a "
-            "checkpoint folder, or with --url the name of a served one",
-        ),
-    ],
-    known: Annotated[
-        Path | None, typer.Option(help="structures that are not new: a file or a folder of CIFs")
-    ] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="structures whose density and elements to compare with")
-    ] = None,
-    coverage: Annotated[
-        bool,
-        typer.Option(
-            "--coverage",
-            help="also how many of --like some attempt is like, and the reverse; takes minutes",
-        ),
-    ] = False,
-    coverage_sample: Annotated[
-        int, typer.Option(min=2, help="at most so many of either side, drawn by hash")
-    ] = 1000,
-    screened: Annotated[
-        Path | None,
-        typer.Option(help="a directory where `hullward screen` judged the same outputs"),
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="where a model's outputs are written")] = None,
-    formulas: Annotated[
-        Path | None, typer.Option(help="ask a model for these, one a line; else for any crystal")
-    ] = None,
-    samples: Annotated[int, typer.Option("-n", min=1, help="of a model, for each formula")] = 1,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="default: nano's own, else 1")
-    ] = None,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 1.0,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 512,
-    seed: int = 0,
-    form: Annotated[
-        TextForm, typer.Option(help="the text asked for; only nano knows 'asymmetric'")
-    ] = TextForm.CELL,
-    grammar: Annotated[bool, typer.Option("--grammar", help="hold the model to the form")] = False,
-    min_distance: Annotated[
-        float | None, typer.Option(help="with the grammar: no atoms closer than this, Å")
-    ] = None,
-    url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
-    device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
+    source: Source,
+    known: Known = None,
+    like: Like = None,
+    coverage: Coverage = False,
+    coverage_sample: CoverageSample = 1000,
+    screened: Screened = None,
+    save: Save = None,
+    formulas: Formulas = None,
+    samples: Samples = 1,
+    temperature: Temperature = None,
+    top_p: TopP = 1.0,
+    max_tokens: MaxTokens = 512,
+    seed: Seed = 0,
+    form: Form = TextForm.CELL,
+    grammar: Grammar = False,
+    min_distance: MinDistance = None,
+    url: ServerUrl = None,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Judge crystals that a generator wrote; every rate divides by all attempts.
+    """Judge the crystals of a generator; every rate divides by all attempts.
 
-    Stability comes from `hullward screen FILE --relax-known --dir DIR`, given as --screened DIR.
+    For stability, run `hullward screen FILE --relax-known --dir DIR` first and give --screened DIR.
     """
     from hullward.models.language import Sampling
-    from hullward.tools.crystal import StructureLibrary
-    from hullward.tools.evaluation import evaluate as measure
-    from hullward.tools.evaluation import read_attempts, read_formulas, sample_crystals
+    from hullward.tools.evaluation import read_attempts
 
     if coverage and like is None:
         raise InputError("--coverage needs structures to compare with: give them with --like FILE")
+    sampling = Sampling(
+        temperature=_temperature(temperature, source), top_p=top_p, max_tokens=max_tokens, seed=seed
+    )
     with Reporter(quiet=as_json) as reporter:
         path = _checkpoint(source) if url is None else Path(source)
         if url is not None or (path / "config.json").is_file():
             if save is None:
-                raise InputError("say where a model's outputs are written with --save FILE.jsonl")
-            asked: list[str | None] = [*read_formulas(formulas)] if formulas else [None]
-            sample_crystals(
-                open_model(source, url, device),
-                save,
-                formulas=asked,
-                samples=samples,
-                sampling=Sampling(
-                    temperature=_temperature(temperature, source),
-                    top_p=top_p,
-                    max_tokens=max_tokens,
-                    seed=seed,
-                ),
-                form=form.value,
-                grammar=grammar or min_distance is not None,
+                raise InputError("a sampled model needs a file for its outputs: --save FILE.jsonl")
+            _sample(
+                open_model(source, url, device), save, formulas, samples, sampling, reporter,
+                form=form.value, grammar=grammar or min_distance is not None,
                 min_distance_a=min_distance,
-                progress=reporter,
-            )
+            )  # fmt: skip
             path = save
         attempts = read_attempts(path)
         if not attempts:
             raise InputError(f"{path} holds no attempt to judge")
-        library: StructureLibrary | None = None
-        if known is not None:
-            library = StructureLibrary((f"known-{i}", c) for i, c in enumerate(_structures(known)))
-        others = _structures(like) if like is not None else []
-        found = measure(attempts, known=library, like=others, progress=reporter)
-        if coverage:
-            from hullward.tools.evaluation import measure_coverage as covered
-            from hullward.tools.relax import default_workers
-
-            found["coverage"] = covered(
-                attempts,
-                others,
-                sample=coverage_sample,
-                workers=default_workers(),
-                progress=reporter,
-            )
+        found = _measure(attempts, known, like, coverage_sample if coverage else None, reporter)
     document: dict[str, Any] = {"source": str(path), **_plain(found)}
     if screened is not None:
         document["screened"] = _screened(screened, path, [a.wish for a in attempts])
-    document["published"] = json.loads(
-        files("hullward.data").joinpath("published_generators.json").read_text(encoding="utf-8")
+    published = files("hullward.data").joinpath("published_generators.json")
+    document["published"] = json.loads(published.read_text(encoding="utf-8"))
+    print_result(document, _lines(document), as_json)
+
+
+def _sample(
+    model: LanguageModel,
+    save: Path,
+    formulas: Path | None,
+    samples: int,
+    sampling: Sampling,
+    progress: Reporter,
+    **how: Any,
+) -> None:
+    """Write outputs of a model to `save`, for each formula of a file or for any crystal."""
+    from hullward.tools.evaluation import read_formulas, sample_crystals
+
+    targets: list[str | None] = [*read_formulas(formulas)] if formulas else [None]
+    sample_crystals(
+        model, save, formulas=targets, samples=samples, sampling=sampling, progress=progress, **how
     )
-    tell(document, _lines(document), as_json)
+
+
+def _measure(
+    attempts: Sequence[Attempt],
+    known: Path | None,
+    like: Path | None,
+    coverage_sample: int | None,
+    progress: Reporter,
+) -> dict[str, Any]:
+    """The rates of the attempts; coverage too where a sample size is given."""
+    from hullward.tools.crystal import StructureLibrary
+    from hullward.tools.evaluation import evaluate, measure_coverage
+    from hullward.tools.relax import default_workers
+
+    library = None
+    if known is not None:
+        library = StructureLibrary((f"known-{i}", c) for i, c in enumerate(_structures(known)))
+    others = _structures(like) if like is not None else []
+    found = evaluate(attempts, known=library, like=others, progress=progress)
+    if coverage_sample is not None:
+        found["coverage"] = measure_coverage(
+            attempts, others, sample=coverage_sample, workers=default_workers(), progress=progress
+        )
+    return found
 
 
 def _checkpoint(source: str) -> Path:
-    """The folder of the model that comes with Hullward, or the path as it stands."""
+    """The folder of the model that comes with Hullward, or the path as given."""
     from hullward.models.language import NANO, nano_folder
 
     return nano_folder() if source in ("nano", NANO) else Path(source)
@@ -166,7 +183,7 @@ def _temperature(given: float | None, source: str) -> float:
 
 
 def open_model(source: str, url: str | None, device: str) -> LanguageModel:
-    """nano, the checkpoint in a folder, or with a URL the model of that name behind it.
+    """Open nano, a checkpoint folder, or with a URL the served model of that name.
 
     Raises PreflightError where it cannot be used.
     """
@@ -184,7 +201,7 @@ def open_model(source: str, url: str | None, device: str) -> LanguageModel:
 
 
 def _structures(path: Path) -> list[Crystal]:
-    """Crystals of a file of known ones; InputError where none can be read."""
+    """The crystals of a file or folder; raises InputError where none can be read."""
     from hullward.models.crystal import Crystal
     from hullward.tools.evaluation import read_attempts
 
@@ -195,7 +212,7 @@ def _structures(path: Path) -> list[Crystal]:
 
 
 def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, Any]:
-    """Counts of a screening of the same file; InputError where it is of another one."""
+    """The counts of a screening of the same file; raises InputError for another file."""
     from hullward.tools.evaluation import adherence_to_height
     from hullward.tools.store import funnel, open_snapshot
 
@@ -204,14 +221,14 @@ def _screened(directory: Path, path: Path, wishes: Sequence[Wish]) -> dict[str, 
         adherence = adherence_to_height(connection, wishes)
     if counting.proposed != len(wishes):
         raise InputError(
-            f"{directory} screened {counting.proposed} proposals and {path} holds {len(wishes)}: "
-            "screen this file"
+            f"{directory} screened {counting.proposed} proposals, but {path} holds {len(wishes)}: "
+            f"screen this file with `hullward screen {path} --dir NEW_DIR`"
         )
     return {**counting.as_dict(), "e_above_hull_adherence": _plain(adherence)}
 
 
 def _plain(value: Any) -> Any:
-    """Shares as plain dicts."""
+    """The value with every Rate as a plain dict."""
     from hullward.tools.evaluation import Rate
 
     if isinstance(value, Rate):
@@ -225,7 +242,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['attempts']} attempts"]
     sections = (
         ("of all attempts", document["rates"]),
-        ("adherence, of all that asked", document["adherence"]),
+        ("adherence, of the attempts with such a wish", document["adherence"]),
         ("of those that parsed (as published)", document["of_those_that_parsed"]),
         ("of the valid", document["of_the_valid"]),
     )
@@ -235,13 +252,13 @@ def _lines(document: dict[str, Any]) -> list[str]:
             lines += [f"    {name:<40}{_share(share)}" for name, share in shares.items()]
     for name in ("wasserstein", "wasserstein_of_all_parsed"):
         if distances := document.get(name):
-            told = ", ".join(f"{what} {_number(value)}" for what, value in distances.items())
-            lines.append(f"{name.replace('_', ' ')}: {told}")
+            values = ", ".join(f"{what} {_number(value)}" for what, value in distances.items())
+            lines.append(f"{name.replace('_', ' ')}: {values}")
     if coverage := document.get("coverage"):
         lines += _coverage_lines(coverage)
     if failures := document["parse_failures"]:
-        told = ", ".join(f"{n} {reason}" for reason, n in failures.items())
-        lines.append(f"did not parse: {told}")
+        reasons = ", ".join(f"{n} {reason}" for reason, n in failures.items())
+        lines.append(f"did not parse: {reasons}")
     if screened := document.get("screened"):
         counts = ", ".join(f"{n} {what}" for what, n in screened["funnel"].items())
         lines.append(f"screened: {counts}")
@@ -257,8 +274,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
 def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
     sample, missing = coverage["sample"], coverage["without_fingerprint"]
     lines = [
-        f"coverage, {sample['attempts']} attempts ({missing['attempts']} without fingerprint) and "
-        f"{sample['like']} like them ({missing['like']}); 'separately' is as published:"
+        f"coverage of {sample['like']} structures ({missing['like']} without fingerprint) by "
+        f"{sample['attempts']} attempts ({missing['attempts']}); 'separately' is as published:"
     ]
     parts = {"of all": coverage["of_all"], "of the valid": coverage["of_the_valid"]}
     parts |= {f"control, {name}": shares for name, shares in coverage["controls"].items()}

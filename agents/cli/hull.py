@@ -1,14 +1,14 @@
-"""The command that judges energies someone else computed."""
+"""`hullward hull`: judge energies that were computed elsewhere."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import Json
+from hullward.agents.cli.options import Json, ReferenceName
+from hullward.agents.cli.output import print_result
 
 
 def hull(
@@ -17,10 +17,10 @@ def hull(
         typer.Argument(
             metavar="ENTRIES",
             help="ComputedEntry JSON, OPTIMADE JSON Lines, a table of formula and energy, or what "
-            "`hullward relax --json` wrote",
+            "`hullward relax --json` writes",
         ),
     ],
-    reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
+    reference: ReferenceName = "embedded",
     open_: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,15 +31,15 @@ def hull(
         ),
     ] = None,
     energy: Annotated[
-        str | None, typer.Option(help="the column or property that is the energy, eV/atom")
+        str | None, typer.Option(help="the column or property that holds the energy, eV/atom")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Signed height above a reference's hull, and decomposition, of energies computed elsewhere.
+    """Compute signed heights above the hull and decompositions of energies from elsewhere.
 
     With --open the hull is that of the grand potential: heights and fractions are per atom of the
     closed elements. pymatgen's GrandPotentialPhaseDiagram takes absolute potentials: ours plus
-    the energy per atom of the reference's own elemental phase; --json states both.
+    the energy per atom of the reference's own elemental phase; --json gives both.
     """
     from hullward.agents.settings import absolute_reference, read_machine
     from hullward.agents.workspace import open_reference
@@ -51,11 +51,7 @@ def hull(
     systems = sorted({"-".join(sorted(phase.elements)) for phase in entries.phases})
     spec = absolute_reference(reference, Path.cwd())
     document = judge_entries(entries, open_reference(spec, read_machine(), systems), opened)
-    if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
-        return
-    for line in _lines(document):
-        typer.echo(line)
+    print_result(document, _lines(document), as_json)
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command that asks a served crystal model which prompt form it knows."""
+"""`hullward probe`: find the prompt form that a served crystal model was trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hullward.agents.cli.output import Json, tell
+from hullward.agents.cli.options import Json
+from hullward.agents.cli.output import print_result
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
@@ -28,16 +29,16 @@ SYSTEMS = (
 
 def probe(
     url: Annotated[str, typer.Option(help="the server, with /v1")],
-    model: Annotated[str, typer.Option(help="its name there")],
-    cases: Annotated[int, typer.Option(min=2, max=100, help="known crystals to ask for")] = 12,
-    samples: Annotated[int, typer.Option(min=1, max=64, help="texts for each of them")] = 4,
-    temperature: Annotated[float, typer.Option(min=0.01, max=2)] = 0.7,
+    model: Annotated[str, typer.Option(help="name of the model on the server")],
+    cases: Annotated[int, typer.Option(min=2, max=100, help="known crystals to request")] = 12,
+    samples: Annotated[int, typer.Option(min=1, max=64, help="texts for each crystal")] = 4,
+    temperature: Annotated[float, typer.Option(min=0.01, max=2, help="of sampling")] = 0.7,
     as_json: Json = False,
 ) -> None:
     """Find out which prompt form a crystal model was trained on.
 
-    Stable phases of the embedded reference are asked for in every form. The form after which their
-    texts are likelier, and after which more of what is written is a crystal, comes first.
+    The model is prompted for stable phases of the embedded reference in every form. The form for
+    which their known texts are likeliest, and most of its own texts are crystals, comes first.
     """
     from hullward.agents.settings import read_machine
     from hullward.models.language import Sampling, probe_forms
@@ -73,7 +74,7 @@ def probe(
         for s in scores
     ]
     lines.append(f"use: crystal: {{url: {url}, model: {model}, format: {scores[0].form}}}")
-    tell({"model": model, "url": url, "forms": rows}, lines, as_json)
+    print_result({"model": model, "url": url, "forms": rows}, lines, as_json)
 
 
 def _cases(n: int) -> list[ProbeCase]:

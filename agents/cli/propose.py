@@ -1,4 +1,4 @@
-"""Proposals outside a campaign: what an operator gives for one wish, raw and checked."""
+"""`hullward propose`: the proposals of one operator for one wish, outside a campaign."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.evaluate import TextForm, open_model
-from hullward.agents.cli.output import Json, tell
+from hullward.agents.cli.evaluate import open_model
+from hullward.agents.cli.options import Device, Json, Seed, ServerUrl, TextForm
+from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
-    from hullward.tools.records import Flaw
+    from hullward.tools.records import Flaw, Wish
     from hullward.tools.screening import Facts
 
 
 class ProposalKind(StrEnum):
-    """The operators that need no parents and no earlier results, by what each of them asks for."""
+    """The operators that need no parents and no earlier results."""
 
     DE_NOVO = "de_novo"
     ELEMENTS = "elements"
@@ -46,88 +47,116 @@ def propose(
     ] = "nano",
     elements: Annotated[str | None, typer.Option(help="such as Li-Mn-O")] = None,
     formula: Annotated[str | None, typer.Option(help="such as LiMn2O4")] = None,
-    space_group: Annotated[int | None, typer.Option(min=1, max=230)] = None,
-    e_hull: Annotated[float | None, typer.Option(help="eV/atom; default 0")] = None,
+    space_group: Annotated[
+        int | None, typer.Option(min=1, max=230, help="number of the space group")
+    ] = None,
+    e_hull: Annotated[
+        float | None, typer.Option(help="height above the hull, eV/atom; default: 0")
+    ] = None,
     number: Annotated[int, typer.Option("-n", min=1, max=10_000, help="proposals")] = 8,
     form: Annotated[
-        TextForm | None, typer.Option(help="the text asked for; default: what the model knows best")
+        TextForm | None, typer.Option(help="the text form; default: the model's best")
     ] = None,
-    grammar: Annotated[bool, typer.Option("--grammar", help="hold the model to the wish")] = False,
-    max_atoms: Annotated[int, typer.Option(min=1, max=200)] = 24,
+    grammar: Annotated[
+        bool, typer.Option("--grammar", help="constrain the model to the wish")
+    ] = False,
+    max_atoms: Annotated[int, typer.Option(min=1, max=200, help="most atoms in a cell")] = 24,
     temperature: Annotated[float | None, typer.Option(min=0, help="default: the model's")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="of one answer")] = None,
-    seed: int = 0,
-    url: Annotated[str | None, typer.Option(help="an OpenAI-compatible server, with /v1")] = None,
-    device: Annotated[str, typer.Option(help="for a checkpoint: cpu, cuda, …")] = "cpu",
+    seed: Seed = 0,
+    url: ServerUrl = None,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Propose crystals for one wish, each with its text, its structure and the hard checks.
+    """Propose crystals for one wish: text, structure and the hard checks of each.
 
-    Operators that breed from parents run in campaigns only. Nothing is relaxed here.
+    Operators that need parents run in campaigns only. Nothing is relaxed here.
     """
     from hullward.models.language import NANO
-    from hullward.models.potential import MPTRJ_ELEMENTS
-    from hullward.tools.records import Flaw
-    from hullward.tools.screening import Limits, check_crystal
+    from hullward.tools.records import Wish
 
-    wish: dict[str, Any] = {
+    given = _given(operator, elements, formula, space_group, e_hull)
+    wish = Wish(
+        elements=given.get("elements", ()),
+        formula=given.get("formula"),
+        space_group=given.get("space_group"),
+        e_above_hull_ev_per_atom=given.get("e_hull"),
+        max_atoms=max_atoms,
+    )
+    if operator is ProposalKind.SUBSTITUTION:
+        drawn = _substituted(wish, number)
+    else:
+        text = form or (TextForm.ASYMMETRIC if model in ("nano", NANO) else TextForm.CELL)
+        drawn = _written(
+            model, url, device, wish, text, grammar, number, seed,
+            {"temperature": temperature, "max_tokens": max_tokens},
+        )  # fmt: skip
+    rows = [_checked(row, wish) for row in drawn]
+    document = {
+        "operator": operator.value,
+        "wish": given,
+        "proposed": len(rows),
+        "valid": sum(row["valid"] for row in rows),
+        "proposals": rows,
+    }
+    print_result(document, _lines(document), as_json)
+
+
+def _given(
+    operator: ProposalKind,
+    elements: str | None,
+    formula: str | None,
+    space_group: int | None,
+    e_hull: float | None,
+) -> dict[str, Any]:
+    """The options of a wish; raises InputError for one that is missing or out of place."""
+    options: dict[str, Any] = {
         "elements": elements.split("-") if elements else None,
         "formula": formula,
         "space_group": space_group,
         "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
     }
-    wanted = _NEEDS[operator]
-    for name, value in wish.items():
+    needed = _NEEDS[operator]
+    for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
-        if name in wanted and value is None:
+        if name in needed and value is None:
             raise InputError(f"the operator {operator.value} needs {option}")
-        if name not in wanted and value is not None:
+        if name not in needed and value is not None:
             raise InputError(f"the operator {operator.value} takes no {option}")
-    wish = {name: value for name, value in wish.items() if name in wanted}
-    if operator is ProposalKind.SUBSTITUTION:
-        drawn = _substituted(wish["formula"], number, max_atoms)
-    else:
-        text = form or (TextForm.ASYMMETRIC if model in ("nano", NANO) else TextForm.CELL)
-        drawn = _written(
-            model, url, device, wish, text, grammar, max_atoms, number, seed,
-            {"temperature": temperature, "max_tokens": max_tokens},
-        )  # fmt: skip
-    rows = []
-    for said in drawn:
-        crystal: Crystal | Flaw = said.pop("crystal")
-        found: Crystal | Facts | Flaw = crystal
-        if not isinstance(crystal, Flaw):
-            said["structure"] = crystal.model_dump(mode="json")
-            said["formula"] = crystal.formula
-            said["as_asked"] = _as_asked(crystal, wish)
-            found = check_crystal(crystal, Limits(max_atoms=max_atoms), MPTRJ_ELEMENTS)
-        flawed = isinstance(found, Flaw)
-        said["checks"] = found.model_dump(mode="json")
-        said["valid"] = not flawed
-        rows.append(said)
-    document = {
-        "operator": operator.value,
-        "wish": wish,
-        "proposed": len(rows),
-        "valid": sum(row["valid"] for row in rows),
-        "proposals": rows,
-    }
-    tell(document, _lines(document), as_json)
+    return {name: value for name, value in options.items() if name in needed}
+
+
+def _checked(row: dict[str, Any], wish: Wish) -> dict[str, Any]:
+    """The row with its structure and the outcome of the hard checks."""
+    from hullward.models.potential import MPTRJ_ELEMENTS
+    from hullward.tools.records import Flaw
+    from hullward.tools.screening import Limits, check_crystal
+
+    crystal: Crystal | Flaw = row.pop("crystal")
+    found: Crystal | Facts | Flaw = crystal
+    if not isinstance(crystal, Flaw):
+        row["structure"] = crystal.model_dump(mode="json")
+        row["formula"] = crystal.formula
+        row["as_asked"] = _as_asked(crystal, wish)
+        found = check_crystal(crystal, Limits(max_atoms=wish.max_atoms), MPTRJ_ELEMENTS)
+    row["checks"] = found.model_dump(mode="json")
+    row["valid"] = not isinstance(found, Flaw)
+    return row
 
 
 def _written(
     model: str,
     url: str | None,
     device: str,
-    wish: dict[str, Any],
+    wish: Wish,
     form: TextForm,
     grammar: bool,
-    max_atoms: int,
     number: int,
     seed: int,
     changes: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """What a language model says, one row a completion; a request that failed is a row too."""
+    """One row for each completion of a language model; a failed request gives rows too."""
+    from hullward.agents.language import constraint_of
     from hullward.models.language import (
         NANO,
         NANO_SAMPLING,
@@ -137,31 +166,25 @@ def _written(
         crystal_prompt,
         flat_formula,
     )
-    from hullward.tools.crystal.text import crystal_grammar, unit_grammar
     from hullward.tools.evaluation import parse_text
     from hullward.tools.records import Flaw, Reason
 
-    formula, elements = wish.get("formula"), wish.get("elements", ())
     try:
         prompt = crystal_prompt(
-            formula=flat_formula(formula) if formula else None,
-            elements=elements,
-            e_above_hull_ev_per_atom=wish.get("e_hull"),
-            space_group=wish.get("space_group"),
+            formula=flat_formula(wish.formula) if wish.formula else None,
+            elements=wish.elements,
+            e_above_hull_ev_per_atom=wish.e_above_hull_ev_per_atom,
+            space_group=wish.space_group,
             form=form.value,
         )
     except (ValueError, KeyError) as error:
-        raise InputError(f"the wish cannot be asked for: {error}") from error
+        raise InputError(f"no prompt for this wish: {error}") from error
     constraint = None
     if grammar:
-        wishes = crystal_grammar(formula=formula, elements=elements, max_atoms=max_atoms)
-        if form is TextForm.ASYMMETRIC:
-            constraint = unit_grammar(wishes, wish.get("space_group")).constraint()
-        else:
-            constraint = wishes.constraint(server=url is not None)
+        constraint, _ = constraint_of(wish, form.value, server=url is not None)
     sampling = NANO_SAMPLING if model in ("nano", NANO) else Sampling(max_tokens=1024)
-    told = {name: value for name, value in changes.items() if value is not None}
-    sampling = replace(sampling, n=number, seed=seed, **told)
+    given = {name: value for name, value in changes.items() if value is not None}
+    sampling = replace(sampling, n=number, seed=seed, **given)
     writer = open_model(model, url, device)
     request = Request(request_id="propose", prompt=prompt, sampling=sampling, constraint=constraint)
     [answer] = writer.complete([request])
@@ -172,10 +195,10 @@ def _written(
     return [{"raw": one.text, "crystal": parse_text(one.text), **about} for one in answer]
 
 
-def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, Any]]:
-    """Known structure types with this formula's elements in them, the likeliest first.
+def _substituted(wish: Wish, number: int) -> list[dict[str, Any]]:
+    """Known structure types decorated with the elements of a formula, the likeliest first.
 
-    Besides those of the package, structures that were fetched from the Materials Project.
+    The types are those of the package and of structures fetched from the Materials Project.
     """
     from itertools import islice
 
@@ -186,11 +209,11 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     from hullward.tools.reference.materials_project import read_fetched
 
     try:
-        flat_formula(formula)
+        flat_formula(wish.formula or "")
     except (ValueError, KeyError) as error:
-        raise InputError(f"the wish cannot be asked for: {error}") from error
-    fetched = low_structures(read_fetched(read_machine().home_folder), max_atoms)
-    made = Substitution(fetched, max_atoms=max_atoms).propose([formula])
+        raise InputError(f"no structure for this wish: {error}") from error
+    fetched = low_structures(read_fetched(read_machine().home_folder), wish.max_atoms)
+    made = Substitution(fetched, max_atoms=wish.max_atoms).propose([wish.formula or ""])
     return [
         {
             "raw": one.crystal.model_dump_json(),
@@ -202,26 +225,26 @@ def _substituted(formula: str, number: int, max_atoms: int) -> list[dict[str, An
     ]
 
 
-def _as_asked(crystal: Crystal, wish: dict[str, Any]) -> bool:
-    """Whether elements and formula are those asked for; space groups are told among the checks."""
+def _as_asked(crystal: Crystal, wish: Wish) -> bool:
+    """Whether elements and formula are as wished; the checks give the space group."""
     from pymatgen.core import Composition
 
-    if "formula" in wish:
-        asked = Composition(wish["formula"]).reduced_formula
+    if wish.formula is not None:
+        asked = Composition(wish.formula).reduced_formula
         return bool(Composition(crystal.formula).reduced_formula == asked)
-    return "elements" not in wish or set(crystal.species) == set(wish["elements"])
+    return not wish.elements or set(crystal.species) == set(wish.elements)
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['proposed']} proposed, {document['valid']} pass the hard checks"]
     for row in document["proposals"]:
-        said = row["checks"]
+        checks = row["checks"]
         if row["valid"]:
-            other = "" if row["as_asked"] else " (not what was asked)"
+            other = "" if row["as_asked"] else " (not the wish)"
             lines.append(
-                f"  {said['formula']}{other}, space group {said['space_group']}, "
-                f"{said['volume_per_atom_a3']:.1f} Å3/atom"
+                f"  {checks['formula']}{other}, space group {checks['space_group']}, "
+                f"{checks['volume_per_atom_a3']:.1f} Å3/atom"
             )
         else:
-            lines.append(f"  {said['reason']}: {said['detail']}")
+            lines.append(f"  {checks['reason']}: {checks['detail']}")
     return lines

@@ -1,4 +1,4 @@
-"""Commands that ask a campaign directory: queries of its tables, structures of its candidates."""
+"""`hullward query` and `hullward export`: tables and structures of a campaign directory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli.output import Directory, Json, tell
+from hullward.agents.cli.options import Directory, Json
+from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError
-
-Directory = Directory
-Json = Json
 
 
 class Form(StrEnum):
-    """How a query answers."""
+    """The format of a query's answer."""
 
     TABLE = "table"
     CSV = "csv"
@@ -25,7 +23,7 @@ class Form(StrEnum):
 
 
 class CrystalFile(StrEnum):
-    """What an export writes."""
+    """The format of exported structures."""
 
     CIF = "cif"
     POSCAR = "poscar"
@@ -33,7 +31,7 @@ class CrystalFile(StrEnum):
 
 
 class Which(StrEnum):
-    """Which candidates an export takes."""
+    """Which candidates an export writes."""
 
     SHORTLIST = "shortlist"
     JUDGED = "judged"
@@ -43,17 +41,19 @@ class Which(StrEnum):
 def query(
     directory: Directory,
     sql: Annotated[str, typer.Argument(help="one SELECT; see the views results, states, funnel")],
-    form: Annotated[Form, typer.Option("--format", help="how to answer")] = Form.TABLE,
-    out: Annotated[Path | None, typer.Option(help="write to a file; needed for parquet")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="most rows")] = None,
+    form: Annotated[Form, typer.Option("--format", help="format of the answer")] = Form.TABLE,
+    out: Annotated[
+        Path | None, typer.Option(help="write the answer here; parquet needs it")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="most rows to return")] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the last published snapshot, read-only."""
+    """Run a SELECT on the last published snapshot, read-only."""
     from hullward.tools.store import query as queries
 
     form = Form.JSON if as_json else form
     if form is Form.PARQUET and out is None:
-        raise InputError("parquet is not text: say where to write it with --out FILE.parquet")
+        raise InputError("parquet needs a file to write to: --out FILE.parquet")
     answer = queries.run_query(directory, sql, limit)
     if form is Form.PARQUET and out is not None:
         queries.write_parquet(answer, out)
@@ -68,24 +68,26 @@ def query(
             return
         out.write_text(text, encoding="utf-8")
     if as_json:
-        tell({"rows": len(answer.rows), "file": str(out)}, [], as_json)
+        print_result({"rows": len(answer.rows), "file": str(out)}, [], as_json)
     else:
         typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
 
 
 def export_(
     directory: Directory,
-    out: Annotated[Path, typer.Option(help="folder to write to")],
-    form: Annotated[CrystalFile, typer.Option("--format")] = CrystalFile.CIF,
+    out: Annotated[Path, typer.Option(help="folder for the files")],
+    form: Annotated[CrystalFile, typer.Option("--format", help="file format")] = CrystalFile.CIF,
     which: Annotated[Which, typer.Option(help="which candidates")] = Which.SHORTLIST,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="these candidates only")] = None,
-    p1: Annotated[bool, typer.Option("--p1", help="CIFs without symmetry")] = False,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="this candidate only; repeatable")
+    ] = None,
+    p1: Annotated[bool, typer.Option("--p1", help="write CIFs without symmetry")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write relaxed structures of chosen candidates as CIF, POSCAR or extxyz."""
+    """Write relaxed structures of candidates as CIF, POSCAR or extxyz."""
     from hullward.tools.report import export_structures
 
     paths = export_structures(
         directory, out, format=form.value, ids=ids, where=which.value, symmetrise=not p1
     )
-    tell({"files": [str(p) for p in paths]}, [str(p) for p in paths], as_json)
+    print_result({"files": [str(p) for p in paths]}, [str(p) for p in paths], as_json)

@@ -1,30 +1,34 @@
-"""`hullward reference …`: what references there are, what they say, and how to get more."""
+"""`hullward reference …`: list, show and check references, and get more."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.output import Json, tell
-from hullward.models.crystal import Crystal
+from hullward.agents.cli.options import Json, PotentialName, ReferenceName, Workers
+from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError, PreflightError
+
+if TYPE_CHECKING:
+    from hullward.models.crystal import Crystal
+    from hullward.tools.hull import Reference
 
 app = typer.Typer(
     name="reference",
-    help="The known phases that heights are measured against.",
+    help="References: the known phases that heights are measured against.",
     no_args_is_help=True,
 )
 
-PATIENCE_S = 1200.0  # of a fetch that somebody asked for
+PATIENCE_S = 1200.0  # how long a fetch goes on trying
 
 
 @app.command(name="list")
 def list_(as_json: Json = False) -> None:
-    """Say which references can be named, where each is from and what it covers."""
+    """List the references there are, where each is from and what it covers."""
     from hullward.agents.settings import read_machine
     from hullward.tools.reference import available
 
@@ -42,23 +46,23 @@ def list_(as_json: Json = False) -> None:
             f"    {row.statement}",
         ]
     lines.append("file:PATH  (a file of your own; `hullward reference import` gives it a name)")
-    tell({"references": [row.model_dump(mode="json") for row in rows]}, lines, as_json)
+    print_result({"references": [row.model_dump(mode="json") for row in rows]}, lines, as_json)
 
 
 @app.command()
 def show(
     system: Annotated[str, typer.Argument(metavar="SYSTEM", help="e.g. Li-Mn-O")],
-    reference: Annotated[str, typer.Option(help="see `hullward reference list`")] = "embedded",
-    everything: Annotated[bool, typer.Option("--all", help="unstable phases too")] = False,
+    reference: ReferenceName = "embedded",
+    everything: Annotated[bool, typer.Option("--all", help="list unstable phases too")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say which phases of a system a reference holds stable, and what it covers."""
+    """List the stable phases of a system in a reference, and what it covers."""
     from hullward.agents.settings import absolute_reference, read_machine
     from hullward.agents.workspace import open_reference
-    from hullward.tools.reference import show as look
+    from hullward.tools.reference import show as show_system
 
     spec = absolute_reference(reference, Path.cwd())
-    shown = look(system, open_reference(spec, read_machine(), [system]), everything)
+    shown = show_system(system, open_reference(spec, read_machine(), [system]), everything)
     lines = [f"{shown.system} in {shown.reference_id}, version {shown.reference_version}"]
     lines += [f"    {shown.statement}", ""]
     lines.append(f"{'formula':<16}{'formation':>10}{'hull':>10}{'above':>8}  eV/atom  phase")
@@ -73,7 +77,7 @@ def show(
         f"    {'covered' if c.covered else 'not covered':<12}{c.formula}: {c.note}"
         for c in shown.coverage
     ]
-    tell(shown.model_dump(mode="json"), lines, as_json)
+    print_result(shown.model_dump(mode="json"), lines, as_json)
 
 
 @app.command()
@@ -82,17 +86,17 @@ def fetch(
         list[str] | None, typer.Argument(metavar="SYSTEM…", help="e.g. Li-Mn-O Na-Cl")
     ] = None,
     stable: Annotated[
-        bool, typer.Option("--stable", help="the stable phases of the whole database")
+        bool, typer.Option("--stable", help="fetch the stable phases of the whole database")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch whole systems from the Materials Project with your key (MP_API_KEY), once each."""
+    """Fetch whole systems from the Materials Project, each once, with your key (MP_API_KEY)."""
     from hullward.agents.settings import read_machine
     from hullward.agents.workspace import mp_access
     from hullward.tools.reference.materials_project import fetch_stable, fetch_systems
 
     if not systems and not stable:
-        raise InputError("say which systems to fetch, e.g. Li-Mn-O, or --stable")
+        raise InputError("nothing to fetch: name systems, e.g. Li-Mn-O, or give --stable")
     access = mp_access(read_machine(), lambda line: typer.echo(line, err=True), PATIENCE_S)
     answers = [fetch_systems(systems, access)] if systems else []
     if stable:
@@ -101,22 +105,22 @@ def fetch(
     here = [system for answer in answers for system in answer.already_here]
     lines = [f"database version {answers[-1].database_version}"]
     lines += [f"fetched {m.system}: {m.count} entries" for m in fetched]
-    lines += [f"{system} was here already" for system in here]
+    lines += [f"already here: {system}" for system in here]
     document = {
         "database_version": answers[-1].database_version,
         "fetched": [manifest.model_dump(mode="json") for manifest in fetched],
         "already_here": here,
     }
-    tell(document, lines, as_json)
+    print_result(document, lines, as_json)
 
 
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="entries or a table")],
-    name: Annotated[str, typer.Option(help="what to call it")],
+    name: Annotated[str, typer.Option(help="name of the new reference")],
     as_json: Json = False,
 ) -> None:
-    """Copy a reference file to where every campaign finds it by name."""
+    """Copy a reference file to the home folder, where every campaign finds it by name."""
     from hullward.agents.settings import read_machine
     from hullward.tools.reference import import_file
 
@@ -127,46 +131,44 @@ def import_(
         "energy_scheme": reference.energy_scheme,
         "statement": reference.statement,
     }
-    tell(document, [f"{name}, version {reference.version}", reference.statement], as_json)
+    print_result(document, [f"{name}, version {reference.version}", reference.statement], as_json)
+
+
+Name = Annotated[
+    str | None, typer.Option(help="name of the new reference; default: from the systems")
+]
+Phases = Annotated[Path | None, typer.Option(help="a folder of your own CIFs to relax as well")]
+Campaigns = Annotated[
+    list[Path] | None,
+    typer.Option("--from", help="an earlier campaign, to relax its best candidates as well"),
+]
+Formulas = Annotated[
+    Path | None, typer.Option(help="a file of formulas to try as well, one a line")
+]
 
 
 @app.command()
 def build(
     systems: Annotated[list[str], typer.Argument(metavar="SYSTEM…", help="e.g. Na-V-O-F")],
-    name: Annotated[
-        str | None, typer.Option(help="what to call it; default from the systems")
-    ] = None,
-    phases: Annotated[
-        Path | None, typer.Option(help="a folder of your own CIFs to relax as well")
-    ] = None,
-    campaigns: Annotated[
-        list[Path] | None,
-        typer.Option("--from", help="an earlier campaign whose best candidates to relax as well"),
-    ] = None,
-    formulas: Annotated[
-        Path | None, typer.Option(help="a file of formulas to try as well, one a line")
-    ] = None,
-    potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
-    workers: Annotated[int | None, typer.Option(min=0, help="worker processes")] = None,
+    name: Name = None,
+    phases: Phases = None,
+    campaigns: Campaigns = None,
+    formulas: Formulas = None,
+    potential: PotentialName = "chgnet-0.3.0",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Relax known structure types in whole systems; a stopped build goes on where it was.
+    """Build a reference: relax known structure types in whole systems.
 
-    What the embedded reference holds is taken over, so that only new systems cost time.
+    Subsystems of the embedded reference are copied from it, so only new systems cost time. The same
+    command continues a build that was stopped.
     """
     from hullward.agents.settings import read_machine
     from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import read_known
-    from hullward.tools.hull import split_chemsys
     from hullward.tools.reference import built_folder, load_reference
-    from hullward.tools.reference.recipe import build_systems as build_reference
-    from hullward.tools.reference.recipe import log_progress
-    from hullward.tools.reference.sources import (
-        BuiltPhases,
-        embedded_stem,
-        unserved_systems,
-        untried_subsystems,
-    )
+    from hullward.tools.reference.recipe import build_systems, log_progress
+    from hullward.tools.reference.sources import embedded_stem
 
     machine = read_machine()
     structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
@@ -179,7 +181,7 @@ def build(
     log_progress()
     embedded = load_reference("embedded")
     same = embedded.potential_sha256 == potential_card(potential).weights_sha256
-    build_reference(
+    build_systems(
         systems,
         folder / name,
         potential,
@@ -189,6 +191,17 @@ def build(
         extend=embedded_stem() if same else None,
     )
     reference = load_reference(f"built:{name}", machine.home_folder)
+    document, lines = _describe_built(name, reference, systems)
+    print_result(document, lines, as_json)
+
+
+def _describe_built(
+    name: str, reference: Reference, systems: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What a built reference does not cover, and phases suspiciously far below all others."""
+    from hullward.tools.hull import split_chemsys
+    from hullward.tools.reference.sources import BuiltPhases, unserved_systems, untried_subsystems
+
     assert isinstance(reference.source, BuiltPhases)
     manifest = reference.source.manifest
     wanted = [split_chemsys(system) for system in systems]
@@ -200,9 +213,9 @@ def build(
     deep = {formula: depth for formula, depth in manifest.deep.items() if formula in inside}
     lines = [f"built:{name}, version {reference.version}", reference.statement]
     lines += [f"not covered: {system}: {note}" for system, note in holes.items()]
-    lines += [] if holes else ["every subsystem was tried well enough"]
+    lines += [] if holes else ["every subsystem is covered"]
     lines += [
-        f"look twice: {formula} lies {1000 * depth:.0f} meV/atom below everything else"
+        f"check by hand: {formula} lies {1000 * depth:.0f} meV/atom below everything else"
         for formula, depth in deep.items()
     ]
     document = {
@@ -212,21 +225,19 @@ def build(
         "not_covered": holes,
         "deep_ev_per_atom": deep,
     }
-    tell(document, lines, as_json)
+    return document, lines
 
 
 def _candidates(campaigns: Sequence[Path]) -> list[tuple[str, Crystal]]:
-    """The lowest non-suspect candidates of earlier campaigns, as they relaxed."""
+    """The lowest candidates of earlier campaigns that are not suspect, relaxed."""
     from hullward.agents.workspace import read_seeds
 
     return [pair for directory in campaigns for pair in read_seeds(directory).items()]
 
 
 @app.command()
-def check(
-    as_json: Json = False,
-) -> None:
-    """Compare CHGNet with itself, and its elements with the Materials Project's."""
+def check(as_json: Json = False) -> None:
+    """Compare CHGNet energies with stored ones, and its elements with the Materials Project."""
     from hullward.models.potential import load_potential
     from hullward.tools.reference import (
         NOTABLE_OFFSET_EV_PER_ATOM,
@@ -234,13 +245,13 @@ def check(
         element_offsets,
     )
 
-    readings = check_canaries(load_potential("chgnet-0.3.0"))
+    canaries = check_canaries(load_potential("chgnet-0.3.0"))
     offsets = element_offsets()
-    lines = ["canaries: energy now, and as the embedded reference has it, eV/atom"]
-    for r in readings:
-        now = f"{r.found_ev_per_atom:.4f}" if r.found_ev_per_atom is not None else r.trouble
-        state = "ok" if r.alive else "CHANGED"
-        lines.append(f"    {r.formula:<8}{now:>10}{r.stored_ev_per_atom:>10.4f}  {state}")
+    lines = ["canaries: energy now, and in the embedded reference, eV/atom"]
+    for c in canaries:
+        now = f"{c.found_ev_per_atom:.4f}" if c.found_ev_per_atom is not None else c.trouble
+        state = "ok" if c.alive else "CHANGED"
+        lines.append(f"    {c.formula:<8}{now:>10}{c.stored_ev_per_atom:>10.4f}  {state}")
     lines.append("elements: CHGNet − MP2020, meV/atom; * off by more than 50")
     ranked = sorted(offsets.items(), key=lambda pair: -abs(pair[1]))
     marked = [
@@ -249,11 +260,12 @@ def check(
     ]
     lines += ["    " + "  ".join(marked[start : start + 10]) for start in range(0, len(marked), 10)]
     document = {
-        "canaries": [{**r.model_dump(mode="json"), "alive": r.alive} for r in readings],
+        "canaries": [{**c.model_dump(mode="json"), "alive": c.alive} for c in canaries],
         "element_offsets_ev_per_atom": dict(ranked),
     }
-    tell(document, lines, as_json)
-    if not all(r.alive for r in readings):
+    print_result(document, lines, as_json)
+    if not all(c.alive for c in canaries):
         raise PreflightError(
-            "a library or the checkpoint has changed: see the canaries above; `hullward doctor`"
+            "CHGNet no longer reproduces the energies marked CHANGED: a library or the checkpoint "
+            "differs; `hullward doctor` names it"
         )

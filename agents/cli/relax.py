@@ -1,4 +1,4 @@
-"""Commands that work on a file of structures and leave no campaign behind."""
+"""`hullward relax`: relax the structures of a file, without a campaign."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli.output import Json
-from hullward.agents.cli.progress import Reporter
+from hullward.agents.cli.options import (
+    ForceConvergence,
+    Json,
+    PotentialName,
+    Structures,
+    Workers,
+)
+from hullward.agents.cli.output import Reporter
 
 
 def relax(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="a file, or a folder of CIFs")],
-    potential: Annotated[str, typer.Option(help="interatomic potential")] = "chgnet-0.3.0",
+    source: Structures,
+    potential: PotentialName = "chgnet-0.3.0",
     optimizer: Annotated[
-        str, typer.Option(help="'fire-bfgs'; 'fire' takes ASE's steps one by one; or 'bfgs'")
+        str, typer.Option(help="'fire-bfgs'; 'fire', which follows ASE step by step; or 'bfgs'")
     ] = "fire-bfgs",
-    fmax: Annotated[float, typer.Option(help="force convergence, eV/Å")] = 0.05,
-    max_steps: Annotated[int, typer.Option(help="steps; 0: evaluated where it stands")] = 500,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="worker processes; 0 relaxes in this process")
-    ] = None,
+    fmax: ForceConvergence = 0.05,
+    max_steps: Annotated[
+        int, typer.Option(help="most steps; 0 evaluates structures without moving an atom")
+    ] = 500,
+    workers: Workers = None,
     out: Annotated[Path | None, typer.Option(help="write the JSON document here")] = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +53,7 @@ def relax(
     for row in rows:
         energy = row.get("energy_ev_per_atom")
         number = "—" if energy is None else f"{energy:.4f} eV/atom"
-        short = "not converged" if max_steps else "evaluated where it stands"
+        short = "not converged" if max_steps else "evaluated only"
         end = "converged" if row["converged"] else row.get("failure") or short
         typer.echo(
             f"{row['source']}  {row.get('formula', '')}  {number}  {end}"

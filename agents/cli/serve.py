@@ -1,4 +1,4 @@
-"""The command that serves a language model with vLLM."""
+"""`hullward serve`: serve a language model with vLLM."""
 
 from __future__ import annotations
 
@@ -26,32 +26,36 @@ def serve(
     ] = None,
     lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FOLDER", help="serve an adapter too; repeatable"),
+        typer.Option(metavar="NAME=FOLDER", help="serve this adapter too; repeatable"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="a commit on the hub")] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="download missing weights")] = False,
-    name: Annotated[str | None, typer.Option(help="served under this name")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name to serve it under; default: its own")
+    ] = None,
     context: Annotated[
         int | None, typer.Option(min=16, help="tokens of prompt and answer; default: the model's")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="default: the card's, else vLLM's")] = None,
-    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    dtype: Annotated[
+        str | None, typer.Option(help="number format; default: the model card's, else vLLM's")
+    ] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the server")] = 0,
     cpu_cache_gb: Annotated[
-        int | None, typer.Option(min=1, help="for keys and values, on a CPU; default 1")
+        int | None, typer.Option(min=1, help="on a CPU: GB for keys and values; default: 1")
     ] = None,
     python: Annotated[
-        str | None, typer.Option(help="the Python with vLLM; default HULLWARD_VLLM_PYTHON")
+        str | None, typer.Option(help="the Python with vLLM; default: HULLWARD_VLLM_PYTHON")
     ] = None,
     wait_s: Annotated[float, typer.Option("--wait", help="seconds until it must be ready")] = 1800,
-    quiet: Annotated[bool, typer.Option("--quiet", help="without the server's log")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="hide the server's log")] = False,
     print_: Annotated[bool, typer.Option("--print", help="only print the command")] = False,
 ) -> None:
-    """Serve a language model until Ctrl-C, and say how a campaign uses it.
+    """Serve a language model until Ctrl-C, and print the lines of a campaign file that use it.
 
     Nothing is downloaded without --fetch. The server listens on this machine only, unless --host
-    says otherwise: who reaches it can use it.
+    opens it to others: anyone who reaches it can use it.
     """
     from hullward.agents.settings import read_machine
     from hullward.models.language import model_card
@@ -85,7 +89,7 @@ def _adapter(spec: str) -> tuple[str, Path]:
 def _print(
     card: ModelCard, revision: str | None, cache_gb: int | None, fixed: dict[str, Any]
 ) -> None:
-    """The command for a machine that may be another one: nothing is looked up there."""
+    """Print the vLLM command, which may be for another machine: nothing is checked on this one."""
     from hullward.models.language import adapter_rank
     from hullward.models.serving import ServePlan
 
@@ -106,7 +110,7 @@ def _print(
 def _plan(
     card: ModelCard, revision: str | None, fetch: bool, cache_gb: int | None, fixed: dict[str, Any]
 ) -> ServePlan:
-    """Everything checked that can be, before minutes of loading."""
+    """The plan of a server; checks all that can be checked before minutes of loading."""
     from hullward.models.language import adapter_rank, find_weights
     from hullward.models.serving import ServePlan, find_vllm, require_free_port
 
@@ -125,7 +129,7 @@ def _plan(
 def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None:
     from hullward.models.serving import ServerProcess
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         if not quiet:
             typer.echo(line, err=True)
 
@@ -136,7 +140,7 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
     numbers = (signal.SIGINT, signal.SIGTERM)  # a shell's background jobs start without the first
     before = [signal.signal(number, end) for number in numbers]
     try:
-        with ServerProcess(plan.command(), tell) as child:
+        with ServerProcess(plan.command(), log) as child:
             child.wait_until_ready(plan.url, plan.name, wait_s)
             typer.echo("\n".join(_how_to_use(plan, card)))
             child.wait()
@@ -152,7 +156,7 @@ def _how_to_use(plan: ServePlan, card: ModelCard) -> list[str]:
     role = "chat" if card.task == "chat" else "crystal"
     lines = [f"ready: {plan.name} at {plan.url}; in a campaign file:"]
     for name in (plan.name, *plan.adapters):
-        # LLaMat's crystal adapters continue a prompt as it stands, whatever their base does
+        # LLaMat's crystal adapters continue the bare prompt, whatever the form of their base
         known = "plain" if name in plan.adapters and role == "crystal" else card.prompt_form
         form = "" if known == "server" else f", format: {known}"
         lines.append(f"  {role}: {{url: {plan.url}, model: {name}{form}}}")

@@ -1,10 +1,11 @@
-"""The language models a campaign asks: opened from its settings, every question and answer stored.
+"""The language models of a campaign: opened from its settings, every request and answer stored.
 
-A request is stored before it is sent and an answer before it is read, so an interrupted campaign
-asks nothing twice.
+A request is stored before it is sent and an answer before it is parsed, so an interrupted campaign
+asks nothing twice. What is asked is decided in `hullward.agents.operators` and `planning`.
 """
 
 from hullward.agents.language.backends import ModelEndpoints, open_voices
+from hullward.agents.language.grammars import constraint_of
 from hullward.agents.language.requests import (
     ModelEndpoint,
     Question,
@@ -19,6 +20,7 @@ __all__ = [
     "Question",
     "RequestSlot",
     "complete_requests",
+    "constraint_of",
     "open_voices",
     "request_of",
 ]

@@ -1,35 +1,31 @@
-"""The language models of a campaign, opened from what its file says.
+"""Open the language models that a campaign file names.
 
-A model in this process is loaded when it is first asked, so that nothing waits for weights it does
-not need; whether they are there and fit is known at the start. A server is not called on before
-its first request: one that is down or wrong is counted request by request, and the operators that
-need no model go on.
+Weights are checked at the start and loaded with the first request, so nothing waits for a model it
+does not need. A server gets no call before its first request: if it is down, each request counts
+as a failure and operators without a model go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import SecretStr
 
+from hullward.agents.language.grammars import constrain
 from hullward.agents.language.requests import (
     ModelEndpoint,
     Reread,
     Role,
     answered_ids,
     request_of_record,
-    unconstrained,
 )
 from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
-from hullward.models.errors import InputError
 from hullward.models.language import (
     NANO,
     NANO_SAMPLING,
     Answer,
     CompletionError,
-    Constraint,
     LanguageModel,
     ModelCard,
     PromptForm,
@@ -40,7 +36,6 @@ from hullward.models.language import (
     model_names,
     nano_folder,
 )
-from hullward.tools.crystal.text import CrystalGrammar, crystal_grammar, unit_grammar
 from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
 
@@ -50,12 +45,12 @@ SAMPLING: dict[Role, Sampling] = {
     "chat": Sampling(temperature=0.2, max_tokens=1024),
 }
 _FORM: dict[Role, PromptForm] = {"crystal": "plain", "chat": "server"}
-BREEDING_TEMPERATURE = 0.7  # of a chat model that varies structures, where it plans more coolly
+VARIATION_TEMPERATURE = 0.7  # of a chat model that varies structures; it plans at a lower one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEndpoints:
-    """Who is asked: `crystal` writes structures, `chat` plans, `variation_model` varies parents."""
+    """Models by task: `crystal` writes structures, `chat` plans, the third varies parents."""
 
     crystal: ModelEndpoint | None = None
     chat: ModelEndpoint | None = None
@@ -65,48 +60,46 @@ class ModelEndpoints:
     def of(
         cls, crystal: ModelEndpoint | None = None, chat: ModelEndpoint | None = None
     ) -> ModelEndpoints:
-        """The chat model also breeds, at the temperature that structures want."""
+        """The endpoints; a chat model also varies parents, at a higher temperature."""
         if chat is None:
             return cls(crystal=crystal)
-        warm = max(BREEDING_TEMPERATURE, chat.sampling.temperature)
+        warm = max(VARIATION_TEMPERATURE, chat.sampling.temperature)
         variation_model = replace(chat, sampling=replace(chat.sampling, temperature=warm))
         return cls(crystal=crystal, chat=chat, variation_model=variation_model)
 
 
 def open_voices(campaign: Campaign, machine: Machine, store: Store) -> ModelEndpoints:
-    """The models a campaign names, as far as anything in it asks them.
+    """Open the models of a campaign that its operators or its planner ask.
 
-    Raises InputError for a recording that is none and PreflightError for a checkpoint that cannot
-    be used, or nano's where it is not installed.
+    Raises InputError for a file that is no recording and PreflightError for a checkpoint that
+    cannot be used, also nano's where it is not installed.
     """
     crystal = chat = None
     if campaign.asks_crystal:
-        crystal = _voice("crystal", campaign.crystal, machine, store)
-        asked = campaign.crystal
-        nano = asked.kind == "nano" or asked.model in ("nano", NANO)
-        form = asked.text_form or ("asymmetric" if nano else "cell")
+        crystal = _endpoint("crystal", campaign.crystal, machine, store)
+        backend = campaign.crystal
+        nano = backend.kind == "nano" or backend.model in ("nano", NANO)
+        form = backend.text_form or ("asymmetric" if nano else "cell")
         crystal = replace(
             crystal,
-            samples=asked.samples,
-            grammar=asked.grammar,
+            samples=backend.samples,
+            grammar=backend.grammar,
             text_form=form,
-            flat_formulas=nano or asked.kind == "local",
+            flat_formulas=nano or backend.kind == "local",
+            constrain=partial(constrain, form=form, server=backend.kind == "server"),
         )
-        if form == "asymmetric":  # symmetry fits into no grammar that a server takes
-            server = asked.kind == "server"
-            crystal = replace(crystal, constrain=unconstrained if server else constrain_unit)
     if not campaign.chat.absent:
-        chat = replace(_voice("chat", campaign.chat, machine, store), grammar=True)
+        chat = replace(_endpoint("chat", campaign.chat, machine, store), grammar=True)
     return ModelEndpoints.of(crystal, chat)
 
 
-def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> ModelEndpoint:
+def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> ModelEndpoint:
     card = model_card(backend.model) if backend.model in model_names() else None
     form = backend.format or (card.prompt_form if card else _FORM[role])
     reread = None
     model: LanguageModel
     if backend.recorded is not None:
-        model = RecordedModel(backend.recorded, served=already_asked(store, role))
+        model = RecordedModel(backend.recorded, served=answered_requests(store, role))
     elif backend.url is not None:
         key = machine.chat_api_key if role == "chat" else machine.crystal_api_key
         model, reread = _served(backend, form, key, store)
@@ -126,64 +119,19 @@ def _voice(role: Role, backend: Backend, machine: Machine, store: Store) -> Mode
         form=form,
         at_once=backend.at_once,
         context_tokens=backend.context_tokens or (card.context_tokens if card else None),
-        constrain=partial(constrain, server=backend.url is not None),
+        constrain=partial(constrain, form="cell", server=backend.url is not None),
         reread=reread,
-    )
-
-
-def constrain(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-    *,
-    server: bool,
-) -> tuple[Constraint | None, str]:
-    """The grammar of crystal text for what is asked; none where no text can fulfil it.
-
-    A space group cannot be seen in a text that lists every site.
-    """
-    del space_group
-    try:
-        grammar = _wishes(elements, formula, max_atoms, only)
-    except InputError:  # no multiple of the formula fits the cell
-        return None, ""
-    return grammar.constraint(server=server), grammar.name
-
-
-def constrain_unit(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-) -> tuple[Constraint | None, str]:
-    """The grammar of asymmetric units for what is asked; none where no text can fulfil it."""
-    try:
-        grammar = unit_grammar(_wishes(elements, formula, max_atoms, only), space_group)
-    except InputError:
-        return None, ""
-    return grammar.constraint(), grammar.name
-
-
-def _wishes(
-    elements: Sequence[str], formula: str | None, max_atoms: int, only: bool
-) -> CrystalGrammar:
-    wanted = () if formula is not None else tuple(elements)
-    return crystal_grammar(
-        formula=formula, elements=wanted, only=only and formula is None, max_atoms=max_atoms
     )
 
 
 def _served(
     backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
 ) -> tuple[LanguageModel, Reread]:
-    """A model behind a server: what comes back is journalled before it is read."""
+    """A model behind a server, whose responses are stored before they are parsed."""
     from hullward.models.serving import RawResponse, RetryPolicy, ServedModel, read_answer
 
     assert backend.url is not None
-    assert backend.model is not None  # the settings see to it
+    assert backend.model is not None  # checked by the settings
 
     def journal(raw: RawResponse) -> None:
         store.add(
@@ -212,7 +160,7 @@ def _served(
         answer = read_answer(request, raw, response.model)
         broken = isinstance(answer, CompletionError) or any(one.fault for one in answer)
         if request.constraint is not None and request.constraint.kind == "json" and broken:
-            return CompletionError("asked for again", retry=True)
+            return CompletionError("sent again", retry=True)
         return answer
 
     model = ServedModel(
@@ -222,13 +170,13 @@ def _served(
         api_key=key.get_secret_value() if key else None,
         policy=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
-        ask_again=isinstance(backend, CrystalBackend),  # a plan is asked for again by its planner
+        ask_again=isinstance(backend, CrystalBackend),  # the planner repeats its own requests
     )
     return model, reread
 
 
 def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:
-    """The role's defaults or, for a chat model we know, its own; with what the file changes."""
+    """The sampling of the role or of a known chat model, with the changes of the file."""
     known = card.sampling if card is not None and role == "chat" else SAMPLING[role]
     if backend.kind == "nano" or backend.model in ("nano", NANO):
         known = NANO_SAMPLING
@@ -242,8 +190,8 @@ def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:
     return replace(known, **changes)
 
 
-def already_asked(store: Store, role: Role) -> list[Request]:
-    """The requests to a model that were answered by earlier processes, in their order."""
-    asked = [r for r in store.load(ModelRequest) if r.backend == role]
-    done = answered_ids(store, [r.request_id for r in asked])
-    return [request_of_record(r) for r in asked if r.request_id in done]
+def answered_requests(store: Store, role: Role) -> list[Request]:
+    """The requests to a model that earlier processes answered, in their order."""
+    records = [r for r in store.load(ModelRequest) if r.backend == role]
+    done = answered_ids(store, [r.request_id for r in records])
+    return [request_of_record(r) for r in records if r.request_id in done]

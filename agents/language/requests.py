@@ -1,14 +1,14 @@
-"""Asking language models: the request is stored first, every answer before anyone reads it.
+"""From questions to stored requests and stored answers.
 
-A request has its id before anything is generated. Asked again, after a kill or in a replay, what
-was answered is found in the store and not generated a second time; a request that failed stays
-failed. So a cycle proposes the same whenever and however often it is carried out.
+A request has its id and is stored before it is sent; an answer is stored before it is parsed. After
+a kill or in a replay, stored answers are not generated again, and a failed request stays failed. So
+a cycle proposes the same however often it is carried out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from hullward.tools.records import (
     ModelRequest,
     ModelResponse,
     Record,
+    Wish,
     stable_id,
 )
 from hullward.tools.store import Store
@@ -36,30 +37,19 @@ from hullward.tools.store import Store
 Role = Literal["chat", "crystal"]
 SEEDS = 2**31  # servers take no larger ones
 
-# (elements, formula, most atoms, only, space group) to the constraint that says so, and the same in
-# words. Each of the elements occurs; with `only` none has to. None other does.
-Constrain = Callable[
-    [Sequence[str], str | None, int, bool, int | None], tuple[Constraint | None, str]
-]
-
+Constrain = Callable[[Wish], tuple[Constraint | None, str]]  # the constraint and its name
 Reread = Callable[[Request, ModelResponse], Answer]
 
 
-def unconstrained(
-    elements: Sequence[str],
-    formula: str | None,
-    max_atoms: int,
-    only: bool,
-    space_group: int | None,
-) -> tuple[Constraint | None, str]:
-    """No constraint: for models that are held to none."""
-    del elements, formula, max_atoms, only, space_group
+def unconstrained(wish: Wish) -> tuple[Constraint | None, str]:
+    """No constraint, whatever the wish."""
+    del wish
     return None, ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What an operator or the planner wants to know, before it is a request."""
+    """What an operator or the planner asks a model; a request is made from it."""
 
     prompt: str
     role: Role
@@ -68,30 +58,30 @@ class Question:
     constraint_words: str = ""
     parents: tuple[str, ...] = ()
     target_formula: str | None = None
-    wish: Mapping[str, Any] = field(default_factory=dict)
+    wish: Wish = field(default_factory=Wish)
     memories: int = 0
     memories_left_out: int = 0
-    too_long: str = ""  # set: it does not fit the context and is counted, not sent
+    too_long: str = ""  # why it does not fit the context: it is counted and not sent
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEndpoint:
-    """One language model of a campaign, and how it is asked."""
+    """One language model of a campaign, and how to ask it."""
 
     role: Role
     label: str  # in ids and tables, the same wherever it is served
     model: LanguageModel
     sampling: Sampling
-    form: PromptForm = "plain"  # of the prompts; `plain` is continued as it stands
+    form: PromptForm = "plain"  # of the prompts; the model continues a `plain` one
     text_form: Literal["cell", "asymmetric"] = "cell"  # of the structures it writes
-    flat_formulas: bool = False  # it is told 'Ca3P2O8' rather than 'Ca3(PO4)2'
+    flat_formulas: bool = False  # its prompts have 'Ca3P2O8' rather than 'Ca3(PO4)2'
     samples: int = 1  # completions a prompt
     grammar: bool = False  # whether constraints are sent
     at_once: int = 8
     context_tokens: int | None = None
     count_tokens: Callable[[str], int] | None = None
     constrain: Constrain = unconstrained
-    reread: Reread | None = None  # for servers, whose responses are stored before they are read
+    reread: Reread | None = None  # for servers: parses a stored response
 
     def room_for(self, system: str, prompt: str) -> bool:
         """Whether a prompt and its answer fit the context, as far as that is known."""
@@ -105,7 +95,7 @@ class ModelEndpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSlot:
-    """Where in a campaign a request stands."""
+    """The place of a request in a campaign."""
 
     campaign_id: str
     cycle: int
@@ -116,47 +106,48 @@ class RequestSlot:
 
 
 def request_of(
-    place: RequestSlot, voice: ModelEndpoint, ask: Question, samples: int
+    slot: RequestSlot, endpoint: ModelEndpoint, question: Question, samples: int
 ) -> tuple[ModelRequest, Request]:
-    """The record of a request and what is sent: its id says all that decides the answer."""
-    seed = seed_of(place.seed, place.cycle, place.purpose, place.position)
-    sampling = replace(voice.sampling, n=samples, seed=seed)
-    said = {k: list(v) if k == "stop" else v for k, v in asdict(sampling).items() if k != "seed"}
-    constraint = ask.constraint if voice.grammar else None
-    words = (ask.constraint_words or constraint.kind) if constraint else ""
+    """The record of a request and what is sent; all that decides the answer enters the id."""
+    seed = seed_of(slot.seed, slot.cycle, slot.purpose, slot.position)
+    sampling = replace(endpoint.sampling, n=samples, seed=seed)
+    fields = {k: list(v) if k == "stop" else v for k, v in asdict(sampling).items() if k != "seed"}
+    constraint = question.constraint if endpoint.grammar else None
+    words = (question.constraint_words or constraint.kind) if constraint else ""
     request_id = stable_id(
-        "q", place.campaign_id, place.cycle, place.purpose, place.position, ask.system, ask.prompt,
-        voice.label, voice.form, said, seed, words,
+        "q", slot.campaign_id, slot.cycle, slot.purpose, slot.position,
+        question.system, question.prompt,
+        endpoint.label, endpoint.form, fields, seed, words,
     )  # fmt: skip
     record = ModelRequest(
         request_id=request_id,
-        campaign_id=place.campaign_id,
-        cycle=place.cycle,
-        position=place.position,
-        purpose=place.purpose,
-        backend=voice.role,
-        model=voice.label,
-        system=ask.system,
-        prompt=ask.prompt,
-        form=voice.form,
-        sampling=said,
+        campaign_id=slot.campaign_id,
+        cycle=slot.cycle,
+        position=slot.position,
+        purpose=slot.purpose,
+        backend=endpoint.role,
+        model=endpoint.label,
+        system=question.system,
+        prompt=question.prompt,
+        form=endpoint.form,
+        sampling=fields,
         seed=seed,
         constraint=words,
-        plan_id=place.plan_id,
-        parents=ask.parents,
-        target_formula=ask.target_formula,
-        text_form=voice.text_form,
-        wish=dict(ask.wish),
-        memories=ask.memories,
-        memories_left_out=ask.memories_left_out,
+        plan_id=slot.plan_id,
+        parents=question.parents,
+        target_formula=question.target_formula,
+        text_form=endpoint.text_form,
+        wish=question.wish,
+        memories=question.memories,
+        memories_left_out=question.memories_left_out,
     )
     return record, request_of_record(record, constraint)
 
 
 def request_of_record(record: ModelRequest, constraint: Constraint | None = None) -> Request:
-    """What is sent for a stored request: its prompt as it stands, or messages for another form."""
-    said: dict[str, Any] = {**record.sampling, "stop": tuple(record.sampling.get("stop", ()))}
-    sampling = Sampling(**said, seed=record.seed)
+    """What is sent for a stored request: a plain prompt, or messages for other forms."""
+    stored: dict[str, Any] = {**record.sampling, "stop": tuple(record.sampling.get("stop", ()))}
+    sampling = Sampling(**stored, seed=record.seed)
     if record.form == "plain":
         prompt = f"{record.system}\n{record.prompt}" if record.system else record.prompt
         return Request(
@@ -178,74 +169,77 @@ def seed_of(*parts: Any) -> int:
 
 def complete_requests(
     store: Store,
-    voice: ModelEndpoint,
+    endpoint: ModelEndpoint,
     asked: Sequence[tuple[ModelRequest, Request, Question]],
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Get every request an answer or a failure, in order, storing each batch as it comes.
+    """Store an answer or a failure for every request, in order, one batch after the other.
 
-    Stops between batches where `stopping` says so. Raises HullwardError where the model's set-up
-    is broken and no request could ever succeed.
+    Ends between two batches when `stopping()` is true. Raises HullwardError where the model cannot
+    be used at all, so that no request could succeed.
     """
     store.add([record for record, _, _ in asked])
     ids = [record.request_id for record, _, _ in asked]
     done = answered_ids(store, ids)
-    long = [(r, a) for r, _, a in asked if a.too_long and r.request_id not in done]
+    long = [(r, q) for r, _, q in asked if q.too_long and r.request_id not in done]
     store.add(
         ModelFailure(
-            request_id=record.request_id, kind="context", message=ask.too_long, retry=False
+            request_id=record.request_id, kind="context", message=question.too_long, retry=False
         )
-        for record, ask in long
+        for record, question in long
     )
     done |= {record.request_id for record, _ in long}
     waiting = [request for record, request, _ in asked if record.request_id not in done]
-    waiting = _read_again(store, voice, waiting)
-    for start in range(0, len(waiting), voice.at_once):
+    waiting = _read_responses(store, endpoint, waiting)
+    for start in range(0, len(waiting), endpoint.at_once):
         if stopping():
             return
-        batch = waiting[start : start + voice.at_once]
-        answers = voice.model.complete(batch)
-        said: list[Record] = []
-        for request, answer in zip(batch, answers, strict=True):
-            said += _records(request, answer)
-        store.add(said)
+        batch = waiting[start : start + endpoint.at_once]
+        answers = endpoint.model.complete(batch)
+        store.add(
+            record
+            for request, answer in zip(batch, answers, strict=True)
+            for record in _records(request, answer)
+        )
         progress(start + len(batch), len(waiting))
 
 
-def _read_again(store: Store, voice: ModelEndpoint, waiting: Sequence[Request]) -> list[Request]:
-    """Read what had come back when an earlier process ended; returns who must be asked still."""
-    if voice.reread is None:
+def _read_responses(
+    store: Store, endpoint: ModelEndpoint, waiting: Sequence[Request]
+) -> list[Request]:
+    """Read responses that an earlier process stored; return the requests still to be sent."""
+    if endpoint.reread is None:
         return list(waiting)
-    heard = store.load(ModelResponse, [request.request_id for request in waiting])
-    last = {r.request_id: r for r in heard if r.status == 200}
+    responses = store.load(ModelResponse, [request.request_id for request in waiting])
+    last = {r.request_id: r for r in responses if r.status == 200}
     left: list[Request] = []
-    said: list[Record] = []
+    read: list[Record] = []
     for request in waiting:
         response = last.get(request.request_id)
-        answer = voice.reread(request, response) if response is not None else None
+        answer = endpoint.reread(request, response) if response is not None else None
         if isinstance(answer, tuple) and len(answer) == request.sampling.n:
-            said += _records(request, answer)
+            read += _records(request, answer)
         else:
             left.append(request)
-    store.add(said)
+    store.add(read)
     return left
 
 
 def answered_ids(store: Store, request_ids: Sequence[str]) -> set[str]:
-    """Those of the requests that have all their answers or have failed."""
+    """The ids of those requests that have all their answers or have failed."""
     ids = list(request_ids)
-    heard = Counter(answer.request_id for answer in store.load(ModelAnswer, ids))
+    answers = Counter(answer.request_id for answer in store.load(ModelAnswer, ids))
     failed = {failure.request_id for failure in store.load(ModelFailure, ids)}
     return failed | {
         record.request_id
         for record in store.load(ModelRequest, ids)
-        if heard[record.request_id] >= record.sampling["n"]
+        if answers[record.request_id] >= record.sampling["n"]
     }
 
 
 def _records(request: Request, answer: Sequence[Completion] | CompletionError) -> list[Record]:
-    """What came of one request. Fewer completions than asked for is a failure, not a guess."""
+    """The answers of one request, or its failure."""
     if isinstance(answer, CompletionError):
         return [
             ModelFailure(
@@ -271,5 +265,5 @@ def _records(request: Request, answer: Sequence[Completion] | CompletionError) -
 
 
 def storable(text: str) -> str:
-    """Text that can be kept as UTF-8: half a surrogate pair is shown by its escape."""
+    """Text that UTF-8 can hold: half a surrogate pair is replaced by its escape."""
     return text.encode("utf-8", "backslashreplace").decode()

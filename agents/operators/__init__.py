@@ -1,7 +1,7 @@
 """Operators: the ways to make proposals, in one table, with their builders.
 
-An operator turns a share of the plan into questions for a language model or into crystals. How
-much each may propose is decided in `hullward.agents.planning`.
+An operator turns its share of a plan into crystals, or into questions for a language model. The
+plan, made in `hullward.agents.planning`, sets how much each operator proposes.
 """
 
 from hullward.agents.operators.table import propose

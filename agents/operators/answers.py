@@ -1,7 +1,7 @@
-"""From answers to proposals: one for every completion, whatever it says.
+"""From stored answers to proposals, one for every completion.
 
-What cannot be read is a proposal too, rejected with its reason: so rates divide by everything a
-model wrote. The same stored answers give the same proposals, with or without the model.
+A text that does not parse is a proposal too, rejected with its reason, so rates divide by all that
+a model wrote. The same stored answers give the same proposals.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from hullward.tools.records import (
 )
 
 
-def proposals_of(bench: Workspace, requests: Sequence[ModelRequest]) -> list[Record]:
-    """Proposals of the stored answers, and rejections of what holds no structure, in order."""
+def proposals_of(workspace: Workspace, requests: Sequence[ModelRequest]) -> list[Record]:
+    """The proposals of stored answers in order, and a rejection for each without a structure."""
     answers: dict[str, list[ModelAnswer]] = {}
-    for answer in bench.store.load(ModelAnswer, [r.request_id for r in requests]):
+    for answer in workspace.store.load(ModelAnswer, [r.request_id for r in requests]):
         answers.setdefault(answer.request_id, []).append(answer)
     found: list[Record] = []
     for request in requests:
         for answer in sorted(answers.get(request.request_id, ()), key=lambda a: a.index):
-            found += _proposal(bench, request, answer)
+            found += _proposal(workspace, request, answer)
     return found
 
 
-def _proposal(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> list[Record]:
-    filled = request.purpose == "infill"
-    reading = _filled_in(bench, request, answer) if filled else _read(request, answer)
+def _proposal(workspace: Workspace, request: ModelRequest, answer: ModelAnswer) -> list[Record]:
+    infill = request.purpose == "infill"
+    completion = _filled_in(workspace, request, answer) if infill else _read(request, answer)
     proposal = Proposal(
         proposal_id=stable_id("x", request.request_id, answer.index),
         request_id=request.request_id,
@@ -54,18 +54,18 @@ def _proposal(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> l
         sampling={
             **request.sampling,
             "finish_reason": answer.finish_reason,
-            "cut_characters": reading.cut,
+            "cut_characters": completion.cut,
         },
         seed=request.seed,
-        raw=reading.raw,
-        format=_format(request, filled and reading.flaw is None),
+        raw=completion.raw,
+        format=_format(request, infill and completion.flaw is None),
         target_formula=request.target_formula,
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
     )
-    if reading.flaw is None:
+    if completion.flaw is None:
         return [proposal]
-    flaw = reading.flaw
+    flaw = completion.flaw
     return [
         proposal,
         Rejection(
@@ -88,10 +88,10 @@ def _read(request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
     return read(answer.text, answer.finish_reason, answer.fault)
 
 
-def _filled_in(bench: Workspace, request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
+def _filled_in(workspace: Workspace, request: ModelRequest, answer: ModelAnswer) -> CutCompletion:
     """The parent with its masked element exchanged for the one the model named."""
     (parent_id,) = request.parents
-    parent, masked = bench.parent(parent_id), request.wish["masked"]
+    parent, masked = workspace.parent(parent_id), request.wish.masked
     words = answer.text.split()
     if not words:
         return CutCompletion(

@@ -1,9 +1,9 @@
 """Mutation and crossover by language model: parents and memories in the prompt, a crystal back.
 
 A model that follows instructions sees one or two of the best structures so far and writes another
-(as in MatLLMSearch, arXiv:2502.20933), with what succeeded and what failed before it (as in LLEMA,
-arXiv:2510.22503). Where all of it does not fit the model's context, memories go first, failures
-before successes; parents that are too long on their own are counted and passed over.
+(as in MatLLMSearch, arXiv:2502.20933), with successes and failures of earlier cycles (as in LLEMA,
+arXiv:2510.22503). Where the prompt exceeds the model's context, these memories are left out,
+failures before successes; parents that are too long on their own are counted and skipped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from hullward.agents.operators.prompted import too_long
 from hullward.agents.planning import Evidence, read_evidence
 from hullward.agents.workspace import Workspace
 from hullward.tools.crystal.text import write_cell_text
-from hullward.tools.records import Plan
+from hullward.tools.records import Plan, Wish
 
-ROUNDS = 50  # turns through the parents: more children than any cycle asks for
+ROUNDS = 50  # turns through the parents: more children than any cycle needs
 
 SYSTEM = (
     "You design inorganic crystals that lie low above the convex hull of formation energies. "
@@ -37,28 +37,28 @@ CHANGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ParentCandidate:
-    """A structure as the prompt shows it."""
+    """A parent as the prompt shows it."""
 
     parent_id: str
     formula: str
     text: str
 
 
-def ask_mutation(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
-    """One parent in turn, one kind of change in turn."""
-    evidence = _evidence(bench, plan)
-    parents = shown_parents(bench, plan)
+def ask_mutation(workspace: Workspace, plan: Plan, endpoint: ModelEndpoint) -> Iterator[Question]:
+    """Each parent in turn, with each kind of change in turn."""
+    evidence = _evidence(workspace, plan)
+    parents = shown_parents(workspace, plan)
     for turn in range(ROUNDS * len(parents)):
         parent = parents[turn % len(parents)]
         change = CHANGES[(turn // len(parents) + turn) % len(CHANGES)]
         task = f"Write a changed crystal that could lie lower.\n{change}"
-        yield _question(bench, voice, (parent,), task, evidence)
+        yield _question(workspace, endpoint, (parent,), task, evidence)
 
 
-def ask_crossover(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterator[Question]:
+def ask_crossover(workspace: Workspace, plan: Plan, endpoint: ModelEndpoint) -> Iterator[Question]:
     """Two parents of different formula or structure, the lowest pairs first."""
-    evidence = _evidence(bench, plan)
-    pairs = list(combinations(shown_parents(bench, plan), 2))
+    evidence = _evidence(workspace, plan)
+    pairs = list(combinations(shown_parents(workspace, plan), 2))
     pairs.sort(key=lambda pair: pair[0].formula == pair[1].formula)  # stable: unlike ones first
     task = (
         "Write one new crystal that combines them: the framework of one with the elements, "
@@ -66,43 +66,44 @@ def ask_crossover(bench: Workspace, plan: Plan, voice: ModelEndpoint) -> Iterato
     )
     for _ in range(ROUNDS if pairs else 0):
         for pair in pairs:
-            yield _question(bench, voice, pair, task, evidence)
+            yield _question(workspace, endpoint, pair, task, evidence)
 
 
-def shown_parents(bench: Workspace, plan: Plan) -> list[ParentCandidate]:
+def shown_parents(workspace: Workspace, plan: Plan) -> list[ParentCandidate]:
     """The plan's parents that fit the campaign and the text form, in its order."""
     found = []
     for parent_id in plan.parents:
-        crystal = bench.parent(parent_id)
-        if crystal is None or crystal.n_atoms > bench.campaign.max_atoms:
+        crystal = workspace.parent(parent_id)
+        if crystal is None or crystal.n_atoms > workspace.campaign.max_atoms:
             continue
         try:
             text = write_cell_text(crystal)
-        except ValueError:  # what the form cannot hold cannot be shown
+        except ValueError:  # the text form cannot hold it
             continue
         found.append(ParentCandidate(parent_id=parent_id, formula=crystal.formula, text=text))
     return found
 
 
-def _evidence(bench: Workspace, plan: Plan) -> Evidence:
-    return read_evidence(bench.store, plan.cycle, bench.campaign.metastable_ev_per_atom)
+def _evidence(workspace: Workspace, plan: Plan) -> Evidence:
+    return read_evidence(workspace.store, plan.cycle, workspace.campaign.metastable_ev_per_atom)
 
 
 def _question(
-    bench: Workspace,
-    voice: ModelEndpoint,
+    workspace: Workspace,
+    endpoint: ModelEndpoint,
     parents: Sequence[ParentCandidate],
     task: str,
     evidence: Evidence,
 ) -> Question:
     """The prompt with as many memories as fit."""
     memories = [("+", s) for s in evidence.successes] + [("-", f) for f in evidence.failures]
-    campaign = bench.campaign
+    campaign = workspace.campaign
     elements = sorted({e for palette in campaign.palettes for e in palette})
-    constraint, words = voice.constrain(elements, None, campaign.max_atoms, True, None)
-    ask = Question(
+    limits = Wish(allowed=tuple(elements), max_atoms=campaign.max_atoms)
+    constraint, words = endpoint.constrain(limits)
+    question = Question(
         prompt="",
-        role=voice.role,
+        role=endpoint.role,
         system=SYSTEM,
         constraint=constraint,
         constraint_words=words,
@@ -110,22 +111,22 @@ def _question(
     )
     for left_out in count():
         kept = memories[: len(memories) - left_out]
-        prompt = _prompt(bench, parents, task, kept)
-        ask = replace(ask, prompt=prompt, memories=len(kept), memories_left_out=left_out)
-        if voice.room_for(SYSTEM, prompt):
-            return ask
+        prompt = _prompt(workspace, parents, task, kept)
+        question = replace(question, prompt=prompt, memories=len(kept), memories_left_out=left_out)
+        if endpoint.room_for(SYSTEM, prompt):
+            return question
         if not kept:
-            return too_long(ask, voice)
+            return too_long(question, endpoint)
     raise AssertionError("unreachable: the last turn has no memories left")
 
 
 def _prompt(
-    bench: Workspace,
+    workspace: Workspace,
     parents: Sequence[ParentCandidate],
     task: str,
     memories: Sequence[tuple[str, str]],
 ) -> str:
-    campaign = bench.campaign
+    campaign = workspace.campaign
     palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)
     lines = [
         f"Use only these elements: {palettes}. At most {campaign.max_atoms} atoms in the cell.",

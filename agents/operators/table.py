@@ -1,9 +1,10 @@
-"""The operators: one table of name, how its proposals come about, and what it needs.
+"""The operators in one table: number, name, how proposals are made, and what they need.
 
-Some construct crystals: they take the bench and the plan and yield crystals in order of preference.
-Others ask a language model: they yield questions in order of preference, and every answer is a
-proposal. Either depends on nothing but the plan and what is stored of earlier cycles, so a cycle
-planned twice proposes the same twice.
+An operator constructs crystals or asks a language model; it yields crystals or questions in order
+of preference, and every answer is a proposal. Both depend on the plan and the records of earlier
+cycles only, so a cycle carried out twice proposes the same twice.
+
+To add an operator: a row with the next number here, and its name in `agents/settings/campaign.py`.
 """
 
 from __future__ import annotations
@@ -37,30 +38,30 @@ from hullward.models.language import Request
 from hullward.tools.prototypes import Constructed, perturb, seeded_rng, swap
 from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_id
 
-TRIES_PER_PROPOSAL = 8  # mutations drawn for each one kept
+TRIES_PER_PROPOSAL = 8  # children made for each one kept
 FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and plan
-POSITIONS = 100_000  # of one operator within a cycle
+POSITIONS = 100_000  # for each operator within a cycle
 
 Need = Literal["formulas", "a parent", "two parents", "a crystal model", "instructions followed"]
 Construct = Callable[[Workspace, Plan], Iterator[Constructed]]
-Prompts = Callable[[Workspace, Plan, ModelEndpoint], Iterator[Question]]
+Ask = Callable[[Workspace, Plan, ModelEndpoint], Iterator[Question]]
 
 
-def _substitution(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
-    return bench.substitution.propose(plan.formulas)
+def _substitution(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
+    return workspace.substitution.propose(plan.formulas)
 
 
-def _perturbation(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
-    for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
-        if parent.n_atoms <= bench.campaign.max_atoms:
-            rng = seeded_rng(bench.campaign.seed, plan.cycle, "perturbation", parent_id, number)
+def _perturbation(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
+    for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
+        if parent.n_atoms <= workspace.campaign.max_atoms:
+            rng = seeded_rng(workspace.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
 
-def _swap(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
-    for number, (parent_id, parent) in enumerate(_parents_in_turn(bench, plan)):
-        rng = seeded_rng(bench.campaign.seed, plan.cycle, "swap", parent_id, number)
-        child = swap(parent_id, parent, rng, max_atoms=bench.campaign.max_atoms)
+def _swap(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
+    for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
+        rng = seeded_rng(workspace.campaign.seed, plan.cycle, "swap", parent_id, number)
+        child = swap(parent_id, parent, rng, max_atoms=workspace.campaign.max_atoms)
         if child is not None:
             yield child
 
@@ -69,108 +70,115 @@ def _swap(bench: Workspace, plan: Plan) -> Iterator[Constructed]:
 class Operator:
     """A way to make proposals: exactly one of `constructs` and `asks`."""
 
+    number: int  # enters request ids and seeds: never changed, never used again
     name: str
     constructs: Construct | None
-    asks: Prompts | None
+    asks: Ask | None
     needs: tuple[Need, ...]
 
 
 _TABLE: tuple[Operator, ...] = (
-    Operator("de_novo", None, ask_de_novo, ("a crystal model",)),
-    Operator("elements", None, ask_elements, ("a crystal model",)),
-    Operator("formula", None, ask_formula, ("a crystal model", "formulas")),
-    Operator("space_group", None, ask_space_group, ("a crystal model", "formulas")),
-    Operator("e_hull", None, ask_e_hull, ("a crystal model", "formulas")),
-    Operator("infill", None, ask_infill, ("a crystal model", "a parent")),
-    Operator("mutation", None, ask_mutation, ("instructions followed", "a parent")),
-    Operator("crossover", None, ask_crossover, ("instructions followed", "two parents")),
-    Operator("substitution", _substitution, None, ("formulas",)),
-    Operator("perturbation", _perturbation, None, ("a parent",)),
-    Operator("swap", _swap, None, ("a parent",)),
+    Operator(0, "de_novo", None, ask_de_novo, ("a crystal model",)),
+    Operator(1, "elements", None, ask_elements, ("a crystal model",)),
+    Operator(2, "formula", None, ask_formula, ("a crystal model", "formulas")),
+    Operator(3, "space_group", None, ask_space_group, ("a crystal model", "formulas")),
+    Operator(4, "e_hull", None, ask_e_hull, ("a crystal model", "formulas")),
+    Operator(5, "infill", None, ask_infill, ("a crystal model", "a parent")),
+    Operator(6, "mutation", None, ask_mutation, ("instructions followed", "a parent")),
+    Operator(7, "crossover", None, ask_crossover, ("instructions followed", "two parents")),
+    Operator(8, "substitution", _substitution, None, ("formulas",)),
+    Operator(9, "perturbation", _perturbation, None, ("a parent",)),
+    Operator(10, "swap", _swap, None, ("a parent",)),
 )
-OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _TABLE}
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator for operator in sorted(_TABLE, key=lambda operator: operator.number)
+}
 
 
 def propose(
-    bench: Workspace,
+    workspace: Workspace,
     plan: Plan,
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> list[Record]:
-    """All proposals of one cycle, with the rejections of answers that hold no structure.
+    """All proposals of one cycle, with the rejections of answers without a structure.
 
-    Every constructed crystal is new to the campaign; what a model writes counts as it comes. May
-    end early where the run is to stop: carried out again, it goes on there.
+    Constructed crystals are new to the campaign; every answer of a model counts. Ends early when
+    `stopping()` is true; carried out again, it continues there.
     """
-    ask_models(bench, plan, stopping, progress)
-    taken = bench.proposed_content(before_cycle=plan.cycle)
+    ask_models(workspace, plan, stopping, progress)
+    taken = workspace.proposed_content(before_cycle=plan.cycle)
     found: list[Record] = []
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
-            fresh = _fresh(operator.constructs(bench, plan), taken)
+            fresh = _fresh(operator.constructs(workspace, plan), taken)
             for index, built in enumerate(islice(fresh, quota)):
-                found.append(_proposal(bench, plan, name, index, built))
+                found.append(_proposal(workspace, plan, name, index, built))
         else:
-            found += proposals_of(bench, [record for record, _, _ in questions(bench, plan, name)])
+            found += proposals_of(
+                workspace, [record for record, _, _ in requests_for(workspace, plan, name)]
+            )
     return found
 
 
 def ask_models(
-    bench: Workspace,
+    workspace: Workspace,
     plan: Plan,
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> None:
-    """Send what the plan's operators want to know, and store every answer."""
-    for name in OPERATORS:  # in the order of their positions, whatever order the plan has
-        voice = _voice(bench, OPERATORS[name]) if name in plan.quotas else None
-        if voice is not None:
-            asked = questions(bench, plan, name)
-            complete_requests(bench.store, voice, asked, stopping, partial(progress, f"ask {name}"))
+    """Send the questions of the plan's operators and store every answer."""
+    for name in OPERATORS:  # in the order of their numbers, whatever order the plan has
+        endpoint = _endpoint(workspace, OPERATORS[name]) if name in plan.quotas else None
+        if endpoint is not None:
+            asked = requests_for(workspace, plan, name)
+            complete_requests(
+                workspace.store, endpoint, asked, stopping, partial(progress, f"ask {name}")
+            )
 
 
-def questions(
-    bench: Workspace, plan: Plan, name: str
+def requests_for(
+    workspace: Workspace, plan: Plan, name: str
 ) -> list[tuple[ModelRequest, Request, Question]]:
-    """The requests of one operator, enough for its quota, in the order of asking.
+    """The requests of one operator in order, enough for its quota.
 
-    A question that does not fit the model's context stands among them, is never sent, and makes
-    room for the next one.
+    A question that exceeds the model's context is among them but is never sent, and does not count
+    for the quota.
     """
     operator = OPERATORS[name]
-    voice = _voice(bench, operator)
-    if operator.asks is None or voice is None:
+    endpoint = _endpoint(workspace, operator)
+    if operator.asks is None or endpoint is None:
         return []
     left, asked = plan.quotas[name], []
-    start = FIRST_POSITION + POSITIONS * list(OPERATORS).index(name)
+    start = FIRST_POSITION + POSITIONS * operator.number
     limit = start + 2 * left + len(plan.parents) ** 2  # where every parent is too long
-    asks = operator.asks(bench, plan, voice) if left else iter(())
-    for position, ask in enumerate(asks, start):
+    asks = operator.asks(workspace, plan, endpoint) if left else iter(())
+    for position, question in enumerate(asks, start):
         if left <= 0 or position >= limit:
             break
-        samples = min(voice.samples, left)
-        place = RequestSlot(
+        samples = min(endpoint.samples, left)
+        slot = RequestSlot(
             campaign_id=plan.campaign_id,
             cycle=plan.cycle,
             position=position,
             purpose=name,
-            seed=bench.campaign.seed,
+            seed=workspace.campaign.seed,
             plan_id=plan.plan_id,
         )
-        record, request = request_of(place, voice, ask, samples)
-        asked.append((record, request, ask))
-        left -= 0 if ask.too_long else samples
+        record, request = request_of(slot, endpoint, question, samples)
+        asked.append((record, request, question))
+        left -= 0 if question.too_long else samples
     return asked
 
 
-def _voice(bench: Workspace, operator: Operator) -> ModelEndpoint | None:
-    """Who answers an operator's questions; None for one that asks nobody."""
+def _endpoint(workspace: Workspace, operator: Operator) -> ModelEndpoint | None:
+    """The model that an operator asks; None for one that asks no model."""
     if operator.asks is None:
         return None
-    if "instructions followed" in operator.needs and bench.campaign.variation_model == "chat":
-        return bench.voices.variation_model
-    return bench.voices.crystal
+    if "instructions followed" in operator.needs and workspace.campaign.variation_model == "chat":
+        return workspace.voices.variation_model
+    return workspace.voices.crystal
 
 
 def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructed]:
@@ -181,9 +189,9 @@ def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructe
 
 
 def _proposal(
-    bench: Workspace, plan: Plan, operator: str, index: int, built: Constructed
+    workspace: Workspace, plan: Plan, operator: str, index: int, built: Constructed
 ) -> Proposal:
-    seed = bench.campaign.seed
+    seed = workspace.campaign.seed
     request_id = stable_id("q", plan.campaign_id, plan.cycle, operator, plan.plan_id, seed)
     return Proposal(
         proposal_id=stable_id("x", request_id, index),
@@ -202,9 +210,9 @@ def _proposal(
     )
 
 
-def _parents_in_turn(bench: Workspace, plan: Plan) -> Iterator[tuple[str, Crystal]]:
-    """Every parent once, then again, while more children may be wanted."""
+def _parents_in_turn(workspace: Workspace, plan: Plan) -> Iterator[tuple[str, Crystal]]:
+    """Every parent in turn, again and again, up to the most children a cycle may need."""
     rounds = TRIES_PER_PROPOSAL * max(plan.quotas.values())
-    parents = [(i, crystal) for i in plan.parents if (crystal := bench.parent(i)) is not None]
+    parents = [(i, crystal) for i in plan.parents if (crystal := workspace.parent(i)) is not None]
     for _ in range(rounds if parents else 0):
         yield from parents

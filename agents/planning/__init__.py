@@ -1,4 +1,4 @@
-"""What to propose next: what earlier cycles achieved, and the plan made from it.
+"""What to propose next: outcomes of earlier cycles, and the plan made from them.
 
 The plan is made by fixed rules or by a chat model within the same limits. Nothing is proposed or
 stored here.

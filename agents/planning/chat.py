@@ -1,10 +1,10 @@
-"""Brief and plan by a chat model: asked through a schema, held to the campaign's limits.
+"""Brief and plan by a chat model: answered through a schema, held to the campaign's limits.
 
-The model is told the goal, the limits, what every operator has achieved and what came out near the
-hull, all with the ledger's fixed lag; of papers nothing is known here yet. What it plans is checked
-like anybody's: elements, size of the cell, balance of charges, operators, sum of quotas. What lies
-outside is dropped and counted; what it leaves open is filled in by the rules. An answer that cannot
-be used is asked for once more, with what was wrong with it; then the rules plan, and say so.
+The prompt holds the goal, the limits, the outcomes of every operator and the results near the hull,
+all with the ledger's fixed lag; it holds nothing from papers yet. The plan is checked: elements,
+size of the cell, charge balance, operators, sum of quotas. What is outside the limits is dropped
+and counted; the rules fill in what is left open. After an unusable answer the model is asked once
+more, with the error in the prompt; after a second one the rules plan and the plan gives the reason.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from hullward.tools.crystal import shorten
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
 
 MOST_FORMULAS = 24
-TRIES = 2  # the question, and once more with what was wrong
-UNUSABLE = ("unfit", "truncated", "empty", "repetition")  # answered, and worth asking again
+TRIES = 2  # the second with the error of the first
+UNUSABLE = ("unfit", "truncated", "empty", "repetition")  # kinds of failure worth a second try
 BRIEF_AT, PLAN_AT = 0, TRIES  # positions within a cycle's requests
 
 SYSTEM = (
@@ -44,6 +44,9 @@ SYSTEM = (
 
 
 Formula = Annotated[str, Field(max_length=24)]
+
+
+# Docstrings and descriptions of the next three classes are part of the schema the model gets.
 
 
 class BriefAnswer(BaseModel):
@@ -80,7 +83,7 @@ class PlanAnswer(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """What the planner is told beyond the tables, and what was struck from it."""
+    """What the chat model concludes from the results; `dropped` counts formulas left out."""
 
     text: str
     dropped: int = 0
@@ -89,18 +92,20 @@ class Brief:
 A = TypeVar("A", bound=BaseModel)
 
 
-def make_brief(bench: Workspace, cycle: int, outcomes: Outcomes) -> Brief | None:
-    """The chat model's reading of the results; None without such a model, or without results."""
-    voice = bench.voices.chat
-    if voice is None or outcomes.up_to_cycle < 0:
+def make_brief(workspace: Workspace, cycle: int, outcomes: Outcomes) -> Brief | None:
+    """The brief of the chat model; None without such a model or without results."""
+    endpoint = workspace.voices.chat
+    if endpoint is None or outcomes.up_to_cycle < 0:
         return None
-    prompt = "\n".join([*_situation(bench, outcomes, cycle), "Write the brief for the next plan."])
-    answer, _ = _ask(bench, voice, cycle, "brief", BRIEF_AT, prompt, BriefAnswer)
+    prompt = "\n".join(
+        [*_situation(workspace, outcomes, cycle), "Write the brief for the next plan."]
+    )
+    answer, _ = _ask(workspace, endpoint, cycle, "brief", BRIEF_AT, prompt, BriefAnswer)
     if answer is None:
         return None
     fates: Counter[str] = Counter()
-    promising = _usable(bench.campaign, answer.promising, fates)
-    avoid = _usable(bench.campaign, answer.avoid, fates)
+    promising = _usable(workspace.campaign, answer.promising, fates)
+    avoid = _usable(workspace.campaign, answer.avoid, fates)
     lines = [" ".join(answer.summary.split())]
     if promising:
         lines.append(f"Promising: {', '.join(promising)}.")
@@ -109,34 +114,42 @@ def make_brief(bench: Workspace, cycle: int, outcomes: Outcomes) -> Brief | None
     return Brief(text="\n".join(lines), dropped=fates.total())
 
 
-def plan_by_chat(bench: Workspace, rules: Plan, outcomes: Outcomes, brief: Brief | None) -> Plan:
-    """The rules' plan, changed as far as the chat model's keeps to the limits.
+def plan_by_chat(
+    workspace: Workspace, rules: Plan, outcomes: Outcomes, brief: Brief | None
+) -> Plan:
+    """The plan of the chat model within the limits, completed by the plan of the rules.
 
-    Without a chat model the rules' plan as it is; where it fails, that plan with the reason.
+    Without a chat model the plan of the rules; where the model fails, that plan with the reason.
     """
-    voice = bench.voices.chat
-    if voice is None:
+    endpoint = workspace.voices.chat
+    if endpoint is None:
         return rules
+    n_proposals = workspace.campaign.budget.proposals_per_cycle
     prompt = "\n".join(
         [
-            *_situation(bench, outcomes, rules.cycle),
+            *_situation(workspace, outcomes, rules.cycle),
             *(["Brief:", brief.text] if brief else []),
-            f"Plan the next {bench.campaign.budget.proposals_per_cycle} proposals: formulas to aim "
-            "at, how many proposals of each operator (they sum to that number), and space groups "
-            "where they help.",
+            f"Plan the next {n_proposals} proposals: formulas to aim at, how many proposals of "
+            "each operator (they sum to that number), and space groups where they help.",
         ]
     )
-    answer, why = _ask(bench, voice, rules.cycle, "plan", PLAN_AT, prompt, PlanAnswer)
+    answer, why = _ask(workspace, endpoint, rules.cycle, "plan", PLAN_AT, prompt, PlanAnswer)
     if answer is None:
-        said = f"The chat model {voice.label} gave no usable plan ({why}): planned by the rules."
-        return rules.model_copy(update={"reasons": (said, *rules.reasons)})
-    return _merged(bench.campaign, rules, answer, voice, brief)
+        failed = (
+            f"The chat model {endpoint.label} gave no usable plan ({why}): planned by the rules."
+        )
+        return rules.model_copy(update={"reasons": (failed, *rules.reasons)})
+    return _merged(workspace.campaign, rules, answer, endpoint, brief)
 
 
 def _merged(
-    campaign: Campaign, rules: Plan, answer: PlanAnswer, voice: ModelEndpoint, brief: Brief | None
+    campaign: Campaign,
+    rules: Plan,
+    answer: PlanAnswer,
+    endpoint: ModelEndpoint,
+    brief: Brief | None,
 ) -> Plan:
-    """The model's plan within the limits, the rules' where it leaves off."""
+    """The model's plan within the limits, completed by the rules' plan."""
     fates: Counter[str] = Counter()
     formulas = _usable(campaign, answer.formulas, fates)
     groups = tuple(dict.fromkeys(g for g in answer.space_groups if 1 <= g <= 230))
@@ -147,10 +160,10 @@ def _merged(
         dropped["brief"] = brief.dropped
     ordered = (*formulas, *(f for f in rules.formulas if f not in formulas))
     split = ", ".join(f"{n} {name}" for name, n in (quotas or rules.quotas).items())
-    reasons = [f"Planned by {voice.label}: {' '.join(answer.reason.split())}"]
+    reasons = [f"Planned by {endpoint.label}: {' '.join(answer.reason.split())}"]
     if dropped:
-        told = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in dropped.items())
-        reasons.append(f"Dropped as out of limits: {told}.")
+        counts = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in dropped.items())
+        reasons.append(f"Dropped as out of limits: {counts}.")
     if quotas is None:
         reasons.append("The quotas are those of the rules.")
     reasons += [
@@ -161,21 +174,21 @@ def _merged(
         "quotas": quotas or rules.quotas,
         "formulas": ordered,
         "space_groups": groups,
-        "made_by": voice.label,
+        "made_by": endpoint.label,
         "brief": brief.text if brief else None,
         "dropped": dropped,
         "reasons": tuple(reasons),
     }
     changed = rules.model_copy(update=fields)
-    content = [rules.plan_id, changed.quotas, changed.formulas, groups, voice.label]
+    content = [rules.plan_id, changed.quotas, changed.formulas, groups, endpoint.label]
     return changed.model_copy(update={"plan_id": stable_id("plan", *content)})
 
 
 def _usable(campaign: Campaign, formulas: Sequence[str], fates: Counter[str]) -> tuple[str, ...]:
-    """Reduced formulas within the campaign's limits, each once; the rest is counted by reason."""
+    """The formulas within the campaign's limits, reduced, each once; `fates` counts the others."""
     found: dict[str, None] = {}
     for text in formulas:
-        formula, flaw = vetted_formula(campaign, text)
+        formula, flaw = checked_formula(campaign, text)
         if flaw:
             fates[flaw] += 1
         else:
@@ -183,7 +196,7 @@ def _usable(campaign: Campaign, formulas: Sequence[str], fates: Counter[str]) ->
     return tuple(found)
 
 
-def vetted_formula(campaign: Campaign, text: str) -> tuple[str, str]:
+def checked_formula(campaign: Campaign, text: str) -> tuple[str, str]:
     """(reduced formula, '') or ('', why it lies outside the campaign's limits)."""
     from pymatgen.core import Composition
 
@@ -192,7 +205,7 @@ def vetted_formula(campaign: Campaign, text: str) -> tuple[str, str]:
     try:
         composition = Composition(text.strip(), strict=True).reduced_composition
         amounts = {el.symbol: n for el, n in composition.items()}
-    except Exception:  # the parser raises anything for what is no formula
+    except Exception:  # the parser may raise anything
         return "", "unreadable"
     if not amounts or any(n != round(n) or n < 1 for n in amounts.values()):
         return "", "unreadable"
@@ -208,7 +221,7 @@ def vetted_formula(campaign: Campaign, text: str) -> tuple[str, str]:
 
 
 def _quotas(campaign: Campaign, answer: PlanAnswer, fates: Counter[str]) -> dict[str, int] | None:
-    """The model's quotas; None where they are not of this campaign's operators and budget."""
+    """The model's quotas; None where they do not sum to the campaign's budget."""
     asked: Counter[str] = Counter()
     for share in answer.quotas:
         if share.operator in campaign.operators:
@@ -221,9 +234,9 @@ def _quotas(campaign: Campaign, answer: PlanAnswer, fates: Counter[str]) -> dict
     return {name: asked[name] for name in campaign.operators}
 
 
-def _situation(bench: Workspace, outcomes: Outcomes, cycle: int) -> list[str]:
-    """Goal, limits and results, in few lines."""
-    campaign = bench.campaign
+def _situation(workspace: Workspace, outcomes: Outcomes, cycle: int) -> list[str]:
+    """Goal, limits and results, as lines of a prompt."""
+    campaign = workspace.campaign
     palettes = " or ".join(", ".join(palette) for palette in campaign.palettes)
     states = "; ".join(
         f"{symbol} {', '.join(f'{n:+d}' for n in allowed)}"
@@ -238,26 +251,26 @@ def _situation(bench: Workspace, outcomes: Outcomes, cycle: int) -> list[str]:
     ]
     if outcomes.up_to_cycle < 0:
         return [*lines, "There are no results yet."]
-    evidence = read_evidence(bench.store, cycle, campaign.metastable_ev_per_atom)
+    evidence = read_evidence(workspace.store, cycle, campaign.metastable_ev_per_atom)
     return [*lines, *_results(outcomes, evidence)]
 
 
 def _results(outcomes: Outcomes, evidence: Evidence) -> list[str]:
     lines = ["Results so far, operator: novel and near the hull of proposed:"]
     lines += [f"- {o.operator}: {o.rewarded} of {o.proposed}" for o in outcomes.operators]
-    for heading, told in (
+    for heading, found in (
         ("Near the hull:", evidence.successes),
         ("Near misses:", evidence.near_misses),
         ("What did not work:", evidence.failures),
     ):
-        if told:
-            lines += [heading, *(f"- {line}" for line in told)]
+        if found:
+            lines += [heading, *(f"- {line}" for line in found)]
     return lines
 
 
 def _ask(
-    bench: Workspace,
-    voice: ModelEndpoint,
+    workspace: Workspace,
+    endpoint: ModelEndpoint,
     cycle: int,
     purpose: str,
     position: int,
@@ -269,39 +282,39 @@ def _ask(
     why = ""
     for turn in range(TRIES):
         again = f"\nYour last answer could not be used: {why}." if turn else ""
-        ask = Question(
+        question = Question(
             prompt=prompt + again,
             role="chat",
             system=SYSTEM,
             constraint=constraint,
             constraint_words=f"JSON of {answer.__name__}",
         )
-        if not voice.room_for(SYSTEM, ask.prompt):
+        if not endpoint.room_for(SYSTEM, question.prompt):
             return None, "the prompt exceeds the model's context"
-        place = RequestSlot(
-            campaign_id=bench.campaign.campaign_id,
+        slot = RequestSlot(
+            campaign_id=workspace.campaign.campaign_id,
             cycle=cycle,
             position=position + turn,
             purpose=purpose,
-            seed=bench.campaign.seed,
+            seed=workspace.campaign.seed,
         )
-        record, request = request_of(place, voice, ask, 1)
-        complete_requests(bench.store, voice, [(record, request, ask)])
-        if failures := bench.store.load(ModelFailure, [record.request_id]):
+        record, request = request_of(slot, endpoint, question, 1)
+        complete_requests(workspace.store, endpoint, [(record, request, question)])
+        if failures := workspace.store.load(ModelFailure, [record.request_id]):
             why = f"{failures[0].kind}: {failures[0].message}"
             if failures[0].kind in UNUSABLE:
                 continue
             return None, why
-        (said,) = bench.store.load(ModelAnswer, [record.request_id])
+        (reply,) = workspace.store.load(ModelAnswer, [record.request_id])
         try:
-            return answer.model_validate_json(_object_in(said.text)), ""
+            return answer.model_validate_json(_object_in(reply.text)), ""
         except ValidationError as error:
-            why = f"{first_problem(error)}; it begins {shorten(said.text)}"
+            why = f"{first_problem(error)}; it begins {shorten(reply.text)}"
     return None, why
 
 
 def _object_in(text: str) -> str:
-    """The text without a fence around it; models without a schema put one there."""
+    """The text without the code fence that models without a schema put around it."""
     stripped = text.strip()
     if stripped.startswith("```") and stripped.endswith("```"):
         return stripped.strip("`").removeprefix("json").strip()

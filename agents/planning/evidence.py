@@ -1,9 +1,9 @@
-"""What earlier cycles taught, in lines short enough for a prompt.
+"""Results of earlier cycles, in lines short enough for a prompt.
 
-The same fixed lag as the ledger's: cycle k is told of results up to cycle k-2. Successes are novel,
-covered candidates near the hull of the reference; failures are what came out high, and the reasons
-why others came to nothing. (That a proposer reads its own successes and failures is the idea of
-LLEMA, arXiv:2510.22503.)
+With the fixed lag of the ledger: prompts of cycle k hold results up to cycle k-2. Successes are
+novel, covered candidates near the hull of the reference; failures are candidates high above it,
+and the reasons why others were rejected or failed. (That a proposer reads its own successes and
+failures is the idea of LLEMA, arXiv:2510.22503.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hullward.tools.store import Store
 
 MOST_SUCCESSES = 5
 MOST_FAILURES = 6
-HIGH_EV_PER_ATOM = 0.2  # so far above the hull a try was a failure
+HIGH_EV_PER_ATOM = 0.2  # from here on a candidate is a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Evidence:
 
 
 def read_evidence(store: Store, cycle: int, metastable_ev_per_atom: float) -> Evidence:
-    """What the prompts of `cycle` may tell."""
+    """The evidence for the prompts of `cycle`."""
     up_to = cycle - LAG_CYCLES
     if up_to < 0:
         return Evidence()

@@ -1,4 +1,4 @@
-"""What earlier cycles achieved, read from the store: the planner's memory.
+"""Outcomes of earlier cycles, read from the store: the planner's memory.
 
 Feedback has a fixed lag of one cycle: cycle k is planned from results up to cycle k-2, whatever
 has finished meanwhile. Heights here are those over the fixed reference, so that what a plan saw
@@ -17,7 +17,7 @@ LAG_CYCLES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class FormulaOutcome:
-    """What is known of one reduced formula."""
+    """The outcome of one reduced formula."""
 
     formula: str
     tried: int  # relaxed to a verdict

@@ -6,7 +6,7 @@ measured. A reward is a novel candidate within the metastable threshold of a hul
 
 Formulas are tried in order of promise: the best height seen so far, or an optimistic guess for a
 formula never tried, plus a charge for every try already spent. Parents are the candidates likeliest
-to survive DFT where a calibrator says so, else the lowest, at most two of a formula.
+to survive DFT where a calibrator gives probabilities, else the lowest, at most two of a formula.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the user asks for: the campaign file, the models it names, and the machine it runs on.
+"""Settings: the campaign file, the models it names, and the machine it runs on.
 
 `machine` is the only module of the project that reads the environment.
 """

@@ -1,4 +1,4 @@
-"""Which language models a campaign asks: `crystal:` writes structures, `chat:` briefs and plans.
+"""The language models of a campaign: `crystal:` writes structures, `chat:` briefs and plans.
 
     crystal: nano                                  the model that comes with Hullward
     crystal: {url: http://127.0.0.1:8000/v1, model: llamat-2-cif}
@@ -26,7 +26,7 @@ from hullward.models.language import PromptForm
 
 
 class Strict(BaseModel):
-    """Frozen settings that refuse unknown keys and numbers that are none."""
+    """Frozen settings that refuse unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -36,10 +36,10 @@ SECRET_WORDS = ("key", "token", "secret", "password")
 
 
 class Backend(Strict):
-    """Where a language model is, and how it is asked."""
+    """Where a language model is, and how to ask it."""
 
     name_of_role: ClassVar[str] = ""
-    words: ClassVar[tuple[str, ...]] = ()  # what may stand alone
+    words: ClassVar[tuple[str, ...]] = ()  # words that are a whole backend
 
     word: str | None = Field(default=None, description="nano, none or rules; then nothing else")
     url: str | None = Field(default=None, description="an OpenAI-compatible server, …/v1")
@@ -56,7 +56,7 @@ class Backend(Strict):
     @model_validator(mode="before")
     @classmethod
     def _spelled_out(cls, given: Any) -> Any:
-        """A word, a folder, or keys; what is wrong is said without repeating what was given."""
+        """Accept a word, a folder, or keys; errors never repeat the value, which may be a key."""
         role = cls.name_of_role
         if isinstance(given, str):
             return cls._of_text(given.strip())
@@ -94,12 +94,13 @@ class Backend(Strict):
         given = [key for key, value in places.items() if value is not None]
         if len(given) != 1:
             raise ValueError(
-                f"say once where the model is: {', '.join(self.words)}, `url`, `path` or `recorded`"
+                f"give the place of the model once: {', '.join(self.words)}, "
+                "`url`, `path` or `recorded`"
             )
         if self.word is not None and self.word not in self.words:
             raise ValueError(f"{self.word!r} is none of {', '.join(self.words)}")
         if self.url is not None and not self.model:
-            raise ValueError("a `url` needs the `model` that answers there")
+            raise ValueError("a `url` needs the `model` to use there")
         if self.url is None and self.model is not None:
             raise ValueError("`model` names a model on a server: give its `url` too")
         return self
@@ -126,13 +127,13 @@ class Backend(Strict):
         return f"{self.kind}:{where.name}" if where is not None else str(self.word)
 
     def identity(self) -> dict[str, Any]:
-        """What makes results differ: not where the model is served, nor how busily."""
+        """What changes results: not where the model is served, nor how many requests at once."""
         aside = {"url", "path", "recorded", "at_once", "word", "model"}
         kept = self.model_dump(mode="json", exclude=aside, exclude_none=True)
         return {"label": self.label, **kept}
 
     def describe(self) -> str:
-        """In words, without secrets."""
+        """The model in words, without secrets."""
         return {
             "server": f"{self.model} at {self.url}",
             "local": f"the checkpoint {self.path}",
@@ -146,11 +147,11 @@ class CrystalBackend(Backend):
     name_of_role: ClassVar[str] = "crystal"
     words: ClassVar[tuple[str, ...]] = ("nano", "none")
 
-    samples: int = Field(default=4, gt=0, le=64, description="structures asked for with a prompt")
+    samples: int = Field(default=4, gt=0, le=64, description="structures for each prompt")
     text_form: Literal["cell", "asymmetric"] | None = Field(
         default=None, description="every site, or one an orbit, which nano does best"
     )
-    grammar: bool = Field(default=True, description="ask for the crystal form and elements")
+    grammar: bool = Field(default=True, description="constrain text to the form and the wish")
 
 
 class ChatBackend(Backend):

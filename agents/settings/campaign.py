@@ -1,7 +1,7 @@
-"""What the user asks for, and what the environment says about the machine.
+"""Settings of a campaign and of a screening.
 
 Precedence: command line, then environment (HULLWARD_…), then campaign file, then default.
-This is the only module that reads the environment; `hullward.agents.settings.file` reads files.
+`hullward.agents.settings.file` reads the file, `machine` the environment.
 """
 
 from __future__ import annotations
@@ -19,31 +19,14 @@ from hullward.tools.screening import Limits
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
 
-OperatorName = Literal[
-    "de_novo",
-    "elements",
-    "formula",
-    "space_group",
-    "e_hull",
-    "infill",
-    "mutation",
-    "crossover",
-    "substitution",
-    "perturbation",
-    "swap",
-]
-BY_CRYSTAL_MODEL = (
-    "de_novo",
-    "elements",
-    "formula",
-    "space_group",
-    "e_hull",
-    "infill",
-)  # by `crystal`
-BY_INSTRUCTION = (
-    "mutation",
-    "crossover",
-)  # by whoever follows instructions: `chat`, else `crystal`
+CrystalModelOperator = Literal[
+    "de_novo", "elements", "formula", "space_group", "e_hull", "infill"
+]  # ask the crystal model
+InstructionOperator = Literal["mutation", "crossover"]  # ask a model that follows instructions
+ConstructionOperator = Literal["substitution", "perturbation", "swap"]  # ask no model
+OperatorName = Literal[CrystalModelOperator, InstructionOperator, ConstructionOperator]
+BY_CRYSTAL_MODEL: tuple[str, ...] = get_args(CrystalModelOperator)
+BY_INSTRUCTION: tuple[str, ...] = get_args(InstructionOperator)
 
 
 class Budget(Strict):
@@ -66,7 +49,7 @@ class Phonons(Strict):
 
 
 class SecondOpinionSettings(Strict):
-    """Another potential asked about the short list and the suspects, at the end of a run."""
+    """Second opinion of another potential on the short list and the suspects, after a run."""
 
     potential: str
     top: int = Field(default=10, ge=1, le=1000, description="entries that should stand undisputed")
@@ -75,12 +58,12 @@ class SecondOpinionSettings(Strict):
 
 
 class Settings(Strict):
-    """What judging needs, whoever proposes."""
+    """Settings of judging, for campaigns and screenings."""
 
     name: str
     potential: str = "chgnet-0.3.0"
     reference: str = "embedded"
-    second_reference: str | None = Field(default=None, description="heights shown beside")
+    second_reference: str | None = Field(default=None, description="its heights are shown as well")
     disagreement_ev_per_atom: float = Field(default=0.1, gt=0, le=10)
     second_opinion: SecondOpinionSettings | None = None
     protocol: Protocol = Protocol()
@@ -88,7 +71,7 @@ class Settings(Strict):
     known_phases: Path | None = Field(
         default=None, description="a folder of your own CIFs, or a table of structures"
     )
-    relax_known: bool = Field(default=False, description="relax what matches a known phase too")
+    relax_known: bool = Field(default=False, description="also relax what matches a known phase")
     breaker_failures: int = Field(default=25, gt=0, description="failures in a row that end a run")
     max_atoms: int = Field(default=200, ge=1, le=500)
     phonons: Phonons = Phonons()
@@ -99,21 +82,21 @@ class Settings(Strict):
     @classmethod
     def _relaxes(cls, protocol: Protocol) -> Protocol:
         if protocol.max_steps < 1:
-            raise ValueError("max_steps must be at least 1: what is not relaxed is not judged")
+            raise ValueError("max_steps must be at least 1: only relaxed structures are judged")
         return protocol
 
     @property
     def campaign_id(self) -> str:
-        """Equal for equal settings; what changes no result does not count, nor where files lie."""
+        """Equal for equal settings, apart from those that change no result and folders of files."""
         aside = {"workers", "goal", "stop_after", "breaker_failures", "phonons"}
-        if self.second_reference is None:  # as before there could be one
+        if self.second_reference is None:  # keeps ids of before this setting
             aside |= {"second_reference", "disagreement_ev_per_atom"}
         if self.second_opinion is None:
             aside |= {"second_opinion"}
-        said = self._identity(aside)
-        for key in said.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
-            said[key] = _without_folders(said[key])
-        return stable_id("k", said)
+        content = self._identity(aside)
+        for key in content.keys() & {"known_phases", "seeds_from", "reference", "second_reference"}:
+            content[key] = _without_folders(content[key])
+        return stable_id("k", content)
 
     def _identity(self, aside: set[str]) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude=aside)
@@ -152,7 +135,9 @@ class Campaign(Settings):
     operators: tuple[OperatorName, ...] = ("substitution", "perturbation", "swap")
     crystal: CrystalBackend = CrystalBackend(word="nano")
     chat: ChatBackend = ChatBackend(word="rules")
-    overlap: bool = Field(default=True, description="ask for the next cycle while relaxing this")
+    overlap: bool = Field(
+        default=True, description="prepare the next cycle while relaxing this one"
+    )
     budget: Budget = Budget()
 
     @field_validator("systems")
@@ -183,41 +168,43 @@ class Campaign(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> Campaign:
         if bool(self.systems) == bool(self.elements):
-            raise ValueError("give either `systems` or `elements` (a palette), one of the two")
+            raise ValueError("give either `systems` or `elements` (a palette), not both")
         if self.max_elements < self.min_elements:
             raise ValueError(f"max_elements {self.max_elements} < min_elements {self.min_elements}")
         if self.max_atoms < max(self.min_atoms, self.min_elements):
             raise ValueError(f"max_atoms {self.max_atoms} leaves no room for a candidate")
         if clash := set(self.exclude_elements) & {e for s in self.systems for e in s.split("-")}:
-            raise ValueError(f"{', '.join(sorted(clash))} both asked for and excluded")
+            raise ValueError(
+                f"{', '.join(sorted(clash))} both in `systems` and in `exclude_elements`"
+            )
         sizes = range(self.min_elements, self.max_elements + 1)
         systems = sum(comb(len(palette), size) for palette in self.palettes for size in sizes)
         if systems > MAX_SYSTEMS:
             raise ValueError(
-                f"{systems} chemical systems are asked for, more than {MAX_SYSTEMS}: "
-                "name fewer elements, or lower max_elements"
+                f"{systems} chemical systems, more than {MAX_SYSTEMS}: name fewer elements, or "
+                "lower max_elements"
             )
         if not self.target_systems:
             raise ValueError("no chemical system is left with these elements and limits")
         if self.crystal.absent and (
-            written := [x for x in self.operators if x in BY_CRYSTAL_MODEL]
+            unserved := [x for x in self.operators if x in BY_CRYSTAL_MODEL]
         ):
             raise ValueError(
-                f"{', '.join(written)} need a crystal model: name one under `crystal:`, or leave "
+                f"{', '.join(unserved)} need a crystal model: name one under `crystal:`, or leave "
                 "them out of `operators`"
             )
         if self.variation_model is None and (
-            bred := [x for x in self.operators if x in BY_INSTRUCTION]
+            unserved := [x for x in self.operators if x in BY_INSTRUCTION]
         ):
             raise ValueError(
-                f"{', '.join(bred)} need a model that follows instructions, not "
+                f"{', '.join(unserved)} need a model that follows instructions, not "
                 f"{self.crystal.label}: name one under `chat:`, or a server under `crystal:`"
             )
         return self
 
     @property
     def variation_model(self) -> Literal["chat", "crystal"] | None:
-        """Who varies parents. The embedded model knows only the prompts it was trained on."""
+        """The model that varies parents; not nano, which knows only its training prompts."""
         if not self.chat.absent:
             return "chat"
         return None if self.crystal.kind in ("none", "nano") else "crystal"
@@ -229,15 +216,15 @@ class Campaign(Settings):
         return any(name in wanted for name in self.operators)
 
     def _identity(self, aside: set[str]) -> dict[str, Any]:
-        """As before there were models, where none is asked; of models what changes results."""
-        said = super()._identity(aside | {"crystal", "chat", "overlap"})
+        """Without models the content is that of versions before models."""
+        content = super()._identity(aside | {"crystal", "chat", "overlap"})
         if self.budget.tokens is None:
-            del said["budget"]["tokens"]
+            del content["budget"]["tokens"]
         if self.asks_crystal:
-            said["crystal"] = self.crystal.identity()
+            content["crystal"] = self.crystal.identity()
         if not self.chat.absent:
-            said["chat"] = self.chat.identity()
-        return said
+            content["chat"] = self.chat.identity()
+        return content
 
     @property
     def palettes(self) -> tuple[tuple[str, ...], ...]:
@@ -259,7 +246,7 @@ class Campaign(Settings):
         return tuple(found)
 
     def limits(self) -> Limits:
-        """The hard checks' limits, narrowed to what the campaign asks for."""
+        """The limits of the hard checks, narrowed to this campaign."""
         return Limits(
             max_atoms=self.max_atoms,
             min_atoms=self.min_atoms,

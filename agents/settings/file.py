@@ -1,4 +1,4 @@
-"""Reading settings: the campaign file, and what is wrong with it in one line."""
+"""Read settings from a file; an error says in one line what is wrong."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def parse_settings(kind: type[S], data: dict[str, Any], where: str) -> S:
 
 
 def parse_protocol(**fields: Any) -> Protocol:
-    """A protocol from the command line; raises InputError for what makes no sense."""
+    """A protocol from the command line; raises InputError for wrong values."""
     try:
         return Protocol.model_validate(fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What the environment says about this machine. No other module reads the environment."""
+"""Settings from the environment. No other module reads the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hullward.models.errors import InputError
 
 
 class Machine(BaseSettings):
-    """What the environment says. Keys are secrets: nothing here prints them."""
+    """Settings from the environment. Keys are secrets: nothing prints them."""
 
     model_config = SettingsConfigDict(env_prefix="HULLWARD_", extra="ignore", frozen=True)
 
@@ -27,12 +27,12 @@ class Machine(BaseSettings):
 
     @property
     def home_folder(self) -> Path:
-        """What campaigns share: references lie there, cache or no cache."""
+        """The folder of references and of all that campaigns share, with or without the cache."""
         return self.home.expanduser()
 
     @property
     def cache_home(self) -> Path | None:
-        """Where relaxations are shared between campaigns; None with HULLWARD_CACHE=false."""
+        """The folder of the shared relaxation cache; None with HULLWARD_CACHE=false."""
         return self.home_folder if self.cache else None
 
     @property
@@ -47,12 +47,12 @@ class Machine(BaseSettings):
 
     @property
     def mp_endpoint(self) -> str | None:
-        """Where the Materials Project is, in mp-api's own variable; None: where mp-api says."""
+        """The address of the Materials Project from MP_API_ENDPOINT; None: mp-api's default."""
         return os.environ.get("MP_API_ENDPOINT") or None
 
     @property
     def thread_variables(self) -> dict[str, str | None]:
-        """The thread limits a numerical library would obey."""
+        """The thread limits that numerical libraries obey."""
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         return {name: os.environ.get(name) for name in names}
 
@@ -65,7 +65,7 @@ class Machine(BaseSettings):
 
 
 def read_machine() -> Machine:
-    """The environment, read now. Raises InputError for a HULLWARD_ variable that makes no sense."""
+    """Read the environment; raises InputError for a HULLWARD_ variable with a wrong value."""
     try:
         return Machine()
     except ValidationError as error:

@@ -22,7 +22,7 @@ def one_command(finding: Finding) -> bool:
     [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 9), True), ((3, 14, 0), False)],
 )
 def test_only_supported_pythons_pass(version, ok):
-    finding = doctor.look_at_python(version)
+    finding = doctor.check_python(version)
     assert finding.ok is ok
     assert ok or (one_command(finding) and "3.11 to 3.13" in finding.says)
 
@@ -49,20 +49,20 @@ def installed(name):
     ],
 )
 def test_packages_are_compared_with_what_is_declared(requirement, says, fix):
-    finding = doctor.look_at_packages([requirement], installed)
+    finding = doctor.check_packages([requirement], installed)
     assert (finding.ok, finding.fix) == (not fix, fix)
     assert says in finding.says
 
 
 def test_a_full_disk_is_broken_and_room_enough_is_not(tmp_path):
-    assert doctor.look_at_disk(tmp_path, 4.9).ok is False
-    assert one_command(doctor.look_at_disk(tmp_path, 4.9))
-    assert doctor.look_at_disk(tmp_path, 5.0).ok is True
+    assert doctor.check_disk(tmp_path, 4.9).ok is False
+    assert one_command(doctor.check_disk(tmp_path, 4.9))
+    assert doctor.check_disk(tmp_path, 5.0).ok is True
 
 
 def test_a_key_is_optional_and_only_its_presence_is_told():
-    assert doctor.look_at_key(True).ok is True
-    absent = doctor.look_at_key(False)
+    assert doctor.check_key(True).ok is True
+    absent = doctor.check_key(False)
     assert absent.ok is None
     assert one_command(absent)
 
@@ -72,14 +72,14 @@ def test_damaged_weights_are_found_before_anything_opens_them(monkeypatch):
         raise PreflightError(f"the weights of {name} are not the published ones")
 
     monkeypatch.setattr("hullward.models.potential.potential_card", damaged)
-    finding = doctor.look_at_weights()
+    finding = doctor.check_weights()
     assert finding.ok is False
     assert "not the published ones" in finding.says
     assert one_command(finding)
 
 
 def test_a_potential_that_answers_is_asked_once():
-    finding = doctor.look_at_potential(lambda: load_potential("toy"))
+    finding = doctor.check_potential(lambda: load_potential("toy"))
     assert finding.ok is True
     assert finding.says.startswith("toy answers: NaCl")
 
@@ -96,7 +96,7 @@ def test_a_potential_that_cannot_answer_is_a_finding_not_a_crash(fault):
         raise fault
 
     for load in (Broken, cannot_load):
-        finding = doctor.look_at_potential(load)
+        finding = doctor.check_potential(load)
         assert finding.ok is False
         assert str(fault) in finding.says
         assert one_command(finding)
@@ -121,15 +121,15 @@ def test_everything_here_is_found_and_every_fault_has_one_command(tmp_path):
 
 
 def test_vllm_is_looked_for_where_the_environment_says():
-    assert doctor.look_at_vllm(None).ok is None
-    assert "pip install vllm" in doctor.look_at_vllm(None).fix
-    wrong = doctor.look_at_vllm("/nowhere/python")
+    assert doctor.check_vllm(None).ok is None
+    assert "pip install vllm" in doctor.check_vllm(None).fix
+    wrong = doctor.check_vllm("/nowhere/python")
     assert (wrong.ok, wrong.fix) == (False, "export HULLWARD_VLLM_PYTHON=~/vllm/bin/python")
     assert "/nowhere/python is no Python" in wrong.says
 
 
 def test_the_second_network_answers_as_the_calibrator_knows_it():
-    finding = doctor.look_at_second()
+    finding = doctor.check_second()
     assert finding.ok is True
     assert "sevennet-l3i5 answers: NaCl" in finding.says
 
@@ -138,7 +138,7 @@ def test_a_second_network_that_does_not_answer_comes_with_a_command():
     def broken(name):
         raise OSError("libe3nn.so: cannot open shared object file")
 
-    finding = doctor.look_at_second(broken)
+    finding = doctor.check_second(broken)
     assert finding.ok is False
     assert one_command(finding)
     assert "sevennet-l3i5 does not answer: OSError" in finding.says
@@ -149,7 +149,7 @@ def test_other_weights_of_the_second_network_are_noticed(monkeypatch):
 
     changed = calibration.shipped().changed(reading_sha256="0")
     monkeypatch.setattr("hullward.tools.uncertainty.shipped", lambda: changed)
-    finding = doctor.look_at_second()
+    finding = doctor.check_second()
     assert finding.ok is False
     assert "weights are not those" in finding.says
     assert one_command(finding)

@@ -19,9 +19,10 @@ import numpy as np
 from common import LLAMAT2_OUTPUTS, mp20_test_set, options
 
 from hullward.models.crystal import Crystal
-from hullward.tools.evaluation import Wish, evaluate, read_attempts
+from hullward.tools.evaluation import evaluate, read_attempts
 from hullward.tools.evaluation.attempts import Attempt
 from hullward.tools.evaluation.smact import random_amounts, smact_valid
+from hullward.tools.records import Wish
 
 SHORTEST_A, SHARPEST = 1.5, 20  # what a cell read from a garbled first line falls below
 

@@ -4,14 +4,14 @@ Every rate divides by all attempts. The package compares structures and reads sc
 nothing itself.
 """
 
-from hullward.tools.evaluation.attempts import Wish, parse_text, read_attempts
+from hullward.tools.evaluation.attempts import Attempt, parse_text, read_attempts
 from hullward.tools.evaluation.coverage import measure_coverage
 from hullward.tools.evaluation.metrics import Rate, adherence_to_height, closest_a, evaluate
 from hullward.tools.evaluation.sampling import read_formulas, sample_crystals
 
 __all__ = [
+    "Attempt",
     "Rate",
-    "Wish",
     "adherence_to_height",
     "closest_a",
     "evaluate",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,21 +20,11 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.models.language import crystal_prompts as words
 from hullward.tools.crystal.files import CifReader, RawInput, parse_raw, read_inputs, text_format
-from hullward.tools.records import Flaw
+from hullward.tools.records import Flaw, Wish
 
 _SPACE_GROUP = re.compile(re.escape(words.SPACE_GROUP) + r"(\d{1,3})\b")
 _E_HULL = re.compile(re.escape(words.E_HULL) + r"(-?\d+(?:\.\d+)?)")
 _ELEMENTS = re.compile(re.escape(words.ELEMENTS) + r"([A-Z][A-Za-z, ]*?)\.")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for; None where nothing was."""
-
-    formula: str | None = None
-    elements: frozenset[str] | None = None
-    space_group: int | None = None
-    e_above_hull_ev_per_atom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
     height = row.get("target_e_above_hull", m[1] if (m := _E_HULL.search(text)) else None)
     return Wish(
         formula=raw.target_formula,
-        elements=frozenset(elements) if elements else None,
+        elements=tuple(elements) if elements else (),
         space_group=_whole(space_group) or None,
         e_above_hull_ev_per_atom=_number(height),
     )
@@ -120,6 +111,7 @@ def _whole(value: object) -> int:
 
 def _number(value: object) -> float | None:
     try:
-        return float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None

@@ -26,9 +26,9 @@ from hullward.tools.crystal import (
     reduced_amounts,
     space_group,
 )
-from hullward.tools.evaluation.attempts import Attempt, Wish
+from hullward.tools.evaluation.attempts import Attempt
 from hullward.tools.evaluation.smact import random_amounts, smact_valid
-from hullward.tools.records import Flaw
+from hullward.tools.records import Flaw, Wish
 
 CLOSE_A = 0.5
 CROWDED_A = 1.0
@@ -157,8 +157,8 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
             same = crystal is not None and wanted == reduced_amounts(Counter(crystal.species))
             met.setdefault("formula", []).append(same)
             met.setdefault("elements_of_formula", []).append(wanted.keys() == present)
-        if wish.elements is not None:
-            met.setdefault("elements", []).append(wish.elements == present)
+        if wish.elements:
+            met.setdefault("elements", []).append(set(wish.elements) == present)
         if wish.space_group is not None:
             for symprec in SYMPREC_A:
                 found = space_group(crystal, symprec) if crystal else None

@@ -33,7 +33,13 @@ from hullward.tools.records.candidates import (
     Rejection,
     Relaxation,
 )
-from hullward.tools.records.requests import ModelAnswer, ModelFailure, ModelRequest, ModelResponse
+from hullward.tools.records.requests import (
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+    ModelResponse,
+    Wish,
+)
 from hullward.tools.records.uncertainty import (
     Calibration,
     Check,
@@ -86,6 +92,7 @@ __all__ = [
     "TrainingOverlap",
     "Verdict",
     "VerdictLabel",
+    "Wish",
     "Worst",
     "stable_id",
 ]

@@ -8,9 +8,28 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from hullward.tools.records.base import Record
+
+
+class Wish(Record):
+    """What a crystal is to be like; what is not given is left open.
+
+    A request stores what its prompt names, and not the limits that only a grammar keeps.
+    """
+
+    formula: str | None = None
+    elements: tuple[str, ...] = ()  # each of them and no other
+    space_group: int | None = None
+    e_above_hull_ev_per_atom: float | None = None
+    masked: str | None = None  # the element of a parent that is to be replaced
+    allowed: tuple[str, ...] = Field(default=(), exclude=True)  # limit: no other element
+    max_atoms: int = Field(default=20, exclude=True)  # limit, of a cell
+
+    @model_serializer(mode="wrap")
+    def _given(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if value not in (None, (), [])}
 
 
 class ModelRequest(Record):
@@ -33,7 +52,7 @@ class ModelRequest(Record):
     parents: tuple[str, ...] = ()
     target_formula: str | None = None
     text_form: Literal["cell", "asymmetric"] = "cell"  # of the requested structures
-    wish: dict[str, Any] = Field(default_factory=dict)  # the requested properties, by name
+    wish: Wish = Wish()
     memories: int = 0  # lines of earlier outcomes in the prompt
     memories_left_out: int = 0  # those that did not fit the context
 

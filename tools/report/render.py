@@ -12,9 +12,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
@@ -37,6 +36,9 @@ from hullward.tools.report.words import (
     trust_words,
 )
 from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot, write_whole
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def render(report: Report, template: str) -> str:
 @cache
 def _template(name: str) -> Template:
     """One template, compiled once."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=name.endswith(".html.j2"),

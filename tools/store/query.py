@@ -20,7 +20,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hullward.models.errors import InputError
 from hullward.tools.store.campaign_store import open_snapshot
@@ -111,6 +110,8 @@ def as_json(result: QueryResult) -> str:
 
 def write_parquet(result: QueryResult, path: Path) -> None:
     """Write the result as Parquet, with the column types of the query."""
+    import pyarrow.parquet as pq
+
     pq.write_table(result.table, path)
 
 

@@ -20,7 +20,7 @@ from hullward.tools.uncertainty.dft_table import (
     read_dft_table,
     read_table,
 )
-from hullward.tools.uncertainty.fitting import checks_of, fit, kinds_like, left_out_fits
+from hullward.tools.uncertainty.fitting import Outcome, checks_of, fit, kinds_like, left_out_fits
 from hullward.tools.uncertainty.learning_curve import Learning, learning_curves
 from hullward.tools.uncertainty.probabilities import (
     fitting_calibrator,
@@ -36,6 +36,7 @@ __all__ = [
     "CalibrationCase",
     "Calibrator",
     "Learning",
+    "Outcome",
     "SecondPotential",
     "ask_second_potential",
     "calibrators_folder",

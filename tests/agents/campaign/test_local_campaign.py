@@ -75,7 +75,7 @@ def test_a_grammar_holds_by_construction_whatever_the_weights(
         if request.target_formula:
             assert f"formula is {flat_formula(request.target_formula)}. " in request.prompt
     assert {request.purpose for request in requests} == set(OPERATORS)
-    groups = {r.request_id: r.wish.get("space_group") for r in requests}
+    groups = {r.request_id: r.wish.space_group for r in requests}
     for proposal in proposals:
         crystal = parse(proposal.raw)
         assert not isinstance(crystal, Flaw)

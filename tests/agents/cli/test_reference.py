@@ -146,7 +146,7 @@ def test_what_was_fetched_is_shown(call: Call, server: MaterialsProjectDouble) -
         (["show", "Li-O", "--reference", "mp"], 2, "`hullward reference fetch Li-O`"),
         (["show", "Li-O", "--reference", "embeded"], 2, "did you mean 'embedded'"),
         (["show", "Li-O", "--reference", "mp-stable"], 2, "`hullward reference fetch --stable`"),
-        (["fetch"], 2, "say which systems to fetch"),
+        (["fetch"], 2, "nothing to fetch: name systems"),
         (["fetch", "Li-O"], 3, "no key for the Materials Project: set MP_API_KEY"),
         (["import", "/nowhere.json", "--name", "mine"], 2, "no reference file at /nowhere.json"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hullward.agents.campaign import run
 from hullward.agents.language import ModelEndpoint, ModelEndpoints
-from hullward.agents.planning.chat import BriefAnswer, PlanAnswer, vetted_formula
+from hullward.agents.planning.chat import BriefAnswer, PlanAnswer, checked_formula
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling
 from hullward.models.language.doubles import Line, ScriptedModel
@@ -38,7 +38,7 @@ def campaign(settings: dict[str, Any], **changes: Any) -> Campaign:
 
 
 def chatter(script: Iterable[Line]) -> ModelEndpoints:
-    voice = ModelEndpoint(
+    endpoint = ModelEndpoint(
         role="chat",
         label="chatter",
         model=ScriptedModel(script),
@@ -46,7 +46,7 @@ def chatter(script: Iterable[Line]) -> ModelEndpoints:
         form="server",
         grammar=True,
     )
-    return ModelEndpoints.of(chat=voice)
+    return ModelEndpoints.of(chat=endpoint)
 
 
 def asked_of(voices: ModelEndpoints) -> list[Any]:
@@ -201,14 +201,14 @@ LIMITS = parse_settings(
     ],
 )
 def test_one_formula_one_fate(text: str, fate: tuple[str, str]) -> None:
-    assert vetted_formula(LIMITS, text) == fate
+    assert checked_formula(LIMITS, text) == fate
 
 
 @given(st.text(max_size=30) | st.from_regex(r"([A-Z][a-z]?[0-9]{0,3}){1,6}", fullmatch=True))
 def test_whatever_is_written_for_a_formula_what_passes_is_within_the_limits(text: str) -> None:
     from pymatgen.core import Composition
 
-    formula, flaw = vetted_formula(LIMITS, text)
+    formula, flaw = checked_formula(LIMITS, text)
     assert bool(formula) != bool(flaw)
     if formula:
         amounts = Counter(Composition(formula).get_el_amt_dict())

@@ -16,7 +16,7 @@ ONE_FLAW = [
     ({"protocol": {"fmax": 1}}, r"unknown key `protocol.fmax`; did you mean `fmax_ev_per_a`\?"),
     ({"protocol": {"max_steps": 0}}, "max_steps must be at least 1"),
     ({"systems": ["Li-Xq"]}, r"'Xq' is not an element; did you mean Xe\?"),
-    ({"exclude_elements": ["Mn"]}, "Mn both asked for and excluded"),
+    ({"exclude_elements": ["Mn"]}, "Mn both in `systems` and in `exclude_elements`"),
     ({"budget": {"cycles": 0}}, r"`budget.cycles`: Input should be greater than 0 \(found 0\)"),
     ({"budget": {"hours": float("nan")}}, "finite number"),
     ({"min_elements": 3, "max_elements": 2}, "max_elements 2 < min_elements 3"),
@@ -30,9 +30,9 @@ ONE_FLAW = [
     ({"crystal": "http://127.0.0.1:8000/v1"}, "needs its model too: `crystal: {url: URL, model"),
     ({"crystal": {"urll": "http://h/v1", "model": "m"}}, r"unknown key `crystal.urll`; did you "),
     ({"crystal": {"url": "http://h/v1"}}, "a `url` needs the `model`"),
-    ({"crystal": {"model": "m"}}, "say once where the model is"),
+    ({"crystal": {"model": "m"}}, "give the place of the model once"),
     ({"crystal": {"url": "h:8000", "model": "m"}}, "begins with http"),
-    ({"crystal": {"url": "http://h/v1", "model": "m", "recorded": "f"}}, "say once"),
+    ({"crystal": {"url": "http://h/v1", "model": "m", "recorded": "f"}}, "place of the model once"),
     ({"chat": "nano"}, "'nano' is no backend"),
     ({"chat": {"url": "http://h/v1", "model": "m", "temperature": -1}}, "chat.temperature"),
     ({"crystal": "none", "operators": ["swap", "de_novo"]}, "de_novo need a crystal model"),
@@ -189,5 +189,5 @@ def test_a_palette_of_too_many_systems_is_refused_at_once(tmp_path: Path) -> Non
     path = tmp_path / "a.yaml"
     palette = "H, Li, Be, B, C, N, O, F, Na, Mg, Al, Si, P, S, Cl, K, Ca, Sc, Ti, V, Cr, Mn, Fe"
     path.write_text(f"{{name: a, elements: [{palette}], max_elements: 7}}")
-    with pytest.raises(InputError, match="chemical systems are asked for"):
+    with pytest.raises(InputError, match="chemical systems, more than"):
         read_campaign(path)

@@ -10,12 +10,12 @@ from hullward.agents.cli.app import app
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
-from hullward.tools.evaluation import Rate, Wish, fingerprints, measure_coverage
+from hullward.tools.evaluation import Rate, fingerprints, measure_coverage
 from hullward.tools.evaluation.attempts import Attempt
 from hullward.tools.evaluation.coverage import Fingerprints, coverage_rates, sample_indices
 from hullward.tools.evaluation.coverage import fingerprints as prints_of
 from hullward.tools.evaluation.fingerprints import composition_fingerprint, structure_fingerprint
-from hullward.tools.records import Flaw, Reason
+from hullward.tools.records import Flaw, Reason, Wish
 
 NACL = parse_cell_text("4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50")
 KBR = parse_cell_text("4.6 4.6 4.6\n60 60 60\nK\n0.00 0.00 0.00\nBr\n0.50 0.50 0.50")

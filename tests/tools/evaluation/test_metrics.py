@@ -14,7 +14,6 @@ from hullward.tools.crystal import StructureLibrary
 from hullward.tools.crystal.text import parse_cell_text
 from hullward.tools.evaluation import (
     Rate,
-    Wish,
     evaluate,
     read_attempts,
     read_formulas,
@@ -22,6 +21,7 @@ from hullward.tools.evaluation import (
 )
 from hullward.tools.evaluation.metrics import density_g_per_cm3
 from hullward.tools.evaluation.smact import random_amounts, smact_valid
+from hullward.tools.records import Wish
 
 NACL = "4.0 4.0 4.0\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"
 SHIFTED = "4.0 4.0 4.0\n60 60 60\nCl\n0.75 0.75 0.75\nNa\n0.25 0.25 0.25"
@@ -122,7 +122,9 @@ def test_what_was_asked_is_read_from_columns_and_prompts(tmp_path):
         {"text": CSCL, "target_elements": "Na-Cl", "target_e_above_hull": 0.0},
     ]
     attempts = read_attempts(saved(tmp_path, rows))
-    assert attempts[0].wish == Wish("NaCl", frozenset({"Na", "Cl"}), 225, 0.05)
+    assert attempts[0].wish == Wish(
+        formula="NaCl", elements=("Na", "Cl"), space_group=225, e_above_hull_ev_per_atom=0.05
+    )
     assert attempts[3].wish.e_above_hull_ev_per_atom == 0.0
     found = evaluate(attempts)["adherence"]
     assert found == {

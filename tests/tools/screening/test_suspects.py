@@ -216,4 +216,4 @@ def test_the_audit_command_says_when_no_model_is_named(screen, tmp_path):
     done = CliRunner().invoke(app, ["audit", str(tmp_path / "nowhere"), "--json"])
     assert done.exit_code != 0
     help_text = CliRunner().invoke(app, ["audit", "--help"]).stdout
-    assert "learnt from" in help_text
+    assert "training data" in help_text
