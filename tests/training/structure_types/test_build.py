@@ -15,7 +15,7 @@ from hullward.tools.prototypes import (
     anonymous_formula,
     anonymous_letters,
     nano_types,
-    typed,
+    typed_crystal,
 )
 from hullward.tools.prototypes.library import make_prototype
 from hullward.tools.reference import load_reference
@@ -47,7 +47,7 @@ def rock_salt(a="Na", b="Cl", edge=5.6):
 
 
 def test_a_type_is_known_whatever_its_elements_cell_and_origin():
-    found = typed(rock_salt())
+    found = typed_crystal(rock_salt())
     types = TypeLibrary([("halite", found.crystal, found.of_class)])
     other = rock_salt("Mg", "O", 4.2)
     shifted = np.add(other.frac_coords, (0.13, 0.31, 0.57))
@@ -57,12 +57,12 @@ def test_a_type_is_known_whatever_its_elements_cell_and_origin():
         Crystal.from_arrays(other.lattice, other.species, shifted),
         Crystal.from_structure(doubled),
     ):
-        seen = typed(crystal)
+        seen = typed_crystal(crystal)
         assert types.find(seen.crystal, seen.of_class) == "halite"
 
 
 def test_equal_amounts_in_another_arrangement_are_another_type():
-    halite, cesium = typed(rock_salt()), typed(parse_asymmetric_text(OTHER))
+    halite, cesium = typed_crystal(rock_salt()), typed_crystal(parse_asymmetric_text(OTHER))
     types = TypeLibrary([("halite", halite.crystal, halite.of_class)])
     assert types.find(cesium.crystal, cesium.of_class) is None
     assert halite.of_class.anonymous == cesium.of_class.anonymous == (1, 1)
@@ -70,8 +70,8 @@ def test_equal_amounts_in_another_arrangement_are_another_type():
 
 def test_one_class_may_hold_two_types_that_only_superposing_tells_apart():
     """Rutile's class with the anions far from where rutile has them."""
-    rutile = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.31\n4.6 3.0"))
-    other = typed(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.10\n7.5 1.9"))
+    rutile = typed_crystal(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.31\n4.6 3.0"))
+    other = typed_crystal(parse_asymmetric_text("136\nTi 2 2a\nO 4 4f 0.10\n7.5 1.9"))
     assert rutile.of_class == other.of_class
     types = TypeLibrary([("rutile", rutile.crystal, rutile.of_class)])
     assert types.find(other.crystal, other.of_class) is None
@@ -82,7 +82,7 @@ def test_what_is_written_down_has_the_symmetry_it_names():
         "62\nLi 4 4a\nFe 4 4c 0.28 0.97\nP 4 4c 0.09 0.42\n"
         "O 16 4c 0.10 0.74 4c 0.46 0.21 8d 0.17 0.05 0.28\n10.4 6.0 4.7"
     )
-    found = typed(parse_asymmetric_text(olivine))
+    found = typed_crystal(parse_asymmetric_text(olivine))
     assert found.of_class.space_group == 62
     assert anonymous_letters(found.of_class.anonymous) == "ABCD4"
     assert found.of_class.words == "4.4.4.4+4+8"
@@ -200,7 +200,7 @@ def test_what_a_stop_cut_short_is_asked_again_and_counted_once(toy_search, tmp_p
 
 
 def test_a_table_is_read_back_as_it_was_written(tmp_path, monkeypatch):
-    found = typed(rock_salt("Ca", "S", 5.7))
+    found = typed_crystal(rock_salt("Ca", "S", 5.7))
     row = {
         "prototype_id": "nano:AB-225-abcdef",
         "text": found.text,
