@@ -25,10 +25,12 @@ from hullward.models.errors import InputError
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
+from hullward.tools.evaluation import read_formulas
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import Prototype, encyclopedia_types, prototype_library
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
+from hullward.tools.reference.sources import BuiltPhases
 from hullward.tools.screening import Limits
 from hullward.training.crystals import in_quarantine
 from hullward.training.structure_types.questions import (
@@ -72,9 +74,6 @@ def questions(
     None of the formulas is quarantined.
     """
     from pymatgen.core import Composition
-
-    from hullward.tools.evaluation import read_formulas
-    from hullward.tools.reference.sources import BuiltPhases
 
     embedded = load_reference("embedded").source
     assert isinstance(embedded, BuiltPhases)
