@@ -1,6 +1,7 @@
 """Settings: the campaign file, the models it names, and the machine it runs on.
 
-`machine` is the only module of the project that reads the environment.
+A key of the campaign file is a field of `Campaign`; `Campaign.limits` hands the hard limits to
+`hullward.tools.screening`. `machine` is the only module of the project that reads the environment.
 """
 
 from hullward.agents.settings.backends import Backend, CrystalBackend

@@ -1,7 +1,9 @@
 """The report of a campaign in HTML, Markdown and JSON, its figures, and structure files.
 
 Everything comes from one published snapshot; nothing is computed beyond what is stored. Start
-with `write_report` and `export_structures`.
+with `write_report` and `export_structures`. The path of a number into the report: a field in
+`schema`, filled in `gather` (or `systems`, `novelty`, `requests`, `opinions`, `uncertainty`), put
+into a sentence in `words`, shown by the two templates that `render` fills.
 """
 
 from hullward.tools.report.export import export_structures

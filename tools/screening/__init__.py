@@ -2,7 +2,8 @@
 
 Every proposal takes this path, whether an operator made it or a file held it. The stages, in order:
 `check_proposals`, `label_candidates`, `relax_candidates`, `judge_proposals`, `judge_union`,
-`store_suspects`; each works with a `Screen`. What follows a verdict (probabilities, second
+`store_suspects`; each works with a `Screen`. `validate` holds the hard checks and their `Limits`,
+`verdicts` the labels stable, metastable and so on. What follows a verdict (probabilities, second
 opinions) is in `hullward.tools.uncertainty`.
 """
 

@@ -5,7 +5,8 @@ Readers open published snapshots, each replaced as a whole. This package stores,
 records; what they mean is decided elsewhere.
 
 Start with `Store`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock` names the
-writer, `SHORT_LIST` is the rule of the short list.
+writer, `SHORT_LIST` is the rule of the short list. A new column of `results` is added in `views`, a
+new kind of record in `tables`.
 """
 
 from hullward.tools.store import funnel, inbox, lock, query
