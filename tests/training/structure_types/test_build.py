@@ -213,9 +213,9 @@ def test_a_table_is_read_back_as_it_was_written(tmp_path, monkeypatch):
         cached.cache_clear()
     try:
         assert nano_types.nano_table().about == {"model": "m"}
-        [prototype] = nano_types.types_for(["NaCl", "MgO"])
+        [prototype] = nano_types.nano_types_for(["NaCl", "MgO"])
         assert prototype.species == ("Ca", "S")
-        assert nano_types.types_for(["SrTiO3"]) == []
+        assert nano_types.nano_types_for(["SrTiO3"]) == []
     finally:
         for cached in (nano_types.nano_table, nano_types._nano_prototype):
             cached.cache_clear()
