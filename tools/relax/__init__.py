@@ -1,9 +1,9 @@
 """Batched relaxation: many crystals at once, in this process or in worker processes.
 
 The engine steps a batch with one potential and an optimizer of `optimizers` (`fire`,
-`trust_region`; their names are in `Protocol`), `schedule` decides which structures continue first, and `workers`
-spreads the work over processes. A relaxation that fails is a record with a reason, never
-an exception. Potentials are in `hullward.models.potential`.
+`trust_region`; their names are in `Protocol`). `schedule` decides which structures continue
+first, `workers` spreads the work over processes. A relaxation that fails is a record with a
+reason, never an exception. Potentials are in `hullward.models.potential`.
 """
 
 from hullward.tools.relax.cache import relax_cached

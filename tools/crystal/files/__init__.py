@@ -1,7 +1,8 @@
 """Structures from files: CIF in a sandboxed child process, tables, JSON Lines, extxyz, folders.
 
-Each row becomes one `RawInput`, whose parsing gives a crystal or a flaw. A new format is a
-reader in `inputs`. Nothing is repaired and nothing is written here; `hullward.tools.report` exports.
+Each row becomes one `RawInput`, whose parsing gives a crystal or a flaw. A new file format is a
+reader in `inputs`. Nothing is repaired and nothing is written here; exports are in
+`hullward.tools.report`.
 """
 
 from hullward.tools.crystal.files.cif import CifReader
