@@ -67,14 +67,14 @@ def run(
     *,
     machine: Machine | None = None,
     workers: int | None = None,
-    voices: ModelEndpoints | None = None,
+    endpoints: ModelEndpoints | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     notes: Callable[[str], None] = lambda line: None,
 ) -> ReportPaths:
     """Run or resume the campaign of a directory to its end; campaign None: the one that is there.
 
-    machine: None for the one that the environment describes.  voices: the language models to ask,
-    instead of those that the campaign names.
+    machine: None for the one that the environment describes.
+    endpoints: the language models to ask, instead of those that the campaign names.
     Raises RunInterruptedError when stopped on request and BreakerError after too many failures;
     what was done is stored, published and reported in every case.
     """
@@ -85,7 +85,7 @@ def run(
         command="run" if campaign is not None else "resume",
         campaign=campaign,
         workers=workers,
-        voices=voices,
+        endpoints=endpoints,
         progress=progress,
         stopping=stopper,
     )

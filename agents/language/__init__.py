@@ -4,7 +4,7 @@ A request is stored before it is sent and an answer before it is parsed, so an i
 asks nothing twice. What is asked is decided in `hullward.agents.operators` and `planning`.
 """
 
-from hullward.agents.language.backends import ModelEndpoints, open_voices
+from hullward.agents.language.backends import ModelEndpoints, open_endpoints
 from hullward.agents.language.grammars import constraint_of
 from hullward.agents.language.requests import (
     ModelEndpoint,
@@ -21,6 +21,6 @@ __all__ = [
     "RequestSlot",
     "complete_requests",
     "constraint_of",
-    "open_voices",
+    "open_endpoints",
     "request_of",
 ]

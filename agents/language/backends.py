@@ -68,7 +68,7 @@ class ModelEndpoints:
         return cls(crystal=crystal, chat=chat, variation_model=variation_model)
 
 
-def open_voices(campaign: Campaign, machine: Machine, store: Store) -> ModelEndpoints:
+def open_endpoints(campaign: Campaign, machine: Machine, store: Store) -> ModelEndpoints:
     """Open the models of a campaign that its operators or its planner ask.
 
     Raises InputError for a file that is no recording and PreflightError for a checkpoint that

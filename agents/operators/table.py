@@ -177,8 +177,8 @@ def _endpoint(workspace: Workspace, operator: Operator) -> ModelEndpoint | None:
     if operator.asks is None:
         return None
     if "instructions followed" in operator.needs and workspace.campaign.variation_model == "chat":
-        return workspace.voices.variation_model
-    return workspace.voices.crystal
+        return workspace.endpoints.variation_model
+    return workspace.endpoints.crystal
 
 
 def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructed]:

@@ -94,7 +94,7 @@ A = TypeVar("A", bound=BaseModel)
 
 def make_brief(workspace: Workspace, cycle: int, outcomes: Outcomes) -> Brief | None:
     """The brief of the chat model; None without such a model or without results."""
-    endpoint = workspace.voices.chat
+    endpoint = workspace.endpoints.chat
     if endpoint is None or outcomes.up_to_cycle < 0:
         return None
     prompt = "\n".join(
@@ -121,7 +121,7 @@ def plan_by_chat(
 
     Without a chat model the plan of the rules; where the model fails, that plan with the reason.
     """
-    endpoint = workspace.voices.chat
+    endpoint = workspace.endpoints.chat
     if endpoint is None:
         return rules
     n_proposals = workspace.campaign.budget.proposals_per_cycle

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hullward.agents.language import ModelEndpoints, open_voices
+from hullward.agents.language import ModelEndpoints, open_endpoints
 from hullward.agents.settings import Campaign, Machine, Screening, Settings, parse_settings
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.references import (
@@ -39,13 +39,13 @@ def open_workspace(
     command: str,
     campaign: Campaign | None = None,
     workers: int | None = None,
-    voices: ModelEndpoints | None = None,
+    endpoints: ModelEndpoints | None = None,
     progress: Progress = lambda step, done, total: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Workspace:
     """Open a campaign directory for writing; with `campaign` it may be a new one.
 
-    voices: the language models to ask, instead of those that the campaign names.
+    endpoints: the language models to ask, instead of those that the campaign names.
     Raises InputError when the directory belongs to something else, LockedError when another
     process writes there, PreflightError when potential and reference do not fit.
     """
@@ -65,10 +65,10 @@ def open_workspace(
             progress=_publishing(store, progress),
             stopping=stopping,
         )
-        if voices is None:
-            voices = open_voices(settings, machine, store)
+        if endpoints is None:
+            endpoints = open_endpoints(settings, machine, store)
         workspace = Workspace(
-            campaign=settings, store=store, screen=screen, machine=machine, voices=voices
+            campaign=settings, store=store, screen=screen, machine=machine, endpoints=endpoints
         )
         record_basis(screen, settings, workspace.seeds)
     except BaseException:

@@ -31,7 +31,7 @@ class Workspace:
     store: Store
     screen: Screen  # another one once the campaign is judged by another reference
     machine: Machine
-    voices: ModelEndpoints = field(default_factory=ModelEndpoints)  # the models that are asked
+    endpoints: ModelEndpoints = field(default_factory=ModelEndpoints)  # the models that are asked
     ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
     started_s: float = field(default_factory=time.monotonic)
 

@@ -110,7 +110,7 @@ def stored(directory: Path, kind: Any) -> list[Any]:
 def finished(toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign of three cycles whose model answered everything; tests only read it."""
     directory = tmp_path_factory.mktemp("written") / "c"
-    run(directory, campaign(toy_settings), voices=ModelEndpoints.of(endpoint(Answering())))
+    run(directory, campaign(toy_settings), endpoints=ModelEndpoints.of(endpoint(Answering())))
     return directory
 
 
@@ -119,7 +119,7 @@ def test_no_space_group_is_asked_for_that_cannot_hold_the_formula(
 ) -> None:
     budget = {"cycles": 1, "proposals_per_cycle": 12}
     asked = campaign(toy_settings, operators=["space_group"], budget=budget, max_atoms=8)
-    run(tmp_path / "c", asked, voices=ModelEndpoints.of(endpoint(Answering())))
+    run(tmp_path / "c", asked, endpoints=ModelEndpoints.of(endpoint(Answering())))
     wishes = [request.wish for request in stored(tmp_path / "c", ModelRequest)]
     assert wishes
     assert all(can_hold(w.space_group or 0, w.formula or "", 8) for w in wishes)
@@ -130,7 +130,7 @@ def test_every_operator_asks_in_its_own_words(toy_settings: dict[str, Any], tmp_
     model = Answering(lambda r, i: "Mn." if "[MASK]" in r.prompt else crystal_for(r, i))
     budget = {"cycles": 1, "proposals_per_cycle": 18}
     asked = campaign(toy_settings, operators=LANGUAGE, budget=budget)
-    run(tmp_path / "c", asked, voices=ModelEndpoints.of(endpoint(model)))
+    run(tmp_path / "c", asked, endpoints=ModelEndpoints.of(endpoint(model)))
     requests = stored(tmp_path / "c", ModelRequest)
     words = {r.purpose: r.prompt for r in reversed(requests)}
     assert sorted(words) == sorted(LANGUAGE)
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_a_proposal_rejected_with_its_reason(
     model = Answering(lambda request, index: next(texts))
     budget = {"cycles": 1, "proposals_per_cycle": len(SPOILT) + 2}
     asked = campaign(toy_settings, operators=["formula"], budget=budget)
-    run(tmp_path / "c", asked, voices=ModelEndpoints.of(endpoint(model)))
+    run(tmp_path / "c", asked, endpoints=ModelEndpoints.of(endpoint(model)))
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
     assert counting.proposed == len(SPOILT) + 2
@@ -199,7 +199,7 @@ def test_a_request_that_failed_is_no_proposal(toy_settings: dict[str, Any], tmp_
     run(
         tmp_path / "c",
         campaign(toy_settings, budget=budget),
-        voices=ModelEndpoints.of(endpoint(model)),
+        endpoints=ModelEndpoints.of(endpoint(model)),
     )
     failed = stored(tmp_path / "c", ModelFailure)
     assert 0 < len(failed) < 6
@@ -213,7 +213,7 @@ def test_a_request_that_failed_is_no_proposal(toy_settings: dict[str, Any], tmp_
     assert line.startswith(f"{6 - len(failed)} answered, {len(failed)} failed ({len(failed)} unr")
     assert counting.proposed == 12 + 2 * (6 - len(failed))
     again = Answering()
-    run(tmp_path / "c", None, voices=ModelEndpoints.of(endpoint(again)))
+    run(tmp_path / "c", None, endpoints=ModelEndpoints.of(endpoint(again)))
     assert not again.asked  # what failed stays failed: the table does not change
 
 
@@ -221,7 +221,7 @@ def test_operators_go_on_while_the_model_is_away(
     toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     away = Answering(lambda r, i: CompletionError("refused", retry=False, kind="unreachable"))
-    run(tmp_path / "c", campaign(toy_settings), voices=ModelEndpoints.of(endpoint(away)))
+    run(tmp_path / "c", campaign(toy_settings), endpoints=ModelEndpoints.of(endpoint(away)))
     with open_snapshot(tmp_path / "c") as connection:
         rows = connection.execute("SELECT operator, count(*) FROM proposals GROUP BY 1").fetchall()
     assert [name for name, _ in rows] == ["perturbation"]
@@ -234,13 +234,13 @@ def test_operators_go_on_while_the_model_is_away(
 def test_the_same_answers_give_the_same_table(
     finished: Path, toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    run(tmp_path / "c", campaign(toy_settings), voices=ModelEndpoints.of(endpoint(Answering())))
+    run(tmp_path / "c", campaign(toy_settings), endpoints=ModelEndpoints.of(endpoint(Answering())))
     assert table(tmp_path / "c") == table(finished)
 
 
 def test_a_finished_campaign_asks_nothing_and_rebuilds_the_same(finished: Path) -> None:
     before = table(finished)
-    run(finished, None, voices=ModelEndpoints.of(endpoint(Refusing())))
+    run(finished, None, endpoints=ModelEndpoints.of(endpoint(Refusing())))
     rebuild(finished)
     assert table(finished) == before
 
@@ -257,7 +257,7 @@ def test_whatever_the_journal_lost_answers_in_it_are_not_asked_for_again(
     end = said[random.Random(cut).randrange(len(said))] + 1
     (directory / "journal.jsonl").write_text("".join(lines[:end]))
     model = Answering()
-    run(directory, campaign(toy_settings), voices=ModelEndpoints.of(endpoint(model)))
+    run(directory, campaign(toy_settings), endpoints=ModelEndpoints.of(endpoint(model)))
     assert table(directory) == table(finished)
     kept = Counter(json.loads(lines[n])["data"]["request_id"] for n in said if n < end)
     whole = {request_id for request_id, n in kept.items() if n == 2}
@@ -279,11 +279,11 @@ def test_a_model_that_dies_half_way_loses_what_it_was_writing_and_no_more(
 
     model.rule = dies
     with pytest.raises(RunInterruptedError):
-        run(tmp_path / "c", campaign(toy_settings), voices=ModelEndpoints.of(endpoint(model)))
+        run(tmp_path / "c", campaign(toy_settings), endpoints=ModelEndpoints.of(endpoint(model)))
     heard = {a.request_id for a in stored(tmp_path / "c", ModelAnswer)}
     assert 0 < len(heard) < 5
     second = Answering()
-    run(tmp_path / "c", None, voices=ModelEndpoints.of(endpoint(second)))
+    run(tmp_path / "c", None, endpoints=ModelEndpoints.of(endpoint(second)))
     assert table(tmp_path / "c") == table(finished)
     assert not heard & {request.request_id for request in second.asked}
 
@@ -298,7 +298,7 @@ def test_preparing_the_next_cycle_meanwhile_changes_nothing(
         asked = campaign(
             toy_settings, overlap=overlap, workers=1, chat={"recorded": "/nowhere.jsonl"}
         )
-        run(tmp_path / name, asked, voices=ModelEndpoints.of(endpoint(model), chat(chatty)))
+        run(tmp_path / name, asked, endpoints=ModelEndpoints.of(endpoint(model), chat(chatty)))
     assert table(tmp_path / "ahead") == table(tmp_path / "after")
     assert stored(tmp_path / "ahead", Plan) == stored(tmp_path / "after", Plan)
     journal = (tmp_path / "ahead" / "journal.jsonl").read_text().splitlines()
@@ -315,7 +315,7 @@ def test_parents_and_memories_are_in_the_prompt_and_make_room_where_it_is_short(
         toy_settings, operators=["mutation", "crossover", "perturbation"], budget=budget
     )
     wide = Answering()
-    run(tmp_path / "wide", asked, voices=ModelEndpoints.of(endpoint(wide)))
+    run(tmp_path / "wide", asked, endpoints=ModelEndpoints.of(endpoint(wide)))
     told = [r for r in stored(tmp_path / "wide", ModelRequest) if r.cycle == 2]
     assert any(r.memories for r in told)
     assert all(r.memories_left_out == 0 for r in told)
@@ -329,7 +329,7 @@ def test_parents_and_memories_are_in_the_prompt_and_make_room_where_it_is_short(
     context = longest + 400 - 60  # a little less than the longest prompt and its answer
     shutil.rmtree(tmp_path / "wide")
     narrow = endpoint(Answering(), context_tokens=context)
-    run(tmp_path / "narrow", asked, voices=ModelEndpoints.of(narrow))
+    run(tmp_path / "narrow", asked, endpoints=ModelEndpoints.of(narrow))
     left_out = [r.memories_left_out for r in stored(tmp_path / "narrow", ModelRequest)]
     assert any(left_out)
     for request in stored(tmp_path / "narrow", ModelRequest):
@@ -342,7 +342,7 @@ def test_a_parent_too_long_for_the_context_is_counted_and_not_sent(
     model = Answering()
     budget = {"cycles": 1, "proposals_per_cycle": 4}
     asked = campaign(toy_settings, operators=["mutation", "perturbation"], budget=budget)
-    run(tmp_path / "c", asked, voices=ModelEndpoints.of(endpoint(model, context_tokens=500)))
+    run(tmp_path / "c", asked, endpoints=ModelEndpoints.of(endpoint(model, context_tokens=500)))
     failed = stored(tmp_path / "c", ModelFailure)
     assert failed
     assert {f.kind for f in failed} == {"context"}

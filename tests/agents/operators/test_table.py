@@ -54,7 +54,7 @@ def request_ids(names: list[str]) -> list[str]:
     )
     workspace = SimpleNamespace(
         campaign=parse_settings(Campaign, settings, "test"),
-        voices=ModelEndpoints.of(endpoint),
+        endpoints=ModelEndpoints.of(endpoint),
     )
     plan = Plan(
         plan_id="plan-1",

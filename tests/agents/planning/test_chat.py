@@ -15,7 +15,7 @@ from hullward.agents.language import ModelEndpoint, ModelEndpoints
 from hullward.agents.planning.chat import BriefAnswer, PlanAnswer, checked_formula
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling
-from hullward.models.language.doubles import Line, ScriptedModel
+from hullward.models.language.doubles import ScriptLine, ScriptedModel
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan
 from hullward.tools.store import Store
 
@@ -37,7 +37,7 @@ def campaign(settings: dict[str, Any], **changes: Any) -> Campaign:
     return parse_settings(Campaign, settings | asked | changes, "test")
 
 
-def chatter(script: Iterable[Line]) -> ModelEndpoints:
+def chatter(script: Iterable[ScriptLine]) -> ModelEndpoints:
     endpoint = ModelEndpoint(
         role="chat",
         label="chatter",
@@ -49,9 +49,9 @@ def chatter(script: Iterable[Line]) -> ModelEndpoints:
     return ModelEndpoints.of(chat=endpoint)
 
 
-def asked_of(voices: ModelEndpoints) -> list[Any]:
-    assert voices.chat is not None
-    return voices.chat.model.history  # type: ignore[attr-defined]
+def asked_of(endpoints: ModelEndpoints) -> list[Any]:
+    assert endpoints.chat is not None
+    return endpoints.chat.model.history  # type: ignore[attr-defined]
 
 
 def stored(directory: Path, kind: Any) -> list[Any]:
@@ -62,8 +62,8 @@ def stored(directory: Path, kind: Any) -> list[Any]:
 def test_a_plan_within_the_limits_is_followed_and_the_rest_dropped_and_counted(
     toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    voices = chatter([f"```json\n{json.dumps(GOOD)}\n```"])
-    run(tmp_path / "c", campaign(toy_settings, goal="Cathodes."), voices=voices)
+    endpoints = chatter([f"```json\n{json.dumps(GOOD)}\n```"])
+    run(tmp_path / "c", campaign(toy_settings, goal="Cathodes."), endpoints=endpoints)
     (plan,) = stored(tmp_path / "c", Plan)
     assert plan.made_by == "chatter"
     assert plan.quotas == {"perturbation": 4, "swap": 2}
@@ -72,7 +72,7 @@ def test_a_plan_within_the_limits_is_followed_and_the_rest_dropped_and_counted(
     assert plan.space_groups == (227, 166)
     assert plan.dropped == {"charges": 1, "elements": 1, "space_group": 2, "unreadable": 2}
     assert plan.reasons[0] == "Planned by chatter: Spinels are dense."
-    (request,) = asked_of(voices)
+    (request,) = asked_of(endpoints)
     question = request.messages[-1].content
     for told in ("Goal: Cathodes.", "Li, Mn, O", "at most 10 atoms", "perturbation, swap"):
         assert told in question
@@ -95,7 +95,7 @@ def test_quotas_that_miss_the_budget_are_the_rules(
     run(
         tmp_path / "c",
         campaign(toy_settings),
-        voices=chatter([json.dumps(GOOD | {"quotas": quotas})]),
+        endpoints=chatter([json.dumps(GOOD | {"quotas": quotas})]),
     )
     (plan,) = stored(tmp_path / "c", Plan)
     assert plan.quotas == {"perturbation": 3, "swap": 3}
@@ -107,10 +107,10 @@ def test_quotas_that_miss_the_budget_are_the_rules(
 def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    voices = chatter(["Certainly! I would try spinels.", json.dumps(GOOD)])
-    run(tmp_path / "c", campaign(toy_settings), voices=voices)
+    endpoints = chatter(["Certainly! I would try spinels.", json.dumps(GOOD)])
+    run(tmp_path / "c", campaign(toy_settings), endpoints=endpoints)
     assert stored(tmp_path / "c", Plan)[0].made_by == "chatter"
-    first, second = asked_of(voices)
+    first, second = asked_of(endpoints)
     assert "Your last answer could not be used: Invalid JSON" in second.messages[-1].content
     assert first.request_id != second.request_id
     assert len(stored(tmp_path / "c", ModelAnswer)) == 2
@@ -125,10 +125,10 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     ],
 )
 def test_where_it_fails_the_rules_plan_and_say_so(
-    script: list[Line], why: str, toy_settings: dict[str, Any], tmp_path: Path
+    script: list[ScriptLine], why: str, toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    voices = chatter(script)
-    run(tmp_path / "c", campaign(toy_settings), voices=voices)
+    endpoints = chatter(script)
+    run(tmp_path / "c", campaign(toy_settings), endpoints=endpoints)
     (plan,) = stored(tmp_path / "c", Plan)
     assert plan.made_by == "rules"
     assert plan.quotas == {"perturbation": 3, "swap": 3}
@@ -144,24 +144,24 @@ def test_the_brief_is_made_of_the_campaign_s_own_results_and_told_to_the_planner
     toy_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     brief = {"summary": "Oxides work.", "promising": ["Li2MnO3", "NaCl"], "avoid": ["LiMnO2"]}
-    voices = chatter([json.dumps(GOOD), json.dumps(GOOD), json.dumps(brief), json.dumps(GOOD)])
+    endpoints = chatter([json.dumps(GOOD), json.dumps(GOOD), json.dumps(brief), json.dumps(GOOD)])
     budget = {"cycles": 3, "proposals_per_cycle": 6}
-    run(tmp_path / "c", campaign(toy_settings, budget=budget), voices=voices)
+    run(tmp_path / "c", campaign(toy_settings, budget=budget), endpoints=endpoints)
     purposes = [r.purpose for r in stored(tmp_path / "c", ModelRequest)]
     assert purposes == ["plan", "plan", "brief", "plan"]  # nothing to read before the third
-    told = asked_of(voices)[-1].messages[-1].content
+    told = asked_of(endpoints)[-1].messages[-1].content
     text = "Oxides work.\nPromising: Li2MnO3.\nNot worth more tries: LiMnO2."
     assert f"Brief:\n{text}" in told
     assert "- perturbation: " in told
     last = stored(tmp_path / "c", Plan)[-1]
     assert (last.brief, last.dropped["brief"], last.results_up_to_cycle) == (text, 1, 0)
-    schema = json.loads(asked_of(voices)[2].constraint.value)
+    schema = json.loads(asked_of(endpoints)[2].constraint.value)
     assert schema == BriefAnswer.model_json_schema()
 
 
 def test_a_killed_planner_does_not_ask_again(toy_settings: dict[str, Any], tmp_path: Path) -> None:
     directory = tmp_path / "c"
-    run(directory, campaign(toy_settings), voices=chatter([json.dumps(GOOD)]))
+    run(directory, campaign(toy_settings), endpoints=chatter([json.dumps(GOOD)]))
     plan = stored(directory, Plan)
     lines = (directory / "journal.jsonl").read_text().splitlines(keepends=True)
     cut = next(i for i, line in enumerate(lines) if '"kind":"Plan"' in line)
@@ -169,7 +169,7 @@ def test_a_killed_planner_does_not_ask_again(toy_settings: dict[str, Any], tmp_p
     other.mkdir()
     (other / "journal.jsonl").write_text("".join(lines[:cut]))
     silent = chatter([])  # would raise IndexError if asked
-    run(other, campaign(toy_settings), voices=silent)
+    run(other, campaign(toy_settings), endpoints=silent)
     assert stored(other, Plan) == plan
 
 
