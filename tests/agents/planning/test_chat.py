@@ -15,7 +15,7 @@ from hullward.agents.language import ModelEndpoint, ModelEndpoints
 from hullward.agents.planning.chat import BriefAnswer, PlanAnswer, checked_formula
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.models.language import CompletionError, Sampling
-from hullward.models.language.doubles import ScriptLine, ScriptedModel
+from hullward.models.language.doubles import ScriptedModel, ScriptLine
 from hullward.tools.records import ModelAnswer, ModelFailure, ModelRequest, Plan
 from hullward.tools.store import Store
 
