@@ -151,20 +151,8 @@ def build_graph(
 ) -> CompiledStateGraph[Cycle, Workspace, Start, Cycle]:
     """The compiled graph; invoke it with an open Workspace as context."""
     graph = StateGraph(Cycle, context_schema=Workspace, input_schema=Start)
-    graph.add_node("brief", brief)
-    graph.add_node("plan", plan)
-    graph.add_node("propose", propose)
-    graph.add_node("screen", screen)
-    graph.add_node("relax", relax)
-    graph.add_node("judge", judge)
-    graph.add_node("record", record)
+    graph.add_sequence([brief, plan, propose, screen, relax, judge, record])
     graph.add_edge(START, "brief")
-    graph.add_edge("brief", "plan")
-    graph.add_edge("plan", "propose")
-    graph.add_edge("propose", "screen")
-    graph.add_edge("screen", "relax")
-    graph.add_edge("relax", "judge")
-    graph.add_edge("judge", "record")
     graph.add_conditional_edges("record", after_record)
     return graph.compile(checkpointer=checkpointer, name="campaign")
 

@@ -297,4 +297,4 @@ def calibrate(
 
     with Reporter(quiet=as_json) as reporter:
         answer = learn(source, directory, reporter)
-    print_result(answer.document(), answer.lines(), as_json)
+    print_result(asdict(answer), answer.lines(), as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def opinion(
         "opinion",
     )
     summary = opinions_of(directory, wanted, workers)
-    print_result(summary.document(), summary.lines(), as_json)
+    print_result(asdict(summary), summary.lines(), as_json)
 
 
 def phonons(

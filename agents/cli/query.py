@@ -49,6 +49,8 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Run a SELECT on the last published snapshot, read-only."""
+    import pyarrow.parquet as pq
+
     from hullward.tools.store import query as queries
 
     form = Form.JSON if as_json else form
@@ -56,7 +58,7 @@ def query(
         raise InputError("parquet needs a file to write to: --out FILE.parquet")
     answer = queries.run_query(directory, sql, limit)
     if form is Form.PARQUET and out is not None:
-        queries.write_parquet(answer, out)
+        pq.write_table(answer.table, out)
     else:
         text = {
             Form.TABLE: queries.as_text,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,6 @@ class Learnt:
     left_out: dict[str, str]  # candidate id: why
     mean_gap_ev_per_atom: float  # DFT minus the potential's height, of these
     rows: int  # DFT results seen in all
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
     def lines(self) -> list[str]:
         gap = 1000 * self.mean_gap_ev_per_atom

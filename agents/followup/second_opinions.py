@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,6 @@ class OpinionSummary:
     moved: tuple[str, ...]  # candidate ids that fell behind on the short list
     exhausted: bool
     empty: bool  # there was nothing to ask about
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """The summary in sentences."""

@@ -10,8 +10,6 @@ from hullward.agents.workspace.references import (
     fetch_for_start,
     mp_access,
     open_reference,
-    refuse_the_same_twice,
-    second_basis,
 )
 from hullward.agents.workspace.setup import (
     kind_of,
@@ -34,8 +32,6 @@ __all__ = [
     "open_workspace",
     "read_seeds",
     "record_basis",
-    "refuse_the_same_twice",
-    "second_basis",
     "stored_settings",
     "versions",
 ]

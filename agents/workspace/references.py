@@ -32,42 +32,19 @@ def open_reference(spec: str, machine: Machine, systems: Sequence[str] = ()) -> 
     return load_reference(spec, machine.home_folder)
 
 
-def pinned(spec: str, reference: Reference) -> str:
-    """The name that finds this very version again: 'mp' becomes 'mp:VERSION'."""
+def basis_fields(spec: str, reference: Reference) -> dict[str, Any]:
+    """The fields of a basis that describe its reference, in this very version."""
     from hullward.tools.reference.materials_project import NOT_FETCHED
 
     if spec in ("mp", "mp-stable") and reference.version != NOT_FETCHED:
-        return f"{spec}:{reference.version}"
-    return spec
-
-
-def basis_fields(spec: str, reference: Reference) -> dict[str, Any]:
-    """The fields of a basis that describe its reference."""
+        spec = f"{spec}:{reference.version}"
     return {
-        "reference_spec": pinned(spec, reference),
+        "reference_spec": spec,
         "reference_id": reference.reference_id,
         "reference_version": reference.version,
         "reference_kind": reference.kind,
         "reference_statement": reference.statement,
     }
-
-
-def refuse_the_same_twice(settings: Settings) -> None:
-    """Raise InputError where the second reference of new settings is the first again."""
-    if settings.second_reference == settings.reference:
-        raise InputError(
-            f"second_reference {settings.reference!r} is the same as reference; name another one, "
-            "or leave it out"
-        )
-
-
-def second_basis(settings: Settings, spec: str, reference: Reference) -> SecondReference:
-    """The record of the second reference."""
-    return SecondReference(
-        campaign_id=settings.campaign_id,
-        disagreement_ev_per_atom=settings.disagreement_ev_per_atom,
-        **basis_fields(spec, reference),
-    )
 
 
 def mp_access(

@@ -14,8 +14,6 @@ from hullward.agents.workspace.references import (
     check_elements,
     fetch_for_start,
     open_reference,
-    refuse_the_same_twice,
-    second_basis,
 )
 from hullward.agents.workspace.workspace import Workspace
 from hullward.models.crystal import Crystal
@@ -210,12 +208,20 @@ def _second(
     if settings.second_reference is None:
         return None
     earlier = store.load(SecondReference)
-    if not earlier:
-        refuse_the_same_twice(settings)
+    if not earlier and settings.second_reference == settings.reference:
+        raise InputError(
+            f"second_reference {settings.reference!r} is the same as reference; name another one, "
+            "or leave it out"
+        )
     spec = earlier[0].reference_spec if earlier and not again else settings.second_reference
     reference = open_reference(spec, machine, _systems(store, settings))
     check_compatible(reference, card, settings.protocol)
-    return SecondReferenceJudge(reference=reference, basis=second_basis(settings, spec, reference))
+    basis = SecondReference(
+        campaign_id=settings.campaign_id,
+        disagreement_ev_per_atom=settings.disagreement_ev_per_atom,
+        **basis_fields(spec, reference),
+    )
+    return SecondReferenceJudge(reference=reference, basis=basis)
 
 
 def _systems(store: Store, settings: Settings) -> list[str]:

@@ -116,13 +116,13 @@ class Workspace:
         embedded = load_reference("embedded")
         everything = "-".join(sorted(embedded.elements))
         most = self.campaign.max_atoms
+        references = [self.screen.reference]
+        if self.screen.second is not None:
+            references.append(self.screen.second.reference)
         fetched = [
             pair
-            for reference in (
-                self.screen.reference,
-                self.screen.second.reference if self.screen.second is not None else None,
-            )
-            if reference is not None and reference.kind == "materials_project"
+            for reference in references
+            if reference.kind == "materials_project"
             for pair in low_structures(reference, most)
         ]
         return Substitution(

@@ -7,13 +7,13 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.records import Basis, CampaignRecord, Product, SecondReference
+from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
@@ -37,12 +37,31 @@ from hullward.tools.store import (
     SHORT_LIST_RULE,
     count,
     decode,
+    fetch_records,
     fetch_rows,
 )
+
+R = TypeVar("R", bound=Record)
 
 PICTURED = 12  # entries of the short list with picture and CIF
 LISTED = 200  # entries of any list
 EXAMPLES = 3  # of each reason
+
+SUMS = """sum(proposed)::BIGINT AS proposed, sum(judged)::BIGINT AS judged,
+    sum(novel_metastable)::BIGINT AS novel_metastable, sum(force_calls)::BIGINT AS force_calls"""
+OPERATORS = f"""SELECT operator AS name, {SUMS} FROM operators
+    GROUP BY operator ORDER BY novel_metastable DESC, operator"""
+CYCLES = f"""SELECT cycle::VARCHAR AS name, {SUMS}, any_value(results_up_to_cycle) AS
+    results_up_to_cycle, coalesce(any_value(quotas), '{{}}') AS quotas,
+    coalesce(any_value(reasons), []) AS reasons, coalesce(any_value(made_by), 'rules') AS made_by
+    FROM operators LEFT JOIN (
+        FROM plans QUALIFY row_number() OVER (PARTITION BY cycle ORDER BY plan_id DESC) = 1
+    ) USING (cycle) GROUP BY cycle ORDER BY cycle"""
+MODELS = """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
+    sum(prompt_tokens)::BIGINT AS prompt_tokens, sum(completion_tokens)::BIGINT AS completion_tokens
+    FROM proposals WHERE model IS NOT NULL GROUP BY model ORDER BY model"""
+COST = """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT AS force_calls,
+    coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations"""
 
 
 def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
@@ -53,8 +72,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     systems, systems_total = gather_systems(connection)
     return Report(
         campaign=campaign,
-        basis=_basis(connection),
-        second_reference=_second_reference(connection),
+        basis=_only(connection, Basis, "bases"),
+        second_reference=_only(connection, SecondReference, "second_references"),
         references_disagree=_listing(connection, "references_disagree"),
         states=counting.states,
         funnel=counting.funnel,
@@ -68,18 +87,12 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         opinions=gather_opinions(connection),
         systems=systems,
         systems_total=systems_total,
-        operators=_operators(connection),
+        operators=fetch_records(Yield, connection, OPERATORS),
         cycles=_cycles(connection),
         stops=_stops(connection),
         asked=gather_asked(connection),
-        models=_models(connection),
-        cost=Cost(
-            **fetch_rows(
-                connection,
-                """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT
-                   AS force_calls, coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations""",
-            )[0]
-        ),
+        models=fetch_records(ModelUse, connection, MODELS),
+        cost=fetch_records(Cost, connection, COST)[0],
         runs=runs,
         stopped=_stopped(campaign, runs, counting.states),
         commands=_commands(directory),
@@ -87,23 +100,19 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
 
 
 def _campaign(connection: duckdb.DuckDBPyConnection) -> CampaignRecord:
-    found = fetch_rows(connection, "SELECT * FROM campaigns")
-    if not found:
+    found = _only(connection, CampaignRecord, "campaigns")
+    if found is None:
         raise InputError(
             "nothing to report: this directory has no campaign yet; start one with "
             "`hullward run CAMPAIGN.yaml --dir DIR` or `hullward screen INPUT --dir DIR`"
         )
-    return decode(CampaignRecord, found[0])
+    return found
 
 
-def _basis(connection: duckdb.DuckDBPyConnection) -> Basis | None:
-    found = fetch_rows(connection, "SELECT * FROM bases")
-    return decode(Basis, found[0]) if found else None
-
-
-def _second_reference(connection: duckdb.DuckDBPyConnection) -> SecondReference | None:
-    found = fetch_rows(connection, "SELECT * FROM second_references")
-    return decode(SecondReference, found[0]) if found else None
+def _only(connection: duckdb.DuckDBPyConnection, kind: type[R], table: str) -> R | None:
+    """The record of a table that holds at most one."""
+    found = fetch_rows(connection, f"FROM {table}")
+    return decode(kind, found[0]) if found else None
 
 
 def _listing(
@@ -184,40 +193,9 @@ def space_group(number: int | None) -> str:
     return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
 
-def _operators(connection: duckdb.DuckDBPyConnection) -> tuple[Yield, ...]:
-    return tuple(
-        Yield(**row)
-        for row in fetch_rows(
-            connection,
-            """SELECT operator AS name, sum(proposed)::BIGINT AS proposed,
-               sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
-               sum(force_calls)::BIGINT AS force_calls
-               FROM operators GROUP BY operator ORDER BY novel_metastable DESC, operator""",
-        )
-    )
-
-
 def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
-    plans = {
-        row["cycle"]: {
-            "quotas": json.loads(row["quotas"]),
-            "results_up_to_cycle": row["results_up_to_cycle"],
-            "reasons": tuple(row["reasons"] or ()),
-            "made_by": row["made_by"] or "rules",
-        }
-        for row in fetch_rows(connection, "SELECT * FROM plans ORDER BY plan_id")
-    }
-    unplanned: dict[str, Any] = {"quotas": {}, "results_up_to_cycle": None, "reasons": ()}
-    return tuple(
-        CycleYield(**{**row, "name": str(row["name"])}, **plans.get(row["name"], unplanned))
-        for row in fetch_rows(
-            connection,
-            """SELECT cycle AS name, sum(proposed)::BIGINT AS proposed,
-               sum(judged)::BIGINT AS judged, sum(novel_metastable)::BIGINT AS novel_metastable,
-               sum(force_calls)::BIGINT AS force_calls
-               FROM operators GROUP BY cycle ORDER BY cycle""",
-        )
-    )
+    rows = fetch_rows(connection, CYCLES)
+    return tuple(CycleYield(**row | {"quotas": json.loads(row["quotas"])}) for row in rows)
 
 
 def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
@@ -234,19 +212,6 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
                 list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
                 FROM results WHERE reason IS NOT NULL
                 GROUP BY state, reason ORDER BY n DESC, reason""",
-        )
-    )
-
-
-def _models(connection: duckdb.DuckDBPyConnection) -> tuple[ModelUse, ...]:
-    return tuple(
-        ModelUse(**row)
-        for row in fetch_rows(
-            connection,
-            """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
-               sum(prompt_tokens)::BIGINT AS prompt_tokens,
-               sum(completion_tokens)::BIGINT AS completion_tokens
-               FROM proposals WHERE model IS NOT NULL GROUP BY model ORDER BY model""",
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.records import PhononCheck, Record
-from hullward.tools.store import decode, fetch_rows
+from hullward.tools.store import decode, fetch_records, fetch_rows
 
 PARENTS = 12  # most frequent ones listed
 WORDS = {
@@ -60,13 +60,15 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
     (against,) = connection.execute("SELECT max(against) FROM explanations").fetchall()[0]
     if against is None:
         return Identities()
-    parents = connection.execute(
-        """SELECT match_id, match_formula, count(DISTINCT candidate_id) AS n FROM explanations e
-           WHERE kind IN ('lanthanide_swap', 'substitution')
+    parents = fetch_records(
+        ParentCount,
+        connection,
+        """SELECT match_id, match_formula AS formula, count(DISTINCT candidate_id) AS count
+           FROM explanations WHERE kind IN ('lanthanide_swap', 'substitution')
            AND (moment = 'after' OR candidate_id NOT IN
                 (SELECT candidate_id FROM explanations WHERE moment = 'after'))
-           GROUP BY match_id, match_formula ORDER BY n DESC, match_id"""
-    ).fetchall()
+           GROUP BY match_id, match_formula ORDER BY count DESC, match_id""",
+    )
     (disorder,) = connection.execute(
         "SELECT count(*) FROM results WHERE novel AND disorder IS NOT NULL"
     ).fetchall()[0]
@@ -77,7 +79,7 @@ def gather_identities(connection: duckdb.DuckDBPyConnection) -> Identities:
             for kind, words in WORDS.items()
             if kind in counted
         ),
-        parents=tuple(ParentCount(match_id=i, formula=f, count=n) for i, f, n in parents[:PARENTS]),
+        parents=parents[:PARENTS],
         parents_total=len(parents),
         disorder=disorder,
     )

@@ -19,7 +19,6 @@ from markupsafe import Markup, escape
 from hullward.models.errors import InputError
 from hullward.tools.report import words
 from hullward.tools.report.figures import (
-    HullPoint,
     funnel_figure,
     hull_figure,
     reliability_figure,
@@ -146,10 +145,9 @@ def _structure(entry: ReportEntry) -> Markup:
 
 
 def _hull(system: System) -> Markup:
-    points = [HullPoint(**dict(p)) for p in system.points]
     at = {p.name: p.composition for p in system.points}
     lines = [(at[a], at[b]) for a, b in system.tie_lines]
-    return _trusted(hull_figure(points, system.chemsys.split("-"), lines) or "")
+    return _trusted(hull_figure(system.points, system.chemsys.split("-"), lines) or "")
 
 
 def _data_uri(text: str) -> str:

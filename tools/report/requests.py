@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import duckdb
@@ -26,6 +27,7 @@ def gather_asked(connection: duckdb.DuckDBPyConnection) -> tuple[AskedOf, ...]:
             count(*) AS requests,
             count(*) FILTER (a.state = 'answered') AS answered,
             count(*) FILTER (a.state = 'failed') AS failed,
+            histogram(a.failure) FILTER (a.state = 'failed') AS failures,
             sum(a.answers)::BIGINT AS answers,
             coalesce(max(u.n), 0) AS unreadable,
             sum(a.prompt_tokens)::BIGINT AS prompt_tokens,
@@ -37,18 +39,7 @@ def gather_asked(connection: duckdb.DuckDBPyConnection) -> tuple[AskedOf, ...]:
         ORDER BY a.purpose NOT IN ('brief', 'plan'), a.purpose, a.backend, a.model
         """,
     )
-    failures: dict[tuple[str, str, str], dict[str, int]] = {}
-    for row in fetch_rows(
-        connection,
-        """SELECT backend, model, purpose, failure, count(*) AS n FROM asked
-           WHERE state = 'failed' GROUP BY ALL ORDER BY n DESC, failure""",
-    ):
-        who = row["backend"], row["model"], row["purpose"]
-        failures.setdefault(who, {})[row["failure"]] = row["n"]
-    return tuple(
-        AskedOf(**row, failures=failures.get((row["backend"], row["model"], row["purpose"]), {}))
-        for row in found
-    )
+    return tuple(AskedOf(**row | {"failures": _ranked(row["failures"])}) for row in found)
 
 
 def count_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -56,24 +47,19 @@ def count_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
     A failed request is not a proposal: it is counted here and nowhere else.
     """
-    states = {
-        r["state"]: r["n"]
-        for r in fetch_rows(connection, "SELECT state, count(*) AS n FROM asked GROUP BY 1")
-    }
-    if not states:
-        return {}
-    (tokens,) = fetch_rows(
+    (row,) = fetch_rows(
         connection,
-        """SELECT coalesce(sum(prompt_tokens), 0)::BIGINT AS tokens_in,
+        """SELECT count(*) FILTER (state = 'answered') AS answered,
+                  count(*) FILTER (state = 'failed') AS failed,
+                  count(*) FILTER (state = 'waiting') AS waiting,
+                  histogram(failure) FILTER (state = 'failed') AS failures,
+                  coalesce(sum(prompt_tokens), 0)::BIGINT AS tokens_in,
                   coalesce(sum(completion_tokens), 0)::BIGINT AS tokens_out FROM asked""",
     )
-    failures = fetch_rows(
-        connection,
-        """SELECT failure, count(*) AS n FROM asked WHERE state = 'failed'
-           GROUP BY failure ORDER BY n DESC, failure""",
-    )
-    return {
-        **{state: states.get(state, 0) for state in ("answered", "failed", "waiting")},
-        "failures": {row["failure"]: row["n"] for row in failures},
-        **tokens,
-    }
+    any_request = row["answered"] or row["failed"] or row["waiting"]
+    return row | {"failures": _ranked(row["failures"])} if any_request else {}
+
+
+def _ranked(counts: dict[str, int] | None) -> dict[str, int]:
+    """Most frequent first, then by name."""
+    return dict(Counter(dict(sorted((counts or {}).items()))).most_common())

@@ -7,27 +7,16 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 
 from hullward.tools.records import Record
+from hullward.tools.report.figures import HullPoint, Kind
 from hullward.tools.store import SHORT_LIST, fetch_rows
 
 DRAWN = 6  # systems with the most judged candidates
 LOWEST = 12  # formulas of the table beside a plot
-
-Kind = Literal["phase", "short_list", "judged", "rediscovered", "suspect", "below_reference"]
-
-
-class Point(Record):
-    """A phase of the hull, or a judged candidate."""
-
-    name: str  # id
-    formula: str
-    composition: dict[str, float]  # atomic fractions
-    height_ev_per_atom: float  # over reference ∪ campaign
-    kind: Kind
 
 
 class Lowest(Record):
@@ -44,7 +33,7 @@ class System(Record):
     """A chemical system that is not part of a larger one."""
 
     chemsys: str
-    points: tuple[Point, ...]
+    points: tuple[HullPoint, ...]
     tie_lines: tuple[tuple[str, str], ...]  # names of points on the hull
     lowest: tuple[Lowest, ...]
     formulas: int
@@ -87,7 +76,7 @@ def _largest(systems: Iterable[str]) -> list[str]:
 
 def _system(chemsys: str, found: list[dict[str, Any]]) -> System:
     points = {
-        row["candidate_id"]: Point(
+        row["candidate_id"]: HullPoint(
             name=row["candidate_id"],
             formula=row["formula"],
             composition=fractions(row["formula"]),
@@ -106,13 +95,7 @@ def _system(chemsys: str, found: list[dict[str, Any]]) -> System:
             corners.append(name)
             points.setdefault(
                 name,
-                Point(
-                    name=name,
-                    formula=formula,
-                    composition=fractions(formula),
-                    height_ev_per_atom=0.0,
-                    kind="phase",
-                ),
+                HullPoint(name, formula, fractions(formula), height_ev_per_atom=0.0, kind="phase"),
             )
         ties |= set(itertools.combinations(sorted(corners), 2))
     return System(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from hullward.tools.records import Calibration, Record
-from hullward.tools.store import decode, fetch_rows
+from hullward.tools.store import decode, fetch_records, fetch_rows
 
 
 class MissingProbability(Record):
@@ -33,16 +33,17 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
         """SELECT count(*), count(*) FILTER (p_below_50mev IS NOT NULL) FROM results
            WHERE state = 'judged'"""
     ).fetchall()[0]
-    listed, expected = connection.execute(
-        f"SELECT count(p_below_50mev), sum(p_below_50mev) FROM results WHERE {condition}"
+    listed, expected, maybe = connection.execute(
+        f"""SELECT count(p_below_50mev), sum(p_below_50mev),
+            count(p_below_50mev) FILTER (bare_namesakes > 0) FROM results WHERE {condition}"""
     ).fetchall()[0]
-    ((maybe,),) = connection.execute(
-        f"SELECT count(p_below_50mev) FROM results WHERE ({condition}) AND bare_namesakes > 0"
-    ).fetchall()
-    missing = connection.execute(
-        """SELECT coalesce(probability_note, 'not computed'), count(*) AS n FROM results
-           WHERE state = 'judged' AND p_below_50mev IS NULL GROUP BY 1 ORDER BY n DESC, 1"""
-    ).fetchall()
+    missing = fetch_records(
+        MissingProbability,
+        connection,
+        """SELECT coalesce(probability_note, 'not computed') AS reason, count(*) AS count
+           FROM results WHERE state = 'judged' AND p_below_50mev IS NULL
+           GROUP BY 1 ORDER BY count DESC, 1""",
+    )
     used = fetch_rows(
         connection,
         """FROM calibrations WHERE calibrator_id IN (SELECT calibrator_id FROM results)
@@ -55,5 +56,5 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
         short_list_with_probability=listed,
         short_list_may_be_known=maybe,
         calibrations=tuple(decode(Calibration, row) for row in used),
-        unsaid=tuple(MissingProbability(reason=reason, count=n) for reason, n in missing),
+        unsaid=missing,
     )

@@ -199,13 +199,8 @@ def notes(entry: ReportEntry) -> str:
         parts.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:
         parts.append(_second(entry))
-    if entry.disorder:
-        parts.append(entry.disorder)
-    if entry.vibrations:
-        parts.append(entry.vibrations)
-    if entry.training:
-        parts.append(entry.training)
-    return "; ".join([*parts, entry.novelty])
+    further = filter(None, (entry.disorder, entry.vibrations, entry.training))
+    return "; ".join([*parts, *further, entry.novelty])
 
 
 def _second(entry: ReportEntry) -> str:
@@ -306,30 +301,18 @@ def trust_words(trust: Trust) -> str:
 
 def opinion_words(opinion: OpinionEntry) -> str:
     """The outcome of a second opinion, in a few words."""
-    parts = []
-    if opinion.disputed is None:
-        parts.append("no result")
-    elif opinion.disputed:
-        parts.append(
-            "DISPUTED" if opinion.kind == "decomposition" else "DISPUTED: another structure"
-        )
-    else:
-        parts.append("agrees")
-    if opinion.kind == "geometry":
-        parts.append("geometry only")
-    if opinion.failure:
-        parts.append(opinion.failure)
-    if opinion.confirmed:
-        parts.append("suspect confirmed")
-    elif opinion.suspect:
-        parts.append("suspect")
-    if (
-        opinion.rank is not None
-        and opinion.rank_before is not None
-        and opinion.rank != opinion.rank_before
-    ):
+    geometry = opinion.kind == "geometry"
+    disputed = "DISPUTED: another structure" if geometry else "DISPUTED"
+    suspect = "suspect" if opinion.suspect else ""
+    parts = [
+        {None: "no result", False: "agrees", True: disputed}[opinion.disputed],
+        "geometry only" if geometry else "",
+        opinion.failure,
+        "suspect confirmed" if opinion.confirmed else suspect,
+    ]
+    if None not in (opinion.rank, opinion.rank_before) and opinion.rank != opinion.rank_before:
         parts.append(f"moved from place {opinion.rank_before} to {opinion.rank}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def requests_line(counts: Mapping[str, Any]) -> str:

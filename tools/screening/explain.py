@@ -169,13 +169,9 @@ def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
 
 
 def _exact(row: dict[str, Any], moment: Moment) -> tuple[Literal["known", "duplicate"], str] | None:
-    known, twin = (
-        (row["known_before"], row["duplicate_before"])
-        if moment == "before"
-        else (row["rediscovered"], row["duplicate_after"])
-    )
-    if known:
+    if known := row["known_before" if moment == "before" else "rediscovered"]:
         return "known", known
+    twin = row[f"duplicate_{moment}"]
     return ("duplicate", twin) if twin else None
 
 

@@ -12,6 +12,7 @@ from hullward.tools.hull import Reference
 from hullward.tools.records import Label
 
 Moment = Literal["before", "after"]  # relaxation
+Kind = Literal["known", "duplicate"]
 
 
 class KnownStructures:
@@ -50,16 +51,15 @@ def label(
 
     known: reference and user phases.  seen: earlier candidates of this campaign, by id.
     """
-    for kind, library in (("known", known), ("duplicate", seen)):
+    libraries: dict[Kind, StructureLibrary] = {"known": known, "duplicate": seen}
+    for kind, library in libraries.items():
         if match := library.match(crystal):
-            return Label.model_validate(
-                {
-                    "proposal_id": proposal_id,
-                    "moment": moment,
-                    "kind": kind,
-                    "match_id": match.match_id,
-                    "rms_a": match.rms_a,
-                }
+            return Label(
+                proposal_id=proposal_id,
+                moment=moment,
+                kind=kind,
+                match_id=match.match_id,
+                rms_a=match.rms_a,
             )
     return None
 

@@ -14,7 +14,7 @@ from hullward.tools.store.campaign_store import Store, open_snapshot, read_first
 from hullward.tools.store.files import timestamp, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
-from hullward.tools.store.projection import decode, fetch_rows
+from hullward.tools.store.projection import decode, fetch_records, fetch_rows
 from hullward.tools.store.short_list import (
     ORDER_BEFORE_OPINIONS,
     SHORT_LIST,
@@ -37,6 +37,7 @@ __all__ = [
     "Store",
     "count",
     "decode",
+    "fetch_records",
     "fetch_rows",
     "funnel",
     "inbox",

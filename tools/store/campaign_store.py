@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ Parameters = Sequence[Any] | dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """The writer of one campaign directory. Use as a context manager or close it."""
 
     def __init__(self, directory: Path, lock: Lock, journal: Journal) -> None:
@@ -72,10 +72,8 @@ class Store:
         try:
             _examine(directory, create)
             with ExitStack() as undo:
-                lock = Lock(directory, command)
-                undo.callback(lock.release)
-                journal = Journal(directory / JOURNAL, create=create)
-                undo.callback(journal.close)
+                lock = undo.enter_context(closing(Lock(directory, command)))
+                journal = undo.enter_context(closing(Journal(directory / JOURNAL, create=create)))
                 store = cls(directory, lock, journal)
                 undo.pop_all()  # from here on `close` does it
                 return store
@@ -83,9 +81,6 @@ class Store:
             problem = f"{directory} cannot be written: {error.strerror}"
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise (StorageError if full else InputError)(problem) from error
-
-    def __enter__(self) -> Store:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -95,7 +90,7 @@ class Store:
         with self._mutex:
             self._database.close()
             self._journal.close()
-            self._lock.release()
+            self._lock.close()
 
     def add(self, records: Iterable[Record]) -> int:
         """Store the records that are not stored yet, and return how many those were.
@@ -137,15 +132,12 @@ class Store:
         """
         table = TABLES[KIND_OF[kind]]
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
-        query, parameters = f"SELECT * FROM {table.name} ORDER BY {order}", []
+        where, parameters = "", []
         if ids is not None:
-            column = by or table.primary_key[0]
-            query = (
-                f"SELECT * FROM {table.name} "
-                f'WHERE "{column}" IN (SELECT unnest(?::VARCHAR[])) ORDER BY {order}'
-            )
+            where = f'WHERE "{by or table.primary_key[0]}" IN (SELECT unnest(?::VARCHAR[]))'
             parameters = [list(ids)]
-        return [decode(kind, row) for row in self.rows(query, parameters)]
+        rows = self.rows(f"SELECT * FROM {table.name} {where} ORDER BY {order}", parameters)
+        return [decode(kind, row) for row in rows]
 
     def count(self) -> funnel.Counting:
         """How far the proposals came; see `funnel.count`."""
@@ -243,8 +235,7 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
     _examine(directory, create=False)
     path = directory / JOURNAL
     with ExitStack() as undo:
-        lock = Lock(directory, "rebuild")
-        undo.callback(lock.release)
+        lock = undo.enter_context(closing(Lock(directory, "rebuild")))
         try:
             journal = Journal(path)
         except JournalError as error:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hullward.models.errors import InputError, first_problem
-from hullward.tools.records import stable_id
+from hullward.tools.records import Record, stable_id
 from hullward.tools.store.files import sync_directory, timestamp, write_whole
 
 NAME = "inbox"
@@ -28,23 +27,16 @@ Kind = Literal["stop", "rejudge"]
 logger = logging.getLogger(__name__)
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
+class _Message(Record):
     command_id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,80}$")]
     kind: Kind
     payload: dict[str, Any]
-    sent: str
+    sent: str  # UTC
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(_Message):
     """A command to the writer, and its file."""
 
-    command_id: str
-    kind: Kind
-    payload: dict[str, Any]
-    sent: str  # UTC
     path: Path
 
 

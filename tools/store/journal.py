@@ -76,12 +76,6 @@ class Journal:
             self.close()
             raise
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @property
     def last_seq(self) -> int:
         """The number of the last line; 0 without any."""
@@ -127,7 +121,8 @@ class Journal:
             for seq, line in enumerate(lines, start=after + 1):
                 if seq > self.last_seq:
                     return
-                yield _entry(seq, line)
+                fields = json.loads(line)
+                yield JournalLine(seq, fields["kind"], fields["data"], fields["sum"])
 
     def checksum_of(self, seq: int) -> str | None:
         """The checksum of one line; '' for seq 0, None where there is no such line."""
@@ -191,11 +186,6 @@ def _problem(number: int, line: bytes) -> str | None:
 def _checksum_in(line: bytes) -> str:
     """The checksum at the end of an undamaged line."""
     return line[-_TAIL_LENGTH + 8 : -3].decode()
-
-
-def _entry(seq: int, line: bytes) -> JournalLine:
-    fields = json.loads(line)
-    return JournalLine(seq, fields["kind"], fields["data"], fields["sum"])
 
 
 def first_of_kind(path: Path, kind: str) -> dict[str, Any] | None:

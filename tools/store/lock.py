@@ -42,44 +42,34 @@ class Holder:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:
-            return True
+        except PermissionError:  # another user's
+            pass
         return True
 
 
 class Lock:
-    """The right to write to a directory, from construction to `release`."""
+    """The right to write to a directory, from construction to `close`."""
 
     def __init__(self, directory: Path, command: str) -> None:
         """Take the lock at once; raises LockedError with the name of the holder."""
         self._handle = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._close()
-            raise LockedError(_refusal(directory)) from error
-        except BaseException:
-            self._close()
+        except OSError as error:
+            os.close(self._handle)
+            if isinstance(error, BlockingIOError):
+                raise LockedError(_refusal(directory)) from error
             raise
         self.holder = Holder(os.getpid(), socket.gethostname(), command, timestamp())
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, json.dumps(asdict(self.holder)).encode(), 0)
 
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
+    def close(self) -> None:
         """Release the lock; releasing twice is fine."""
         if self._handle >= 0:
             os.ftruncate(self._handle, 0)
-            self._close()
-
-    def _close(self) -> None:
-        os.close(self._handle)
-        self._handle = -1
+            os.close(self._handle)
+            self._handle = -1
 
 
 def holder(directory: Path) -> Holder | None:

@@ -66,6 +66,13 @@ def fetch_rows(
     return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
+def fetch_records(
+    kind: type[AnyRecord], connection: duckdb.DuckDBPyConnection, sql: str
+) -> tuple[AnyRecord, ...]:
+    """The rows of a query whose columns are the fields of a record."""
+    return tuple(kind.model_validate(row) for row in fetch_rows(connection, sql))
+
+
 def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
     return tuple(data[name] for name in table.key)
 

@@ -108,13 +108,6 @@ def as_json(result: QueryResult) -> str:
     return json.dumps(rows, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def write_parquet(result: QueryResult, path: Path) -> None:
-    """Write the result as Parquet, with the column types of the query."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(result.table, path)
-
-
 def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         kinds = [statement.type for statement in connection.extract_statements(sql)]

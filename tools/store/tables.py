@@ -7,7 +7,7 @@ lists, everything else as JSON text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -86,6 +86,8 @@ def _sql_type(name: str, annotation: Any) -> str:
 
 _PROTOCOL_ID = {"protocol_id": "VARCHAR"}
 _OF_VERDICT = ("relaxation_id", "reference_id", "reference_version")
+_WEIGHTS = "potential_sha256"
+_latest = partial(RecordTable, latest=True)
 
 # In the order in which records refer to each other: a batch is written in this order, so that any
 # beginning of it makes sense.
@@ -94,10 +96,8 @@ TABLES: dict[str, RecordTable] = {
     for table in (
         RecordTable("CampaignRecord", "campaigns", r.CampaignRecord, ("campaign_id",)),
         # one row: a directory belongs to one campaign
-        RecordTable("Basis", "bases", r.Basis, ("campaign_id",), latest=True, extra=_PROTOCOL_ID),
-        RecordTable(
-            "SecondReference", "second_references", r.SecondReference, ("campaign_id",), latest=True
-        ),
+        _latest("Basis", "bases", r.Basis, ("campaign_id",), extra=_PROTOCOL_ID),
+        _latest("SecondReference", "second_references", r.SecondReference, ("campaign_id",)),
         RecordTable("Plan", "plans", r.Plan, ("plan_id",), order=("cycle", "plan_id")),
         RecordTable(
             "ModelRequest",
@@ -141,40 +141,14 @@ TABLES: dict[str, RecordTable] = {
         RecordTable(
             "Relaxation", "relaxations", r.Relaxation, ("relaxation_id",), extra=_PROTOCOL_ID
         ),
-        RecordTable("Verdict", "verdicts", r.Verdict, (*_OF_VERDICT, "height"), latest=True),
-        RecordTable(
-            "Explanation", "explanations", r.Explanation, ("candidate_id", "moment"), latest=True
-        ),
-        RecordTable(
-            "PhononCheck",
-            "phonon_checks",
-            r.PhononCheck,
-            ("candidate_id", "potential_sha256"),
-            latest=True,
-        ),
-        RecordTable("Doubt", "suspects", r.Suspect, _OF_VERDICT, latest=True),
-        RecordTable(
-            "TrainingOverlap",
-            "training_overlaps",
-            r.TrainingOverlap,
-            ("candidate_id",),
-            latest=True,
-        ),
-        RecordTable("Chance", "probabilities", r.StabilityProbability, _OF_VERDICT, latest=True),
-        RecordTable(
-            "Opinion",
-            "opinions",
-            r.SecondOpinion,
-            (*_OF_VERDICT, "potential_sha256"),
-            latest=True,
-        ),
-        RecordTable(
-            "Reading",
-            "second_energies",
-            r.SecondEnergy,
-            ("relaxation_id", "potential_sha256"),
-            latest=True,
-        ),
+        _latest("Verdict", "verdicts", r.Verdict, (*_OF_VERDICT, "height")),
+        _latest("Explanation", "explanations", r.Explanation, ("candidate_id", "moment")),
+        _latest("PhononCheck", "phonon_checks", r.PhononCheck, ("candidate_id", _WEIGHTS)),
+        _latest("Doubt", "suspects", r.Suspect, _OF_VERDICT),
+        _latest("TrainingOverlap", "training_overlaps", r.TrainingOverlap, ("candidate_id",)),
+        _latest("Chance", "probabilities", r.StabilityProbability, _OF_VERDICT),
+        _latest("Opinion", "opinions", r.SecondOpinion, (*_OF_VERDICT, _WEIGHTS)),
+        _latest("Reading", "second_energies", r.SecondEnergy, ("relaxation_id", _WEIGHTS)),
         RecordTable("Calibration", "calibrations", r.Calibration, ("calibrator_id",)),
         RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
         RecordTable("RunEnd", "runs", r.RunEnd, ("campaign_id", "number")),

@@ -72,10 +72,6 @@ class Calibrator(Record):
         whole = lower + np.tril(lower, -1).T
         return model.Posterior(np.array(self.mean), whole, self.freedom)
 
-    @cached_property
-    def covariance(self) -> np.ndarray:
-        return self.posterior.covariance
-
     def changed(self, **changes: Any) -> Calibrator:
         """A copy with these fields changed; `model_copy` would keep what is cached here."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
@@ -104,14 +100,9 @@ class Calibrator(Record):
         """Probability and the ends of its 95 % interval, (n,) each."""
         centre, width = self.design(cases)
         heights = np.array([c.height_ev_per_atom for c in cases])
+        shift_sd = self.shift_sd_ev_per_atom
         return model.probabilities(
-            self.posterior,
-            self.covariance,
-            centre,
-            width,
-            heights,
-            threshold_ev_per_atom,
-            self.shift_sd_ev_per_atom,
+            self.posterior, centre, width, heights, threshold_ev_per_atom, shift_sd
         )
 
 
@@ -131,17 +122,14 @@ def case_of(
 
     second_energy: for a calibrator that uses one; it must have numbers.
     """
-    from pymatgen.core import Composition
-
     crystal = relaxation.crystal
     assert crystal is not None  # a converged relaxation has both
     assert relaxation.energy_ev_per_atom is not None
-    amounts = {el: float(crystal.species.count(el)) for el in sorted(set(crystal.species))}
+    amounts = crystal.amounts
     hull = reference.hull(crystal.chemsys)
     distance: HullDistance = hull.distance(amounts, relaxation.energy_ev_per_atom)
     elements = float(hull.fractions([amounts])[0] @ hull.element_energies)
-    formula = Composition(amounts).reduced_formula
-    state = state_features(relaxation, amounts, distance, formula, elements)
+    state = state_features(relaxation, amounts, distance, crystal.formula, elements)
     if second_energy is not None:
         state |= second_energy_features(second_energy)
     return CalibrationCase(state, amounts, distance.e_above_hull_ev_per_atom)

@@ -63,17 +63,12 @@ def read_dft_table(path: Path, *, need_generator: bool = True) -> list[DftRow]:
         for row, item in enumerate(items):
             crystal = parse_raw(item.raw, item.format, reader)
             value = float(energy.iloc[row])
-            problem = crystal.reason.value if isinstance(crystal, Flaw) else ""
-            if not problem and not np.isfinite(value):
-                problem = "no DFT energy"
-            found.append(
-                DftRow(
-                    crystal=None if isinstance(crystal, Flaw) else crystal,
-                    generator="" if generators is None else str(generators.iloc[row]),
-                    dft_ev_per_atom=value,
-                    problem=problem,
-                )
-            )
+            generator = "" if generators is None else str(generators.iloc[row])
+            if isinstance(crystal, Flaw):
+                found.append(DftRow(None, generator, value, crystal.reason.value))
+            else:
+                problem = "" if np.isfinite(value) else "no DFT energy"
+                found.append(DftRow(crystal, generator, value, problem))
     return found
 
 
@@ -147,18 +142,15 @@ def _judged(
     reference: Reference,
     lost: Counter[str],
 ) -> Iterator[Outcome]:
-    from pymatgen.core import Composition
-
     for i, relaxation in sorted(relaxed.items()):
         crystal = relaxation.crystal
         if not relaxation.converged or crystal is None:
             lost["not converged"] += 1
             continue
         elements = frozenset(crystal.species)
-        amounts = crystal.amounts
         if reference.lacking(elements):
             lost["no hull"] += 1
-        elif not reference.coverage(amounts).covered:
+        elif not reference.coverage(crystal.amounts).covered:
             lost["not covered by the reference"] += 1
         elif elements - set(ELEMENTS):
             lost["elements without parameters"] += 1
@@ -168,6 +160,6 @@ def _judged(
             yield Outcome(
                 case=case_of(relaxation, reference, second_energy),
                 generator=rows[i].generator,
-                formula=str(Composition(amounts).reduced_formula),
+                formula=crystal.formula,
                 dft_ev_per_atom=rows[i].dft_ev_per_atom,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,21 +64,14 @@ class Fitted:
     shift_sd: float
     widths: Widths
 
-    @cached_property
-    def covariance(self) -> np.ndarray:
-        return self.posterior.covariance
-
     def design(self, rows: DftRows, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, k) and (n, q): rows for the centre and for the width."""
         return model.design(rows.state[which], rows.roots[which], self.centres, self.scales)
 
     def probabilities(self, rows: DftRows, which: np.ndarray, threshold: float) -> np.ndarray:
         """P(DFT height <= threshold), (n,), of rows of a generator not seen before."""
-        centre, width = self.design(rows, which)
-        heights = rows.heights[which]
-        return model.probabilities(
-            self.posterior, self.covariance, centre, width, heights, threshold, self.shift_sd
-        )[0]
+        design, heights = self.design(rows, which), rows.heights[which]
+        return model.probabilities(self.posterior, *design, heights, threshold, self.shift_sd)[0]
 
     def moved(
         self, rows: DftRows, which: np.ndarray, threshold: float, shifts: np.ndarray

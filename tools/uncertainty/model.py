@@ -16,6 +16,7 @@ unknown shift of that size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Posterior:
     precision: np.ndarray
     freedom: float = FREEDOM
 
-    @property
+    @cached_property
     def covariance(self) -> np.ndarray:
         return np.asarray(np.linalg.inv(self.precision))
 
@@ -195,7 +196,6 @@ def _information(
 
 def probabilities(
     posterior: Posterior,
-    covariance: np.ndarray,
     centre: np.ndarray,
     width: np.ndarray,
     heights: np.ndarray,
@@ -204,14 +204,13 @@ def probabilities(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """P(DFT height <= threshold), (n,), with the ends of its 95 % interval, each (n,).
 
-    covariance: the posterior's, which is costly to make.  heights: (n,) the potential's, eV/atom.
-    shift_sd: eV/atom, standard deviation of a new group's shift. The probability is the mean over
-    the posterior and that shift; the interval is that of its uncertainty (first order in the
-    parameters).
+    heights: (n,) the potential's, eV/atom.  shift_sd: eV/atom, standard deviation of a new
+    group's shift. The probability is the mean over the posterior and that shift; the interval
+    is that of its uncertainty (first order in the parameters).
     """
     from scipy.special import stdtr
 
-    k, freedom = centre.shape[1], posterior.freedom
+    k, freedom, covariance = centre.shape[1], posterior.freedom, posterior.covariance
     u, sigma = margins(posterior, centre, width, heights, threshold)
     of_centre = np.einsum("ni,ij,nj->n", centre, covariance[:k, :k], centre) + shift_sd**2
     of_width = np.einsum("ni,ij,nj->n", width, covariance[k:, k:], width)

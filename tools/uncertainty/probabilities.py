@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hullward.models.errors import PreflightError
 from hullward.models.potential import potential_card
 from hullward.tools.hull import Reference
@@ -29,6 +31,12 @@ from hullward.tools.uncertainty.second_energies import (
     FEW,
     not_computed,
     second_energies_of,
+)
+
+# The probability and the ends of its interval, for each of THRESHOLDS_EV_PER_ATOM.
+PROBABILITIES = (
+    *("p_below_50mev", "p_below_50mev_low", "p_below_50mev_high"),
+    *("p_below_100mev", "p_below_100mev_low", "p_below_100mev_high"),
 )
 
 
@@ -162,24 +170,11 @@ def probabilities_of(
     if cases:
         assert fitting is not None
         inputs = [case for _, case in cases]
-        within_50, within_100 = (
-            zip(*fitting.probabilities(inputs, threshold), strict=True)
-            for threshold in THRESHOLDS_EV_PER_ATOM
-        )
-        for (relaxation_id, _), p50, p100 in zip(cases, within_50, within_100, strict=True):
-            found.append(
-                _probability(
-                    relaxation_id,
-                    basis,
-                    calibrator_id=fitting.calibrator_id,
-                    p_below_50mev=float(p50[0]),
-                    p_below_50mev_low=float(p50[1]),
-                    p_below_50mev_high=float(p50[2]),
-                    p_below_100mev=float(p100[0]),
-                    p_below_100mev_low=float(p100[1]),
-                    p_below_100mev_high=float(p100[2]),
-                )
-            )
+        columns = [fitting.probabilities(inputs, t) for t in THRESHOLDS_EV_PER_ATOM]
+        for (relaxation_id, _), row in zip(cases, np.concatenate(columns).T.tolist(), strict=True):
+            numbers = dict(zip(PROBABILITIES, row, strict=True))
+            by = fitting.calibrator_id
+            found.append(_probability(relaxation_id, basis, calibrator_id=by, **numbers))
     return found
 
 

@@ -109,17 +109,12 @@ def log_losses(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
 def isotonic(heights: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The share found as a falling function of height: knots to interpolate between.
 
-    Pool adjacent violators (Barlow et al. 1972): sorted heights and fitted shares, (n,) each.
+    Sorted heights and fitted shares, (n,) each.
     """
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(heights, kind="stable")
-    blocks: list[list[float]] = []  # mean, rows
-    for value in found[order].astype(float):
-        blocks.append([value, 1.0])
-        while len(blocks) > 1 and blocks[-2][0] < blocks[-1][0]:
-            last, before = blocks.pop(), blocks.pop()
-            rows = last[1] + before[1]
-            blocks.append([(last[0] * last[1] + before[0] * before[1]) / rows, rows])
-    return heights[order], np.repeat([b[0] for b in blocks], [int(b[1]) for b in blocks])
+    return heights[order], isotonic_regression(found[order].astype(float), increasing=False).x
 
 
 def scores_of(

@@ -69,22 +69,21 @@ class SecondPotential:
 
     def _ask(self, start: Crystal, named: Relaxation, settled: Relaxation | None) -> SecondOpinion:
         before = self.spent
-        amounts = {el: float(start.species.count(el)) for el in sorted(set(start.species))}
-        distance, phases, why = self._competitors(start, amounts, settled)
+        distance, phases, why = self._competitors(start, settled)
         self._relax([start, *phases.values()])
         return self._opinion(start, named, settled, distance, phases, why, self.spent - before)
 
     def _competitors(
-        self, crystal: Crystal, amounts: dict[str, float], settled: Relaxation | None
+        self, crystal: Crystal, settled: Relaxation | None
     ) -> tuple[HullDistance | None, dict[str, Crystal], str]:
         """What the candidate would decompose into and its structures, or why they are missing."""
-        if self.reference.lacking(frozenset(amounts)):
+        if self.reference.lacking(frozenset(crystal.species)):
             return None, {}, "the reference has no hull for it"
         energy = 0.0 if settled is None else settled.energy_ev_per_atom
         assert energy is not None  # a converged relaxation has one
         # What it decomposes into depends on the composition alone.
         hull = self.reference.hull(crystal.chemsys)
-        distance = hull.distance(amounts, energy)
+        distance = hull.distance(crystal.amounts, energy)
         known = {p.phase_id: p.crystal for p in self.reference.phases(crystal.chemsys)}
         structures = {p.phase_id: known.get(p.phase_id) for p in distance.decomposition}
         phases = {i: c for i, c in structures.items() if c is not None}
@@ -187,10 +186,8 @@ def ask_second_potential(
 ) -> list[SecondOpinion]:
     """Opinions on a ranked list until `top` of it are undisputed, or budget or list is spent."""
     opinions: list[SecondOpinion] = []
-    wanted, at = top, 0
-    while at < min(wanted, len(ranked)) and not second.exhausted:
-        new = second.ask(ranked[at : at + 1])
-        at += 1
-        opinions += new
-        wanted += sum(bool(o.disputed) for o in new)
+    for pair in ranked:
+        if sum(not o.disputed for o in opinions) >= top or second.exhausted:
+            break
+        opinions += second.ask([pair])
     return opinions

@@ -1,5 +1,6 @@
 """The journal keeps what it acknowledged and reports what was changed behind its back."""
 
+from contextlib import closing
 import errno
 import json
 import os
@@ -18,14 +19,14 @@ def words(number):
 
 
 def data_of(path):
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         return [entry.data["text"] for entry in journal.read()]
 
 
 @pytest.fixture
 def path(tmp_path):
     target = tmp_path / "journal.jsonl"
-    with Journal(target, create=True) as journal:
+    with closing(Journal(target, create=True)) as journal:
         journal.append(words(3))
         journal.append([("Note", '{"text":"last"}')])
     return target
@@ -43,7 +44,7 @@ def test_lines_carry_sequence_time_kind_data_and_checksum(path):
 @settings(max_examples=30, deadline=None)
 def test_any_text_comes_back_exactly(tmp_path_factory, texts):
     target = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    with Journal(target, create=True) as journal:
+    with closing(Journal(target, create=True)) as journal:
         journal.append([("Note", json.dumps({"text": t}, ensure_ascii=False)) for t in texts])
     assert data_of(target) == texts
 
@@ -53,7 +54,7 @@ def test_every_cut_of_the_last_line_is_an_unfinished_write(path):
     start = whole.rindex(b"\n", 0, -1) + 1
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
-        with Journal(path) as journal:
+        with closing(Journal(path)) as journal:
             assert journal.last_seq == 3
             assert bool(journal.notes) == (end > start)
             journal.append([("Note", '{"text":"again"}')])
@@ -96,7 +97,7 @@ def test_salvage_keeps_every_undamaged_line_and_the_original(path):
 
 def test_a_newer_format_is_refused_and_not_taken_for_damage(path, monkeypatch):
     monkeypatch.setattr(journal_module, "FORMAT", 2)
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         journal.append(words(1))
     monkeypatch.undo()
     with pytest.raises(JournalError, match="format 2 is newer"):
@@ -122,7 +123,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(path, monkeypatch, written, st
         monkeypatch.undo()  # the disk has room again for what follows
         no_space()
 
-    with Journal(path) as journal:
+    with closing(Journal(path)) as journal:
         if step == "write":
             monkeypatch.setattr(os, "write", short_write)
         else:

@@ -1,5 +1,6 @@
 """One writer a directory, named to the others."""
 
+from contextlib import closing
 import os
 import signal
 import subprocess
@@ -67,19 +68,19 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert holder(tmp_path) is None
-    with Lock(tmp_path, "next"):
+    with closing(Lock(tmp_path, "next")):
         assert holder(tmp_path).pid == os.getpid()
     assert holder(tmp_path) is None
 
 
 def test_two_locks_of_one_process_exclude_each_other(tmp_path):
-    with Lock(tmp_path, "first"), pytest.raises(LockedError, match="first"):
+    with closing(Lock(tmp_path, "first")), pytest.raises(LockedError, match="first"):
         Lock(tmp_path, "second")
-    Lock(tmp_path, "third").release()
+    Lock(tmp_path, "third").close()
 
 
 @pytest.mark.parametrize("content", ["", "garbage", "[]", "{}", '{"pid": "x"}'])
 def test_an_unreadable_name_in_the_lock_file_harms_nobody(tmp_path, content):
     (tmp_path / NAME).write_text(content)
     assert holder(tmp_path) is None
-    Lock(tmp_path, "test").release()
+    Lock(tmp_path, "test").close()

@@ -11,7 +11,7 @@ import pytest
 from hullward.models.errors import InputError
 from hullward.tools.records import Proposal
 from hullward.tools.store import Store
-from hullward.tools.store.query import as_csv, as_json, as_text, run_query, write_parquet
+from hullward.tools.store.query import as_csv, as_json, as_text, run_query
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def test_json_is_strict_and_lossless_where_json_can_be(campaign):
 
 def test_parquet_keeps_values_and_types(campaign, tmp_path):
     result = run_query(campaign, MIXED)
-    write_parquet(result, tmp_path / "out.parquet")
+    pq.write_table(result.table, tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("list").to_pylist() == [["x", None]]
     empty = run_query(campaign, "SELECT energy_ev_per_atom, formula FROM results", 0)
-    write_parquet(empty, tmp_path / "out.parquet")
+    pq.write_table(empty.table, tmp_path / "out.parquet")
     assert pq.read_schema(tmp_path / "out.parquet").types == empty.table.schema.types
 
 

@@ -1,5 +1,6 @@
 """Whatever happens between two adds, nothing acknowledged is lost and nothing counts twice."""
 
+from contextlib import closing
 import errno
 import functools
 import io
@@ -468,7 +469,10 @@ def test_a_directory_of_another_version_is_built_again_by_whoever_reads_it(fille
     for name in (DATABASE, "snapshot.duckdb"):
         with duckdb.connect(filled / name) as old:
             old.execute("UPDATE schema_version SET digest = 'older'; DROP VIEW funnel")
-    with Lock(filled, "run"), pytest.raises(InputError, match=r"another version .*\(run, since"):
+    with (
+        closing(Lock(filled, "run")),
+        pytest.raises(InputError, match=r"another version .*\(run, since"),
+    ):
         open_snapshot(filled)
     assert tables(open_snapshot(filled)) == before
     assert funnel.count(open_snapshot(filled)).proposed == 2
@@ -511,7 +515,7 @@ def test_opening_reads_the_journal_once(filled, monkeypatch):
     (filled / DATABASE).unlink()  # checked, then replayed
     assert count(lambda: open_store(filled).close()) == pytest.approx(2, abs=0.02)
     assert count(lambda: rebuild(filled)) == pytest.approx(2, abs=0.02)
-    with Lock(filled, "run"):
+    with closing(Lock(filled, "run")):
         assert count(lambda: read_first(filled, CampaignRecord)) < 0.2
         assert read_first(filled, CampaignRecord) == ONE_OF_EACH[0]
 

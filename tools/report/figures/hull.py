@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from hullward.tools.report.figures.svg import document, hex_colour, line, text
+from hullward.tools.report.figures.svg import document, hex_colour, line, text, vertical_text
 
 LABELLED = ("phase", "short_list")
 COLOUR_CAP_EV = 0.2  # heights above it share the last colour
@@ -32,7 +32,7 @@ KIND_WORDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class HullPoint:
-    """A mark in a plot: its composition and its height above the hull."""
+    """A phase of the hull, or a judged candidate, as a mark in a plot."""
 
     name: str  # id, shown on hover
     formula: str
@@ -97,10 +97,7 @@ def _binary(points: Sequence[HullPoint], elements: Sequence[str]) -> str:
         text(place(x, 0)[0], bottom + 16, f"{x:.1f}", "middle") for x in np.linspace(0, 1, 6)
     )
     parts.append(text((left + right) / 2, bottom + 34, f"fraction of {elements[1]}", "middle"))
-    parts.append(
-        f'<g transform="rotate(-90 13 {(top + bottom) / 2})">'
-        + text(13, (top + bottom) / 2 + 4, "height above hull, meV/atom", "middle") + "</g>"
-    )  # fmt: skip
+    parts.append(vertical_text(13, (top + bottom) / 2, "height above hull, meV/atom"))
     placed = [
         (p, *place(p.composition.get(elements[1], 0.0), 1000 * p.height_ev_per_atom))
         for p in _paint_order(points)

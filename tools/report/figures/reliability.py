@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hullward.tools.records import Check
-from hullward.tools.report.figures.svg import document, line, text
+from hullward.tools.report.figures.svg import document, line, text, vertical_text
 
 COLOURS = ("#2a7f8e", "#c77b30")
 SIDE, LEFT, TOP = 260.0, 60.0, 14.0
@@ -28,10 +28,7 @@ def reliability_figure(checks: Sequence[Check]) -> str:
         parts.append(text(LEFT - 6, y + 4, f"{10 * tenth} %", "end", small=True))
         parts.append(text(x, TOP + SIDE + 14, f"{10 * tenth} %", "middle", small=True))
     parts.append(text(LEFT + SIDE / 2, TOP + SIDE + 32, "predicted", "middle"))
-    parts.append(
-        f'<g transform="rotate(-90 13 {TOP + SIDE / 2:g})">'
-        + text(13, TOP + SIDE / 2 + 4, "found by DFT", "middle") + "</g>"
-    )  # fmt: skip
+    parts.append(vertical_text(13, TOP + SIDE / 2, "found by DFT"))
     for number, one in enumerate(checks):
         colour = COLOURS[number % len(COLOURS)]
         points = []

@@ -27,5 +27,10 @@ def text(x: float, y: float, words: str, anchor: str = "start", *, small: bool =
     )
 
 
+def vertical_text(x: float, y: float, words: str) -> str:
+    """Words that run upwards, centred on a point."""
+    return f'<g transform="rotate(-90 {x:g} {y:g})">{text(x, y + 4, words, "middle")}</g>'
+
+
 def hex_colour(colour: Sequence[float], darken: float = 1.0) -> str:
     return "#" + "".join(f"{round(255 * min(1.0, c * darken)):02x}" for c in colour)
