@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hullward.agents.settings import Machine, SecondOpinionSettings, read_machine
 from hullward.agents.workspace import make_screen, stored_settings

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from hullward.agents.settings import Campaign, Machine, Settings
-from hullward.models.errors import FetchError, InputError, PreflightError
+from hullward.agents.settings import Campaign, Machine
+from hullward.models.errors import FetchError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Reference
-from hullward.tools.records import SecondReference
 from hullward.tools.reference import load_reference
 
 if TYPE_CHECKING:

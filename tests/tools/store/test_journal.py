@@ -1,9 +1,9 @@
 """The journal keeps what it acknowledged and reports what was changed behind its back."""
 
-from contextlib import closing
 import errno
 import json
 import os
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings

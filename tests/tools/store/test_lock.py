@@ -1,10 +1,10 @@
 """One writer a directory, named to the others."""
 
-from contextlib import closing
 import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 

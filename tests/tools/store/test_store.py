@@ -1,6 +1,5 @@
 """Whatever happens between two adds, nothing acknowledged is lost and nothing counts twice."""
 
-from contextlib import closing
 import errno
 import functools
 import io
@@ -13,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
