@@ -21,6 +21,7 @@ from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
+FIRST_RELAXATIONS = "relaxations JOIN bases USING (potential_sha256, protocol_id)"
 
 
 @dataclass(kw_only=True)
@@ -155,18 +156,13 @@ class Workspace:
 
     def _tokens(self, next_cycle: int) -> int:
         """Tokens of language models, in and out, before a cycle; those asked ahead belong to it."""
-        (row,) = self.store.rows(
-            """SELECT coalesce(sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)), 0)
-                   ::BIGINT AS spent FROM asked WHERE cycle < $cycle""",
-            {"cycle": next_cycle},
+        return self._spent(
+            "sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))",
+            f"asked WHERE cycle < {next_cycle}",
         )
-        return int(row["spent"])
 
-    def _spent(self, what: str) -> int:
-        (row,) = self.store.rows(
-            f"""SELECT coalesce({what}, 0)::BIGINT AS spent FROM relaxations
-                JOIN bases USING (potential_sha256, protocol_id)"""  # without second relaxations
-        )
+    def _spent(self, what: str, source: str = FIRST_RELAXATIONS) -> int:
+        (row,) = self.store.rows(f"SELECT coalesce({what}, 0)::BIGINT AS spent FROM {source}")
         return int(row["spent"])
 
 

@@ -50,7 +50,7 @@ from hullward.tools.records.uncertainty import (
     StabilityProbability,
     Worst,
 )
-from hullward.tools.records.verdicts import Product, Suspicion, Verdict, VerdictLabel
+from hullward.tools.records.verdicts import Product, SecondLook, Suspicion, Verdict, VerdictLabel
 
 __all__ = [
     "Basis",
@@ -81,6 +81,7 @@ __all__ = [
     "Relaxation",
     "RunEnd",
     "SecondEnergy",
+    "SecondLook",
     "SecondOpinion",
     "SecondReference",
     "SoftMode",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from hullward.tools.records.base import Record
-from hullward.tools.records.verdicts import Suspicion
+from hullward.tools.records.verdicts import SecondLook, Suspicion
 
 NoveltyKind = Literal[
     "known",  # a known phase, the same elements
@@ -100,7 +100,7 @@ class Suspect(Record):
     reference_version: str
     suspicions: tuple[Suspicion, ...]
     reasons: tuple[str, ...]  # one sentence each, with numbers
-    second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
+    second_look: SecondLook
 
 
 class TrainingOverlap(Record):

@@ -7,6 +7,8 @@ from typing import Literal
 
 from hullward.tools.records.base import Record
 
+SecondLook = Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
+
 
 class VerdictLabel(StrEnum):
     """What a height above the hull means."""
@@ -49,8 +51,6 @@ class Verdict(Record):
     suspicions: tuple[Suspicion, ...] = ()
     # A suspect is relaxed again from a rattled structure: reproduced or refuted. It is held back in
     # both cases; only the agreement of another potential makes it confirmed.
-    second_look: Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"] = (
-        "not_needed"
-    )
+    second_look: SecondLook = "not_needed"
     rediscovered: str | None = None  # id of the reference phase the relaxed structure matches
     typical_error_ev_per_atom: float | None  # of the potential; None when the source gives none

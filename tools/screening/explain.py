@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import (
@@ -24,9 +24,9 @@ from hullward.tools.crystal import (
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
 from hullward.tools.records import Explanation, NoveltyKind, stable_id
+from hullward.tools.screening.labels import Kind, Moment
 from hullward.tools.store import Store
 
-Moment = Literal["before", "after"]
 BATCH = 500  # records a journal write
 
 
@@ -58,7 +58,7 @@ class Explainer:
         crystal: Crystal,
         moment: Moment,
         families: PrototypeLibrary,
-        exact: tuple[Literal["known", "duplicate"], str] | None = None,
+        exact: tuple[Kind, str] | None = None,
     ) -> Explanation:
         """Explain one crystal.
 
@@ -91,7 +91,7 @@ class Explainer:
         )
 
     def _find(
-        self, crystal: Crystal, exact: tuple[Literal["known", "duplicate"], str] | None
+        self, crystal: Crystal, exact: tuple[Kind, str] | None
     ) -> tuple[NoveltyKind, PrototypeMatch | None]:
         if exact is not None:
             kind, match_id = exact
@@ -168,7 +168,7 @@ def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
     return Explainer([*own, *user_phases], source, bare)
 
 
-def _exact(row: dict[str, Any], moment: Moment) -> tuple[Literal["known", "duplicate"], str] | None:
+def _exact(row: dict[str, Any], moment: Moment) -> tuple[Kind, str] | None:
     if known := row["known_before" if moment == "before" else "rediscovered"]:
         return "known", known
     twin = row[f"duplicate_{moment}"]

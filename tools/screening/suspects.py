@@ -14,6 +14,7 @@ from hullward.tools.records import (
     Protocol,
     Reason,
     Relaxation,
+    SecondLook,
     Suspect,
     Suspicion,
     Verdict,
@@ -21,7 +22,7 @@ from hullward.tools.records import (
 from hullward.tools.relax import relax_cached
 from hullward.tools.screening.relaxing import store_relaxations
 from hullward.tools.screening.screen import Screen
-from hullward.tools.screening.verdicts import SecondLook, suspicions
+from hullward.tools.screening.verdicts import suspicions
 
 GOING_ON = (None, Reason.STALLED)  # it ended without converging, nothing broke
 RATTLE_A = 0.05  # displacement before a suspect is relaxed again

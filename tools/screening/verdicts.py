@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Coverage, Hull, Phase, Reference
-from hullward.tools.records import Candidate, Relaxation, Suspicion, Verdict, VerdictLabel
+from hullward.tools.records import (
+    Candidate,
+    Relaxation,
+    SecondLook,
+    Suspicion,
+    Verdict,
+    VerdictLabel,
+)
 from hullward.tools.reference import offset_note
 from hullward.tools.screening.labels import KnownStructures
 
@@ -29,8 +36,6 @@ FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a cover
 VOLUME_WINDOW_PHASES = (0.70, 1.50)
 VOLUME_WINDOW_ELEMENTS = (0.30, 2.0)
 DROP_EV_PER_ATOM = 0.1  # energy gained by a relaxation that never converged
-
-SecondLook = Literal["not_needed", "pending", "reproduced", "refuted", "confirmed"]
 
 
 class SuspicionFound(NamedTuple):

@@ -25,25 +25,20 @@ def write_whole(path: Path, content: bytes | str) -> Path:
 
 def put_in_place(finished: Path, path: Path) -> None:
     """Flush a finished file of the same folder to the disk and give it its name."""
-    handle = os.open(finished, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(finished)
     os.replace(finished, path)
-    sync_directory(path.parent)
+    flush(path.parent)
 
 
-def sync_directory(directory: Path) -> None:
-    """Make new and renamed entries of a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Make a file, or the new and renamed entries of a directory, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def timestamp(moment: datetime | None = None) -> str:
+def timestamp() -> str:
     """UTC, to the millisecond, sortable as text."""
-    moment = moment or datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

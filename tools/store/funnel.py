@@ -34,12 +34,6 @@ class Counting:
     def proposed(self) -> int:
         return self.funnel["proposed"]
 
-    @property
-    def rates(self) -> dict[str, float | None]:
-        """Each stage of the funnel over `proposed`; None while nothing is proposed."""
-        total = self.proposed
-        return {stage: n / total if total else None for stage, n in self.funnel.items()}
-
     def as_dict(self) -> dict[str, dict[str, int]]:
         """The counts as `--json` prints them."""
         return {"states": self.states, "funnel": self.funnel, "rejections": self.rejections}
@@ -48,13 +42,12 @@ class Counting:
 def count(source: Source) -> Counting:
     """The counts by the views of the database."""
     states: dict[str, int] = {state.value: 0 for state in State}
-    states.update(_pairs(source, "SELECT state, count(*) FROM states GROUP BY state"))
-    counts = dict(_pairs(source, "SELECT stage, count FROM funnel"))
+    states.update(source.execute("SELECT state, count(*) FROM states GROUP BY state").fetchall())
+    counts = dict(source.execute("SELECT stage, count FROM funnel").fetchall())
     funnel = {stage: counts.get(stage, 0) for stage in (*NESTED, *NOVEL, *APART)}
-    reasons = _pairs(
-        source,
-        "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC, reason",
-    )
+    reasons = source.execute(
+        "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC, reason"
+    ).fetchall()
     return Counting(states=states, funnel=funnel, rejections=dict(reasons))
 
 
@@ -158,9 +151,11 @@ def _recount(source: Source) -> Counter[str]:
     before = "SELECT proposal_id FROM labels WHERE moment = 'before' AND kind ="
     known, labelled = ids(f"{before} 'known'"), ids(f"{before} 'duplicate'")
     candidate_of = dict(
-        _pairs(source, "SELECT proposal_id, candidate_id FROM proposals WHERE candidate_id <> ''")
+        source.execute(
+            "SELECT proposal_id, candidate_id FROM proposals WHERE candidate_id <> ''"
+        ).fetchall()
     )
-    brought = dict(_pairs(source, "SELECT candidate_id, proposal_id FROM candidates"))
+    brought = dict(source.execute("SELECT candidate_id, proposal_id FROM candidates").fetchall())
     height = ids(
         "SELECT relaxation_id FROM verdicts WHERE e_above_hull_ev_per_atom IS NOT NULL AND "
         "(reference_id, reference_version) IN (SELECT (reference_id, reference_version) FROM bases)"
@@ -191,10 +186,6 @@ def _recount(source: Source) -> Counter[str]:
         else:
             counts[ends.get(candidate_id or "", State.PENDING)] += 1
     return counts
-
-
-def _pairs(source: Source, query: str) -> list[tuple[Any, Any]]:
-    return [(row[0], row[1]) for row in source.execute(query).fetchall()]
 
 
 def _some(ids: Sequence[str]) -> str:

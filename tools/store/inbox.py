@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from hullward.models.errors import InputError, first_problem
 from hullward.tools.records import Record, stable_id
-from hullward.tools.store.files import sync_directory, timestamp, write_whole
+from hullward.tools.store.files import flush, timestamp, write_whole
 
 NAME = "inbox"
 DONE = "done"
@@ -97,7 +97,7 @@ def acknowledge(command: Command) -> None:
         os.replace(command.path, done / command.path.name)
     except FileNotFoundError:
         return
-    sync_directory(command.path.parent)
+    flush(command.path.parent)
 
 
 def refuse(path: Path, reason: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import HullwardError, InputError
-from hullward.tools.store.files import put_in_place, sync_directory, timestamp
+from hullward.tools.store.files import flush, put_in_place, timestamp
 
 NAME = "journal.jsonl"
 FORMAT = 1
@@ -70,7 +70,7 @@ class Journal:
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
         self._handle = os.open(path, flags, 0o644)
         try:
-            sync_directory(path.parent)
+            flush(path.parent)
             self._check()
         except BaseException:
             self.close()

@@ -59,10 +59,8 @@ def state_features(
 
     amounts: atoms of each element.  distance: over the reference.  formula: reduced.
     hull_energy_of_elements_ev_per_atom: of the bare elements in these proportions.
-    Raises ValueError for a relaxation without energy.
     """
-    if relaxation.energy_ev_per_atom is None:
-        raise ValueError(f"{relaxation.relaxation_id} has no energy")
+    assert relaxation.energy_ev_per_atom is not None  # a converged relaxation has one
     height = min(max(distance.e_above_hull_ev_per_atom, LOWEST_EV), HIGHEST_EV)
     formation = relaxation.energy_ev_per_atom - hull_energy_of_elements_ev_per_atom
     parts = distance.decomposition
