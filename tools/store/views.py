@@ -113,13 +113,10 @@ placed AS (
         coalesce(w.second_look, d.second_look) AS second_look, d.reasons,
         t.formula_seen, t.match_seen AS parent_seen, t.words AS training,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
-        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL THEN 'duplicate'
-            ELSE x.novelty_kind END AS novelty_kind,
-        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL
-            THEN s.duplicate_before ELSE x.novelty_match END AS novelty_match,
-        CASE WHEN s.own_candidate_id IS NULL AND s.duplicate_before IS NOT NULL
-            THEN 'the same as earlier candidate ' || s.duplicate_before
-            ELSE x.novelty END AS novelty,
+        CASE WHEN s.duplicate_before IS NULL THEN x.novelty_kind ELSE 'duplicate' END
+            AS novelty_kind,
+        coalesce(s.duplicate_before, x.novelty_match) AS novelty_match,
+        coalesce('the same as earlier candidate ' || s.duplicate_before, x.novelty) AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
         x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
