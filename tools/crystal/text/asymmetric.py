@@ -28,7 +28,7 @@ import numpy as np
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
-from hullward.tools.crystal.text.cell import MAX_CHARS
+from hullward.tools.crystal.text.cell import lines_of, wrong
 from hullward.tools.records import Flaw, Reason
 
 # Hundredths in the text, twenty-fourths in the tables: all coordinates are multiples of 1/PARTS.
@@ -86,15 +86,11 @@ def parse_asymmetric_text(text: str) -> Crystal | Flaw:
 
 def parse_unit(text: str) -> AsymmetricUnit | Flaw:
     """The asymmetric unit in a text, unchanged, or the first flaw."""
-    if len(text) > MAX_CHARS:
-        return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(text)} characters, limit {MAX_CHARS}")
-    lines = [line.rstrip(" \t\r") for line in text.split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        return Flaw(reason=Reason.EMPTY, detail="no text")
+    lines = lines_of(text)
+    if isinstance(lines, Flaw):
+        return lines
     if not _NUMBER.fullmatch(lines[0]) or int(lines[0]) > 230:
-        return _wrong(Reason.BAD_SPACE_GROUP, lines, 0, "a space group number, 1 to 230")
+        return wrong(Reason.BAD_SPACE_GROUP, lines, 0, "a space group number, 1 to 230")
     space_group = int(lines[0])
     sites = 1
     while sites < len(lines) and _SITES_LINE.match(lines[sites]):
@@ -105,7 +101,7 @@ def parse_unit(text: str) -> AsymmetricUnit | Flaw:
         if isinstance(found, Flaw):
             return found
         if found[0].element in {orbit.element for orbit in orbits}:
-            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element not named before")
+            return wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element not named before")
         orbits += found
     if flaw := _orbits_flaw(space_group, orbits):
         return flaw
@@ -116,9 +112,9 @@ def parse_unit(text: str) -> AsymmetricUnit | Flaw:
         names = wyckoff.CELL_PARAMETERS[wyckoff.cell_system(space_group)]
         wanted = f"{' '.join(names)} of the cell"
         cut_short = orbits and sites == len(lines) - 1
-        return _wrong(Reason.TRUNCATED if cut_short else Reason.BAD_LENGTHS, lines, sites, wanted)
+        return wrong(Reason.TRUNCATED if cut_short else Reason.BAD_LENGTHS, lines, sites, wanted)
     if len(lines) > sites + 1:
-        return _wrong(Reason.TRAILING_TEXT, lines, sites + 1, "nothing after the cell's parameters")
+        return wrong(Reason.TRAILING_TEXT, lines, sites + 1, "nothing after the cell's parameters")
     return AsymmetricUnit(space_group, tuple(orbits), parameters)
 
 
@@ -181,9 +177,9 @@ def orbit_points(space_group: int, orbit: Orbit) -> np.ndarray:
 def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Flaw:
     words = lines[at].split(" ")
     if words[0] not in ELEMENTS:
-        return _wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
+        return wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
     if len(words) < 3 or not _NUMBER.fullmatch(words[1]):
-        return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "element, number and positions")
+        return wrong(Reason.BAD_ELEMENT_LINE, lines, at, "element, number and positions")
     table = wyckoff.positions(space_group)
     orbits: list[Orbit] = []
     left = words[2:]
@@ -194,19 +190,19 @@ def _site_line(space_group: int, lines: list[str], at: int) -> list[Orbit] | Fla
             wanted = (
                 f"a Wyckoff position of space group {space_group} instead of {shorten(left[0])}"
             )
-            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
+            return wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
         n_free = len(position.free)
         values = left[1 : 1 + n_free]
         if len(values) < n_free or not all(map(_FRACTION.fullmatch, values)):
             wanted = f"{n_free} fractions after {left[0]}"
-            return _wrong(Reason.BAD_COORDINATE_LINE, lines, at, wanted)
+            return wrong(Reason.BAD_COORDINATE_LINE, lines, at, wanted)
         hundredths = tuple(int(value[2:]) for value in values)
         orbits.append(Orbit(words[0], left[0], hundredths))
         total += position.multiplicity
         left = left[1 + n_free :]
     if total != int(words[1]):
         wanted = f"positions for {words[1]} atoms (these make {total})"
-        return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
+        return wrong(Reason.BAD_ELEMENT_LINE, lines, at, wanted)
     return orbits
 
 
@@ -250,8 +246,3 @@ def _primitive(
     first = first[np.argsort(first)]
     coords = keys[first] / (PARTS * 2)
     return Crystal.from_arrays(basis @ matrix, [species[i] for i in first], coords)
-
-
-def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
-    detail = f"line {at + 1}: expected {wanted}, found {shorten(lines[at])}"
-    return Flaw(reason=reason, detail=detail)

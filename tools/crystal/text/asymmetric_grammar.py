@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal
@@ -20,7 +19,7 @@ from hullward.models.language import Constraint
 from hullward.tools.crystal.text.asymmetric import AsymmetricUnit, parse_asymmetric_text, parse_unit
 from hullward.tools.crystal.text.cell_grammar import CrystalGrammar, crystal_grammar
 from hullward.tools.crystal.text.number_words import angles, lengths
-from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words, suffixed
+from hullward.tools.crystal.text.word_grammar import WordGrammar, Words, suffixed
 from hullward.tools.crystal.text.wyckoff_slots import (
     Need,
     Placed,
@@ -50,7 +49,7 @@ class UnitState:
 
 
 @dataclass(frozen=True)
-class UnitGrammar(WordGrammar):
+class UnitGrammar(WordGrammar[UnitState]):
     """Texts of asymmetric units. wishes: contents of the primitive cell."""
 
     wishes: CrystalGrammar
@@ -76,15 +75,13 @@ class UnitGrammar(WordGrammar):
             return f"space group {unit.space_group} instead of {self.space_group}"
         return self.wishes.misfit(crystal)
 
-    def first(self) -> Memory:
+    def first(self) -> UnitState:
         return UnitState()
 
-    def kind(self, memory: Memory) -> str:
-        unit = _unit(memory)
+    def kind(self, unit: UnitState) -> str:
         return f"{unit.slot} {len(unit.cell)}" + (" may end" if self.ends(unit) else "")
 
-    def words(self, memory: Memory) -> Words:
-        unit = _unit(memory)
+    def words(self, unit: UnitState) -> Words:
         if unit.slot == "group":
             return _groups(self)
         if unit.slot == "number":
@@ -100,8 +97,8 @@ class UnitGrammar(WordGrammar):
             return _line(elements, self._complete(unit))
         return _parameter(unit.group, unit.cell)
 
-    def after(self, memory: Memory, word: str) -> Memory:
-        unit, value = _unit(memory), word.strip()
+    def after(self, unit: UnitState, word: str) -> UnitState:
+        value = word.strip()
         if unit.slot == "group":
             return UnitState("line", int(value))
         if unit.slot == "line" and value in self.wishes.allowed:
@@ -126,8 +123,7 @@ class UnitGrammar(WordGrammar):
             return replace(unit, slot="line" if word == "\n" else "position")
         return UnitState("cell", unit.group, unit.done, cell=(*unit.cell, value))
 
-    def ends(self, memory: Memory) -> bool:
-        unit = _unit(memory)
+    def ends(self, unit: UnitState) -> bool:
         return unit.slot == "cell" and len(unit.cell) == len(_names(unit.group))
 
     def elements(self, unit: UnitState) -> tuple[str, ...]:
@@ -275,8 +271,3 @@ def _open_angles(slot: str, known: tuple[str, ...]) -> Words:
 @cache
 def _names(group: int) -> tuple[str, ...]:
     return wyckoff.CELL_PARAMETERS[wyckoff.cell_system(group)]
-
-
-def _unit(memory: Any) -> UnitState:
-    assert isinstance(memory, UnitState)
-    return memory

@@ -43,17 +43,15 @@ _COMPLETION = "0.00 0.00 0.00"
 
 def parse_cell_text(text: str) -> Crystal | Flaw:
     """The crystal that a text describes, or its first flaw."""
-    if len(text) > MAX_CHARS:
-        return _flaw(Reason.TOO_LARGE, f"{len(text)} characters, limit {MAX_CHARS}")
-    lines = _lines(text)
-    if not lines:
-        return _flaw(Reason.EMPTY, "no text")
+    lines = lines_of(text)
+    if isinstance(lines, Flaw):
+        return lines
     if not _LENGTHS.fullmatch(lines[0]):
-        return _wrong(Reason.BAD_LENGTHS, lines, 0, "three lengths such as '4.2 4.2 6.7'")
+        return wrong(Reason.BAD_LENGTHS, lines, 0, "three lengths such as '4.2 4.2 6.7'")
     if len(lines) == 1:
         return _flaw(Reason.TRUNCATED, "the text ends after line 1, before the angles")
     if not _ANGLES.fullmatch(lines[1]):
-        return _wrong(Reason.BAD_ANGLES, lines, 1, "three angles such as '90 90 120'")
+        return wrong(Reason.BAD_ANGLES, lines, 1, "three angles such as '90 90 120'")
     if len(lines) == 2:
         return _flaw(Reason.NO_SITES, "the text ends after line 2, before the first site")
     if len(lines) > 2 + 2 * MAX_SITES:
@@ -83,9 +81,8 @@ def write_cell_text(crystal: Crystal) -> str:
     lines = [" ".join(f"{x:.1f}" for x in lengths), " ".join(str(round(x)) for x in angles)]
     if not _LENGTHS.fullmatch(lines[0]):
         raise ValueError(f"lengths {lines[0]} Å; crystal text holds at most 999.9")
-    lattice_matrix(
-        _numbers(lines[0]), _numbers(lines[1])
-    )  # raises if rounding made the cell impossible
+    # raises if rounding made the cell impossible
+    lattice_matrix(_numbers(lines[0]), _numbers(lines[1]))
     for symbol, xyz in zip(crystal.species, crystal.frac_coords, strict=True):
         lines += [symbol, " ".join(map(_fraction, xyz))]
     return "\n".join(lines)
@@ -113,10 +110,10 @@ def _sites_flaw(lines: list[str]) -> Flaw | None:
         symbol = lines[at]
         if not _SYMBOL.fullmatch(symbol):
             if at > 2 and not any(_COORDINATES.fullmatch(line) for line in lines[at:]):
-                return _wrong(Reason.TRAILING_TEXT, lines, at, "nothing after the last site")
-            return _wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element symbol")
+                return wrong(Reason.TRAILING_TEXT, lines, at, "nothing after the last site")
+            return wrong(Reason.BAD_ELEMENT_LINE, lines, at, "an element symbol")
         if symbol not in ELEMENTS:
-            return _wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
+            return wrong(Reason.UNKNOWN_ELEMENT, lines, at, "an element")
         if at + 1 == len(lines):
             return _flaw(Reason.TRUNCATED, f"the text ends after line {at + 1}, {shorten(symbol)}")
         xyz = lines[at + 1]
@@ -127,16 +124,18 @@ def _sites_flaw(lines: list[str]) -> Flaw | None:
                     Reason.TRUNCATED, f"the text ends within line {at + 2}, {shorten(xyz)}"
                 )
             wanted = "three fractions such as '0.37 0.85 0.89'"
-            return _wrong(Reason.BAD_COORDINATE_LINE, lines, at + 1, wanted)
+            return wrong(Reason.BAD_COORDINATE_LINE, lines, at + 1, wanted)
     return None
 
 
-def _lines(text: str) -> list[str]:
-    """Lines without trailing blanks, and without blank lines at the end."""
+def lines_of(text: str) -> list[str] | Flaw:
+    """Lines without trailing blanks, none blank at the end; a flaw for no text or too much."""
+    if len(text) > MAX_CHARS:
+        return _flaw(Reason.TOO_LARGE, f"{len(text)} characters, limit {MAX_CHARS}")
     lines = [_trimmed(line) for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
-    return lines
+    return lines or _flaw(Reason.EMPTY, "no text")
 
 
 def _trimmed(line: str) -> str:
@@ -156,5 +155,5 @@ def _flaw(reason: Reason, detail: str) -> Flaw:
     return Flaw(reason=reason, detail=detail)
 
 
-def _wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
+def wrong(reason: Reason, lines: list[str], at: int, wanted: str) -> Flaw:
     return _flaw(reason, f"line {at + 1}: expected {wanted}, found {shorten(lines[at])}")

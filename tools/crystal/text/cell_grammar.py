@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from hullward.tools.crystal.text.number_words import (
     lengths,
     room,
 )
-from hullward.tools.crystal.text.word_grammar import Memory, WordGrammar, Words
+from hullward.tools.crystal.text.word_grammar import WordGrammar, Words
 from hullward.tools.records import Flaw
 
 DEFAULT_MAX_ATOMS = 20
@@ -46,10 +46,14 @@ ROOM_PER_ATOM = 1.4  # in cubes of the distance; randomly added spheres fill 0.3
 
 # atoms so far of each element of the formula, or (atoms so far, bits of elements still to come)
 Sites = tuple[int, ...]
+Point = tuple[int, ...]  # coordinates in hundredths; fewer than three while it is written
+# (slot, parameters of the cell so far, sites, points, coordinates of this point)
+# Without a distance mask it keeps only the angles of the cell and no points.
+CellMemory = tuple[str, tuple[str, ...], Sites, tuple[Point, ...], Point]
 
 
 @dataclass(frozen=True)
-class CrystalGrammar(WordGrammar):
+class CrystalGrammar(WordGrammar[CellMemory]):
     """Crystal texts of a formula, of elements, or of anything.
 
     formula: atoms of each element in one unit, in the order given; () for no formula.
@@ -107,30 +111,29 @@ class CrystalGrammar(WordGrammar):
             units = {counts[el] / n for el, n in self.formula}
             if len(units) != 1 or not units.pop().is_integer():
                 return f"{found.formula} is not the wanted formula"
-        if self.min_distance_a is not None and (closest := _closest_a(found)) < self.min_distance_a:
-            return f"two atoms {closest:.2f} Å apart, limit {self.min_distance_a:g}"
+        if self.min_distance_a is not None:
+            closest = nearest_pairs(found, 3.0)[2].min()
+            if closest < self.min_distance_a:
+                return f"two atoms {closest:.2f} Å apart, limit {self.min_distance_a:g}"
         return None
 
     @cached_property
     def _rules(self) -> str:
         return self.gbnf()
 
-    # The memory is (slot, parameters of the cell so far, sites, points, coordinates of this point).
-    # Without a distance mask it keeps only the angles of the cell and no points.
-
-    def first(self) -> Memory:
+    def first(self) -> CellMemory:
         return "a", (), self._none, (), ()
 
-    def kind(self, memory: Memory) -> str:
-        slot = _parts(memory)[0]
+    def kind(self, memory: CellMemory) -> str:
+        slot = memory[0]
         return f"{slot}, may end" if slot == "next" and self.ends(memory) else slot
 
-    def without_values(self, memory: Memory) -> Memory:
-        slot, _, sites, _, _ = _parts(memory)
+    def without_values(self, memory: CellMemory) -> CellMemory:
+        slot, _, sites, _, _ = memory
         return slot, (), sites, (), ()
 
-    def words(self, memory: Memory) -> Words:
-        slot, cell, sites, points, point = _parts(memory)
+    def words(self, memory: CellMemory) -> Words:
+        slot, cell, sites, points, point = memory
         if slot in ("a", "b", "c"):
             return lengths("\n" if slot == "c" else " ", self._shortest_tenths(cell))
         if slot in ("alpha", "beta", "gamma"):
@@ -146,8 +149,8 @@ class CrystalGrammar(WordGrammar):
         open_ = free if slot == "z" else free.any(axis=tuple(range(1, free.ndim)))
         return Words(f"0.{i:02d}{suffix}" for i in np.flatnonzero(open_))
 
-    def after(self, memory: Memory, word: str) -> Memory:
-        slot, cell, sites, points, point = _parts(memory)
+    def after(self, memory: CellMemory, word: str) -> CellMemory:
+        slot, cell, sites, points, point = memory
         following = _FOLLOWING[slot]
         if slot in ("a", "b", "c", "alpha", "beta", "gamma"):
             masked = self.min_distance_a is not None
@@ -163,8 +166,8 @@ class CrystalGrammar(WordGrammar):
                 points, point = (*points, point), ()
         return following, cell, sites, points, point
 
-    def ends(self, memory: Memory) -> bool:
-        slot, _, sites, _, _ = _parts(memory)
+    def ends(self, memory: CellMemory) -> bool:
+        slot, _, sites, _, _ = memory
         if slot != "next":
             return False
         if self.formula:
@@ -273,25 +276,6 @@ def crystal_grammar(
     )
 
 
-_FOLLOWING = {
-    "a": "b",
-    "b": "c",
-    "c": "alpha",
-    "alpha": "beta",
-    "beta": "gamma",
-    "gamma": "element",  # the first site
-    "element": "x",
-    "next": "x",  # another site
-    "x": "y",
-    "y": "z",
-    "z": "next",
-}
-
-
-def _parts(memory: Any) -> tuple[str, tuple[str, ...], Sites, tuple[Any, ...], tuple[int, ...]]:
-    slot, cell, sites, points, point = memory
-    return slot, cell, sites, points, point
-
-
-def _closest_a(crystal: Crystal) -> float:
-    return float(nearest_pairs(crystal, 3.0)[2].min())
+# the cell, the first site, then another site as often as wanted
+_SLOTS = ("a", "b", "c", "alpha", "beta", "gamma", "element", "x", "y", "z", "next", "x")
+_FOLLOWING = dict(pairwise(_SLOTS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 
 from hullward.tools.crystal.input_checks import shorten
 from hullward.tools.crystal.text.cell import split_completion
@@ -37,10 +37,10 @@ def read_asymmetric(
     raw = text.strip()
     if raw and (finish_reason == "length" or fault == "truncated"):
         detail = f"cut off at the token limit, ends {shorten(raw[-40:])}"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.TRUNCATED, detail=detail))
+        return _flawed(text, Reason.TRUNCATED, detail)
     if raw and not re.match(r"[0-9]{1,3}[ \t\r]*$", raw, re.MULTILINE):
         detail = f"no space group number; the answer begins {shorten(raw)}"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.PROSE, detail=detail))
+        return _flawed(text, Reason.PROSE, detail)
     return CutCompletion(raw=raw, cut=len(text) - len(raw))
 
 
@@ -53,36 +53,33 @@ def read_completion(
     that ends at the token limit is accepted only if other text follows the last site.
     """
     if not text.strip():
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.EMPTY, detail="no text"))
+        return _flawed(text, Reason.EMPTY, "no text")
     if fault == "repetition" or finish_reason == "repetition":
         detail = f"the answer repeats itself, ends {shorten(text[-40:])}"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.REPETITION, detail=detail))
+        return _flawed(text, Reason.REPETITION, detail)
     fenced = _FENCE.match(text)
     body = (fenced[1] if fenced else text).lstrip()
     head, rest = split_completion(body)
     more_sites = _OF_A_SITE.match(rest.lstrip()) is not None  # malformed ones: parsing finds how
     if head and _loops(head):
-        detail = f"one site {REPEATS} times or more in a row"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.REPETITION, detail=detail))
+        return _flawed(text, Reason.REPETITION, f"one site {REPEATS} times or more in a row")
     if head and not rest.strip() and (finish_reason == "length" or fault == "truncated"):
         sites = (head.rstrip().count("\n") - 1) // 2
-        detail = f"cut off at the token limit after {sites} sites"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.TRUNCATED, detail=detail))
+        return _flawed(text, Reason.TRUNCATED, f"cut off at the token limit after {sites} sites")
     if head and not more_sites:
         return CutCompletion(raw=head.rstrip(), cut=len(text) - len(head.rstrip()))
     if not head and not _NUMBERS.search(body):
         detail = f"no line of three numbers; the answer begins {shorten(body)}"
-        return CutCompletion(raw=text, flaw=Flaw(reason=Reason.PROSE, detail=detail))
+        return _flawed(text, Reason.PROSE, detail)
     return CutCompletion(raw=body.rstrip(), cut=len(text) - len(body.rstrip()))
+
+
+def _flawed(text: str, reason: Reason, detail: str) -> CutCompletion:
+    return CutCompletion(raw=text, flaw=Flaw(reason=reason, detail=detail))
 
 
 def _loops(head: str) -> bool:
     """Whether the same site comes REPEATS times in a row."""
     lines = head.split("\n")[2:]
-    sites = list(zip(lines[::2], lines[1::2], strict=False))
-    run = 1
-    for before, after in pairwise(sites):
-        run = run + 1 if before == after else 1
-        if run >= REPEATS:
-            return True
-    return False
+    sites = zip(lines[::2], lines[1::2], strict=False)
+    return any(len(list(same)) >= REPEATS for _, same in groupby(sites))

@@ -16,9 +16,8 @@ from hullward.tools.crystal.text.word_grammar import Words, numbered, suffixed
 
 LONGEST_TENTHS = 999  # 99.9 Å
 STEPS = 100  # coordinates have two decimals
-CLOSED = (
-    1e-10  # the least that `lattice_matrix` accepts of 1 - cos²α - cos²β - cos²γ + 2 cosα cosβ cosγ
-)
+# the least that `lattice_matrix` accepts of 1 - cos²α - cos²β - cos²γ + 2 cosα cosβ cosγ
+CLOSED = 1e-10
 SAFE_A = 1e-6  # the mask is wider than the check by this much, for rounding
 
 

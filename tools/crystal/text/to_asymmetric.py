@@ -39,14 +39,13 @@ def asymmetric_unit(crystal: Crystal, symprec_a: float = 0.1) -> AsymmetricUnit:
     species = [chemical_symbols[z] for z in found.std_cell.numbers]
     normaliser = found.normalizer_wyckoff_positions()
     order = electropositive_first(species)
-    best = min(
-        (_letters(species, sequence, order) for _, sequence in normaliser.coset_representatives)
-    )
+    cosets = normaliser.coset_representatives
+    letters = [_letters(species, sequence, order) for _, sequence in cosets]
     points = np.array(found.std_cell.positions)
     matrix = np.array(found.std_cell.basis)
-    choices = []
-    for representative, sequence in normaliser.coset_representatives:
-        if _letters(species, sequence, order) == best:
+    best, choices = min(letters), []
+    for (representative, sequence), own in zip(cosets, letters, strict=True):
+        if own == best:
             named = [
                 (order.index(s), w.letter, w.multiplicity)
                 for s, w in zip(species, sequence, strict=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hullward.models.errors import InputError
 
-Memory = Hashable  # what a grammar remembers between words
+Memory = TypeVar("Memory", bound=Hashable)  # what a grammar remembers between words
 State = tuple[Memory, str]  # and the characters of the current word
 Tree = dict[str, "Tree"]  # characters of words; an empty tree ends one
 
@@ -46,7 +46,7 @@ class Words(tuple[str, ...]):
         return node
 
 
-class WordGrammar(ABC):
+class WordGrammar(ABC, Generic[Memory]):
     """Texts made of words. Subclasses are frozen dataclasses: equal ones allow the same texts."""
 
     @abstractmethod
@@ -75,24 +75,24 @@ class WordGrammar(ABC):
 
     # an automaton over characters (hullward.models.language.protocol.Automaton)
 
-    def start(self) -> State:
+    def start(self) -> State[Memory]:
         return self.first(), ""
 
-    def options(self, state: Hashable) -> Mapping[str, State]:
-        memory, prefix = _state(state)
+    def options(self, state: Any) -> Mapping[str, State[Memory]]:
+        memory, prefix = state
         words = self.words(memory)
-        found: dict[str, State] = {}
+        found: dict[str, State[Memory]] = {}
         for character, behind in words.rest(prefix).items():
             word = prefix + character
             found[character] = (memory, word) if behind else (self.after(memory, word), "")
         return found
 
-    def may_end(self, state: Hashable) -> bool:
-        memory, prefix = _state(state)
+    def may_end(self, state: Any) -> bool:
+        memory, prefix = state
         return not prefix and self.ends(memory)
 
-    def outlook(self, state: Hashable) -> Hashable:
-        memory, prefix = _state(state)
+    def outlook(self, state: Any) -> Hashable:
+        memory, prefix = state
         kind = self.kind(memory)
         return (kind, _expression(self.words(memory).rest(prefix))) if prefix else kind
 
@@ -141,11 +141,6 @@ class WordGrammar(ABC):
             (lists.setdefault(tuple(words), f"w{len(lists)}"), following)
             for following, words in behind.items()
         ]
-
-
-def _state(state: Hashable) -> State:
-    pair: Any = state  # states are ours: see `start`
-    return pair[0], pair[1]
 
 
 def _expression(tree: Tree) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -33,10 +34,8 @@ Stock = tuple[tuple[int, int], ...]  # (multiplicity, unused positions without f
 
 @lru_cache(maxsize=4096)
 def stock_left(group: int, taken: tuple[str, ...]) -> Stock:
-    left: dict[int, int] = {}
-    for name, position in wyckoff.positions(group).items():
-        if not position.free and name not in taken:
-            left[position.multiplicity] = left.get(position.multiplicity, 0) + 1
+    positions = wyckoff.positions(group).items()
+    left = Counter(p.multiplicity for name, p in positions if not p.free and name not in taken)
     return tuple(sorted(left.items()))
 
 
