@@ -8,14 +8,10 @@ the asymmetric unit is recognised by its first line, a bare number.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.language import crystal_prompts as words
@@ -38,12 +34,10 @@ class Attempt:
 
 def read_attempts(path: Path) -> list[Attempt]:
     """Every attempt of a file or folder, in order; raises InputError as `read_inputs` does."""
-    raws = list(read_inputs(path))
-    rows = _rows(path)
     with CifReader() as reader:
         return [
-            Attempt(raw.source, parse_raw(raw.raw, raw.format, reader), _wish(raw, rows.get(i, {})))
-            for i, raw in enumerate(raws)
+            Attempt(raw.source, parse_raw(raw.raw, raw.format, reader), _wish(raw))
+            for raw in read_inputs(path)
         ]
 
 
@@ -52,7 +46,8 @@ def parse_text(text: str) -> Crystal | Flaw:
     return parse_raw(text, text_format(text))
 
 
-def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
+def _wish(raw: RawInput) -> Wish:
+    row = raw.row
     prompt = row.get("prompt")
     text = prompt if isinstance(prompt, str) else ""
     elements = row.get("target_elements") or (m[1] if (m := _ELEMENTS.search(text)) else None)
@@ -66,42 +61,6 @@ def _wish(raw: RawInput, row: Mapping[str, Any]) -> Wish:
         space_group=_whole(space_group) or None,
         e_above_hull_ev_per_atom=_number(height),
     )
-
-
-def _rows(path: Path) -> dict[int, Mapping[str, Any]]:
-    """The other columns by row, for formats that have rows."""
-    kind = path.suffix.lower()
-    if path.is_dir() or kind not in {".parquet", ".csv", ".json", ".jsonl", ".ndjson"}:
-        return {}
-    return {i: row for i, row in enumerate(_values(path, kind)) if isinstance(row, dict)}
-
-
-def _values(path: Path, kind: str) -> Iterator[Any]:
-    """The rows of a file that `read_inputs` could read."""
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        file = pq.ParquetFile(path)
-        wanted = [
-            name
-            for name in file.schema_arrow.names
-            if name == "prompt" or name.startswith("target_")
-        ]
-        yield from file.read(columns=wanted).to_pylist()
-    elif kind == ".csv":
-        with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as lines:
-            yield from csv.DictReader(lines)
-    elif kind == ".json":
-        value = json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
-        yield from value if isinstance(value, list) else [value]
-    else:
-        with path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
-            for line in lines:
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except ValueError:
-                        yield None  # counted as a row that does not parse
 
 
 def _whole(value: object) -> int:

@@ -23,6 +23,7 @@ from hullward.tools.records import Flaw, Reason
 
 START_S = 120.0  # to import pymatgen on a busy machine
 MAX_REPLY_BYTES = 64_000_000
+WORKER = "hullward.tools.crystal.files.cif_worker"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 OPERATOR_CHARACTERS = "0123456789xyzXYZ+-/*.,'\" \t"
@@ -119,13 +120,7 @@ class CifReader:
         module_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
         self._child = subprocess.Popen(
             # -P: a stray module in the user's folder is never imported
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "hullward.tools.crystal.files.cif_worker",
-                str(self.limits.memory_bytes),
-            ],
+            [sys.executable, "-P", "-m", WORKER, str(self.limits.memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -51,9 +51,7 @@ KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns
     ("crystal_json", ("lattice", "sites")),  # the row itself is a pymatgen structure
     ("crystal_json", ("lattice", "species", "frac_coords")),  # or one of our crystals
 )
-COLUMNS = sorted(
-    {c for _, columns in KINDS for c in columns} | {"target_formula", "formula", "prompt"}
-)
+COLUMNS = {c for _, columns in KINDS for c in columns} | {"formula", "prompt"}
 NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
 _NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
@@ -68,6 +66,7 @@ class RawInput:
     format: Format
     source: str  # 'generated.parquet#12'
     target_formula: str | None = None
+    row: Row = field(default_factory=dict, compare=False, repr=False)  # its columns, if it has any
 
 
 def read_inputs(path: Path) -> Iterator[RawInput]:
@@ -135,7 +134,7 @@ def _parquet(path: Path) -> Iterator[RawInput]:
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     kind = _kind(path, [names])
-    wanted = [c for c in COLUMNS if c in names]
+    wanted = sorted(c for c in set(names) if c in COLUMNS or c.startswith("target_"))
     return _from_rows(path, kind, _batched_rows(path, file, wanted))
 
 
@@ -163,15 +162,8 @@ def _json(path: Path) -> Iterator[RawInput]:
 
 def _jsonl(path: Path) -> Iterator[RawInput]:
     with path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
-        rows = [_json_row(line) for line in lines if line.strip()]
+        rows = [_unpacked(line.rstrip("\n")) for line in lines if line.strip()]
     return _from_rows(path, _kind(path, [r for r in rows if isinstance(r, dict)]), rows)
-
-
-def _json_row(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return line.rstrip("\n")
 
 
 def _kind(path: Path, rows: Iterable[Iterable[str]]) -> tuple[Format, tuple[str, ...]]:
@@ -220,7 +212,7 @@ def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> Ra
         raw = "" if absent(value) else value if isinstance(value, str) else _compact(value)
     if format == "crystal_text":
         format = text_format(raw)
-    return RawInput(_clean(raw), format, source, target)
+    return RawInput(_clean(raw), format, source, target, row)
 
 
 def _unpacked(cell: object) -> object:

@@ -102,21 +102,19 @@ def plain_cif(text: str) -> Crystal | None:
 def _names(path: Path) -> list[str] | None:
     """The names of the rows of a table; None if they have none."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        columns = [c for c in ID_COLUMNS if c in pq.read_schema(path).names]
-        if not columns:
-            return None
-        names = pq.read_table(path, columns=columns[:1]).column(0).to_pylist()
-    elif path.suffix.lower() == ".csv":
-        columns = [c for c in ID_COLUMNS if c in pd.read_csv(path, nrows=0).columns]
-        if not columns:
-            return None
-        names = pd.read_csv(path, usecols=columns[:1])[columns[0]].tolist()
-    else:
+    kind = path.suffix.lower()
+    if kind not in (".parquet", ".csv"):
         return None
+    columns = pq.read_schema(path).names if kind == ".parquet" else pd.read_csv(path, nrows=0)
+    own = [c for c in ID_COLUMNS if c in columns][:1]
+    if not own:
+        return None
+    if kind == ".parquet":
+        names = pq.read_table(path, columns=own).column(0).to_pylist()
+    else:
+        names = pd.read_csv(path, usecols=own)[own[0]].tolist()
     if any(not isinstance(n, str) or not n for n in names):
-        raise InputError(f"{path}: a row has no {shorten(columns[0])}; name every row or none")
+        raise InputError(f"{path}: a row has no {shorten(own[0])}; name every row or none")
     return [str(n) for n in names]
