@@ -28,22 +28,17 @@ _TRANSIENT = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
 
 
 class RelaxationCache:
-    """Relaxations under `home/relaxations`, found by content."""
+    """Relaxations by one potential and protocol under `home/relaxations`, found by content."""
 
-    def __init__(self, home: Path) -> None:
-        """Nothing is created or read yet."""
+    def __init__(self, home: Path, potential: str, protocol: Protocol, guards: Guards) -> None:
+        """Nothing is created yet. Raises as `potential_card`."""
         self._folder = home / "relaxations"
+        self._weights_sha256 = potential_card(potential).weights_sha256
+        self._protocol, self._guards = protocol, guards
 
-    def find(
-        self,
-        candidate_id: str,
-        crystal: Crystal,
-        potential: str,
-        protocol: Protocol,
-        guards: Guards,
-    ) -> Relaxation | None:
+    def find(self, candidate_id: str, crystal: Crystal) -> Relaxation | None:
         """The stored relaxation of exactly this structure, under this candidate's id, or None."""
-        path = self._path(_key(candidate_id, crystal, potential, protocol, guards))
+        path = self._path(candidate_id, crystal)
         try:
             done = Relaxation.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -51,15 +46,15 @@ class RelaxationCache:
         except (OSError, ValidationError) as error:
             log.warning("cached relaxation %s cannot be read (%s); relaxing again", path, error)
             return None
-        own_id = Relaxation.make_id(candidate_id, done.potential_sha256, protocol)
-        mine = {"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": protocol}
+        own_id = Relaxation.make_id(candidate_id, done.potential_sha256, self._protocol)
+        mine = {"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": self._protocol}
         return done.model_copy(update=mine | {"cpu_s": 0.0})  # spent by another run
 
-    def keep(self, done: Relaxation, crystal: Crystal, guards: Guards) -> bool:
+    def keep(self, done: Relaxation, crystal: Crystal) -> bool:
         """Store a finished relaxation of `crystal`; False where it was not stored."""
         if done.failure in _TRANSIENT:
             return False
-        path = self._path(_key(done.candidate_id, crystal, done.potential, done.protocol, guards))
+        path = self._path(done.candidate_id, crystal)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, done.model_dump_json().encode())
@@ -68,7 +63,15 @@ class RelaxationCache:
             return False
         return True
 
-    def _path(self, key: str) -> Path:
+    def _path(self, candidate_id: str, crystal: Crystal) -> Path:
+        key = stable_id(
+            "rc",
+            crystal.content_id,
+            self._weights_sha256,
+            self._protocol.protocol_id,
+            self._guards.model_dump(mode="json"),
+            candidate_id if self._protocol.rattle_a else None,  # it seeds the rattle
+        )
         return self._folder / key[-2:] / f"{key}.json"
 
 
@@ -88,48 +91,25 @@ def relax_cached(
     """
     if home is None:
         return relax_many(jobs, potential, protocol, workers, guards, device)
-    potential_card(potential)  # raises now, not at the first structure
-    cache = RelaxationCache(home)
-    return _relax_cached(jobs, cache, potential, protocol, workers, guards or Guards(), device)
-
-
-def _relax_cached(
-    jobs: Iterable[tuple[str, Crystal]],
-    cache: RelaxationCache,
-    potential: str,
-    protocol: Protocol,
-    workers: int | None,
-    guards: Guards,
-    device: str,
-) -> Iterator[Relaxation]:
+    cache = RelaxationCache(home, potential, protocol, guards or Guards())
     found: list[Relaxation] = []
     under_way: dict[str, Crystal] = {}
 
     def unknown() -> Iterator[tuple[str, Crystal]]:
         for candidate_id, crystal in jobs:
-            known = cache.find(candidate_id, crystal, potential, protocol, guards)
+            known = cache.find(candidate_id, crystal)
             if known is not None:
                 found.append(known)
             else:
                 under_way[candidate_id] = crystal
                 yield candidate_id, crystal
 
-    for done in relax_many(unknown(), potential, protocol, workers, guards, device):
+    def results() -> Iterator[Relaxation]:
+        for done in relax_many(unknown(), potential, protocol, workers, guards, device):
+            yield from found
+            found.clear()
+            cache.keep(done, under_way[done.candidate_id])
+            yield done
         yield from found
-        found.clear()
-        cache.keep(done, under_way[done.candidate_id], guards)
-        yield done
-    yield from found
 
-
-def _key(
-    candidate_id: str, crystal: Crystal, potential: str, protocol: Protocol, guards: Guards
-) -> str:
-    return stable_id(
-        "rc",
-        crystal.content_id,
-        potential_card(potential).weights_sha256,
-        protocol.protocol_id,
-        guards.model_dump(mode="json"),
-        candidate_id if protocol.rattle_a else None,  # it seeds the rattle
-    )
+    return results()

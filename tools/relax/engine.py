@@ -8,6 +8,7 @@ has them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -150,10 +151,14 @@ class BatchRelaxer:
         stalled: np.ndarray = continuing & (state.steps - state.progress >= STALL_STEPS)
         if self._protocol.optimizer == "fire":
             stalled[:] = False
-        for row in np.flatnonzero(stalled):
-            detail = f"no progress since step {state.progress[row]}, step {state.steps[row]}"
-            self._jobs[row].fail(Reason.STALLED, detail)
+        since = state.progress
+        self._fail(stalled, Reason.STALLED, lambda row: f"no progress since step {since[row]}")
         return stalled
+
+    def _fail(self, rows: np.ndarray, reason: Reason, why: Callable[[int], str]) -> None:
+        """Give the jobs where `rows`, (b,) of bool, is True their reason and step."""
+        for row in np.flatnonzero(rows):
+            self._jobs[row].fail(reason, f"{why(row)}, step {self._state.steps[row]}")
 
     def _move(self, forces: np.ndarray) -> None:
         energies = self._state.energy * self._variables.counts
@@ -205,19 +210,14 @@ class BatchRelaxer:
 
     def _check_geometry(self, batch: CrystalBatch) -> np.ndarray:
         """(b,) whether the structures may be evaluated; the other jobs get the reason."""
-        steps = self._state.steps
         finite = np.isfinite(batch.cells_a).all((1, 2)) & np.isfinite(batch.frac_coords).all((1, 2))
-        for row in np.flatnonzero(~finite):
-            detail = f"cell or positions not finite, step {steps[row]}"
-            self._jobs[row].fail(Reason.NON_FINITE, detail)
+        self._fail(~finite, Reason.NON_FINITE, lambda row: "cell or positions not finite")
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             ratio = np.abs(np.linalg.det(batch.cells_a)) / self._state.start_volume
             exploded = finite & (ratio > self._guards.max_volume_ratio)
             collapsed = finite & ~exploded & ~(ratio >= self._guards.min_volume_ratio)
         for rows, reason in ((exploded, Reason.EXPLODED), (collapsed, Reason.COLLAPSED)):
-            for row in np.flatnonzero(rows):
-                detail = f"volume {ratio[row]:.2f} times the start, step {steps[row]}"
-                self._jobs[row].fail(reason, detail)
+            self._fail(rows, reason, lambda row: f"volume {ratio[row]:.2f} times the start")
         good: np.ndarray = finite & ~exploded & ~collapsed
         return good
 
@@ -235,21 +235,17 @@ class BatchRelaxer:
 
     def _check_results(self, results: BatchEvaluation) -> np.ndarray:
         """(b,) whether the results are valid; the other jobs get the reason."""
-        steps = self._state.steps
         unfailed = np.array([job.failure is None for job in self._jobs])
         finite = (
             np.isfinite(results.energies_ev_per_atom)
             & np.isfinite(results.forces_ev_per_a).all((1, 2))
             & np.isfinite(results.stresses_ev_per_a3).all((1, 2))
         )
-        for row in np.flatnonzero(unfailed & ~finite):
-            detail = f"energy, forces or stress not finite, step {steps[row]}"
-            self._jobs[row].fail(Reason.NON_FINITE, detail)
+        broken = unfailed & ~finite
+        self._fail(broken, Reason.NON_FINITE, lambda row: "energy, forces or stress not finite")
         drop = self._state.first_energy - results.energies_ev_per_atom
         deep = unfailed & finite & (drop > self._guards.max_energy_drop_ev_per_atom)
-        for row in np.flatnonzero(deep):
-            detail = f"energy fell by {drop[row]:.1f} eV/atom, step {steps[row]}"
-            self._jobs[row].fail(Reason.COLLAPSED, detail)
+        self._fail(deep, Reason.COLLAPSED, lambda row: f"energy fell by {drop[row]:.1f} eV/atom")
         good: np.ndarray = unfailed & finite & ~deep
         return good
 

@@ -21,9 +21,8 @@ class Fire(BatchRows):
         self._velocity = np.zeros_like(start.values)
         self._time_step = np.full(b, self.START_STEP)
         self._mixing = np.full(b, self.START_MIXING)
-        self._downhill_steps = np.full(
-            b, -1
-        )  # since the last uphill step; -1 before the first step
+        # since the last uphill step; -1 before the first step
+        self._downhill_steps = np.full(b, -1)
 
     def step(self, variables: np.ndarray, forces: np.ndarray, energies: np.ndarray) -> np.ndarray:
         del energies  # forces alone decide

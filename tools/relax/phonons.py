@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +36,6 @@ LEAST_SOFT_THZ = 0.2  # weaker imaginary modes count as zero
 SYMPREC_A = 0.01
 
 Supercell = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class _Modes:
-    """Results of one size of displacement.
-
-    frequencies_thz: (q, modes), those of the acoustic modes at Γ infinite.
-    """
-
-    frequencies_thz: np.ndarray
-    noise_thz: float
 
 
 class NotCheckedError(Exception):
@@ -80,11 +68,11 @@ def check_phonons(
     try:
         cell, supercell = _prepare_cell(crystal, potential, max_atoms, spent)
         points = [np.array(q) for q in product(*([k / n for k in range(n)] for n in supercell))]
-        runs = _both_sizes(cell, supercell, points, potential, force_calls, spent)
+        modes, noises = _both_sizes(cell, supercell, points, potential, force_calls, spent)
     except NotCheckedError as error:
         found = dict(_NOT_CHECKED, detail=str(error))
     else:
-        found = _summary(points, runs)
+        found = _summary(points, modes, max(noises))
         found |= {"supercell": supercell, "n_atoms": cell.n_atoms * int(np.prod(supercell))}
     cpu_s = time.process_time() - started
     return PhononCheck(**identity, **found, force_calls=spent[0], cpu_s=cpu_s)
@@ -101,11 +89,13 @@ _NOT_CHECKED: dict[str, Any] = {
 }
 
 
-def _summary(points: Sequence[np.ndarray], runs: Sequence[_Modes]) -> dict[str, Any]:
-    """Fields of the record: which modes are imaginary for both sizes of displacement."""
-    noise = max(LEAST_SOFT_THZ, *(run.noise_thz for run in runs))
-    highest = np.max([run.frequencies_thz for run in runs], axis=0)  # the milder of the two
-    lowest = np.min([run.frequencies_thz for run in runs], axis=0)
+def _summary(points: Sequence[np.ndarray], modes: np.ndarray, noise_thz: float) -> dict[str, Any]:
+    """Fields of the record: which modes are imaginary for both sizes of displacement.
+
+    modes: (2, q, modes) THz.
+    """
+    noise = max(LEAST_SOFT_THZ, noise_thz)
+    highest, lowest = modes.max(axis=0), modes.min(axis=0)  # the milder of the two, and the other
     soft = [
         SoftMode(
             q=_triple(q),
@@ -123,7 +113,7 @@ def _summary(points: Sequence[np.ndarray], runs: Sequence[_Modes]) -> dict[str, 
         "q_points": tuple(_triple(q) for q in points),
         "soft": tuple(sorted(soft, key=lambda mode: mode.frequency_thz)),
         "lowest_thz": round(float(lowest.min()), 3) if np.isfinite(lowest.min()) else None,
-        "noise_thz": round(max(run.noise_thz for run in runs), 3),
+        "noise_thz": round(noise_thz, 3),
     }
 
 
@@ -190,13 +180,14 @@ def _both_sizes(
     potential: Potential,
     limit: int | None,
     spent: list[int],
-) -> list[_Modes]:
-    """The modes from displacements of each size."""
+) -> tuple[np.ndarray, list[float]]:
+    """(2, q, modes) THz from displacements of each size, and the noise of each, THz."""
     runs = [_displaced(cell, supercell, amplitude) for amplitude in AMPLITUDES_A]
     needed = sum(len(phonons.supercells_with_displacements or ()) for phonons in runs)
     if limit is not None and needed > limit - spent[0]:
         raise NotCheckedError(f"needs {needed} force calls, {max(0, limit - spent[0])} left")
-    return [_modes(phonons, points, potential, spent) for phonons in runs]
+    found = [_modes(phonons, points, potential, spent) for phonons in runs]
+    return np.array([modes for modes, _ in found]), [noise for _, noise in found]
 
 
 def _displaced(cell: Crystal, supercell: Supercell, amplitude_a: float) -> Phonopy:
@@ -225,22 +216,22 @@ def _displaced(cell: Crystal, supercell: Supercell, amplitude_a: float) -> Phono
 
 def _modes(
     phonons: Phonopy, points: Sequence[np.ndarray], potential: Potential, spent: list[int]
-) -> _Modes:
+) -> tuple[np.ndarray, float]:
+    """(q, modes) THz, those of the acoustic modes at Γ infinite, and the noise, THz."""
     crystals = [
         Crystal.from_arrays(s.cell, s.symbols, s.scaled_positions)
         for s in phonons.supercells_with_displacements or ()
         if s is not None
     ]
-    forces = _forces(crystals, potential)
+    phonons.forces = _forces(crystals, potential)
     spent[0] += len(crystals)
-    phonons.forces = forces
     phonons.produce_force_constants(fc_calculator="traditional", show_drift=False)
     raw, vectors = _solve(phonons, [np.zeros(3)])
     noise = np.abs(raw[0][_acoustic(vectors[0], phonons.primitive.masses)]).max()
     phonons.symmetrize_force_constants(show_drift=False)
     found, vectors = _solve(phonons, points)
     found[0][_acoustic(vectors[0], phonons.primitive.masses)] = np.inf  # not counted; Γ comes first
-    return _Modes(np.sort(found, axis=1), float(noise))
+    return np.sort(found, axis=1), float(noise)
 
 
 def _solve(phonons: Phonopy, points: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

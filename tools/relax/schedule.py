@@ -42,14 +42,14 @@ def relax_best_first(
     structures paused then start again from the beginning in a later run.
     """
     guards = guards or Guards()
-    cache = RelaxationCache(home) if home is not None else None
+    cache = RelaxationCache(home, potential, protocol, guards) if home is not None else None
     order = _Order(dict(jobs), height, limit)
 
     def turns() -> Iterator[Job | None]:
         for candidate_id, crystal in jobs:
             if stopping():
                 return
-            known = cache and cache.find(candidate_id, crystal, potential, protocol, guards)
+            known = cache and cache.find(candidate_id, crystal)
             if known:
                 order.take(known)
             else:
@@ -62,7 +62,7 @@ def relax_best_first(
 
     for result in relax_many_in_turns(turns(), potential, protocol, workers, guards):
         if cache and isinstance(result, Relaxation):
-            cache.keep(result, order.crystals[result.candidate_id], guards)
+            cache.keep(result, order.crystals[result.candidate_id])
         order.take(result)
         while order.ready:
             yield order.ready.popleft()

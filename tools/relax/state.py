@@ -21,9 +21,8 @@ class Guards(Record):
     min_volume_ratio: float = Field(default=0.5, gt=0)  # relative to the start; below: collapsed
     max_volume_ratio: float = Field(default=2.0, gt=1)  # above: exploded
     min_distance_a: float = Field(default=0.5, ge=0)  # atoms closer than this clash
-    max_energy_drop_ev_per_atom: float = Field(
-        default=20.0, gt=0
-    )  # a hole in the potential, not a minimum
+    # a larger drop shows a hole in the potential, not a minimum
+    max_energy_drop_ev_per_atom: float = Field(default=20.0, gt=0)
 
 
 @dataclass

@@ -15,11 +15,18 @@ from typing import cast
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.potential import CrystalBatch, Potential, PotentialCard, in_batches
+from hullward.models.potential import (
+    CrystalBatch,
+    Potential,
+    PotentialCard,
+    in_batches,
+    potential_card,
+)
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.engine import BatchRelaxer
 from hullward.tools.relax.state import BatchState, Finished, Guards, PausedRelaxation, RelaxationJob
+from hullward.tools.relax.variables import largest_row
 
 Job = tuple[str, Crystal] | PausedRelaxation  # a new candidate, or one that has paused
 
@@ -114,8 +121,6 @@ def failed_relaxation(
     detail: str,
 ) -> Relaxation:
     """The record of a relaxation that has nothing but a reason why it failed."""
-    from hullward.models.potential import potential_card
-
     job = RelaxationJob(candidate_id, crystal, 0.0, reason, detail)
     ended = Finished(job, crystal.n_atoms, BatchState.at_start(CrystalBatch.of([crystal])))
     return relaxation_record(ended, potential_card(potential_name), protocol)
@@ -150,7 +155,7 @@ def relaxation_record(ended: Finished, card: PotentialCard, protocol: Protocol) 
         converged=bool(row.converged[0]),
         energy_ev_per_atom=float(row.energy[0]) if evaluated else None,
         initial_energy_ev_per_atom=float(row.first_energy[0]) if evaluated else None,
-        residual_force_ev_per_a=_largest_norm(row.forces[0]) if evaluated else None,
+        residual_force_ev_per_a=float(largest_row(row.forces)[0]) if evaluated else None,
         residual_stress_gpa=_largest_stress_gpa(row.stress[0]) if evaluated else None,
         steps=int(row.steps[0]),
         force_calls=int(row.force_calls[0]),
@@ -163,10 +168,6 @@ def relaxation_record(ended: Finished, card: PotentialCard, protocol: Protocol) 
         early_energy_ev_per_atom=float(row.early_energy[0]) if evaluated else None,
         cpu_s=float(row.cpu_s[0]) + time.process_time() - started,
     )
-
-
-def _largest_norm(vectors: np.ndarray) -> float:
-    return float(np.linalg.norm(vectors, axis=1).max())
 
 
 def _largest_stress_gpa(stress: np.ndarray) -> float:

@@ -155,7 +155,12 @@ class _Pool:
                     worker = next(w for w in self._workers if w.pipe is pipe)
                     yield from self._receive(worker)
         finally:
-            self._end()
+            for worker in self._workers:
+                worker.process.kill()
+            for worker in self._workers:
+                worker.process.wait()
+                worker.pipe.close()
+            self._workers.clear()
 
     def _assign(self, waiting: Iterator[Job | None]) -> bool:
         """Send jobs to the workers evenly, starting workers as needed; False when all is done."""
@@ -234,14 +239,6 @@ class _Pool:
         worker.pipe.send(self._settings)
         self._workers.append(worker)
         return worker
-
-    def _end(self) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.wait()
-            worker.pipe.close()
-        self._workers.clear()
 
 
 def run_worker(handle: int, parent: int) -> None:

@@ -304,23 +304,23 @@ OTHERS = {
 
 @pytest.mark.parametrize("changed", OTHERS)
 def test_what_decides_the_answer_decides_the_entry(tmp_path, changed: str):
-    cache = RelaxationCache(tmp_path)
+    cache = RelaxationCache(tmp_path, "toy", BFGS, Guards())
     done = relax_one("c", primitive(5.4), load_potential("toy"), BFGS)
-    assert cache.keep(done, primitive(5.4), Guards())
+    assert cache.keep(done, primitive(5.4))
     crystal, protocol, guards = OTHERS[changed]
     free = done.model_copy(update={"cpu_s": 0.0})
-    assert cache.find("c", primitive(5.4), "toy", BFGS, Guards()) == free
-    assert cache.find("c", crystal, "toy", protocol, guards) is None
+    assert cache.find("c", primitive(5.4)) == free
+    assert RelaxationCache(tmp_path, "toy", protocol, guards).find("c", crystal) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe"])
 def test_a_damaged_entry_is_no_entry(tmp_path, content: bytes, caplog):
-    cache = RelaxationCache(tmp_path)
+    cache = RelaxationCache(tmp_path, "toy", BFGS, Guards())
     done = relax_one("c", primitive(), load_potential("toy"), BFGS)
-    cache.keep(done, primitive(), Guards())
+    cache.keep(done, primitive())
     (path,) = tmp_path.rglob("*.json")
     path.write_bytes(content)
-    assert cache.find("c", primitive(), "toy", BFGS, Guards()) is None
+    assert cache.find("c", primitive()) is None
     assert "cannot be read" in caplog.text
 
 
@@ -338,7 +338,7 @@ def test_a_full_disk_costs_the_cache_only(tmp_path, monkeypatch, caplog):
 def test_what_another_run_may_do_better_is_not_kept(tmp_path):
     done = relax_one("c", primitive(), Touchy(MemoryError(), most=0), BFGS)
     assert done.failure == Reason.OUT_OF_MEMORY
-    assert not RelaxationCache(tmp_path).keep(done, primitive(), Guards())
+    assert not RelaxationCache(tmp_path, "toy", BFGS, Guards()).keep(done, primitive())
 
 
 @pytest.mark.slow
