@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.core import Composition, Structure
 
 Vector = tuple[float, float, float]
@@ -69,6 +70,12 @@ class Crystal(BaseModel):
             raise ValueError("partially occupied sites")
         symbols = [site.specie.symbol for site in structure]
         return cls.from_arrays(structure.lattice.matrix, symbols, structure.frac_coords)
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms) -> Crystal:
+        """From ASE, coordinates wrapped into the cell."""
+        coords = atoms.get_scaled_positions()
+        return cls.from_arrays(atoms.cell.array, atoms.get_chemical_symbols(), coords)
 
     def to_structure(self) -> Structure:
         """As pymatgen, without validity checks."""

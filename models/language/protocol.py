@@ -75,15 +75,12 @@ class Automaton(Hashable, Protocol):
 
     def start(self) -> Hashable:
         """The state of the empty text."""
-        ...
 
     def options(self, state: Hashable) -> Mapping[str, Hashable]:
         """Every character that may come next, with the state behind it."""
-        ...
 
     def may_end(self, state: Hashable) -> bool:
         """Whether the text may end here."""
-        ...
 
     def outlook(self, state: Hashable) -> Hashable:
         """A coarser state: of states with one outlook, either all can be continued or none.
@@ -91,7 +88,6 @@ class Automaton(Hashable, Protocol):
         A vocabulary may lack the token that would finish a word; this is checked once for each
         outlook.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +214,6 @@ class LanguageModel(Protocol):
 
         Raises HullwardError only where the set-up is broken and no request can succeed.
         """
-        ...
 
 
 class Scorer(Protocol):
@@ -226,4 +221,3 @@ class Scorer(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Mean natural log-probability a token of each (prompt, continuation)'s continuation."""
-        ...

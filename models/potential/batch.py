@@ -85,16 +85,13 @@ class BatchPotential(Potential, Protocol):
         Raises MemoryError when the batch as a whole is too large, DeviceLostError when the
         process cannot go on.
         """
-        ...
 
     def work(self, batch: CrystalBatch) -> np.ndarray:
         """(b,) cost of each crystal in time and memory, in the unit of `work_at_once`."""
-        ...
 
     @property
     def work_at_once(self) -> float:
         """The work that one batch should hold."""
-        ...
 
 
 class OneByOne:

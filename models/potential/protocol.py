@@ -66,7 +66,6 @@ class Potential(Protocol):
         UnsupportedElementError, MemoryError, …) and does not spoil the others. Non-finite numbers
         are returned as they come; the caller decides what to do with them.
         """
-        ...
 
 
 class SequentialPotential(ABC):

@@ -31,16 +31,12 @@ def find_symmetry(crystal: Crystal, symprec_a: float, *, standard_setting: bool 
 
 def space_group(crystal: Crystal, symprec_a: float) -> int | None:
     """International number at a distance tolerance in Å; None if none can be found."""
-    areas = np.linalg.norm(_face_areas(np.array(crystal.lattice)), axis=1)
-    heights = crystal.volume_a3 / areas
+    lattice = np.array(crystal.lattice)
+    normals = np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])  # as long as the faces are large
+    heights = crystal.volume_a3 / np.linalg.norm(normals, axis=1)
     if heights.min() < 0.5 or heights.max() > 500:
         return None  # the search would not end in a cell this flat or this long
     try:
         return int(find_symmetry(crystal, symprec_a).number)
     except ValueError:
         return None
-
-
-def _face_areas(lattice: np.ndarray) -> np.ndarray:
-    """(3, 3) normals of the cell's faces; their lengths are the areas, Å²."""
-    return np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])

@@ -38,9 +38,8 @@ BEYOND_RADII_A = (0.5, 1.0)  # bonds this much longer than the radii begin to fa
 ELECTRONEGATIVITY_WEIGHT = 3.0
 WIDEST_GAP = 3.3  # of Pauling's electronegativities
 OTHERS = {1: ("sgl_bd",), **dict.fromkeys((9, 10, 11, 12), ("q2", "q4", "q6"))}  # beside shapes
-MAX_IMAGES = (
-    20_000  # the most atoms a search may cover; a crystal that needs more has no fingerprint
-)
+# the most atoms a search may cover; a crystal that needs more has no fingerprint
+MAX_IMAGES = 20_000
 SAME_SITE_A = 1e-3  # atoms that symmetry exchanges this exactly have one fingerprint
 LONGEST_CELL_A = 500.0  # symmetry is not searched in longer ones
 

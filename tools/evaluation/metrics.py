@@ -9,7 +9,7 @@ elements in random amounts as its control. Uniqueness and novelty are decided by
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +147,7 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
     Space groups are determined at two tolerances (Å). Formulas are compared in reduced form, as in
     the literature.
     """
-    met: dict[str, list[bool]] = {}
+    met: dict[str, list[bool]] = defaultdict(list)
     for attempt in attempts:
         wish = attempt.wish
         crystal = attempt.found if isinstance(attempt.found, Crystal) else None
@@ -155,16 +155,14 @@ def adherence(attempts: Sequence[Attempt]) -> dict[str, Any]:
         if wish.formula is not None:
             wanted = _formula(wish.formula)
             same = crystal is not None and wanted == reduced_amounts(Counter(crystal.species))
-            met.setdefault("formula", []).append(same)
-            met.setdefault("elements_of_formula", []).append(wanted.keys() == present)
+            met["formula"].append(same)
+            met["elements_of_formula"].append(wanted.keys() == present)
         if wish.elements:
-            met.setdefault("elements", []).append(set(wish.elements) == present)
+            met["elements"].append(set(wish.elements) == present)
         if wish.space_group is not None:
             for symprec in SYMPREC_A:
                 found = space_group(crystal, symprec) if crystal else None
-                met.setdefault(f"space_group_at_{symprec:g}_a", []).append(
-                    found == wish.space_group
-                )
+                met[f"space_group_at_{symprec:g}_a"].append(found == wish.space_group)
     return {name: Rate(sum(hits), len(hits)) for name, hits in met.items()}
 
 

@@ -35,15 +35,12 @@ class PhaseSource(Interface):
     @property
     def elements(self) -> frozenset[str]:
         """Elements with a phase of their own."""
-        ...
 
     def within(self, elements: frozenset[str]) -> Sequence[Phase]:
         """Every phase made of these elements alone."""
-        ...
 
     def coverage(self, composition: Mapping[str, float], phases: Sequence[Phase]) -> Coverage:
         """The rule, called only where all elements are present; phases: those of the system."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,9 +192,7 @@ def low_structures(reference: Reference, max_atoms: int) -> list[tuple[str, Crys
             continue
         if len(phase.elements) < 2 or reference.lacking(phase.elements):
             continue
-        height = reference.hull(crystal.chemsys).distance(
-            phase.composition, phase.energy_ev_per_atom
-        )
-        if height.e_above_hull_ev_per_atom <= HIGHEST_EV_PER_ATOM:
+        hull = reference.hull(crystal.chemsys)
+        if hull.height(phase.composition, phase.energy_ev_per_atom) <= HIGHEST_EV_PER_ATOM:
             found[phase.phase_id] = crystal
     return sorted(found.items())

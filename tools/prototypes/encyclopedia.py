@@ -84,10 +84,7 @@ def _read(path: Path) -> Crystal | None:
     from ase.data import chemical_symbols
 
     try:
-        atoms = ase.io.read(path)
-        crystal = Crystal.from_arrays(
-            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
-        )
+        crystal = Crystal.from_ase(ase.io.read(path))
         primitive = find_symmetry(crystal, symprec_a=1e-2).prim_std_cell
     except (ValueError, KeyError, IndexError, RuntimeError, AssertionError):
         return None

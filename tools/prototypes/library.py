@@ -51,6 +51,11 @@ class Prototype:
     def n_atoms(self) -> int:
         return len(self.species)
 
+    @property
+    def crystal(self) -> Crystal:
+        """The type's first compound."""
+        return Crystal.from_arrays(self.lattice, self.species, self.frac_coords)
+
 
 @dataclass(frozen=True)
 class Decorated:
@@ -99,9 +104,7 @@ def textbook() -> Mapping[str, Crystal]:
                 # ASE's cut can lose atoms on the faces of a cell that is primitive already
                 primitive_cell=not group.symbol.startswith("P"),
             )
-            types[entry["id"]] = Crystal.from_arrays(
-                atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
-            )
+            types[entry["id"]] = Crystal.from_ase(atoms)
     return types
 
 
@@ -170,18 +173,11 @@ def element_structures(
 
     found = []
     if symbol in dcdft.names:
-        atoms = dcdft[symbol]
-        crystal = Crystal.from_arrays(
-            atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions()
-        )
-        found.append((f"dcdft:{symbol}", crystal))
+        found.append((f"dcdft:{symbol}", Crystal.from_ase(dcdft[symbol])))
     for prototype in prototype_library() if types is None else types:
         own = set(prototype.species)
         if own == {symbol}:
-            crystal = Crystal.from_arrays(
-                prototype.lattice, prototype.species, prototype.frac_coords
-            )
-            found.append((prototype.prototype_id, crystal))
+            found.append((prototype.prototype_id, prototype.crystal))
         elif len(own) == 1 and Element(symbol).is_metal and prototype.n_atoms <= 4:
             placed = np.zeros(prototype.n_atoms, dtype=int)
             scaled = _decorated(prototype, (symbol,), placed, (0,) * len(prototype.labels))

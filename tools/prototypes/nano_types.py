@@ -31,9 +31,8 @@ class TypeTable:
     """Rows, with their numbers by anonymous formula and by id."""
 
     rows: Sequence[Mapping[str, Any]]
-    about: Mapping[
-        str, Any
-    ]  # how the table was made: model, questions, protocol, reference, counts
+    # how the table was made: model, questions, protocol, reference, counts
+    about: Mapping[str, Any]
     by_anonymous: Mapping[AnonymousFormula, tuple[int, ...]]
     by_id: Mapping[str, int]
 

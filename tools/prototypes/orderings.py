@@ -72,6 +72,7 @@ def best_orderings(
     bond_a: length of the shortest cation-anion distance, Å.
     """
     found: list[tuple[float, str, Crystal]] = []
+    names = list(cations)
     for number, shape in enumerate(SUPERCELLS):
         lattice, anions, sites = _supercell(parent, np.array(shape), bond_a / parent.bond)
         if len(anions) != n_anions or sum(n for n, _ in cations.values()) > len(sites):
@@ -93,12 +94,12 @@ def best_orderings(
             if energies[row] - last < ENERGY_STEP_EV:
                 continue
             last, taken = float(energies[row]), taken + 1
-            crystal = _crystal(lattice, anions, sites, choices[row], list(cations), anion)
+            filled = np.flatnonzero(choices[row])
+            species = [names[choices[row][i] - 1] for i in filled] + [anion] * len(anions)
+            crystal = Crystal.from_arrays(lattice, species, np.vstack([sites[filled], anions]))
             found.append((last, f"{parent.name}-ordering:{number}.{taken}", crystal))
-    for _, name, crystal in sorted(found, key=lambda item: (round(item[0], 3), item[1]))[
-        : 2 * keep
-    ]:
-        yield name, crystal
+    found.sort(key=lambda item: (round(item[0], 3), item[1]))
+    yield from ((name, crystal) for _, name, crystal in found[: 2 * keep])
 
 
 def _supercell(
@@ -141,16 +142,3 @@ def _ewald_matrix(lattice: np.ndarray, sites: np.ndarray) -> np.ndarray:
     unit = Structure(Lattice(lattice), ["H+"] * len(sites), sites)
     ewald = EwaldSummation(unit, compute_forces=False)
     return np.asarray(ewald.total_energy_matrix)
-
-
-def _crystal(
-    lattice: np.ndarray,
-    anions: np.ndarray,
-    sites: np.ndarray,
-    choice: np.ndarray,
-    names: list[str],
-    anion: str,
-) -> Crystal:
-    filled = np.flatnonzero(choice)
-    species = [names[choice[i] - 1] for i in filled] + [anion] * len(anions)
-    return Crystal.from_arrays(lattice, species, np.vstack([sites[filled], anions]))

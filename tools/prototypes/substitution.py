@@ -82,15 +82,13 @@ def _from_prototypes(
         pairs = [(label.rsplit("-", 1)[0], new) for label, new in made.assignment]
         score = _likelihood([((a, old.get(a)), (b, charges.get(b))) for a, b in pairs])
         note = ", ".join(f"{a} to {b}" for a, b in sorted(set(pairs)))
-        yield (
-            score,
-            Constructed(
-                crystal=made.crystal,
-                parents=(f"prototype:{made.prototype_id}",),
-                note=f"{made.prototype_id}: {note}",
-                target_formula=formula,
-            ),
+        built = Constructed(
+            crystal=made.crystal,
+            parents=(f"prototype:{made.prototype_id}",),
+            note=f"{made.prototype_id}: {note}",
+            target_formula=formula,
         )
+        yield score, built
 
 
 def _from_templates(
@@ -114,15 +112,13 @@ def _from_templates(
         for mapping in _mappings(own, target):
             score = _likelihood([((a, old.get(a)), (b, charges.get(b))) for a, b in mapping])
             changed = ", ".join(f"{a} to {b}" for a, b in mapping if a != b)
-            yield (
-                score,
-                Constructed(
-                    crystal=_exchanged(crystal, dict(mapping)),
-                    parents=(template_id,),
-                    note=changed,
-                    target_formula=formula,
-                ),
+            built = Constructed(
+                crystal=_exchanged(crystal, dict(mapping)),
+                parents=(template_id,),
+                note=changed,
+                target_formula=formula,
             )
+            yield score, built
 
 
 def _mappings(

@@ -144,7 +144,7 @@ def show(system: str, reference: Reference, everything: bool = False) -> Shown:
 
 
 def _shown(phase: Phase, hull: Hull) -> ShownPhase:
-    height = hull.distance(phase.composition, phase.energy_ev_per_atom).e_above_hull_ev_per_atom
+    height = hull.height(phase.composition, phase.energy_ev_per_atom)
     total = sum(phase.composition.values())
     zero = sum(
         phase.composition.get(el, 0.0) / total * float(energy)
@@ -179,8 +179,7 @@ def _coverage(
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
                 compositions["-".join(part)] = dict.fromkeys(part, 1.0)
-    answers = {name: reference.coverage(amounts) for name, amounts in compositions.items()}
     return tuple(
-        ShownCoverage(formula=name, covered=answer.covered, note=answer.note)
-        for name, answer in answers.items()
+        ShownCoverage(formula=name, **reference.coverage(amounts)._asdict())
+        for name, amounts in compositions.items()
     )

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
@@ -59,11 +58,6 @@ log = logging.getLogger(__name__)
 POTENTIAL = "chgnet-0.3.0"
 PROTOCOL = Protocol()  # a campaign's
 MAX_ATOMS = 24  # of the primitive cell: what a reference build tries whole
-
-
-def all_known_types() -> list[Prototype]:
-    """The types of AFLOW's list, of our own files and of the encyclopedia."""
-    return [*prototype_library(), *encyclopedia_types()]
 
 
 def questions(
@@ -127,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from hullward.models.language import LocalModel
 
-    known = all_known_types()
+    known = [*prototype_library(), *encyclopedia_types()]
     folder = nano_folder()
     rows, about = make_table(
         LocalModel(folder),
@@ -199,8 +193,7 @@ def make_table(
 
 def anonymous_of(prototype: Prototype) -> AnonymousFormula:
     """The anonymous formula of a type's first compound."""
-    crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
-    return anonymous_amounts(crystal)
+    return anonymous_amounts(prototype.crystal)
 
 
 def _progress(step: str, done: int, total: int) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from hullward.models.crystal import Crystal
 from hullward.models.language import CompletionError, LanguageModel
 from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
 from hullward.tools.crystal.text import asymmetric_unit, parse_asymmetric_text, parse_unit
@@ -144,7 +143,7 @@ def known_types(prototypes: Sequence[Prototype], max_atoms: int) -> TypeLibrary:
     for prototype in prototypes:
         if prototype.n_atoms > max_atoms or len(set(prototype.species)) < 2:
             continue
-        crystal = Crystal.from_arrays(prototype.lattice, prototype.species, prototype.frac_coords)
+        crystal = prototype.crystal
         try:
             of_class = type_class(asymmetric_unit(crystal))
         except ValueError:

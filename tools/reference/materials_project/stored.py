@@ -209,9 +209,7 @@ class FetchedPhases:
     def within(self, elements: frozenset[str]) -> list[Phase]:
         """The stored phases of these elements: all there are where the system was fetched."""
         holders = [system for system in self.systems if elements <= system]
-        chosen = [min(holders, key=len)] if holders else [
-            system for system in self.systems if elements & system
-        ]  # fmt: skip
+        chosen = [min(holders, key=len)] if holders else [s for s in self.systems if elements & s]
         found: dict[str, Phase] = {}
         for system in chosen:
             for phase in self._phases(system):

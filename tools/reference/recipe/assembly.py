@@ -110,8 +110,7 @@ class _Hulls:
         """Above the hull of everything found in the system, eV/atom."""
         if elements not in self._hulls:
             self._hulls[elements] = Hull(self._within(elements))
-        distance = self._hulls[elements].distance(phase.composition, phase.energy_ev_per_atom)
-        return distance.e_above_hull_ev_per_atom
+        return self._hulls[elements].height(phase.composition, phase.energy_ev_per_atom)
 
     def depth(self, elements: tuple[str, ...], phase: Phase) -> float:
         """Below the hull of all phases of other formulas, eV/atom.

@@ -8,7 +8,7 @@ types, types that nano wrote, and orderings of two parents.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from math import gcd
@@ -101,15 +101,7 @@ def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[T
     groups: dict[str, list[tuple[tuple[int, int], Trial]]] = defaultdict(list)
     kept_atoms = KEPT_ATOMS_ALLOY if alloy else KEPT_ATOMS
     split_atoms = SPLIT_ATOMS_ALLOY if alloy else SPLIT_ATOMS
-    for d in decorate(
-        elements,
-        formulas,
-        OWN_ATOMS,
-        charge_balanced=not alloy,
-        keep_unbalanced=True,
-        allowed=common_states_of(elements),
-        prototypes=_fitting(len(elements), OWN_ATOMS),
-    ):
+    for d in _decorated(elements, formulas, OWN_ATOMS, _fitting(len(elements), OWN_ATOMS)):
         own, kept, n_atoms = d.prototype_id.startswith("own:"), _is_kept(d), d.crystal.n_atoms
         if own and kept:
             rank = 0
@@ -129,18 +121,25 @@ def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[T
     return found if alloy else [*found, *_ordered(elements, formulas)]
 
 
-def _generated(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) -> list[Trial]:
-    """Types that nano wrote, for formulas with their amounts; in each formula small ones first."""
-    groups: dict[str, list[Trial]] = defaultdict(list)
-    for d in decorate(
+def _decorated(
+    elements: Sequence[str], formulas: Sequence[str], most_atoms: int, types: Iterable[Prototype]
+) -> Iterator[Decorated]:
+    """The types with these elements; salts with the states that the recipe tries."""
+    return decorate(
         elements,
         formulas,
         most_atoms,
         charge_balanced=not is_alloy(elements),
         keep_unbalanced=True,
         allowed=common_states_of(elements),
-        prototypes=nano_types_for(formulas),
-    ):
+        prototypes=types,
+    )
+
+
+def _generated(elements: Sequence[str], formulas: Sequence[str], most_atoms: int) -> list[Trial]:
+    """Types that nano wrote, for formulas with their amounts; in each formula small ones first."""
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for d in _decorated(elements, formulas, most_atoms, nano_types_for(formulas)):
         groups[d.crystal.formula].append(Trial(d.prototype_id, d.crystal))
     return [
         trial

@@ -47,17 +47,16 @@ class OptimadePhases(FilePhases):
             raise InputError(f"{name} holds no OPTIMADE structures")
         column = _energy_property(entries, rows, name, sidecar.energy_property)
         found = [_phase(entry, column, f"{name}#{number}") for number, entry in entries]
-        check_elements({el for p in found for el in p.elements}, name)
-        zeros: dict[str, float] = {}
         elements = {el for p in found for el in p.elements}
+        check_elements(elements, name)
+        zeros: dict[str, float] = {}
         if column.kind == "formation":
             zeros = element_zeros([frozenset(elements)], sidecar.energy_scheme, name)
             found = [_from_zero(p, zeros) for p in found]
         self._rows = found
         self._by_system = phases_by_system(found, name)
-        if zeros:
-            for el in sorted(elements):
-                self._by_system.setdefault(frozenset({el}), []).append(_zero_phase(el, zeros, name))
+        for el in sorted(elements & zeros.keys()):
+            self._by_system.setdefault(frozenset({el}), []).append(_zero_phase(el, zeros, name))
         self.statement = energies_statement(
             len(found), column, name, sidecar.energy_scheme, len(elements)
         )

@@ -81,9 +81,8 @@ class TablePhases(FilePhases):
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", UserWarning
-                )  # noble gases have no electronegativity
+                # noble gases have no electronegativity
+                warnings.simplefilter("ignore", UserWarning)
                 composition = Composition(formula)
                 reduced = composition.reduced_formula
         except ValueError as error:
