@@ -87,37 +87,18 @@ def operations(space_group: int) -> tuple[np.ndarray, np.ndarray]:
 @cache
 def primitive_basis(space_group: int) -> np.ndarray:
     """(3, 3): rows are primitive vectors in terms of the conventional ones."""
-    import moyopy
-
-    found = moyopy.operations_from_number(space_group, setting=moyopy.Setting.standard())
-    pure = [
-        t
-        for r, t in zip(found.rotations, found.translations, strict=True)
-        if np.array_equal(r, np.eye(3))
-    ]
-    centring = {
-        (): np.eye(3),
-        ("C",): np.array([[0.5, 0.5, 0], [-0.5, 0.5, 0], [0, 0, 1]]),
-        ("A",): np.array([[1, 0, 0], [0, 0.5, 0.5], [0, -0.5, 0.5]]),
-        ("I",): np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]]),
-        ("F",): np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]),
-        ("R",): np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
+    rotations, translations = operations(space_group)
+    pure = np.rint(12 * translations[(rotations == np.eye(3)).all((1, 2))]).astype(int) % 12
+    shifts = frozenset(map(tuple, pure.tolist())) - {(0, 0, 0)}
+    bases: dict[frozenset[tuple[int, ...]], object] = {  # of P C A I F R, by twelfths of a cell
+        frozenset(): np.eye(3),
+        frozenset({(6, 6, 0)}): [[0.5, 0.5, 0], [-0.5, 0.5, 0], [0, 0, 1]],
+        frozenset({(0, 6, 6)}): [[1, 0, 0], [0, 0.5, 0.5], [0, -0.5, 0.5]],
+        frozenset({(6, 6, 6)}): [[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]],
+        frozenset({(0, 6, 6), (6, 0, 6), (6, 6, 0)}): [[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]],
+        frozenset({(8, 4, 4), (4, 8, 8)}): np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
     }
-    return centring[_centring(pure)]
-
-
-def _centring(pure: list[list[float]]) -> tuple[str, ...]:
-    """The letter of the centring whose pure translations are these."""
-    shifts = {tuple(round(12 * x) % 12 for x in t) for t in pure} - {(0, 0, 0)}
-    known: dict[frozenset[tuple[int, ...]], tuple[str, ...]] = {
-        frozenset(): (),
-        frozenset({(6, 6, 0)}): ("C",),
-        frozenset({(0, 6, 6)}): ("A",),
-        frozenset({(6, 6, 6)}): ("I",),
-        frozenset({(0, 6, 6), (6, 0, 6), (6, 6, 0)}): ("F",),
-        frozenset({(8, 4, 4), (4, 8, 8)}): ("R",),
-    }
-    return known[frozenset(shifts)]
+    return np.array(bases[shifts])
 
 
 @cache

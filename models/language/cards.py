@@ -57,7 +57,7 @@ class ModelCard:
         return Path(self.source).is_dir()
 
 
-def _llamat(generation: Literal[2, 3], kind: str, **facts: Any) -> ModelCard:
+def _llamat(generation: int, kind: str, **facts: Any) -> ModelCard:
     name = f"llamat-{generation}{kind}"
     second = generation == 2
     return ModelCard(
@@ -99,14 +99,9 @@ _CIF: dict[str, Any] = {
 
 _CATALOGUE = {
     card.name: card
-    for card in (
-        _llamat(2, "", **_TEXT),
-        _llamat(2, "-chat", **_CHAT),
-        _llamat(2, "-cif", **_CIF),
-        _llamat(3, "", **_TEXT),
-        _llamat(3, "-chat", **_CHAT),
-        _llamat(3, "-cif", **_CIF),
-    )
+    for generation in (2, 3)
+    for kind, facts in (("", _TEXT), ("-chat", _CHAT), ("-cif", _CIF))
+    for card in [_llamat(generation, kind, **facts)]
 }
 
 

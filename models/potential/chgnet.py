@@ -54,7 +54,7 @@ class ChgnetPotential:
         for crystal in crystals:
             batch = CrystalBatch.of([crystal])
             try:
-                answers.append(_row(self.evaluate_batch(batch), 0, crystal.n_atoms))
+                answers.append(_only(self.evaluate_batch(batch)))
             except MemoryError as error:
                 answers.append(error)
         return answers
@@ -64,19 +64,28 @@ class ChgnetPotential:
         failures = self._unsupported(batch)
         rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
         graph = crystal_graph(batch.pick(rows)) if len(rows) else None
-        if (
-            graph is not None
-            and (unfit := graph.isolated | (graph.closest_a < min_distance_a)).any()
-        ):
+        if graph is not None:
+            unfit = graph.isolated | (graph.closest_a < min_distance_a)
             for place in np.flatnonzero(unfit):
                 failures[int(rows[place])] = (
                     IsolatedAtomError(f"an atom has no neighbour within {ATOM_CUTOFF_A:g} Å")
                     if graph.isolated[place]
                     else ClashError(f"two atoms {graph.closest_a[place]:.2f} Å apart")
                 )
-            rows = rows[~unfit]
-            graph = crystal_graph(batch.pick(rows)) if len(rows) else None
-        return self._answers(batch, rows, graph, failures)
+            if unfit.any():
+                rows = rows[~unfit]
+                graph = crystal_graph(batch.pick(rows)) if len(rows) else None
+        answers = BatchEvaluation.empty(*batch.numbers.shape)
+        answers.failures.update(failures)
+        if graph is not None:
+            output = self._run(graph)
+            answers.energies_ev_per_atom[rows] = output.energies / batch.counts[rows]
+            volumes = np.abs(np.linalg.det(batch.cells_a[rows]))
+            answers.stresses_ev_per_a3[rows] = output.virials / volumes[:, None, None]
+            at = rows[graph.owner], np.concatenate([np.arange(c) for c in batch.counts[rows]])
+            answers.forces_ev_per_a[at] = output.forces
+            answers.magmoms_mu_b[at] = output.magmoms
+        return answers
 
     def work(self, batch: CrystalBatch) -> np.ndarray:
         """(b,) directed bonds plus ordered angles."""
@@ -99,26 +108,6 @@ class ChgnetPotential:
             for row in np.flatnonzero(unknown.any(axis=1))
         }
 
-    def _answers(
-        self,
-        batch: CrystalBatch,
-        rows: np.ndarray,
-        graph: BatchGraph | None,
-        failures: dict[int, Exception],
-    ) -> BatchEvaluation:
-        """Run the network on the graph of these rows and pad its output."""
-        answers = BatchEvaluation.empty(*batch.numbers.shape)
-        answers.failures.update(failures)
-        if graph is not None:
-            output = self._run(graph)
-            answers.energies_ev_per_atom[rows] = output.energies / batch.counts[rows]
-            volumes = np.abs(np.linalg.det(batch.cells_a[rows]))
-            answers.stresses_ev_per_a3[rows] = output.virials / volumes[:, None, None]
-            at = rows[graph.owner], np.concatenate([np.arange(c) for c in batch.counts[rows]])
-            answers.forces_ev_per_a[at] = output.forces
-            answers.magmoms_mu_b[at] = output.magmoms
-        return answers
-
     def _run(self, graph: BatchGraph) -> NetworkOutput:
         import torch
 
@@ -134,12 +123,13 @@ class ChgnetPotential:
             raise
 
 
-def _row(answers: BatchEvaluation, row: int, n_atoms: int) -> Evaluation | Exception:
-    if row in answers.failures:
-        return answers.failures[row]
+def _only(answers: BatchEvaluation) -> Evaluation | Exception:
+    """The answer of a batch of one."""
+    if answers.failures:
+        return answers.failures[0]
     return Evaluation(
-        energy_ev_per_atom=float(answers.energies_ev_per_atom[row]),
-        forces_ev_per_a=answers.forces_ev_per_a[row, :n_atoms],
-        stress_ev_per_a3=answers.stresses_ev_per_a3[row],
-        magmoms_mu_b=answers.magmoms_mu_b[row, :n_atoms],
+        energy_ev_per_atom=float(answers.energies_ev_per_atom[0]),
+        forces_ev_per_a=answers.forces_ev_per_a[0],
+        stress_ev_per_a3=answers.stresses_ev_per_a3[0],
+        magmoms_mu_b=answers.magmoms_mu_b[0],
     )

@@ -57,10 +57,8 @@ def crystal_graph(batch: CrystalBatch) -> BatchGraph:
 
     sizes = [len(bond[0]) for bond in bonds]
     shift = np.repeat(starts[:-1], sizes)
-    first = np.concatenate([bond[0] for bond in bonds]) + shift
-    second = np.concatenate([bond[1] for bond in bonds]) + shift
-    vectors = np.concatenate([bond[2] for bond in bonds])
-    length = np.concatenate([bond[3] for bond in bonds])
+    first, second, vectors, length = map(np.concatenate, zip(*bonds, strict=True))
+    first, second = first + shift, second + shift
 
     bonded = np.zeros(n, dtype=bool)
     bonded[first] = bonded[second] = True

@@ -154,16 +154,13 @@ def _constrain(
     constraint = request.constraint
     if constraint is None:
         return
+    value = json.loads(constraint.value) if constraint.kind == "json" else constraint.value
     if served.is_vllm:
-        value: Any = constraint.value
-        if constraint.kind == "json":
-            value = json.loads(constraint.value)
         extra["structured_outputs"] = {constraint.kind: value}
     elif constraint.kind == "json" and chat:
-        schema = json.loads(constraint.value)
         arguments["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": schema},
+            "json_schema": {"name": "answer", "schema": value},
         }
 
 

@@ -141,15 +141,15 @@ def test_only_the_answer_is_learnt_unless_the_recipe_includes_the_prompt():
 @pytest.mark.parametrize("batching", ["bucket", "pack"])
 def test_an_epoch_has_every_example_once_and_respects_the_token_limits(batching):
     lengths = [5 + (7 * i) % 40 for i in range(200)] + [500]
-    batches = plan_epoch(lengths, tokens=128, batching=batching, max_tokens=64, seed=1, epoch=0)
+    given = recipe(batch_tokens=128, batching=batching, max_tokens=64, seed=1)
+    batches = plan_epoch(lengths, given, epoch=0)
     shown = [i for batch in batches for row in batch for i in row]
     assert sorted(shown) == list(range(200))  # the one of 500 tokens never fits
     for batch in batches:
         longest = max(sum(lengths[i] for i in row) for row in batch)
         assert longest <= 64
         assert len(batch) == 1 or len(batch) * longest <= 128
-    other = plan_epoch(lengths, tokens=128, batching=batching, max_tokens=64, seed=1, epoch=1)
-    assert other != batches
+    assert plan_epoch(lengths, given, epoch=1) != batches
 
 
 @pytest.mark.parametrize("row", ROWS[:2])

@@ -8,7 +8,6 @@ would have seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,17 +78,12 @@ def example(row: CrystalRow, mixture: Mixture, seed: int, epoch: int, index: int
     names_height = rng.random() < mixture.e_above_hull
     prompt = crystal_prompt(
         formula=row.formula if names_formula else None,
-        elements=_elements(row) if names_elements else (),
+        elements=list(dict.fromkeys(row.cell_text.split("\n")[2::2])) if names_elements else (),
         e_above_hull_ev_per_atom=row.e_above_hull_ev_per_atom if names_height else None,
         space_group=row.space_group if names_group else None,
         form=form,
     )
     return Example(prompt, text, mixture.learn_prompt)
-
-
-def _elements(row: CrystalRow) -> Sequence[str]:
-    """Symbols in the formula's order."""
-    return list(dict.fromkeys(row.cell_text.split("\n")[2::2]))
 
 
 def _cell_text(row: CrystalRow, mixture: Mixture, rng: random.Random) -> str:

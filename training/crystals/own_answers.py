@@ -45,9 +45,8 @@ from hullward.training.crystals.corpus import (
 from hullward.training.crystals.substituted import Exchange
 
 APART_A = 1.0  # least distance of two atoms, images included
-ROOM = (
-    1.6  # largest ratio, and inverse of the least, to the volume that the elements take elsewhere
-)
+# largest ratio, and inverse of the least, to the volume that the elements take elsewhere
+ROOM = 1.6
 SAMPLING = Sampling(temperature=0.9, top_p=0.98, max_tokens=400)
 
 

@@ -13,11 +13,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 
 from hullward.models.crystal import lattice_matrix
+from hullward.tools.crystal.text import electropositive_first
 from hullward.training.crystals.corpus import CrystalRow, may_be_learnt
 from hullward.training.crystals.tokenizer import element_features
 
@@ -69,7 +69,7 @@ class Exchange:
         old = _counts(row.formula)
         for _ in range(DRAWS):
             new = [self._drawn(symbol, rng) for symbol in old]
-            if len(set(new)) < len(new) or new == list(old) or new != _in_order(new):
+            if new == list(old) or new != electropositive_first(new):  # distinct symbols
                 continue
             counts = dict(zip(new, old.values(), strict=True))
             formula = "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items())
@@ -113,18 +113,6 @@ class Exchange:
 
 def _counts(flat: str) -> dict[str, int]:
     return {symbol: int(n or 1) for symbol, n in _COUNTED.findall(flat)}
-
-
-def _in_order(symbols: Sequence[str]) -> list[str]:
-    """Elements in the order of `flat_formula`."""
-    return sorted(symbols, key=_rank)
-
-
-@cache
-def _rank(symbol: str) -> tuple[float, str]:
-    from pymatgen.core import Element
-
-    return (Element(symbol).data.get("X") or 0.0, symbol)
 
 
 def _volume_a3(cell_text: str) -> float:

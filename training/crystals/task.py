@@ -52,14 +52,10 @@ class CrystalExamples:
     """The examples of a task in the tokens of one model."""
 
     def __init__(self, task: CrystalTask, tokenizer: Any, log: Callable[[str], None]) -> None:
-        self._rows, self._validation = (
-            _readable(part, tokenizer, log) for part in (task.rows, task.validation)
-        )
-        self._mixture, self._seed, self._tokenizer = (
-            task.recipe.asked(),
-            task.recipe.seed,
-            tokenizer,
-        )
+        self._rows = _readable(task.rows, tokenizer, log)
+        self._validation = _readable(task.validation, tokenizer, log)
+        self._mixture, self._seed = task.recipe.asked(), task.recipe.seed
+        self._tokenizer = tokenizer
         self._exchange = Exchange(self._rows) if self._mixture.substituted else None
 
     def of_epoch(self, epoch: int) -> list[Encoded]:

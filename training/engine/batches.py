@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hullward.training.engine.recipe import Recipe
 from hullward.training.engine.task import Encoded
@@ -28,14 +28,7 @@ Batch = Sequence[Sequence[Encoded]]  # rows of examples
 
 def batches_of(recipe: Recipe, examples: Sequence[Encoded], epoch: int) -> list[Batch]:
     """The batches of an epoch, in their order."""
-    places = plan_epoch(
-        [len(one.ids) for one in examples],
-        tokens=recipe.batch_tokens,
-        batching=recipe.batching,
-        max_tokens=recipe.max_tokens,
-        seed=recipe.seed,
-        epoch=epoch,
-    )
+    places = plan_epoch([len(one.ids) for one in examples], recipe, epoch)
     return [[[examples[i] for i in row] for row in batch] for batch in places]
 
 
@@ -44,24 +37,17 @@ def padded_length(batch: Batch) -> int:
     return max(sum(len(one.ids) for one in row) for row in batch)
 
 
-def plan_epoch(
-    lengths: Sequence[int],
-    *,
-    tokens: int,
-    batching: Literal["bucket", "pack"],
-    max_tokens: int,
-    seed: int,
-    epoch: int,
-) -> list[list[list[int]]]:
-    """Batches of rows of example numbers. `tokens`: most tokens of a batch, padding included.
+def plan_epoch(lengths: Sequence[int], recipe: Recipe, epoch: int) -> list[list[list[int]]]:
+    """Batches of rows of example numbers, of `recipe.batch_tokens` with padding at most.
 
     bucket: a row is one example.  pack: the examples of a row have `max_tokens` together at most.
     Examples longer than `max_tokens` are left out of every epoch.
     """
-    rng = random.Random(f"{seed}:{epoch}:order")
+    tokens, max_tokens = recipe.batch_tokens, recipe.max_tokens
+    rng = random.Random(f"{recipe.seed}:{epoch}:order")
     order = [i for i, length in enumerate(lengths) if length <= max_tokens]
     rng.shuffle(order)
-    if batching == "pack":
+    if recipe.batching == "pack":
         rows = _packed(order, lengths, max_tokens)
         per_batch = max(1, tokens // max_tokens)
         return [rows[i : i + per_batch] for i in range(0, len(rows), per_batch)]

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hullward.models.errors import InputError, first_problem
 
 
-class Shape(BaseModel):
-    """The size of a Llama that is trained from scratch."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shape(_Frozen):
+    """The size of a Llama that is trained from scratch."""
 
     width: int = 192
     layers: int = 6
@@ -29,10 +31,8 @@ class Shape(BaseModel):
     context: int = 512  # tokens
 
 
-class Lora(BaseModel):
+class Lora(_Frozen):
     """Low-rank adapters (doi:10.48550/arXiv.2106.09685)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     r: int = Field(default=8, ge=1)
     alpha: int = 32
@@ -41,13 +41,11 @@ class Lora(BaseModel):
     base_8bit: bool = False  # needs the package bitsandbytes and a GPU
 
 
-class Recipe(BaseModel):
+class Recipe(_Frozen):
     """Starting model, method, batches and optimiser.
 
     Either `base`, a folder or a Hugging Face id, or `shape`, a new model.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     base: str | None = None

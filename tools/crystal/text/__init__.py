@@ -19,7 +19,7 @@ from hullward.tools.crystal.text.cell_grammar import (
     crystal_grammar,
 )
 from hullward.tools.crystal.text.completion import CutCompletion, read_asymmetric, read_completion
-from hullward.tools.crystal.text.to_asymmetric import asymmetric_unit
+from hullward.tools.crystal.text.to_asymmetric import asymmetric_unit, electropositive_first
 
 __all__ = [
     "DEFAULT_MAX_ATOMS",
@@ -29,6 +29,7 @@ __all__ = [
     "asymmetric_unit",
     "can_hold",
     "crystal_grammar",
+    "electropositive_first",
     "parse_asymmetric_text",
     "parse_cell_text",
     "parse_unit",

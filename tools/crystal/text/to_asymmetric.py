@@ -8,6 +8,7 @@ electropositive on, have the first Wyckoff letters, then the smallest coordinate
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,14 @@ _NEVER = 10**7  # larger than any code of three coordinates
 
 def electropositive_first(symbols: Sequence[str]) -> list[str]:
     """Distinct symbols in the order of formulas: 'Li', 'P', 'O'. Noble gases lead."""
+    return sorted(set(symbols), key=_electropositivity)
+
+
+@cache
+def _electropositivity(symbol: str) -> tuple[float, str]:
     from pymatgen.core import Element
 
-    return sorted(set(symbols), key=lambda s: (Element(s).data.get("X") or 0.0, s))
+    return Element(symbol).data.get("X") or 0.0, symbol
 
 
 def asymmetric_unit(crystal: Crystal, symprec_a: float = 0.1) -> AsymmetricUnit:
