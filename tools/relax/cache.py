@@ -30,11 +30,13 @@ _TRANSIENT = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
 class RelaxationCache:
     """Relaxations by one potential and protocol under `home/relaxations`, found by content."""
 
-    def __init__(self, home: Path, potential: str, protocol: Protocol, guards: Guards) -> None:
+    def __init__(
+        self, home: Path, potential: str, protocol: Protocol, guards: Guards | None = None
+    ) -> None:
         """Nothing is created yet. Raises as `potential_card`."""
         self._folder = home / "relaxations"
         self._weights_sha256 = potential_card(potential).weights_sha256
-        self._protocol, self._guards = protocol, guards
+        self._protocol, self._guards = protocol, guards or Guards()
 
     def find(self, candidate_id: str, crystal: Crystal) -> Relaxation | None:
         """The stored relaxation of exactly this structure, under this candidate's id, or None."""
@@ -81,8 +83,6 @@ def relax_cached(
     protocol: Protocol,
     home: Path | None,
     workers: int | None = None,
-    guards: Guards | None = None,
-    device: str = "cpu",
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.workers.relax_many`, relaxing only what the cache in `home` lacks.
 
@@ -90,8 +90,8 @@ def relax_cached(
     at the same point. Home None means no cache. Yields in the order of finishing or finding.
     """
     if home is None:
-        return relax_many(jobs, potential, protocol, workers, guards, device)
-    cache = RelaxationCache(home, potential, protocol, guards or Guards())
+        return relax_many(jobs, potential, protocol, workers)
+    cache = RelaxationCache(home, potential, protocol)
     found: list[Relaxation] = []
     under_way: dict[str, Crystal] = {}
 
@@ -105,7 +105,7 @@ def relax_cached(
                 yield candidate_id, crystal
 
     def results() -> Iterator[Relaxation]:
-        for done in relax_many(unknown(), potential, protocol, workers, guards, device):
+        for done in relax_many(unknown(), potential, protocol, workers):
             yield from found
             found.clear()
             cache.keep(done, under_way[done.candidate_id])

@@ -16,7 +16,7 @@ from pathlib import Path
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.relax.cache import RelaxationCache
-from hullward.tools.relax.state import Guards, PausedRelaxation
+from hullward.tools.relax.state import PausedRelaxation
 from hullward.tools.relax.stream import Job
 from hullward.tools.relax.workers import relax_many_in_turns
 
@@ -32,7 +32,6 @@ def relax_best_first(
     workers: int | None = None,
     limit: int | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    guards: Guards | None = None,
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.cache.relax_cached`, in the order of the heights after a few steps.
 
@@ -41,8 +40,7 @@ def relax_best_first(
     last; equal heights keep the order given. Nothing new begins once `stopping` returns True;
     structures paused then start again from the beginning in a later run.
     """
-    guards = guards or Guards()
-    cache = RelaxationCache(home, potential, protocol, guards) if home is not None else None
+    cache = RelaxationCache(home, potential, protocol) if home is not None else None
     order = _Order(dict(jobs), height, limit)
 
     def turns() -> Iterator[Job | None]:
@@ -60,7 +58,7 @@ def relax_best_first(
             if candidate_id in order.paused and not stopping():
                 yield order.paused.pop(candidate_id)
 
-    for result in relax_many_in_turns(turns(), potential, protocol, workers, guards):
+    for result in relax_many_in_turns(turns(), potential, protocol, workers):
         if cache and isinstance(result, Relaxation):
             cache.keep(result, order.crystals[result.candidate_id])
         order.take(result)

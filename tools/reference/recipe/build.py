@@ -89,8 +89,7 @@ def build_systems(
             own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
             jobs.append((potential, work, part, named, own, below, earlier.get(part)))
         for done, result in enumerate(_each(jobs, workers), start=1):
-            before = replaced.get(result.elements)
-            results[result.elements] = with_earlier(result, before)
+            results[result.elements] = with_earlier(result, replaced.get(result.elements))
             _log_result(result, done, len(todo))
     expected = {formula for found in by_system.values() for formula in found}
     return assemble(results, out, card, types, expected | reviewed)
@@ -122,8 +121,7 @@ def build_stored(
     named |= _reviewed(extend, results)
     for path in sorted(out.with_suffix(".work").glob("*.result.json")):
         if (result := stored_result(path)) is not None:
-            before = results.get(result.elements)
-            results[result.elements] = with_earlier(result, before)
+            results[result.elements] = with_earlier(result, results.get(result.elements))
     return assemble(results, out, card, require_encyclopedia(), named)
 
 
