@@ -114,9 +114,8 @@ def _choose(checkpoint: Checkpoint, rows: Sequence[Row], logits: Any) -> list[in
     """The next token of every row; None where its grammar allows no token."""
     import torch
 
-    scores = logits[:, : checkpoint.vocabulary].float()
-    raw = scores
-    scores = _penalised(rows, scores)
+    raw = logits[:, : checkpoint.vocabulary].float()
+    scores = _penalised(rows, raw)
     closed = _closed(checkpoint, rows)
     if closed is not None:
         nothing_left = closed.all(dim=1)

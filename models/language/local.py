@@ -11,7 +11,7 @@ constraints are only checked: a text that breaks one carries the fault `unfit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -203,17 +203,13 @@ class LocalModel:
     def _text(self, row: Row) -> str:
         """A row's tokens as the text that follows its prompt."""
         before = row.prompt[-CONTEXT_TOKENS:]
-        whole, head = (
-            str(
-                self._checkpoint.tokenizer.decode(
-                    ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                )
-            )
-            for ids in ([*before, *row.tokens], list(before))
+        decode = partial(
+            self._checkpoint.tokenizer.decode,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
-        if whole.startswith(head):
-            return whole[len(head) :]
-        return whole  # the decoder changed the text before: nothing to cut
+        # nothing is cut where the decoder has changed the text before
+        return str(decode([*before, *row.tokens])).removeprefix(decode(list(before)))
 
     def _completion(self, request: Request, row: Row) -> Completion:
         text = self._text(row)

@@ -51,15 +51,11 @@ def shared_sites(crystal: Crystal) -> PossibleDisorder | None:
     symbols = sorted(set(crystal.species))
     claim = charge_balance(Counter(crystal.species))
     pairs = {pair for pair in combinations(symbols, 2) if similar(*pair, claim.states)}
-    sets = [
-        chosen
-        for size in range(len(symbols), 1, -1)
-        for chosen in combinations(symbols, size)
-        if pairs.issuperset(combinations(chosen, 2))
-    ]
-    for chosen in sets:
-        if found := _on_one_site(crystal, chosen):
-            return found
+    for size in range(len(symbols), 1, -1):
+        for chosen in combinations(symbols, size):
+            alike = pairs.issuperset(combinations(chosen, 2))
+            if alike and (found := _on_one_site(crystal, chosen)):
+                return found
     return None
 
 

@@ -169,10 +169,8 @@ def _faces(
             corners.append(face)
     if not behind:
         return None
-    if (
-        2 * np.linalg.norm(cells.vertices[[v for face in corners for v in face]], axis=1).max()
-        > all_within_a
-    ):
+    outer = cells.vertices[[v for face in corners for v in face]]
+    if 2 * np.linalg.norm(outer, axis=1).max() > all_within_a:
         return None
     fans = [(i, f[0], f[j], f[j + 1]) for i, f in enumerate(corners) for j in range(1, len(f) - 1)]
     owner, *abc = np.array(fans).T

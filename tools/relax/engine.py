@@ -123,21 +123,16 @@ class BatchRelaxer:
 
     def _remove_pausing(self) -> list[Finished | PausedRelaxation]:
         """Take those that are due to pause out of the batch."""
-        due = [
-            job.pause and steps >= EARLY_STEPS
-            for job, steps in zip(self._jobs, self._state.steps, strict=True)
-        ]
-        if not any(due):
-            return []
+        due = np.array([job.pause for job in self._jobs], dtype=bool)
+        due &= self._state.steps >= EARLY_STEPS
         leaving: list[Finished | PausedRelaxation] = []
-        for row, job in enumerate(self._jobs):
-            if due[row]:
-                job.pause, n = False, int(self._variables.counts[row])
-                state, variables = self._state.pick(row, n), self._variables.pick(row, n)
-                leaving.append(
-                    PausedRelaxation(job, state, variables, self._optimiser.pick(row, n))
-                )
-        self._keep(~np.array(due))
+        for row in np.flatnonzero(due).tolist():
+            job, n = self._jobs[row], int(self._variables.counts[row])
+            job.pause = False
+            state, variables = self._state.pick(row, n), self._variables.pick(row, n)
+            leaving.append(PausedRelaxation(job, state, variables, self._optimiser.pick(row, n)))
+        if leaving:
+            self._keep(~due)
         return leaving
 
     def _stalled(self, residual: np.ndarray, continuing: np.ndarray) -> np.ndarray:

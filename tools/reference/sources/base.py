@@ -61,8 +61,19 @@ class FilePhases(PhasesBySystem):
         """As the sidecar states; without that, covered where each element occurs in a compound."""
         elements = frozenset(el for el, amount in composition.items() if amount > 0)
         if elements not in self._covered:
-            self._covered[elements] = _file_coverage(elements, phases, self._stated, self.name)
+            self._covered[elements] = self._cover(elements, phases)
         return self._covered[elements]
+
+    def _cover(self, elements: frozenset[str], phases: Sequence[Phase]) -> Coverage:
+        stated, name = self._stated, self.name
+        if stated is not None:
+            return Coverage(stated, f"{name} is stated to be {'' if stated else 'in'}complete")
+        if len(elements) == 1:
+            return Coverage(True, f"element present in {name}, which makes no statement")
+        in_compounds = {el for p in phases if len(p.elements) > 1 for el in p.elements}
+        if alone := sorted(elements - in_compounds):
+            return Coverage(False, f"{name} has no compound of {', '.join(alone)} in this system")
+        return Coverage(True, f"{name} makes no statement and is taken as complete")
 
 
 def phases_by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str], list[Phase]]:
@@ -99,19 +110,6 @@ def read_sidecar(path: Path) -> Sidecar:
     except ValidationError as error:
         known = ", ".join(Sidecar.model_fields)
         raise InputError(f"{path.name}: {first_problem(error)}; it may state: {known}") from None
-
-
-def _file_coverage(
-    elements: frozenset[str], phases: Sequence[Phase], stated: bool | None, name: str
-) -> Coverage:
-    if stated is not None:
-        return Coverage(stated, f"{name} is stated to be {'' if stated else 'in'}complete")
-    if len(elements) == 1:
-        return Coverage(True, f"element present in {name}, which makes no statement")
-    in_compounds = {el for p in phases if len(p.elements) > 1 for el in p.elements}
-    if alone := sorted(elements - in_compounds):
-        return Coverage(False, f"{name} has no compound of {', '.join(alone)} in this system")
-    return Coverage(True, f"{name} makes no statement and is taken as complete")
 
 
 def reason_of(error: Exception) -> str:
