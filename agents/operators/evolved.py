@@ -138,8 +138,8 @@ def _prompt(
         )
         lines.append(f"Oxidation states: {states}.")
     for sign, heading in (("+", "Near the hull so far:"), ("-", "What did not work:")):
-        if told := [text for kind, text in memories if kind == sign]:
-            lines += [heading, *(f"- {text}" for text in told)]
+        if texts := [text for kind, text in memories if kind == sign]:
+            lines += [heading, *(f"- {text}" for text in texts)]
     for number, parent in enumerate(parents, start=1):
         name = f"Crystal {number}" if len(parents) > 1 else "A crystal"
         lines += [f"{name}, {parent.formula}:", parent.text]

@@ -201,7 +201,7 @@ def bench_kernels(structures: list, crystals: list, model: Any, potential: Any) 
 
 
 def bench_relax(structures: list, crystals: list, model: Any, potential: Any) -> dict:
-    """Every structure relaxed by the peer and by our optimisers, chunk by chunk."""
+    """Every structure relaxed by the peer and by our optimizers, chunk by chunk."""
     from chgnet.model import StructOptimizer
 
     from hullward.tools.records import Protocol
@@ -297,8 +297,8 @@ def bench_shares(crystals: list, potential: Any) -> dict:
         with (
             patch(f"{CHGNET}.crystal_graph", timed("graph", crystal_graph)),
             patch.object(potential, "_run", timed("network", potential._run)),
-            patch.object(Fire, "step", timed("optimiser", Fire.step)),
-            patch.object(TrustRegionBfgs, "step", timed("optimiser", TrustRegionBfgs.step)),
+            patch.object(Fire, "step", timed("optimizer", Fire.step)),
+            patch.object(TrustRegionBfgs, "step", timed("optimizer", TrustRegionBfgs.step)),
             patch.object(stream, "relaxation_record", timed("record", stream.relaxation_record)),
         ):
             total, _ = cpu_s(partial(list, stream.relax_stream(jobs, potential, protocol)))

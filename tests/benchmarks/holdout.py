@@ -1,4 +1,4 @@
-"""Energies and force calls of the default optimiser beside FIRE, on structures it was not tuned on.
+"""Energies and force calls of the default optimizer beside FIRE, on structures it was not tuned on.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
         python -W ignore tests/benchmarks/holdout.py GENERATED.parquet WORKLOAD.jsonl [--skip N]
@@ -27,7 +27,7 @@ from common import options, workload
 SEED, MAX_ATOMS = 2026, 20
 FMAX_EV_PER_A, MAX_STEPS = 0.1, 500
 SAME_MEV_PER_ATOM = 1.0
-CHUNK = 20  # structures relaxed by each optimiser before the next takes its turn
+CHUNK = 20  # structures relaxed by each optimizer before the next takes its turn
 
 
 def fresh(table: Path, tuned_on: Path) -> Iterator[tuple[str, Any]]:
@@ -57,7 +57,7 @@ def fresh(table: Path, tuned_on: Path) -> Iterator[tuple[str, Any]]:
 
 
 def compare(fire: list, other: list) -> dict[str, Any]:
-    """One optimiser beside FIRE; a structure it leaves unconverged counts as higher."""
+    """One optimizer beside FIRE; a structure it leaves unconverged counts as higher."""
     gap_mev = np.array(
         [
             1e3 * (b.energy_ev_per_atom - a.energy_ev_per_atom)

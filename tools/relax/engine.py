@@ -23,7 +23,7 @@ from hullward.models.potential import (
     UnsupportedElementError,
 )
 from hullward.tools.records import Protocol, Reason
-from hullward.tools.relax.optimizers import make_optimiser
+from hullward.tools.relax.optimizers import make_optimizer
 from hullward.tools.relax.state import (
     EARLY_STEPS,
     BatchState,
@@ -47,7 +47,7 @@ class BatchRelaxer:
         self._jobs: list[RelaxationJob] = []
         self._state = BatchState.at_start(CrystalBatch.of([]))
         self._variables = CellVariables(CrystalBatch.of([]))
-        self._optimiser = make_optimiser(protocol.optimizer, self._variables)
+        self._optimizer = make_optimizer(protocol.optimizer, self._variables)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -62,7 +62,7 @@ class BatchRelaxer:
             RelaxationJob(candidate_id, start, float(self._potential.work(batch)[0]), pause=pause),
             BatchState.at_start(batch),
             variables,
-            make_optimiser(self._protocol.optimizer, variables),
+            make_optimizer(self._protocol.optimizer, variables),
         )
 
     def add(self, one: PausedRelaxation, at_once: int | None) -> bool:
@@ -75,7 +75,7 @@ class BatchRelaxer:
         self._jobs.append(one.job)
         self._state = self._state.join(one.state)
         self._variables.join(one.variables)
-        self._optimiser.join(one.optimiser)
+        self._optimizer.join(one.optimizer)
         return True
 
     def step(self, started: float) -> list[Finished | PausedRelaxation]:
@@ -130,7 +130,7 @@ class BatchRelaxer:
             job, n = self._jobs[row], int(self._variables.counts[row])
             job.pause = False
             state, variables = self._state.pick(row, n), self._variables.pick(row, n)
-            leaving.append(PausedRelaxation(job, state, variables, self._optimiser.pick(row, n)))
+            leaving.append(PausedRelaxation(job, state, variables, self._optimizer.pick(row, n)))
         if leaving:
             self._keep(~due)
         return leaving
@@ -157,14 +157,14 @@ class BatchRelaxer:
 
     def _move(self, forces: np.ndarray) -> None:
         energies = self._state.energy * self._variables.counts
-        self._variables.values = self._optimiser.step(self._variables.values, forces, energies)
+        self._variables.values = self._optimizer.step(self._variables.values, forces, energies)
         self._state.steps += 1
 
     def _keep(self, mask: np.ndarray) -> None:
         self._jobs = [job for job, stays in zip(self._jobs, mask, strict=True) if stays]
         self._state = self._state.keep(mask)
         self._variables.keep(mask)
-        self._optimiser.keep(mask)
+        self._optimizer.keep(mask)
 
     def _count_cpu(self, started: float) -> None:
         share = self._variables.counts / self._variables.counts.sum()

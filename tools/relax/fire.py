@@ -1,4 +1,4 @@
-"""FIRE, the optimiser that follows the slope with momentum, for many structures at once."""
+"""FIRE, the optimizer that follows the slope with momentum, for many structures at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimisers by name: FIRE, BFGS, or FIRE followed by BFGS."""
+"""Optimizers by name: FIRE, BFGS, or FIRE followed by BFGS."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from hullward.tools.relax.fire import Fire
 from hullward.tools.relax.trust_region import TrustRegionBfgs
-from hullward.tools.relax.variables import CellVariables, Optimiser, largest_row
+from hullward.tools.relax.variables import CellVariables, Optimizer, largest_row
 
 SMALL_FORCE_EV_PER_A = 0.3  # BFGS takes over once no row of the forces is larger,
 FIRE_STEPS = 150  # or after so many steps of FIRE
 
 
-def make_optimiser(name: Literal["fire", "bfgs", "fire-bfgs"], start: CellVariables) -> Optimiser:
-    """The optimiser of that name for structures at these starting points."""
+def make_optimizer(name: Literal["fire", "bfgs", "fire-bfgs"], start: CellVariables) -> Optimizer:
+    """The optimizer of that name for structures at these starting points."""
     if name == "fire":
         return Fire(start)
     return TrustRegionBfgs(start) if name == "bfgs" else FireThenBfgs(start)
@@ -40,7 +40,7 @@ class FireThenBfgs:
         self._fire_steps_left = self._fire_steps_left[mask]
 
     def join(self, other: Self) -> None:
-        """Append the structures of another optimiser with their state."""
+        """Append the structures of another optimizer with their state."""
         self._fire.join(other._fire)
         self._bfgs.join(other._bfgs)
         self._fire_steps_left = np.concatenate([self._fire_steps_left, other._fire_steps_left])

@@ -10,7 +10,7 @@ from pydantic import Field
 from hullward.models.crystal import Crystal
 from hullward.models.potential import CrystalBatch
 from hullward.tools.records import Reason, Record
-from hullward.tools.relax.variables import CellVariables, Optimiser, stack
+from hullward.tools.relax.variables import CellVariables, Optimizer, stack
 
 EARLY_STEPS = 15  # then the order of the rest is decided; rank correlation about 0.95
 
@@ -119,7 +119,7 @@ class PausedRelaxation:
     job: RelaxationJob
     state: BatchState  # of one, like the others
     variables: CellVariables
-    optimiser: Optimiser
+    optimizer: Optimizer
 
     @property
     def candidate_id(self) -> str:

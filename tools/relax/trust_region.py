@@ -43,7 +43,7 @@ class TrustRegionBfgs(BatchRows):
         self._fresh = np.ones(b, dtype=bool)
 
     def join(self, other: Self) -> None:
-        """Append the structures of another optimiser with their state."""
+        """Append the structures of another optimizer with their state."""
         size = max(self._hessian.shape[1], other._hessian.shape[1])
         self._hessian, other._hessian = (_padded(x._hessian, size) for x in (self, other))
         super().join(other)
@@ -64,7 +64,7 @@ class TrustRegionBfgs(BatchRows):
     ) -> np.ndarray:
         """The variables to evaluate next, given (b,) energies in eV and the forces.
 
-        waiting: (b,) of bool, structures that another optimiser still moves.
+        waiting: (b,) of bool, structures that another optimizer still moves.
         """
         waiting = np.zeros(len(energies), dtype=bool) if waiting is None else waiting
         for row in np.flatnonzero(self._fresh & ~waiting):

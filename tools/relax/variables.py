@@ -89,14 +89,14 @@ class CellVariables(BatchRows):
         return np.asarray(self.values[:, :3] / self.counts[:, None, None])
 
 
-class Optimiser(Protocol):
+class Optimizer(Protocol):
     """Moves a set of structures downhill, one row per structure as in `BatchRows`."""
 
     def keep(self, mask: np.ndarray) -> None:
         """Drop the structures where `mask`, (b,) of bool, is False."""
 
     def join(self, other: Self) -> None:
-        """Append the structures of another optimiser with their state."""
+        """Append the structures of another optimizer with their state."""
 
     def pick(self, row: int, n_atoms: int) -> Self:
         """A copy of one structure's state."""

@@ -75,7 +75,7 @@ def save(
 
 
 def resume(last: Path, task: Task, model: Any, optimizer: Any) -> dict[str, Any]:
-    """Restore optimiser and random numbers; the progress of the checkpoint.
+    """Restore optimizer and random numbers; the progress of the checkpoint.
 
     Raises TrainingError for a checkpoint of another recipe or corpus.
     """
@@ -111,7 +111,7 @@ def resume(last: Path, task: Task, model: Any, optimizer: Any) -> dict[str, Any]
 
 
 def _moments(model: Any, optimizer: Any) -> dict[str, Any]:
-    """The optimiser's state by parameter name."""
+    """The optimizer's state by parameter name."""
     plain = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
     return {
         f"{name}::{key}": value.detach().cpu().clone()

@@ -1,6 +1,6 @@
 """Export the newest checkpoint of a run as a folder that transformers and vLLM load directly.
 
-Adapters are merged into their base. Optimiser state is left out.
+Adapters are merged into their base. Optimizer state is left out.
 """
 
 from __future__ import annotations

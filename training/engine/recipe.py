@@ -42,7 +42,7 @@ class Lora(_Frozen):
 
 
 class Recipe(_Frozen):
-    """Starting model, method, batches and optimiser.
+    """Starting model, method, batches and optimizer.
 
     Either `base`, a folder or a Hugging Face id, or `shape`, a new model.
     """

@@ -1,6 +1,6 @@
 """One training loop for every task: from scratch, all weights, or adapters on any base.
 
-The loop is our own, over accelerate. transformers' Trainer pickles its optimiser and random state
+The loop is our own, over accelerate. transformers' Trainer pickles its optimizer and random state
 and writes checkpoints in place; here they are safetensors and JSON, renamed when complete, and a
 run that was stopped goes on with the very batches, weights and random numbers it would have had.
 """
@@ -67,7 +67,7 @@ def train(
 
 
 class TrainingRun:
-    """A training run in memory: model, optimiser, examples, and how far it is."""
+    """A training run in memory: model, optimizer, examples, and how far it is."""
 
     def __init__(self, task: Task, out: Path, log: Callable[[str], None]) -> None:
         from accelerate.utils import set_seed
@@ -103,7 +103,7 @@ class TrainingRun:
         return [batches[i : i + each] for i in range(0, len(batches), each)]
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """One step of the optimiser. Raises TrainingError where the loss is not finite."""
+        """One step of the optimizer. Raises TrainingError where the loss is not finite."""
         self.rate = learning_rate(self.recipe, self.progress.step, self.steps)
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.rate

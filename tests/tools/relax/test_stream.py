@@ -162,11 +162,11 @@ def test_fire_takes_the_steps_ase_takes():
     atoms.calc = Bridge()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        optimiser = AseFire(FrechetCellFilter(atoms), logfile=None)
-        optimiser.run(fmax=FIRE.fmax_ev_per_a, steps=500)
+        optimizer = AseFire(FrechetCellFilter(atoms), logfile=None)
+        optimizer.run(fmax=FIRE.fmax_ev_per_a, steps=500)
     done = relax_one("c", start, toy, FIRE)
     assert done.converged
-    assert done.steps == optimiser.nsteps
+    assert done.steps == optimizer.nsteps
     assert done.energy_ev_per_atom == pytest.approx(atoms.get_potential_energy() / 4, abs=1e-8)
     np.testing.assert_allclose(done.crystal.lattice, atoms.cell[:], atol=1e-5)
 
