@@ -1,1 +1,1 @@
-"""Crystals and papers: everything that does not know the loop."""
+"""The science: checks, relaxation, hulls, references, store, report. It knows no loop."""

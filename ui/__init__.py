@@ -1,1 +1,1 @@
-"""Shows and commands; never computes. Empty until the interface lands."""
+"""Reserved for the browser interface; today it holds pictures only."""

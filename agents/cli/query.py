@@ -13,7 +13,7 @@ from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError
 
 
-class Form(StrEnum):
+class AnswerFormat(StrEnum):
     """The format of a query's answer."""
 
     TABLE = "table"
@@ -41,7 +41,9 @@ class Which(StrEnum):
 def query(
     directory: Directory,
     sql: Annotated[str, typer.Argument(help="one SELECT; see the views results, states, funnel")],
-    form: Annotated[Form, typer.Option("--format", help="format of the answer")] = Form.TABLE,
+    form: Annotated[
+        AnswerFormat, typer.Option("--format", help="format of the answer")
+    ] = AnswerFormat.TABLE,
     out: Annotated[
         Path | None, typer.Option(help="write the answer here; parquet needs it")
     ] = None,
@@ -53,17 +55,17 @@ def query(
 
     from hullward.tools.store import query as queries
 
-    form = Form.JSON if as_json else form
-    if form is Form.PARQUET and out is None:
+    form = AnswerFormat.JSON if as_json else form
+    if form is AnswerFormat.PARQUET and out is None:
         raise InputError("parquet needs a file to write to: --out FILE.parquet")
     answer = queries.run_query(directory, sql, limit)
-    if form is Form.PARQUET and out is not None:
+    if form is AnswerFormat.PARQUET and out is not None:
         pq.write_table(answer.table, out)
     else:
         text = {
-            Form.TABLE: queries.as_text,
-            Form.CSV: queries.as_csv,
-            Form.JSON: queries.as_json,
+            AnswerFormat.TABLE: queries.as_text,
+            AnswerFormat.CSV: queries.as_csv,
+            AnswerFormat.JSON: queries.as_json,
         }[form](answer)
         if out is None:
             typer.echo(text.rstrip("\n"))

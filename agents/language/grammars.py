@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from hullward.models.errors import InputError
-from hullward.models.language import Constraint
+from hullward.models.language import Constraint, TextForm
 from hullward.tools.crystal.text import crystal_grammar, unit_grammar
 from hullward.tools.records import Wish
-
-TextForm = Literal["cell", "asymmetric"]
 
 
 def constraint_of(wish: Wish, form: TextForm, *, server: bool) -> tuple[Constraint, str]:

@@ -22,6 +22,7 @@ from hullward.models.language import (
     PromptForm,
     Request,
     Sampling,
+    TextForm,
 )
 from hullward.tools.records import (
     ModelAnswer,
@@ -73,7 +74,7 @@ class ModelEndpoint:
     model: LanguageModel
     sampling: Sampling
     form: PromptForm = "plain"  # of the prompts; the model continues a `plain` one
-    text_form: Literal["cell", "asymmetric"] = "cell"  # of the structures it writes
+    text_form: TextForm = "cell"  # of the structures it writes
     flat_formulas: bool = False  # its prompts have 'Ca3P2O8' rather than 'Ca3(PO4)2'
     samples: int = 1  # completions a prompt
     grammar: bool = False  # whether constraints are sent

@@ -1,7 +1,7 @@
 """What to propose next: outcomes of earlier cycles, and the plan made from them.
 
-The plan is made by fixed rules or by a chat model within the same limits. Nothing is proposed or
-stored here.
+`rules` gives every operator its share of the proposals; a chat model (`chat`) may change the shares
+within the same limits. Nothing is proposed or stored here.
 """
 
 from hullward.agents.planning.chat import Brief, make_brief, plan_by_chat

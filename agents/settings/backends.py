@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hullward.models.language import PromptForm
+from hullward.models.language import PromptForm, TextForm
 
 
 class Strict(BaseModel):
@@ -148,7 +148,7 @@ class CrystalBackend(Backend):
     words: ClassVar[tuple[str, ...]] = ("nano", "none")
 
     samples: int = Field(default=4, gt=0, le=64, description="structures for each prompt")
-    text_form: Literal["cell", "asymmetric"] | None = Field(
+    text_form: TextForm | None = Field(
         default=None, description="every site, or one an orbit, which nano does best"
     )
     grammar: bool = Field(default=True, description="constrain text to the form and the wish")

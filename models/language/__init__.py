@@ -8,7 +8,7 @@ from hullward.models.language import crystal_prompts
 from hullward.models.language.cards import ModelCard, model_card, model_names
 from hullward.models.language.checkpoint import checkpoint_name, quiet_transformers
 from hullward.models.language.crystal_prompts import (
-    Form,
+    TextForm,
     crystal_prompt,
     flat_formula,
     infill_prompt,
@@ -41,7 +41,6 @@ __all__ = [
     "Constraint",
     "Fault",
     "FinishReason",
-    "Form",
     "LanguageModel",
     "LocalModel",
     "Message",
@@ -51,6 +50,7 @@ __all__ = [
     "RecordedModel",
     "Request",
     "Sampling",
+    "TextForm",
     "adapter_rank",
     "checkpoint_name",
     "crystal_prompt",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-Form = Literal["cell", "asymmetric"]  # every site of a cell, or one site an orbit
+TextForm = Literal["cell", "asymmetric"]  # every site of a cell, or one site an orbit
 
 MASK = "[MASK]"
 OPENING = "Below is a description of a bulk material. "
@@ -45,7 +45,7 @@ def crystal_prompt(
     elements: Sequence[str] = (),
     e_above_hull_ev_per_atom: float | None = None,
     space_group: int | None = None,
-    form: Form = "cell",
+    form: TextForm = "cell",
 ) -> str:
     """The prompt for a crystal that obeys what is given; nothing given: any crystal.
 

@@ -1,7 +1,8 @@
 """Interatomic potentials: one protocol, batches, CHGNet, any ASE calculator, a toy for tests.
 
 Crystals in; energies, forces and stresses out. It relaxes nothing (`hullward.tools.relax` does).
-`registry` names the potentials and checks the hashes of their weights.
+`registry` names the potentials and checks the hashes of their weights. How much a batch holds is
+`work_at_once` of each potential.
 """
 
 from hullward.models.potential.ase import UNCORRECTED

@@ -1,6 +1,7 @@
 """Language models behind a server: an OpenAI-compatible client, and vLLM as a child process.
 
-The caller can store every answer before it is parsed. `server_double` imitates a server in tests.
+The caller can store every answer before it is parsed. `RetryPolicy` holds every timeout, wait and
+number of tries. `server_double` imitates a server in tests.
 """
 
 from hullward.models.serving.breaker import RetryPolicy

@@ -21,7 +21,7 @@ from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import GOING_ON, rattled, suspicions
+from hullward.tools.screening import UNFINISHED, rattled_protocol, suspicions
 from hullward.tools.uncertainty import SecondPotential
 
 Suspect = tuple[Candidate, Relaxation, Relaxation | None]
@@ -75,11 +75,11 @@ def suspects(
            WHERE suspect OR state IN ('unconverged', 'failed'))""",
     )
     candidates = {c.candidate_id: c for c in records(snapshot, "Candidate")}
-    second_protocol = rattled(basis.protocol)
+    second_protocol = rattled_protocol(basis.protocol)
     found: list[Suspect] = []
     for one in relaxations:
         candidate = candidates[one.candidate_id]
-        if not one.converged and one.failure not in GOING_ON:
+        if not one.converged and one.failure not in UNFINISHED:
             continue
         if one.protocol != basis.protocol or not suspicions(one, candidate, reference):
             continue

@@ -20,7 +20,7 @@ from hullward.models.potential import Potential, load_potential
 from hullward.tools.reference import load_reference
 from hullward.tools.relax import check_phonons
 from hullward.tools.relax.stream import relax_one
-from hullward.tools.screening import GOING_ON, rattled, suspicions
+from hullward.tools.screening import UNFINISHED, rattled_protocol, suspicions
 from hullward.tools.screening.suspects import second_look_of
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER
 
@@ -40,7 +40,7 @@ def main(directory: Path, spec: str, top: int) -> None:
         if relaxation.protocol != basis.protocol:
             continue
         kinds["converged" if relaxation.converged else str(relaxation.failure or "steps")] += 1
-        if not relaxation.converged and relaxation.failure not in GOING_ON:
+        if not relaxation.converged and relaxation.failure not in UNFINISHED:
             continue
         candidate = candidates[relaxation.candidate_id]
         found = suspicions(relaxation, candidate, reference)
@@ -48,7 +48,7 @@ def main(directory: Path, spec: str, top: int) -> None:
             continue
         look = looks.get(relaxation.relaxation_id)
         if not relaxation.converged:
-            protocol = rattled(basis.protocol)
+            protocol = rattled_protocol(basis.protocol)
             again = relax_one(candidate.candidate_id, candidate.crystal, potential, protocol)
             look = f"{second_look_of(relaxation, again)} (converged: {again.converged})"
         kinds["suspect"] += 1

@@ -1,6 +1,7 @@
 """Geometry, symmetry, charges and matching of crystals.
 
-Everything here works on one or two crystals, without energies or campaigns.
+Everything here works on one or two crystals, without energies or campaigns. `charges` balances
+charges and recognises peroxides by formula.
 `hullward.tools.crystal.text` reads and writes the text forms of language models,
 `hullward.tools.crystal.files` reads CIF, tables and other files.
 """

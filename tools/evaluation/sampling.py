@@ -12,10 +12,10 @@ from hullward.models.errors import InputError
 from hullward.models.language import (
     CompletionError,
     Constraint,
-    Form,
     LanguageModel,
     Request,
     Sampling,
+    TextForm,
     crystal_prompt,
     flat_formula,
 )
@@ -49,7 +49,7 @@ def sample_crystals(
     formulas: Sequence[str | None],
     samples: int,
     sampling: Sampling,
-    form: Form = "cell",
+    form: TextForm = "cell",
     grammar: bool = False,
     max_atoms: int = DEFAULT_MAX_ATOMS,
     min_distance_a: float | None = None,
@@ -108,7 +108,7 @@ def _request(
     formula: str | None,
     samples: int,
     sampling: Sampling,
-    form: Form,
+    form: TextForm,
     constraint: Constraint | None,
     name: str | None,
 ) -> tuple[Request, dict[str, Any]]:

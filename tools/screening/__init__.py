@@ -14,9 +14,9 @@ from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
 from hullward.tools.screening.screen import Hooks, Screen, SecondReferenceJudge, StageTimes
 from hullward.tools.screening.suspects import (
-    GOING_ON,
+    UNFINISHED,
     confirm_suspects,
-    rattled,
+    rattled_protocol,
     store_suspects,
     unconverged_suspects,
 )
@@ -26,8 +26,8 @@ from hullward.tools.screening.verdicts import suspicions
 
 __all__ = [
     "FORMULAS",
-    "GOING_ON",
     "IDS",
+    "UNFINISHED",
     "CheckedCell",
     "Facts",
     "Hooks",
@@ -48,7 +48,7 @@ __all__ = [
     "label_candidates",
     "learnt_formulas",
     "over_reference",
-    "rattled",
+    "rattled_protocol",
     "relax_candidates",
     "store_suspects",
     "suspicions",

@@ -24,12 +24,12 @@ from hullward.tools.screening.relaxing import store_relaxations
 from hullward.tools.screening.screen import Screen
 from hullward.tools.screening.verdicts import suspicions
 
-GOING_ON = (None, Reason.STALLED)  # it ended without converging, nothing broke
+UNFINISHED = (None, Reason.STALLED)  # it ended without converging, nothing broke
 RATTLE_A = 0.05  # displacement before a suspect is relaxed again
 SAME_ENERGY_EV_PER_ATOM = 0.01  # two relaxations agree within this
 
 
-def rattled(protocol: Protocol) -> Protocol:
+def rattled_protocol(protocol: Protocol) -> Protocol:
     """The protocol of a second relaxation."""
     return protocol.model_copy(update={"rattle_a": RATTLE_A})
 
@@ -67,7 +67,7 @@ def store_suspects(screen: Screen) -> None:
     odd: list[tuple[Relaxation, Sequence[Suspicion], Sequence[str]]] = []
     for r in screen.relaxations(screen.basis.protocol):
         verdict, known = verdicts.get(r.relaxation_id), stored.get(r.relaxation_id)
-        if not (r.converged or r.failure in GOING_ON) or (verdict and not verdict.suspicions):
+        if not (r.converged or r.failure in UNFINISHED) or (verdict and not verdict.suspicions):
             continue
         if verdict and known and known.suspicions == verdict.suspicions:
             odd.append((r, known.suspicions, known.reasons))
@@ -107,7 +107,7 @@ def _relax_again(screen: Screen, candidates: Sequence[Candidate]) -> dict[str, R
     """Second relaxations by candidate id; what stopping leaves out is not among them."""
     if not candidates:
         return {}
-    protocol = rattled(screen.basis.protocol)
+    protocol = rattled_protocol(screen.basis.protocol)
     done = _second_relaxations(screen)
     jobs = [(c.candidate_id, c.crystal) for c in candidates if c.candidate_id not in done]
     if not jobs:
@@ -119,7 +119,7 @@ def _relax_again(screen: Screen, candidates: Sequence[Candidate]) -> dict[str, R
 
 
 def _second_relaxations(screen: Screen) -> dict[str, Relaxation]:
-    return {r.candidate_id: r for r in screen.relaxations(rattled(screen.basis.protocol))}
+    return {r.candidate_id: r for r in screen.relaxations(rattled_protocol(screen.basis.protocol))}
 
 
 def second_look_of(first: Relaxation, again: Relaxation) -> SecondLook:

@@ -20,7 +20,7 @@ from hullward.tools.crystal import StructureLibrary
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Protocol, Relaxation, SecondOpinion
 from hullward.tools.relax import relax_cached
-from hullward.tools.screening import GOING_ON
+from hullward.tools.screening import UNFINISHED
 
 
 @dataclass(kw_only=True)
@@ -166,7 +166,7 @@ def _problem(what: str, done: Relaxation | None, potential: str) -> str:
         return f"the budget of force calls ended, or the run was stopped, before {what}"
     if done.converged:
         return ""
-    if done.failure in GOING_ON:
+    if done.failure in UNFINISHED:
         return f"{what} did not converge with {potential}"
     assert done.failure is not None
     return f"{what}: {done.failure.value}: {done.detail}"

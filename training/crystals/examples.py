@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.models.language import Form, crystal_prompt, infill_prompt
+from hullward.models.language import TextForm, crystal_prompt, infill_prompt
 from hullward.tools.crystal.text import parse_cell_text, write_cell_text
 from hullward.training.crystals.corpus import CrystalRow
 from hullward.training.engine import Example
@@ -57,7 +57,7 @@ class Mixture:
 def example(row: CrystalRow, mixture: Mixture, seed: int, epoch: int, index: int) -> Example:
     """The example of row `index` in an epoch."""
     rng = random.Random(f"{seed}:{epoch}:{index}")
-    form: Form = "asymmetric" if rng.random() < mixture.asymmetric else "cell"
+    form: TextForm = "asymmetric" if rng.random() < mixture.asymmetric else "cell"
     nothing = mixture.nothing > 0 and rng.random() < mixture.nothing
     if nothing:
         form = "cell"

@@ -115,7 +115,7 @@ def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkey
     asked = []
 
     def relax(jobs, potential, protocol, home, workers):
-        assert protocol == suspects.rattled(PROTOCOL)
+        assert protocol == suspects.rattled_protocol(PROTOCOL)
         for candidate_id, crystal in jobs:
             asked.append(candidate_id)
             n = int(candidate_id[2:])

@@ -1,7 +1,8 @@
 """References from the Materials Project: fetched once through mp-api, checked, stored by version.
 
 The only code that contacts the Materials Project. A fetch needs the user's key; reading a stored
-reference needs no network.
+reference needs no network. `stored.THERMO_TYPE` names the thermo type; `read_fetched` and
+`read_stable` state its energy scheme: change them together.
 """
 
 from hullward.tools.reference.materials_project.fetch import (
