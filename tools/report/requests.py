@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import duckdb
@@ -62,4 +61,4 @@ def count_requests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 def _ranked(counts: dict[str, int] | None) -> dict[str, int]:
     """Most frequent first, then by name."""
-    return dict(Counter(dict(sorted((counts or {}).items()))).most_common())
+    return dict(sorted((counts or {}).items(), key=lambda one: (-one[1], one[0])))
