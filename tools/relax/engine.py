@@ -152,7 +152,7 @@ class BatchRelaxer:
 
     def _fail(self, rows: np.ndarray, reason: Reason, why: Callable[[int], str]) -> None:
         """Give the jobs where `rows`, (b,) of bool, is True their reason and step."""
-        for row in np.flatnonzero(rows):
+        for row in map(int, np.flatnonzero(rows)):
             self._jobs[row].fail(reason, f"{why(row)}, step {self._state.steps[row]}")
 
     def _move(self, forces: np.ndarray) -> None:
