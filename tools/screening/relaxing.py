@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.tools.hull import height_over
 from hullward.tools.records import Proposal, Relaxation
-from hullward.tools.reference import require_known_energies
 from hullward.tools.relax import relax_best_first
 from hullward.tools.screening.screen import Screen
-
-require_known_energies_once = cache(require_known_energies)  # a process keeps its weights
 
 
 def waiting_for_relaxation(
@@ -46,11 +42,10 @@ def relax_candidates(
         jobs = waiting_for_relaxation(screen, proposals)
         if not jobs or limit == 0:
             return
-        require_known_energies_once(screen.card)
         results = relax_best_first(
             jobs,
             height_over(screen.reference),
-            screen.card.name,
+            screen.checked_card.name,
             screen.basis.protocol,
             screen.home,
             screen.workers,
@@ -58,13 +53,20 @@ def relax_candidates(
             screen.hooks.stopping,
         )
         total = len(jobs) if limit is None else min(limit, len(jobs))
-        store_relaxations(screen, results, "relax", total, within="supervise")
+        most = screen.breaker_failures
+        store_relaxations(screen, results, "relax", total, within="supervise", most_failures=most)
 
 
 def store_relaxations(
-    screen: Screen, results: Iterable[Relaxation], step: str, total: int, *, within: str
+    screen: Screen,
+    results: Iterable[Relaxation],
+    step: str,
+    total: int,
+    *,
+    within: str,
+    most_failures: int | None = None,
 ) -> None:
-    """Store relaxations as they finish; raises BreakerError after too many failures in a row.
+    """Store relaxations as they finish; raises BreakerError after `most_failures` in a row.
 
     step: its name for progress.  within: the stage that is timed meanwhile.
     """
@@ -77,7 +79,7 @@ def store_relaxations(
         if screen.workers == 0:  # it ran in this process, whose time is charged to `within`
             screen.hooks.timed.charge(within, -relaxation.cpu_s)
         failures = failures + 1 if relaxation.failure else 0
-        if failures >= screen.breaker_failures:
+        if failures == most_failures:
             raise BreakerError(
                 f"{failures} relaxations failed in a row, the last with "
                 f"{relaxation.failure}: {relaxation.detail}. Everything so far is stored; "

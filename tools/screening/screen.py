@@ -27,6 +27,7 @@ from hullward.tools.records import (
     SecondReference,
     Verdict,
 )
+from hullward.tools.reference import require_known_energies
 from hullward.tools.screening.labels import KnownStructures
 from hullward.tools.screening.validate import Limits
 from hullward.tools.store import Store
@@ -98,6 +99,12 @@ class Screen:
     def known(self) -> KnownStructures:
         """Structures of known phases, the reference's and the user's."""
         return KnownStructures(self.reference, self.user_phases)
+
+    @cached_property
+    def checked_card(self) -> PotentialCard:
+        """The potential, once its energies were found to be those that the references rest on."""
+        require_known_energies(self.card)
+        return self.card
 
     def candidates(self) -> dict[str, Candidate]:
         """Every candidate by the id of its proposal; equal crystals share one candidate."""

@@ -281,7 +281,8 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
             store.publish()
     except HullwardError as error:
         raise InputError(
-            f"{snapshot} is of another version of Hullward and was not made again: {error}"
+            f"{snapshot} is of another version of Hullward and was not made again: {error}. Copy "
+            "the directory to where you can write, or try again when the run there has ended"
         ) from error
     return _attach(snapshot, settings)
 
@@ -296,7 +297,7 @@ def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        connection.execute("FROM schema_version")
+        connection.execute("FROM schema_version").fetchall()
     except duckdb.Error as error:
         connection.close()
         raise InputError(

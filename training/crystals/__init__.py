@@ -4,7 +4,7 @@ Crystals that judge generators are kept out by `quarantine`. The training loop i
 `hullward.training.engine`.
 """
 
-from hullward.training.crystals.corpus import CrystalRow, read_corpus
+from hullward.training.crystals.corpus import CrystalRow, build_corpus, read_corpus
 from hullward.training.crystals.examples import example
 from hullward.training.crystals.quarantine import in_quarantine, is_quarantined
 from hullward.training.crystals.recipe import CrystalRecipe
@@ -17,6 +17,7 @@ __all__ = [
     "CrystalRow",
     "CrystalTask",
     "Exchange",
+    "build_corpus",
     "example",
     "in_quarantine",
     "is_quarantined",

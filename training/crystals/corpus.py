@@ -1,8 +1,7 @@
 """Make the texts that a generator learns from out of a table of known crystals.
 
-    python -m hullward.training.crystals.corpus TABLE.parquet OUT
-
-It reads the columns `material_id`, `cif` and, where present, `e_above_hull` (eV/atom), and writes
+`python -m hullward.training.crystal_corpus TABLE.parquet OUT` runs it. It reads the columns
+`material_id`, `cif` and, where present, `e_above_hull` (eV/atom), and writes
 `OUT/train.parquet`, `OUT/validation.parquet` and `OUT/corpus.json`. Each material id enters once;
 crystals in quarantine never enter. One formula in fifty is kept for validation. Rows that the
 asymmetric form cannot hold are counted by reason, not repaired.
@@ -10,7 +9,6 @@ asymmetric form cannot hold are counted by reason, not repaired.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import warnings
@@ -101,7 +99,7 @@ def read_corpus(folder: Path, part: str) -> list[CrystalRow]:
     if not (path.is_file() and about.is_file()):
         raise InputError(
             f"no corpus at {folder}; make one: "
-            f"python -m hullward.training.crystals.corpus TABLE.parquet {folder}"
+            f"python -m hullward.training.crystal_corpus TABLE.parquet {folder}"
         )
     expected = json.loads(about.read_text(encoding="utf-8"))[part]["sha256"]
     if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
@@ -181,16 +179,3 @@ def may_be_learnt(formula: str) -> bool:
 def _validates(reduced: str) -> bool:
     digest = hashlib.sha256(f"validation:{reduced}".encode()).hexdigest()
     return int(digest, 16) % VALIDATION_ONE_IN == 0
-
-
-def main() -> None:
-    """Build a corpus from the command line."""
-    parser = argparse.ArgumentParser(description="texts of known crystals to train on")
-    parser.add_argument("table", type=Path)
-    parser.add_argument("out", type=Path)
-    given = parser.parse_args()
-    print(json.dumps(build_corpus(given.table, given.out), indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -145,6 +145,26 @@ def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkey
     opened.publish()
 
 
+def test_second_relaxations_that_fail_in_a_row_stop_nothing(screen, monkeypatch):
+    """Only first relaxations trip the breaker: suspects that never converged often fail again."""
+    known = screen.reference.library_entries("Li-O")[-1][1].volume_per_atom_a3
+    crystal = salt((2 * known) ** (1 / 3))
+    most = screen.breaker_failures
+    stalled = {"converged": False, "failure": Reason.STALLED}
+    fill(screen.store, [
+        (crystal, relaxation(n, crystal, 9.0, 8.0, **stalled), None) for n in range(most + 2)
+    ])  # fmt: skip
+
+    def relax(jobs, potential, protocol, home, workers):
+        for candidate_id, structure in jobs:
+            n = int(candidate_id[2:])
+            yield relaxation(n, structure, 9.0, 8.0, protocol=protocol, **stalled)
+
+    monkeypatch.setattr(suspects, "relax_cached", relax)
+    store_suspects(screen)
+    assert len(screen.store.load(Suspect)) == most + 2
+
+
 def test_the_unconverged_neither_support_the_hull_nor_get_a_verdict(screen):
     opened, reference = screen.store, screen.reference
     hull = reference.hull("Li-O").distance({"Li": 1.0, "O": 1.0}, 0.0)

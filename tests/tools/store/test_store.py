@@ -475,6 +475,8 @@ def test_a_directory_of_another_version_is_built_again_by_whoever_reads_it(fille
         pytest.raises(InputError, match=r"another version .*\(run, since"),
     ):
         open_snapshot(filled)
+    first = open_snapshot(filled)  # made again by this call, and as usable as any later one
+    assert first.sql("SELECT count(*) FROM proposals").fetchall() == [(2,)]
     assert tables(open_snapshot(filled)) == before
     assert funnel.count(open_snapshot(filled)).proposed == 2
     assert not list(filled.glob("*.corrupt-*"))

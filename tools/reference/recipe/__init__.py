@@ -1,6 +1,6 @@
 """The recipe of built references: try structure types in a chemical system, keep the low phases.
 
-`python -m hullward.tools.reference.recipe.build` makes the embedded reference with it. Built
+`python -m hullward.tools.reference.recipe` makes the embedded reference with it. Built
 references are read by `hullward.tools.reference.sources`.
 """
 

@@ -97,7 +97,7 @@ def read_built(
     if not (table.is_file() and manifest_file.is_file()):
         raise InputError(
             f"no built reference {stem!r} in {folder}; make one with "
-            f"`python -m hullward.tools.reference.recipe.build SYSTEM… --out {folder}`"
+            f"`python -m hullward.tools.reference.recipe SYSTEM… --out {folder}`"
         )
     manifest = read_manifest(manifest_file)
     raw = table.read_bytes()

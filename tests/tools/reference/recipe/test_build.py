@@ -17,6 +17,7 @@ from hullward.tools.records import Protocol
 from hullward.tools.reference.recipe import build as build_reference
 from hullward.tools.reference.recipe import expected_formulas
 from hullward.tools.reference.recipe import low_phases as recipe
+from hullward.tools.reference.recipe.__main__ import main as build_command
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
 from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
@@ -279,7 +280,7 @@ def test_what_cannot_be_built_says_why(systems, formulas, message, tmp_path):
 
 def test_a_build_can_be_made_again_from_its_manifest(built, tmp_path, capsys):
     out = tmp_path / "again"
-    build_reference.main(
+    build_command(
         ["--again", str(built), "--out", str(out), "--potential", "toy", "--workers", "0"]
     )
     assert "phases of 2 elements" in capsys.readouterr().out
@@ -291,4 +292,4 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"x\.json is no manifest of a built reference .recipe: Field required"
     ):
-        build_reference.main(["--again", str(tmp_path / "x"), "--out", str(tmp_path / "y")])
+        build_command(["--again", str(tmp_path / "x"), "--out", str(tmp_path / "y")])
