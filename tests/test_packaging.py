@@ -42,7 +42,7 @@ def test_no_file_names_a_folder_of_one_machine(repository_files):
     for path in repository_files:
         if b"\0" in (content := path.read_bytes()):
             continue
-        for number, line in enumerate(content.decode().splitlines(), start=1):
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), start=1):
             if MACHINE_PATH.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
     assert found == []
