@@ -20,15 +20,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hullward.models.language import PromptForm, TextForm
 
+LARGEST_INTEGER = 2**63 - 1  # that the store holds
+
 
 class Strict(BaseModel):
-    """Frozen settings that refuse unknown keys, NaN and infinity."""
+    """Frozen settings that refuse unknown keys, NaN, infinity and what the store cannot hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _fits_the_store(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise ValueError(f"at most {LARGEST_INTEGER}")
+        return value
 
 
 Kind = Literal["rules", "none", "nano", "local", "server", "recorded"]

@@ -7,6 +7,8 @@ Precedence: command line, then environment (HULLWARD_…), then campaign file, t
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from math import comb
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +20,7 @@ from hullward.tools.records import Protocol, stable_id
 from hullward.tools.screening import Limits
 
 MAX_SYSTEMS = 1000  # each needs its formulas and its hull
+LARGEST_OXIDATION_STATE = 9
 
 CrystalModelOperator = Literal[
     "de_novo", "elements", "formula", "space_group", "e_hull", "infill"
@@ -32,8 +35,8 @@ BY_INSTRUCTION: tuple[str, ...] = get_args(InstructionOperator)
 class Budget(Strict):
     """When to stop; the first limit reached wins. Counts come first: they can be repeated."""
 
-    cycles: int = Field(default=4, gt=0)
-    proposals_per_cycle: int = Field(default=40, gt=0)
+    cycles: int = Field(default=4, gt=0, le=1_000_000)
+    proposals_per_cycle: int = Field(default=40, gt=0, le=100_000)
     relaxations: int | None = Field(default=None, gt=0)
     force_calls: int | None = Field(default=None, gt=0, description="checked between cycles")
     tokens: int | None = Field(default=None, gt=0, description="of language models, in and out")
@@ -76,7 +79,7 @@ class Settings(Strict):
     max_atoms: int = Field(default=200, ge=1, le=500)
     phonons: Phonons = Phonons()
     seed: int = Field(default=0, ge=0)
-    workers: int | None = Field(default=None, ge=0, description="default: one a core")
+    workers: int | None = Field(default=None, ge=0, le=1024, description="default: one a core")
 
     @field_validator("protocol")
     @classmethod
@@ -143,7 +146,8 @@ class Campaign(Settings):
     @field_validator("systems")
     @classmethod
     def _systems_are_element_lists(cls, systems: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple("-".join(sorted(set(_elements(system.split("-"))))) for system in systems)
+        found = (_elements(_hyphenated(system).split("-")) for system in systems)
+        return tuple("-".join(sorted(set(elements))) for elements in found)
 
     @field_validator("elements", "exclude_elements")
     @classmethod
@@ -156,6 +160,9 @@ class Campaign(Settings):
         cls, states: dict[str, tuple[int, ...]]
     ) -> dict[str, tuple[int, ...]]:
         _elements(states)
+        for element, given in states.items():
+            if any(abs(state) > LARGEST_OXIDATION_STATE for state in given):
+                raise ValueError(f"{element} has no oxidation state {max(given, key=abs)}")
         return states
 
     @field_validator("operators")
@@ -263,13 +270,31 @@ def _elements(symbols: Any) -> list[str]:
     """The symbols, checked; raises ValueError naming the nearest real element."""
     from pymatgen.core import Element
 
-    real = [e.symbol for e in Element]
+    real = {e.symbol for e in Element}
     for symbol in symbols:
         if symbol not in real:
-            near = difflib.get_close_matches(str(symbol).capitalize(), real, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{symbol!r} is not an element{hint}")
+            raise ValueError(f"{symbol!r} is not an element{_hint(str(symbol), real)}")
     return list(symbols)
+
+
+def _hint(symbol: str, real: set[str]) -> str:
+    """What may have been meant by what is no element."""
+    if symbol in ("D", "T"):
+        return "; hydrogen is H, whatever its isotope"
+    parts = re.findall("[A-Z][a-z]?", symbol)
+    if len(parts) > 1 and "".join(parts) == symbol and real.issuperset(parts):
+        return f"; did you mean the system {'-'.join(parts)}?"
+    symbol = unicodedata.normalize("NFKC", symbol)
+    near = difflib.get_close_matches(symbol.capitalize(), sorted(real), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _hyphenated(system: str) -> str:
+    """The system as it is; raises ValueError where other dashes stand for hyphens."""
+    plain = re.sub("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]", "-", system)
+    if plain != system:
+        raise ValueError(f"{system!r} has dashes: write hyphens, {plain}")
+    return system
 
 
 def _without_folders(value: Any) -> Any:

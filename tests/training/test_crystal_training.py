@@ -317,3 +317,19 @@ def test_exported_adapters_are_merged(trained, tmp_path):
                if not bool((w == weights(trained[0])[k]).all())]  # fmt: skip
     assert changed
     assert all("q_proj" in name for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs: yes", "line 2: `epochs`: .*'yes'.*: write a whole number"),
+        ("epochs: true", "line 2: `epochs`: .*found true"),
+        ("learning_rate: .inf", "line 2: `learning_rate`: .*finite number"),
+        ("name: again", "line 2: key `name` again, after line 1"),
+    ],
+)
+def test_a_recipe_is_read_as_its_author_means_it_or_refused(tmp_path, line, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: r\n{line}\nshape: {{}}\n")
+    with pytest.raises(InputError, match=rf"recipe\.yaml: {message}"):
+        CrystalRecipe.read(path)

@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hullward.models.errors import InputError, first_problem
+from hullward.models.validated import validated
+from hullward.models.yaml_file import read_yaml
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Shape(_Frozen):
@@ -92,11 +93,5 @@ class Recipe(_Frozen):
 
         Raises InputError for a field that is missing, unknown or out of range.
         """
-        import yaml
-
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"recipe {path} cannot be read: {error}") from error
-        except ValidationError as error:
-            raise InputError(f"recipe {path}: {first_problem(error)}") from error
+        file = read_yaml(path, "recipe")
+        return validated(cls, file.data, f"recipe {path}", file.line)

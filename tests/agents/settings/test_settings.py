@@ -114,8 +114,8 @@ def test_one_flaw_one_message(flaw: dict[str, Any], message: str) -> None:
     ("text", "message"),
     [
         ("name: [unclosed", "not valid YAML"),
-        ("- a list", "expected `key: value` lines, found list"),
-        ("", "expected `key: value` lines, found NoneType"),
+        ("- a list", "expected `key: value` lines, found a list"),
+        ("", "expected `key: value` lines, found nothing"),
     ],
 )
 def test_a_file_that_is_no_campaign_says_so(tmp_path: Path, text: str, message: str) -> None:
