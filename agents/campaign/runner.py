@@ -22,7 +22,7 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools.records import CycleEnd, RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import inbox
+from hullward.tools.store import inbox, lock
 
 EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
 
@@ -35,19 +35,29 @@ class Stopper:
         self.asked = ""
 
     def __call__(self) -> bool:
-        if not self.asked and any(c.kind == "stop" for c in inbox.drain(self.directory)):
+        if not self.asked and any(self._is_for_this_run(c) for c in self._stops()):
             self.asked = "`hullward stop`"
         return bool(self.asked)
 
     def acknowledge(self) -> None:
         """Remove `stop` commands from the inbox: they were meant for this run."""
-        for command in inbox.drain(self.directory):
-            if command.kind == "stop":
-                inbox.acknowledge(command)
+        for command in self._stops():
+            inbox.acknowledge(command)
+
+    def _stops(self) -> list[inbox.Command]:
+        return [command for command in inbox.drain(self.directory) if command.kind == "stop"]
+
+    def _is_for_this_run(self, command: inbox.Command) -> bool:
+        """False for a command to an earlier run, which was killed before it read it."""
+        here = lock.holder(self.directory)
+        return here is None or str(command.payload.get("since", command.sent)) >= here.since
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Treat the first SIGINT or SIGTERM as a request to stop."""
+        """Treat the first SIGINT or SIGTERM as a request to stop; forget those to earlier runs."""
+        for command in self._stops():
+            if not self._is_for_this_run(command):
+                inbox.acknowledge(command)
         before = {s: signal.signal(s, self._signalled) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

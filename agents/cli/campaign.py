@@ -153,13 +153,13 @@ def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask a running campaign to finish what is in flight and stop."""
     from hullward.tools.store import inbox, lock
 
-    running = lock.holder(directory) is not None
+    running = lock.holder(directory)
     if running:
-        inbox.send(directory, "stop", {})
+        inbox.send(directory, "stop", {"since": running.since})
         line = "stop requested; what is in flight will finish first"
     else:
         line = f"nothing is running in {directory}"
-    print_result({"asked": running}, [line], as_json)
+    print_result({"asked": running is not None}, [line], as_json)
 
 
 def report(directory: Directory, as_json: Json = False) -> None:

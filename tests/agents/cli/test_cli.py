@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from hullward.agents.campaign.runner import Stopper
 from hullward.agents.cli.app import app, main
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import State
@@ -150,16 +151,27 @@ def test_wrong_usage_is_one_json_document_too(
     assert "─" not in captured.err  # not a terminal: no boxes
 
 
-def test_a_stop_ends_one_screening_and_not_the_next(
-    screened: tuple[Path, dict[str, Any]], table: Path, toy_reference: Path, tmp_path: Path
-) -> None:
+def test_a_stop_ends_the_screening_that_runs_and_no_later_one(
+    screened: tuple[Path, dict[str, Any]], table: Path, toy_reference: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     directory = tmp_path / "s"
     asked = ["screen", table, "--dir", directory, "--potential", "toy", "--reference",
              f"file:{toy_reference}", "--workers", "0", "--json"]  # fmt: skip
     call(*asked, "--stop-after", "parse")
-    inbox.send(directory, "stop", {})
-    with pytest.raises(RunInterruptedError, match="same command"):
-        call(*asked)
+    inbox.send(directory, "stop", {"since": "2026-01-01T00:00:00.000Z"})  # to a run since killed
+    assert json.loads(call("stop", directory, "--json")[1]) == {"asked": False}
+    listens = Stopper.listening
+
+    def asked_at_once(stopper: Stopper) -> Any:
+        assert json.loads(call("stop", directory, "--json")[1]) == {"asked": True}
+        return listens(stopper)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stopper, "listening", asked_at_once)
+        with pytest.raises(RunInterruptedError, match="same command"):
+            call(*asked)
+    inbox.send(directory, "stop", {})  # nothing runs
     _, out, _ = call(*asked)
     assert json.loads(out)["states"] == screened[1]["states"]
 
