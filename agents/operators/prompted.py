@@ -58,8 +58,8 @@ def ask_space_group(
     groups = _space_groups(workspace, plan)
     formulas = plan.formulas
     pairs = math.lcm(len(groups), len(formulas)) if formulas else 0
-    turns = [(groups[i % len(groups)], formulas[i % len(formulas)]) for i in range(pairs)]
-    possible = [(g, f) for g, f in turns if can_hold(g, f, workspace.campaign.max_atoms)]
+    turns = ((groups[i % len(groups)], formulas[i % len(formulas)]) for i in range(pairs))
+    possible = ((g, f) for g, f in turns if can_hold(g, f, workspace.campaign.max_atoms))
     for group, formula in cycle(possible):
         yield _question(workspace, endpoint, Wish(formula=formula, space_group=group))
 

@@ -41,6 +41,7 @@ from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_
 TRIES_PER_PROPOSAL = 8  # children made for each one kept
 FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and plan
 POSITIONS = 100_000  # for each operator within a cycle
+ASKED_AT_ONCE = 32  # constructed crystals that are looked up in the store together
 
 Need = Literal["formulas", "a parent", "two parents", "a crystal model", "instructions followed"]
 Construct = Callable[[Workspace, Plan], Iterator[Constructed]]
@@ -107,12 +108,12 @@ def propose(
     `stopping()` is true; carried out again, it continues there.
     """
     ask_models(workspace, plan, stopping, progress)
-    taken = workspace.proposed_content(before_cycle=plan.cycle)
+    taken: set[str] = set()
     found: list[Record] = []
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
-            fresh = _fresh(operator.constructs(workspace, plan), taken)
+            fresh = _fresh(workspace, plan, operator.constructs(workspace, plan), taken)
             for index, built in enumerate(islice(fresh, quota)):
                 found.append(_proposal(workspace, plan, name, index, built))
         else:
@@ -181,11 +182,17 @@ def _endpoint(workspace: Workspace, operator: Operator) -> ModelEndpoint | None:
     return workspace.endpoints.crystal
 
 
-def _fresh(built: Iterator[Constructed], taken: set[str]) -> Iterator[Constructed]:
-    for one in built:
-        if one.crystal.content_id not in taken:
-            taken.add(one.crystal.content_id)
-            yield one
+def _fresh(
+    workspace: Workspace, plan: Plan, built: Iterator[Constructed], taken: set[str]
+) -> Iterator[Constructed]:
+    """Those that neither an earlier cycle nor this one (`taken`, added to) has proposed."""
+    while some := list(islice(built, ASKED_AT_ONCE)):
+        ids = {one.crystal.content_id for one in some}
+        taken |= workspace.proposed_content(ids, before_cycle=plan.cycle)
+        for one in some:
+            if one.crystal.content_id not in taken:
+                taken.add(one.crystal.content_id)
+                yield one
 
 
 def _proposal(

@@ -13,6 +13,8 @@ from hullward.tools.records import OperatorOutcome
 from hullward.tools.store import Store, ranking
 
 LAG_CYCLES = 2
+MAX_PARENTS = 12
+PARENTS_PER_FORMULA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Outcomes:
     up_to_cycle: int  # -1: nothing yet
     operators: tuple[OperatorOutcome, ...] = ()
     formulas: tuple[FormulaOutcome, ...] = ()
-    parents: tuple[ParentOutcome, ...] = ()  # ranked as a short list is
+    parents: tuple[ParentOutcome, ...] = ()  # ranked as a short list is, few of a formula
 
 
 def read_outcomes(store: Store, cycle: int) -> Outcomes:
@@ -48,7 +50,7 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
     up_to = cycle - LAG_CYCLES
     if up_to < 0:
         return Outcomes(up_to_cycle=-1)
-    parameters = {"up_to": up_to}
+    parameters, order = {"up_to": up_to}, ranking("e_above_reference_ev_per_atom")
     operators = store.rows(
         """SELECT operator, count(*) AS proposed,
                    count(*) FILTER (WHERE state = 'judged') AS judged,
@@ -67,7 +69,9 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
         f"""SELECT candidate_id, formula, e_above_reference_ev_per_atom
             FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
               AND duplicate_after IS NULL
-            ORDER BY {ranking("e_above_reference_ev_per_atom")}""",
+            QUALIFY row_number() OVER (PARTITION BY formula ORDER BY {order})
+                <= {PARENTS_PER_FORMULA}
+            ORDER BY {order} LIMIT {MAX_PARENTS}""",
         parameters,
     )
     return Outcomes(

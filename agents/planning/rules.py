@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from hullward.agents.planning.ledger import Outcomes
+from hullward.agents.planning.ledger import MAX_PARENTS, PARENTS_PER_FORMULA, Outcomes
 from hullward.agents.settings import Campaign
 from hullward.tools.records import Plan, stable_id
 
@@ -22,8 +22,10 @@ PRIOR_REWARDS, PRIOR_MISSES = 1.0, 3.0
 FLOOR = 0.15  # share of an equal split that no operator falls below
 UNTRIED_EV_PER_ATOM = 0.05  # assumed height of a formula never tried
 TRY_CHARGE_EV_PER_ATOM = 0.01  # added for every try
-MAX_PARENTS = 12
-PARENTS_PER_FORMULA = 2
+# Formulas that a plan carries, as many as its operators can use: some have every likely structure
+# proposed already.
+FORMULAS_PER_PROPOSAL = 4
+LEAST_FORMULAS = 300
 
 
 def make_plan(
@@ -43,13 +45,16 @@ def make_plan(
     parents = _parents(outcomes, spare_parents)
     reasons = _reasons(outcomes, quotas, ordered, parents)
     content = [campaign.campaign_id, cycle, quotas, parents, ordered, outcomes.up_to_cycle]
+    most = max(LEAST_FORMULAS, FORMULAS_PER_PROPOSAL * campaign.budget.proposals_per_cycle)
     return Plan(
         plan_id=stable_id("plan", *content),
         campaign_id=campaign.campaign_id,
         cycle=cycle,
         quotas=quotas,
         parents=parents,
-        formulas=ordered,
+        formulas=ordered[:most],
+        formulas_ranked=len(ordered),
+        formulas_digest=stable_id("f", *ordered),
         outcomes=outcomes.operators,
         results_up_to_cycle=outcomes.up_to_cycle,
         reasons=reasons,

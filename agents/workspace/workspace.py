@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,11 +43,12 @@ class Workspace:
     def proposals(self, ids: Iterable[str]) -> list[Proposal]:
         return self.store.load(Proposal, list(ids))
 
-    def proposed_content(self, before_cycle: int) -> set[str]:
-        """Content ids of every crystal proposed in earlier cycles."""
+    def proposed_content(self, content_ids: Collection[str], before_cycle: int) -> set[str]:
+        """Which of these content ids are crystals proposed in earlier cycles."""
         rows = self.store.rows(
-            "SELECT candidate_id FROM proposals WHERE cycle < $cycle AND candidate_id IS NOT NULL",
-            {"cycle": before_cycle},
+            """SELECT candidate_id FROM proposals
+               WHERE cycle < $cycle AND candidate_id IN (SELECT unnest($ids::VARCHAR[]))""",
+            {"cycle": before_cycle, "ids": list(content_ids)},
         )
         return {row["candidate_id"] for row in rows}
 

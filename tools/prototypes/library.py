@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 import numpy as np
@@ -127,7 +127,7 @@ def decorate(
     allowed: oxidation states that replace the common ones.  The order is always the same.
     """
     symbols = tuple(dict.fromkeys(elements))
-    wanted = None if formulas is None else {frozenset(parse_formula(f).items()) for f in formulas}
+    wanted = None if formulas is None else _amounts_of(formulas, symbols)
     claims: dict[tuple[int, ...], tuple[bool, bool]] = {}
     for prototype in prototype_library() if prototypes is None else prototypes:
         groups = _orbit_groups(prototype)
@@ -136,10 +136,8 @@ def decorate(
             continue
         sizes = np.bincount(groups[prototype.orbits])
         seen: set[tuple[object, ...]] = set()
-        for of_group, key in _choices(len(symbols), sizes):
+        for of_group, key in _choices(len(symbols), sizes, wanted):
             choice = tuple(of_group[group] for group in groups)
-            if wanted is not None and frozenset(zip(symbols, key, strict=True)) not in wanted:
-                continue
             if key not in claims:
                 claims[key] = (
                     _charge_verdict(symbols, key, allowed) if charge_balanced else (True, False)
@@ -224,17 +222,36 @@ def _orbit_groups(prototype: Prototype) -> np.ndarray:
     return np.array([order.index(kind) for kind in kinds])
 
 
+def _amounts_of(formulas: Iterable[str], symbols: tuple[str, ...]) -> np.ndarray:
+    """(formulas, symbols) amounts of the formulas that consist of exactly these symbols."""
+    parsed = (parse_formula(formula) for formula in formulas)
+    rows = [[found[s] for s in symbols] for found in parsed if found.keys() == set(symbols)]
+    return np.array(rows, dtype=int).reshape(-1, len(symbols))
+
+
 def _choices(
-    n_symbols: int, sizes: np.ndarray
+    n_symbols: int, sizes: np.ndarray, wanted: np.ndarray | None
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(symbol of each orbit, smallest whole amounts) of every choice that uses all symbols."""
-    choices = np.indices((n_symbols,) * len(sizes)).reshape(len(sizes), -1).T
-    counts = np.stack([(choices == k) @ sizes for k in range(n_symbols)], axis=1)
-    complete = (counts > 0).all(axis=1)
-    choices, counts = choices[complete], counts[complete]
-    counts //= np.gcd.reduce(counts, axis=1, keepdims=True)
+    """(symbol of each orbit, smallest whole amounts) of every choice that uses all symbols.
+
+    wanted: (m, symbols), the amounts to keep; None for all.
+    """
+    choices, counts = _all_choices(n_symbols, tuple(sizes.tolist()))
+    if wanted is not None:
+        kept = (counts[:, None, :] == wanted[None, :, :]).all(axis=2).any(axis=1)
+        choices, counts = choices[kept], counts[kept]
     for choice, key in zip(choices.tolist(), counts.tolist(), strict=True):
         yield tuple(choice), tuple(key)
+
+
+@lru_cache(maxsize=1024)
+def _all_choices(n_symbols: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(choices, orbits) symbols and (choices, symbols) amounts; few types differ in their sizes."""
+    choices = np.indices((n_symbols,) * len(sizes), dtype=np.int8).reshape(len(sizes), -1).T
+    counts = np.stack([(choices == k) @ np.array(sizes) for k in range(n_symbols)], axis=1)
+    complete = (counts > 0).all(axis=1)
+    choices, counts = choices[complete], counts[complete].astype(np.int16)
+    return choices, counts // np.gcd.reduce(counts, axis=1, keepdims=True)
 
 
 def _charge_verdict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -23,6 +23,9 @@ from hullward.tools.prototypes.mutation import Constructed
 from hullward.tools.prototypes.nano_types import NANO_PREFIX, nano_prototype, nano_types_for
 
 PER_TURN = 2  # structures of a formula before the next formula follows
+# What is kept in memory: a formula can have hundreds of structures, and takes a tenth of a second.
+KEPT_FORMULAS = 1000  # those used last
+KEPT_STRUCTURES = 4 * PER_TURN  # beyond those proposed, of each
 
 
 class Substitution:
@@ -42,31 +45,40 @@ class Substitution:
         self._templates = templates
         self._max_atoms = max_atoms
         self._allowed = oxidation_states
-        self._made: dict[str, list[Constructed]] = {}
+        self._made: OrderedDict[str, tuple[list[Constructed], int]] = OrderedDict()
 
     def propose(self, formulas: Sequence[str]) -> Iterator[Constructed]:
         """A few structures of each formula in turn, likeliest first within a formula."""
-        turn = 0
+        start = 0
         left = list(formulas)
         while left:
-            start = PER_TURN * turn
-            for formula in list(left):
-                taken = self._ranked(formula)[start : start + PER_TURN]
-                if len(taken) < PER_TURN:
-                    left.remove(formula)
+            more = []
+            for formula in left:
+                taken = self._first(formula, start + PER_TURN)[start:]
+                if len(taken) == PER_TURN:
+                    more.append(formula)
                 yield from taken
-            turn += 1
+            left, start = more, start + PER_TURN
+
+    def _first(self, formula: str, most: int) -> list[Constructed]:
+        """The likeliest structures of a formula, at most so many."""
+        kept, total = self._made.pop(formula, ([], -1))
+        if len(kept) < most and len(kept) != total:
+            ranked = self._ranked(formula)
+            kept, total = ranked[: most + KEPT_STRUCTURES], len(ranked)
+        self._made[formula] = kept, total
+        if len(self._made) > KEPT_FORMULAS:
+            self._made.popitem(last=False)
+        return kept[:most]
 
     def _ranked(self, formula: str) -> list[Constructed]:
-        if formula not in self._made:
-            found = [
-                *_from_prototypes(formula, self._max_atoms, self._allowed),
-                *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
-            ]
-            # rounded: the last digit depends on the order of a set in pymatgen
-            found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
-            self._made[formula] = [built for _, built in found]
-        return self._made[formula]
+        found = [
+            *_from_prototypes(formula, self._max_atoms, self._allowed),
+            *_from_templates(formula, self._templates, self._max_atoms, self._allowed),
+        ]
+        # rounded: the last digit depends on the order of a set in pymatgen
+        found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
+        return [built for _, built in found]
 
 
 def _from_prototypes(

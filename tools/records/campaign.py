@@ -28,7 +28,7 @@ class Plan(Record):
     cycle: int
     quotas: dict[str, int]  # proposals requested from each operator
     parents: tuple[str, ...]  # candidate ids, best first
-    formulas: tuple[str, ...]  # target formulas for the operators that take one, in order
+    formulas: tuple[str, ...]  # target formulas for the operators that take one, the first of all
     outcomes: tuple[OperatorOutcome, ...]  # the results behind the plan
     results_up_to_cycle: int  # the fixed lag; -1: nothing yet
     reasons: tuple[str, ...]
@@ -36,6 +36,8 @@ class Plan(Record):
     brief: str | None = None  # text for the planner
     space_groups: tuple[int, ...] = ()  # for models that take one, in turn; empty: known ones
     dropped: dict[str, int] = Field(default_factory=dict)  # what a model planned beyond the limits
+    formulas_ranked: int | None = None  # how many were put in order; None: all are in `formulas`
+    formulas_digest: str = ""  # of all of them in their order
 
 
 class CampaignRecord(Record):

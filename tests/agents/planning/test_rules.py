@@ -1,16 +1,20 @@
 """The planner reads outcomes: other results, another plan."""
 
+from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hullward.agents.planning import make_plan
+from hullward.agents.campaign import run
+from hullward.agents.planning import ledger, make_plan, read_outcomes
 from hullward.agents.planning.ledger import FormulaOutcome, Outcomes, ParentOutcome
+from hullward.agents.planning.rules import FORMULAS_PER_PROPOSAL, LEAST_FORMULAS
 from hullward.agents.settings import Campaign, parse_settings
 from hullward.tools.records import OperatorOutcome, Plan
-from hullward.tools.store import ORDER_BEFORE_OPINIONS, ranking
+from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
 
@@ -80,6 +84,22 @@ def test_a_formula_near_the_hull_comes_first() -> None:
     assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[0] == "LiMn2O4"
 
 
+def test_a_plan_carries_the_formulas_it_can_use_and_a_hash_of_all() -> None:
+    """Ten elements have 30,000 formulas; none of them is lost, for the rest comes up later."""
+    formulas = [f"Li{n}O" for n in range(30_000)]
+    first = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), formulas, [])
+    assert first.formulas == tuple(formulas[:LEAST_FORMULAS])
+    assert len(first.model_dump_json()) < 10_000
+    assert first.formulas_ranked == len(formulas)
+    other = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), [*formulas[:-1], "LiO2"], [])
+    assert (other.formulas, other.formulas_ranked) == (first.formulas, first.formulas_ranked)
+    assert other.formulas_digest != first.formulas_digest
+    assert other.plan_id != first.plan_id
+    many = campaign(budget={"proposals_per_cycle": 500})
+    asked = make_plan(many, 2, Outcomes(up_to_cycle=-1), formulas, []).formulas
+    assert len(asked) == FORMULAS_PER_PROPOSAL * 500
+
+
 def test_parents_are_the_first_ranked_and_few_of_a_formula() -> None:
     parents = tuple(
         ParentOutcome(candidate_id=f"c-{i}", formula=f, e_above_reference_ev_per_atom=e)
@@ -102,3 +122,21 @@ def test_what_ranks_higher_is_likelier_then_lower() -> None:
     assert [i for (i,) in found] == ["b", "a", "c", "d"]
     union, reference = "e_above_union_ev_per_atom", "e_above_reference_ev_per_atom"
     assert ranking(union, reference) == ORDER_BEFORE_OPINIONS
+
+
+def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
+    toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = parse_settings(
+        Campaign, toy_settings | {"operators": ["perturbation", "swap"]}, "test"
+    )
+    run(tmp_path / "c", settings)
+    with Store.open(tmp_path / "c", command="test") as store:
+        few = read_outcomes(store, 9)
+        monkeypatch.setattr(ledger, "MAX_PARENTS", 10**6)
+        monkeypatch.setattr(ledger, "PARENTS_PER_FORMULA", 10**6)
+        everyone = read_outcomes(store, 9)
+    assert len(few.parents) < len(everyone.parents)
+    monkeypatch.undo()
+    plans = [make_plan(settings, 9, found, FORMULAS, []) for found in (few, everyone)]
+    assert plans[0].parents == plans[1].parents

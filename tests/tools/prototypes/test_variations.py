@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.prototypes import Substitution, perturb, seeded_rng, swap
+from hullward.tools.prototypes import Substitution, perturb, seeded_rng, substitution, swap
 from hullward.tools.prototypes.mutation import enlarged
 from hullward.tools.prototypes.substitution import PER_TURN
 
@@ -95,6 +95,22 @@ operator = Substitution([], max_atoms=14, oxidation_states=states)
 for made in operator.propose(["LiMn2O4", "LiMnO2", "Li2MnO3", "LiMn5O6"]):
     print(made.crystal.content_id, made.parents)
 """
+
+
+def test_substitution_gives_the_same_whatever_it_keeps_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    formulas = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
+
+    def first() -> list[str]:
+        operator = Substitution([], max_atoms=14, oxidation_states=STATES)
+        made = itertools.islice(operator.propose(formulas), 14 * PER_TURN)
+        return [built.crystal.content_id for built in made]
+
+    usual = first()
+    monkeypatch.setattr(substitution, "KEPT_FORMULAS", 1)
+    monkeypatch.setattr(substitution, "KEPT_STRUCTURES", 0)
+    assert first() == usual
 
 
 def test_substitution_does_not_depend_on_the_process() -> None:

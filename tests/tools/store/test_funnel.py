@@ -5,7 +5,7 @@ import itertools
 import duckdb
 import pytest
 
-from hullward.agents.planning import read_evidence, read_outcomes
+from hullward.agents.planning import ledger, read_evidence, read_outcomes
 from hullward.models.crystal import Crystal
 from hullward.tools.records import (
     Basis,
@@ -348,7 +348,11 @@ def test_a_later_basis_moves_states_and_keeps_the_identity(tmp_path):
         assert funnel.count(open_snapshot(store.publish().parent)) == store.count()
 
 
-def test_the_short_list_is_rewarded_and_a_confirmed_suspect_counts_everywhere(tmp_path):
+def test_the_short_list_is_rewarded_and_a_confirmed_suspect_counts_everywhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ledger, "MAX_PARENTS", 99)
+    monkeypatch.setattr(ledger, "PARENTS_PER_FORMULA", 99)
     heights = {STABLE: -0.01, META: 0.05, VerdictLabel.UNSTABLE: 0.2}
     looks = {"plain": {}, **{look: ODD | {"second_look": look} for look in
              ("pending", "reproduced", "refuted", "confirmed")}}  # fmt: skip
