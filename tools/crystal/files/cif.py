@@ -1,18 +1,20 @@
-"""Read real CIF with pymatgen in a child process with limits on time, memory and rights.
+"""Read real CIF in a child process with limits on time, memory and rights.
 
-CIF is a large format, its parser is lenient, and it has carried code before (CVE-2024-23346). So
-this module checks the size of the text, `hullward.tools.crystal.files.cif_worker` parses it in the
-child, and the plain numbers that come back are checked again here.
+CIF is a large format, and it has carried code before (CVE-2024-23346). So this module checks the
+size of the text, `hullward.tools.crystal.files.cif_worker` parses it in the child, and the plain
+numbers that come back are checked again here.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import subprocess
 import sys
 import time
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -21,11 +23,13 @@ from hullward.models.errors import PreflightError
 from hullward.tools.crystal.input_checks import MAX_SITES, checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
 
-START_S = 120.0  # to import pymatgen on a busy machine
+START_S = 120.0  # to import the parser on a busy machine
 MAX_REPLY_BYTES = 64_000_000
 WORKER = "hullward.tools.crystal.files.cif_worker"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+BYTE_ORDER_MARK = "\ufeff"
+ATOMS = re.compile(r"_atom_site[_.]", re.I)
 OPERATOR_CHARACTERS = "0123456789xyzXYZ+-/*.,'\" \t"
 
 
@@ -69,6 +73,7 @@ class CifReader:
 
         Raises PreflightError if the child cannot start.
         """
+        text = text.removeprefix(BYTE_ORDER_MARK)
         if flaw := oversize(text, self.limits):
             return flaw
         if not text.strip():
@@ -135,7 +140,7 @@ class CifReader:
         if "error" in ready:
             self.close()
             raise PreflightError(
-                f"The CIF reader's process did not start: {ready['error']}. It needs pymatgen "
+                f"The CIF reader's process did not start: {ready['error']}. It needs gemmi "
                 f"importable by {sys.executable} and {self.limits.memory_bytes >> 20} MiB."
             )
         return self._child
@@ -154,14 +159,23 @@ def split_blocks(text: str) -> list[str]:
     """
     blocks: list[list[str]] = [[]]
     in_text_field = False
-    for line in text.splitlines(keepends=True):
+    for line in text.removeprefix(BYTE_ORDER_MARK).splitlines(keepends=True):
         if line.startswith(";"):
             in_text_field = not in_text_field
         elif not in_text_field and line.lstrip()[:5].lower() == "data_":
             blocks.append([])
         blocks[-1].append(line)
-    with_atoms = [block for lines in blocks if "_atom_site_" in (block := "".join(lines))]
+    with_atoms = [block for lines in blocks if ATOMS.search(block := "".join(lines))]
     return with_atoms if len(blocks) > 1 and with_atoms else [text]
+
+
+def decode_cif(data: bytes) -> str:
+    """The text of a CIF: UTF-8, UTF-16 with its mark, or Latin-1 as in older files."""
+    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def oversize(text: str, limits: CifLimits) -> Flaw | None:

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.crystal.files.cif import CifLimits, CifReader, read_cif, split_blocks
+from hullward.tools.crystal.files.cif import (
+    CifLimits,
+    CifReader,
+    decode_cif,
+    read_cif,
+    split_blocks,
+)
 from hullward.tools.crystal.files.json_values import (
     TABLE_COLUMNS,
     Row,
@@ -257,10 +263,7 @@ def _cif(path: Path) -> Iterator[RawInput]:
     limit = CifLimits().max_bytes
     with path.open("rb") as file:
         data = file.read(limit + 1)  # long enough to be rejected when it is parsed
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")  # older files, such as in authors' names
+    text = decode_cif(data)
     blocks = [text] if len(data) > limit else split_blocks(text)
     return (RawInput(_clean(b), "cif", f"{path.name}#{i}") for i, b in enumerate(blocks))
 

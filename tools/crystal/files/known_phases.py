@@ -8,12 +8,15 @@ are read here, two hundred times as fast; all others go to the sandboxed reader.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifReader
+from hullward.tools.crystal.files.cif_block import Contents, formula_amounts, volume_fault
+from hullward.tools.crystal.files.cif_crystal import formula_fault
 from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
 from hullward.tools.crystal.input_checks import checked_crystal, shorten
 from hullward.tools.records import Flaw, Reason
@@ -28,8 +31,8 @@ _PLAIN = re.compile(
     + "".join(rf"_cell_length_{x}\s+{_NUMBER}\n" for x in "abc")
     + "".join(rf"_cell_angle_{x}\s+{_NUMBER}\n" for x in ("alpha", "beta", "gamma"))
     + r"_symmetry_Int_Tables_number\s+1\n"
-    r"_chemical_formula_structural[^\n]*\n_chemical_formula_sum[^\n]*\n"
-    r"_cell_volume[^\n]*\n_cell_formula_units_Z[^\n]*\n"
+    r"_chemical_formula_structural[^\n]*\n_chemical_formula_sum\s+'?([A-Za-z0-9. ]+)'?\n"
+    rf"_cell_volume\s+{_NUMBER}\n_cell_formula_units_Z\s+(\d+)\n"
     r"loop_\n _symmetry_equiv_pos_site_id\n _symmetry_equiv_pos_as_xyz\n  1  'x, y, z'\n"
     r"loop_\n _atom_site_type_symbol\n _atom_site_label\n _atom_site_symmetry_multiplicity\n"
     r" _atom_site_fract_x\n _atom_site_fract_y\n _atom_site_fract_z\n _atom_site_occupancy\n"
@@ -83,7 +86,7 @@ def plain_cif(text: str) -> Crystal | None:
     """The crystal of a CIF in pymatgen's own layout without symmetry; None for any other text."""
     if len(text) > MAX_PLAIN_CHARS or not (whole := _PLAIN.fullmatch(text)):
         return None
-    *cell, block = whole.groups()
+    *cell, formula, volume, units, block = whole.groups()
     sites = [_SITE.fullmatch(line.strip()) for line in block.splitlines()]
     if not all(sites):
         return None
@@ -93,6 +96,11 @@ def plain_cif(text: str) -> Crystal | None:
         matrix = lattice_matrix(numbers[:3], numbers[3:])
     except ValueError:
         return None  # the other reader finds the flaw
+    stated = Contents(formula, formula_amounts(formula), float(units) or None)
+    places = {tuple(round(float(x) % 1.0, 4) % 1.0 for x in row[1:]) for row in rows}
+    agrees = formula_fault(Counter(row[0] for row in rows), stated) is None
+    if not agrees or len(places) < len(rows) or volume_fault(float(volume), matrix):
+        return None  # as above
     found = checked_crystal(
         matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], Reason.BAD_CIF
     )

@@ -1,0 +1,239 @@
+"""The crystal of one CIF block, read so that it agrees with everything the block states.
+
+The listed sites are expanded by the symmetry. Formula sum, formula units, multiplicities and atom
+types are compared with the result. If the symmetry leaves several settings possible, the block must
+decide: by what it states, or because the others would put atoms on top of each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hullward.tools.crystal.files.cif_block import (
+    CifSite,
+    Contents,
+    RefusedError,
+    bad,
+    parse_block,
+    read_cell,
+    read_contents,
+    read_sites,
+)
+from hullward.tools.crystal.files.cif_symmetry import Setting, read_symmetry
+from hullward.tools.records import Reason
+
+SAME_PLACE_A = 0.01
+# Images of one atom that are nearer than this are one place if the digits as written allow it.
+SAME_PLACE_AS_WRITTEN_A = 0.4
+SAME_SHARE = 1e-3  # of an element in the atoms
+SAME_COUNT = 0.01  # relative
+# Distances over the sum of covalent radii: a reading with shorter ones than CRAMMED gives way to
+# one whose shortest is beyond LOOSE.
+CRAMMED, LOOSE = 0.75, 0.8
+SAME_DISTANCE_A = 2e-3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The sites of a block in one setting."""
+
+    setting: Setting
+    species: tuple[str, ...]
+    frac_coords: np.ndarray  # (n, 3)
+    multiplicities: tuple[int, ...]  # of each listed site
+    overlap: str | None  # two listed sites on one place
+
+
+def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
+    """One data block as {lattice, species, coords}. Raises RefusedError."""
+    tags = parse_block(text)
+    cell, lattice = read_cell(tags)
+    sites = read_sites(tags, max_sites)
+    contents = read_contents(tags)
+    symmetry = read_symmetry(tags, cell, max_operators)
+    readings, faults = [], []
+    for setting in symmetry.settings:
+        if not setting.fits(lattice):
+            shown = ", ".join(f"{x:g}" for x in cell)
+            faults.append(f"the cell {shown} does not have the symmetry of {setting.name}")
+            continue
+        try:
+            reading = _expanded(sites, setting, lattice, max_sites)
+        except RefusedError as refusal:
+            if len(symmetry.settings) == 1:
+                raise
+            faults.append(f"{setting.name}: {refusal}")
+            continue
+        if fault := _contradiction(reading, sites, contents):
+            faults.append(f"{setting.name}: {fault}" if len(symmetry.settings) > 1 else fault)
+        else:
+            readings.append(reading)
+    if not readings:
+        raise bad("; ".join([*filter(None, [symmetry.doubt]), *faults[:2]]))
+    readings = _distinct(readings, lattice)
+    if len(readings) > 1:
+        raise bad(_undecided(readings, symmetry.doubt))
+    (reading,) = readings
+    alone = len(symmetry.settings) == 1
+    if symmetry.doubt and alone and not _fixes_the_count(sites, contents):
+        raise bad(symmetry.doubt)
+    return {
+        "lattice": lattice.tolist(),
+        "species": list(reading.species),
+        "coords": reading.frac_coords.tolist(),
+    }
+
+
+def _expanded(
+    sites: Sequence[CifSite], setting: Setting, lattice: np.ndarray, max_sites: int
+) -> Reading:
+    """Every image of the listed sites, each place once."""
+    orbits: list[np.ndarray] = []
+    total = 0
+    for site in sites:
+        orbits.append(_orbit(site, setting, lattice))
+        total += len(orbits[-1])
+        if total > max_sites:
+            raise RefusedError(Reason.TOO_LARGE, f"at least {total} sites, limit {max_sites}")
+    owners = np.repeat(np.arange(len(sites)), [len(orbit) for orbit in orbits])
+    coords = np.concatenate(orbits)
+    overlap = None
+    apart = coords[:, None] - coords
+    near = _lengths(apart - np.round(apart), lattice) < SAME_PLACE_A
+    first, second = np.nonzero(near & (owners[:, None] < owners))
+    if len(first):
+        one, two = (sites[int(k)] for k in (owners[first[0]], owners[second[0]]))
+        overlap = f"{one.name} and {two.name} occupy one place: occupancy 2"
+    species = tuple(sites[i].element for i in owners.tolist())
+    return Reading(setting, species, coords, tuple(map(len, orbits)), overlap)
+
+
+def _orbit(site: CifSite, setting: Setting, lattice: np.ndarray) -> np.ndarray:
+    """(m, 3) images of a site, exact on a special position if the digits as written are on it."""
+    place = np.array(site.frac_coords)
+    images = setting.rotations @ place + setting.translations
+    apart = images - place
+    apart -= np.round(apart)
+    distances = _lengths(apart, lattice)
+    change = np.abs(setting.rotations - np.eye(3)) @ np.array(site.precision) + 1e-9
+    within_digits = (np.abs(apart) <= change).all(axis=1) & (distances < SAME_PLACE_AS_WRITTEN_A)
+    fixing = (distances < SAME_PLACE_A) | within_digits
+    if fixing.sum() > 1 and distances[fixing].max() > 0:
+        place = place + apart[fixing].mean(axis=0)
+        images = setting.rotations @ place + setting.translations
+    wrapped: np.ndarray = images % 1.0
+    wrapped[0] = images[0]
+    if fixing.sum() == 1:
+        return wrapped
+    distinct: list[int] = []
+    left = np.arange(len(images))
+    while len(left):
+        distinct.append(int(left[0]))
+        apart = images[left] - images[left[0]]
+        left = left[_lengths(apart - np.round(apart), lattice) >= SAME_PLACE_A]
+    return wrapped[distinct]
+
+
+def _lengths(vectors: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """Å, of fractional vectors along the last axis."""
+    return np.asarray(np.sqrt(((vectors @ lattice) ** 2).sum(axis=-1)))
+
+
+def _contradiction(reading: Reading, sites: Sequence[CifSite], stated: Contents) -> str | None:
+    """Where a reading disagrees with the block's own statements; None if it agrees."""
+    for site, count in zip(sites, reading.multiplicities, strict=True):
+        order = len(reading.setting) / count
+        if site.multiplicity is not None and site.multiplicity != count:
+            return f"{site.name} has multiplicity {site.multiplicity:g}, its images are {count}"
+        if site.order is not None and site.order != order:
+            return f"{site.name} has a site symmetry of order {site.order:g}, found is {order:g}"
+    counts = Counter(reading.species)
+    if missing := sorted((stated.listed_types | set(stated.formula_amounts)) - set(counts)):
+        return f"{', '.join(missing)} is stated to be in the crystal, but has no sites"
+    for element, number in stated.in_cell.items():
+        if number != counts[element]:
+            return f"{number:g} {element} are stated in the cell, the sites give {counts[element]}"
+    return reading.overlap or formula_fault(counts, stated)
+
+
+def formula_fault(counts: Mapping[str, int], stated: Contents) -> str | None:
+    """Where counts of atoms in the cell disagree with the formula or the number of its units."""
+    atoms, units = sum(counts.values()), stated.units
+    repeats = math.gcd(*counts.values())
+    found = " ".join(f"{element}{n}" for element, n in counts.items())
+    if not stated.formula_amounts:
+        if units and (units > repeats or repeats % units):
+            return f"{units:g} formula units are stated, the sites give {repeats} of {found}"
+        return None
+    total = sum(stated.formula_amounts.values())
+    for element in sorted({*counts, *stated.formula_amounts}):
+        share = stated.formula_amounts.get(element, 0) / total
+        if abs(share - counts.get(element, 0) / atoms) > SAME_SHARE:
+            return f"the formula is {stated.formula}, the sites give {found}"
+    if units is None or abs(units * total - atoms) <= SAME_COUNT * atoms:
+        return None
+    if repeats % units == 0 and abs(total - atoms) <= SAME_COUNT * atoms:
+        return None  # pymatgen writes the atoms of the whole cell as the formula
+    return (
+        f"{units:g} units of {stated.formula} are {units * total:g} atoms, the sites give {atoms}"
+    )
+
+
+def _fixes_the_count(sites: Sequence[CifSite], stated: Contents) -> bool:
+    """Whether a block states how many atoms are in its cell."""
+    by_sum = bool(stated.formula_amounts) and stated.units is not None
+    return by_sum or bool(stated.in_cell) or all(site.multiplicity is not None for site in sites)
+
+
+def _distinct(readings: Sequence[Reading], lattice: np.ndarray) -> list[Reading]:
+    """One reading of each crystal, without crammed ones where another is loose."""
+    if len(readings) == 1:
+        return list(readings)
+    measured = [(reading, *_distances(reading, lattice)) for reading in readings]
+    if max(closest for *_, closest in measured) >= LOOSE:
+        measured = [m for m in measured if m[2] >= CRAMMED]
+    kept: list[tuple[Reading, np.ndarray]] = []
+    for reading, fingerprint, _ in measured:
+        same = (
+            len(fingerprint) == len(other)
+            and bool((np.abs(fingerprint - other) < SAME_DISTANCE_A).all())
+            for _, other in kept
+        )
+        if not any(same):
+            kept.append((reading, fingerprint))
+    return [reading for reading, _ in kept]
+
+
+def _distances(reading: Reading, lattice: np.ndarray) -> tuple[np.ndarray, float]:
+    """Sorted distances of pairs by element, and the shortest over its covalent radii."""
+    import gemmi
+
+    numbers = np.array([gemmi.Element(symbol).atomic_number for symbol in reading.species])
+    radii = np.array([gemmi.Element(symbol).covalent_r for symbol in reading.species])
+    i, j = np.triu_indices(len(numbers), k=1)
+    apart = reading.frac_coords[i] - reading.frac_coords[j]
+    apart -= np.round(apart)
+    shifts = np.indices((3, 3, 3)).reshape(3, -1).T - 1
+    nearest = np.full(len(i), np.inf)
+    for shift in shifts:
+        nearest = np.minimum(nearest, _lengths(apart + shift, lattice))
+    pairs = np.sort(np.stack([numbers[i], numbers[j]]), axis=0)
+    # kinds of pairs are far apart on the scale of distances
+    fingerprint = np.sort((pairs[0] * 1000 + pairs[1]) * 1e4 + nearest)
+    closest = float((nearest / (radii[i] + radii[j])).min()) if len(i) else math.inf
+    return np.concatenate([np.sort(numbers) * -1.0, fingerprint]), closest
+
+
+def _undecided(readings: Sequence[Reading], doubt: str | None) -> str:
+    shown = "; ".join(
+        f"{r.setting.name}: {' '.join(f'{el}{n}' for el, n in Counter(r.species).items())}"
+        for r in readings[:3]
+    )
+    missing = doubt or "the choice of origin or axes is not stated"
+    return f"{missing}; formula, units and multiplicities do not decide: {shown}"

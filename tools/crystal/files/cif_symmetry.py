@@ -1,0 +1,292 @@
+"""The symmetry of a CIF block: its operators, or the settings of a group that it names.
+
+A name does not always fix the operators: some groups have two choices of the origin, rhombohedral
+ones two choices of axes. Then all of them are returned, and what the block states about its atoms
+decides (`hullward.tools.crystal.files.cif_crystal`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hullward.tools.crystal.files.cif_block import RefusedError, Tags, bad
+from hullward.tools.crystal.input_checks import shorten
+from hullward.tools.records import Reason
+
+if TYPE_CHECKING:
+    import gemmi
+
+OPERATOR_KEYS = [
+    f"{key}{end}"
+    for key in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+    for end in ("", "_")
+]
+NAME_KEYS = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m_ref",
+    "_space_group_name_h-m",
+    "_symmetry_space_group_name_h-m_full",
+)
+HALL_KEYS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+NUMBER_KEYS = ("_space_group_it_number", "_symmetry_int_tables_number")
+CODE_KEY = "_space_group_it_coordinate_system_code"
+MAGNETIC = re.compile("magn|_ssg_|_cell_modulation_|_cell_wave_vector")
+_TERM = r"(?:[0-9]+/[0-9]+|[0-9]*\.?[0-9]+|[xyz])"
+OPERATOR = re.compile(rf"[+-]?{_TERM}(?:[+-]{_TERM})*")
+SIGNED_TERM = re.compile(rf"([+-]?)({_TERM})")
+# Marks behind a name: origin choices as :1 or S or O1, axes as :H or H or HS.
+MARK = re.compile(r"^(.*?[^\s:]) *(?::| )? *(1|2|S|Z|O1|O2|H|R|HS|RS|HR)$")
+MARKS = {"1": "1", "S": "1", "O1": "1", "2": "2", "Z": "2", "O2": "2",
+         "H": "H", "HS": "H", "HR": "H", "R": "R", "RS": "R"}  # fmt: skip
+TWENTY_FOURTHS = 24
+STEPS = 1000
+DIGITS_LOST = 2e-3  # of a translation written as 0.333
+CELL_TOLERANCE = 0.02  # of a length squared
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The operators of a group in one setting: images of x are rotations @ x + translations."""
+
+    name: str
+    rotations: np.ndarray  # (n, 3, 3)
+    translations: np.ndarray  # (n, 3), in [0, 1)
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @property
+    def is_identity(self) -> bool:
+        return len(self) == 1
+
+    def fits(self, lattice: np.ndarray) -> bool:
+        """Whether every rotation keeps the lengths and angles of a (3, 3) lattice in Å."""
+        metric = lattice @ lattice.T
+        turned = np.einsum("nji,jk,nkl->nil", self.rotations, metric, self.rotations)
+        sizes = np.sqrt(np.outer(metric.diagonal(), metric.diagonal()))
+        return bool((np.abs(turned - metric) <= CELL_TOLERANCE * sizes).all())
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """The settings that a block leaves possible, and why they are in doubt, if they are."""
+
+    settings: tuple[Setting, ...]
+    doubt: str | None = None
+
+
+P1 = Setting("P 1", np.eye(3)[None], np.zeros((1, 3)))
+
+
+def read_symmetry(tags: Tags, cell: Sequence[float], max_operators: int) -> Symmetry:
+    """The settings that fit the operators, names and number of a block.
+
+    Raises RefusedError for operators that form no group, and for a group that is not known or is
+    named in contradiction.
+    """
+    if any(MAGNETIC.search(key) for key in tags):
+        raise bad("magnetic or modulated CIF: give the nuclear, unmodulated structure")
+    listed = _listed(tags, max_operators)
+    named = _named(tags, cell)
+    if listed is None or not named:
+        named = _by_hall(tags.one(*HALL_KEYS), named)
+    stated = tags.one(*NAME_KEYS, *HALL_KEYS, *NUMBER_KEYS)
+    if listed is None:
+        if named:
+            return Symmetry(tuple(named))
+        if stated is not None:
+            raise bad(f"unknown space group {shorten(stated)}")
+        return Symmetry((P1,))
+    if not named:
+        unnamed = stated is not None and listed.is_identity
+        doubt = f"the only operator is the identity, the space group is {shorten(str(stated))}"
+        return Symmetry((listed,), doubt if unnamed else None)
+    group, expected = _number(listed), _number(named[0])
+    if group == expected:
+        return Symmetry((listed,))
+    doubt = f"{len(listed)} operators of group {group}, but {named[0].name} is group {expected}"
+    orders = sorted({len(setting) for setting in named})
+    if len(listed) not in orders:
+        needed = " or ".join(map(str, orders))
+        doubt = f"{len(listed)} operators are listed, {named[0].name} has {needed}"
+    return Symmetry((listed, *named) if listed.is_identity else (listed,), doubt)
+
+
+def _listed(tags: Tags, max_operators: int) -> Setting | None:
+    """The operators of the list, which must form a group; None if there is no list."""
+    texts: list[str] = []
+    for key in OPERATOR_KEYS:
+        values = [value for value in tags.column(key) if value not in ("?", ".")]
+        texts = texts or values
+        if len(values) > max_operators:
+            detail = f"{len(values)} symmetry operators, limit {max_operators}"
+            raise RefusedError(Reason.TOO_LARGE, detail)
+    if not texts:
+        return None
+    parsed = [_operator(text) for text in texts]
+    rotations, indices = np.array([r for r, _ in parsed]), np.array([t for _, t in parsed])
+    setting = Setting("the listed operators", *_distinct(rotations, indices))
+    identity = (setting.rotations == np.eye(3)).all(axis=(1, 2)) & (setting.translations == 0).all(
+        axis=1
+    )
+    if not identity.any():
+        raise bad(f"the identity is missing among {len(texts)} operators")
+    if not _closed(setting):
+        raise bad(
+            f"{len(setting)} operators form no group: the product of two of them is not listed"
+        )
+    return setting
+
+
+def _operator(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The (3, 3) rotation and (3,) translation of 'x, -y, z+1/2'."""
+    parts = "".join(text.lower().split()).split(",")
+    if len(text) > 100 or len(parts) != 3 or not all(map(OPERATOR.fullmatch, parts)):
+        raise bad(f"{shorten(text)} is not a symmetry operator")
+    rotation, translation = np.zeros((3, 3)), np.zeros(3)
+    for row, part in enumerate(parts):
+        for sign, term in SIGNED_TERM.findall(part):
+            factor = -1 if sign == "-" else 1
+            if term in "xyz":
+                rotation[row, "xyz".index(term)] += factor
+            else:
+                try:
+                    translation[row] += factor * float(Fraction(term))
+                except ZeroDivisionError:
+                    raise bad(f"{shorten(text)} is not a symmetry operator") from None
+    if abs(abs(np.linalg.det(rotation)) - 1) > 1e-6:
+        raise bad(f"{shorten(text)} does not preserve volume")
+    parts_of_24 = np.round(translation * TWENTY_FOURTHS) / TWENTY_FOURTHS
+    near = np.abs(parts_of_24 - translation) < DIGITS_LOST
+    return rotation, np.where(near, parts_of_24, translation) % 1.0
+
+
+def _distinct(rotations: np.ndarray, translations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without repetitions, in order."""
+    keys = np.hstack([rotations.reshape(-1, 9), _places(translations)])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    order = np.sort(first)
+    return rotations[order], translations[order]
+
+
+def _places(translations: np.ndarray) -> np.ndarray:
+    """(..., 3) translations as whole numbers of STEPS, equal if they are equal up to a lattice."""
+    # the offset keeps every multiple of 1/24 away from the edges between numbers
+    return np.floor(translations * STEPS + 0.37).astype(int) % STEPS
+
+
+def _closed(setting: Setting) -> bool:
+    """Whether every product of two operators is one of them."""
+    kinds, kind = np.unique(setting.rotations.reshape(-1, 9), axis=0, return_inverse=True)
+    kind = kind.ravel()
+    index = {tuple(row): i for i, row in enumerate(kinds.astype(int).tolist())}
+    turned = np.einsum("aij,bjk->abik", *[kinds.reshape(-1, 3, 3)] * 2).reshape(-1, 9)
+    table = [index.get(tuple(row), -1) for row in turned.astype(int).tolist()]
+    if -1 in table:
+        return False
+    product = np.array(table).reshape(len(kinds), -1)[kind[:, None], kind]
+    shifts = np.einsum("aij,bj->abi", setting.rotations, setting.translations)
+    shifts += setting.translations[:, None]
+    weights = np.array([STEPS**2, STEPS, 1])
+    known = kind * STEPS**3 + _places(setting.translations) @ weights
+    return bool(np.isin(product * STEPS**3 + _places(shifts) @ weights, known).all())
+
+
+def _number(setting: Setting) -> int | None:
+    """The number of the group in the International Tables."""
+    import spglib
+
+    rotations = setting.rotations.astype("intc")
+    found = spglib.get_spacegroup_type_from_symmetry(rotations, setting.translations % 1.0)
+    return None if found is None else int(found.number)
+
+
+def _named(tags: Tags, cell: Sequence[float]) -> list[Setting]:
+    """The settings that name and number leave; empty if none is stated or known."""
+    name, number = tags.one(*NAME_KEYS), tags.one(*NUMBER_KEYS)
+    by_number = _by_number(number)
+    for other in filter(None, (tags.one(key) for key in NAME_KEYS)):
+        for group in _by_name(other, cell)[:1]:
+            if by_number and group.number != by_number[0].number:
+                raise bad(f"{shorten(other)} is group {group.number}, stated is {number}")
+            by_number = by_number or [group]
+    groups = _by_number(number) if name is None else _by_name(name, cell)
+    code = (tags.one(CODE_KEY) or "").upper()
+    groups = [g for g in groups if _extension(g) == code] or groups
+    return [_setting(group.xhm(), group.operations()) for group in groups]
+
+
+def _by_hall(hall: str | None, named: list[Setting]) -> list[Setting]:
+    """The setting of a Hall name, which must be of the named group; as named if there is none."""
+    import gemmi
+
+    if hall is None:
+        return named
+    try:
+        setting = _setting(f"Hall {hall}", gemmi.symops_from_hall(hall.replace("_", " ")))
+    except (RuntimeError, ValueError):
+        return named
+    if named and _number(setting) != _number(named[0]):
+        raise bad(
+            f"Hall name {shorten(hall)} is of group {_number(setting)}, {named[0].name} is group "
+            f"{_number(named[0])}"
+        )
+    return [setting]
+
+
+def _by_name(name: str | None, cell: Sequence[float]) -> list[gemmi.SpaceGroup]:
+    """The settings of a Hermann-Mauguin name: one, or one for each origin or choice of axes."""
+    import gemmi
+
+    if name is None:
+        return []
+    plain = re.sub(r"[~_(){}$]|<su[bp]>|</su[bp]>", "", re.sub(r"_(?=-|[a-zA-Z])", " ", name))
+    plain = " ".join(plain.strip("'\" ").split())
+    alpha, gamma = cell[3], cell[5]
+    found = gemmi.find_spacegroup_by_name(plain, alpha, gamma)
+    mark = ""
+    if match := MARK.match(plain):
+        marked = gemmi.find_spacegroup_by_name(match[1], alpha, gamma)
+        choices = {_extension(g) for g in _same_name(marked)} if marked else set()
+        if MARKS[match[2]] in choices - {""}:
+            found, mark = marked, MARKS[match[2]]
+    if found is None:
+        return []
+    return [g for g in _same_name(found) if mark in ("", _extension(g))]
+
+
+def _same_name(group: gemmi.SpaceGroup) -> list[gemmi.SpaceGroup]:
+    """The group's settings that differ only in origin or in rhombohedral and hexagonal axes."""
+    import gemmi
+
+    return [g for g in gemmi.spacegroup_table() if g.hm == group.hm]
+
+
+def _by_number(number: str | None) -> list[gemmi.SpaceGroup]:
+    """The standard settings of a number in the International Tables."""
+    import gemmi
+
+    if number is None or not re.fullmatch(r"[0-9]{1,3}", number.strip()):
+        return []
+    found = gemmi.find_spacegroup_by_number(int(number))
+    return [] if found is None else _same_name(found)
+
+
+def _extension(group: gemmi.SpaceGroup) -> str:
+    return str(group.ext).strip("\0 ")
+
+
+def _setting(name: str, operations: gemmi.GroupOps) -> Setting:
+    import gemmi
+
+    pairs = [(np.array(op.rot), np.array(op.tran)) for op in operations]
+    rotations = np.array([r for r, _ in pairs]) / gemmi.Op.DEN
+    return Setting(name, rotations, np.array([t for _, t in pairs]) / gemmi.Op.DEN % 1.0)
