@@ -102,7 +102,7 @@ def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> M
         model = RecordedModel(backend.recorded, served=answered_requests(store, role))
     elif backend.url is not None:
         key = machine.chat_api_key if role == "chat" else machine.crystal_api_key
-        model, reread = _served(backend, form, key, store)
+        model, reread = _served(role, backend, form, key, store)
     elif backend.path is not None:
         from hullward.models.language import LocalModel
 
@@ -125,27 +125,36 @@ def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> M
 
 
 def _served(
-    backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
+    role: Role, backend: Backend, form: PromptForm, key: SecretStr | None, store: Store
 ) -> tuple[LanguageModel, Reread]:
     """A model behind a server, whose responses are stored before they are parsed."""
-    from hullward.models.serving import RawResponse, RetryPolicy, ServedModel, read_answer
+    from hullward.models.serving import (
+        RawResponse,
+        RetryPolicy,
+        ServedModel,
+        name_in,
+        paid_tokens,
+        read_answer,
+    )
 
     assert backend.url is not None
     assert backend.model is not None  # checked by the settings
 
     def journal(raw: RawResponse) -> None:
-        store.add(
-            [
-                ModelResponse(
-                    request_id=raw.request_id,
-                    exchange=raw.exchange,
-                    path=raw.path,
-                    model=raw.model,
-                    status=raw.status,
-                    body=raw.body.decode("utf-8", "backslashreplace"),
-                )
-            ]
+        paid = paid_tokens(raw)
+        response = ModelResponse(
+            request_id=raw.request_id,
+            exchange=raw.exchange,
+            path=raw.path,
+            model=raw.model,
+            status=raw.status,
+            body=raw.body.decode("utf-8", "backslashreplace"),
+            prompt_tokens=paid.prompt_tokens,
+            completion_tokens=paid.completion_tokens,
+            answered_by=name_in(raw),
+            left_out=raw.left_out,
         )
+        store.add([response])
 
     def reread(request: Request, response: ModelResponse) -> Answer:
         raw = RawResponse(
@@ -170,9 +179,20 @@ def _served(
         api_key=key.get_secret_value() if key else None,
         policy=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
+        answered_as=_first_name(store, role),
         ask_again=isinstance(backend, CrystalBackend),  # the planner repeats its own requests
     )
     return model, reread
+
+
+def _first_name(store: Store, role: Role) -> str | None:
+    """The name of the model in the first answer that the store holds."""
+    found = store.rows(
+        "SELECT r.answered_by FROM responses r JOIN requests q USING (request_id) WHERE "
+        "q.backend = ? AND r.status = 200 AND r.answered_by IS NOT NULL ORDER BY r.rowid LIMIT 1",
+        [role],
+    )
+    return found[0]["answered_by"] if found else None
 
 
 def _sampling(role: Role, backend: Backend, card: ModelCard | None) -> Sampling:

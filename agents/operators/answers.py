@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hullward.agents.workspace import Workspace
+from hullward.models.language import without_thoughts
 from hullward.tools.crystal import ELEMENTS, shorten
 from hullward.tools.crystal.files import Format
 from hullward.tools.crystal.text import CutCompletion, read_asymmetric, read_completion
@@ -92,7 +93,7 @@ def _filled_in(workspace: Workspace, request: ModelRequest, answer: ModelAnswer)
     """The parent with its masked element exchanged for the one the model named."""
     (parent_id,) = request.parents
     parent, masked = workspace.parent(parent_id), request.wish.masked
-    words = answer.text.split()
+    words = without_thoughts(answer.text).split()
     if not words:
         return CutCompletion(
             raw=answer.text, flaw=Flaw(reason=Reason.EMPTY, detail="no element named")

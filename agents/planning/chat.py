@@ -28,7 +28,7 @@ from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Workspace
 from hullward.models.errors import first_problem
-from hullward.models.language import Constraint
+from hullward.models.language import Constraint, read_json
 from hullward.tools.crystal import shorten
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
 
@@ -307,15 +307,7 @@ def _ask(
             return None, why
         (reply,) = workspace.store.load(ModelAnswer, [record.request_id])
         try:
-            return answer.model_validate_json(_object_in(reply.text)), ""
+            return read_json(answer, reply.text), ""
         except ValidationError as error:
             why = f"{first_problem(error)}; it begins {shorten(reply.text)}"
     return None, why
-
-
-def _object_in(text: str) -> str:
-    """The text without the code fence that models without a schema put around it."""
-    stripped = text.strip()
-    if stripped.startswith("```") and stripped.endswith("```"):
-        return stripped.strip("`").removeprefix("json").strip()
-    return stripped

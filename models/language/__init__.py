@@ -5,6 +5,12 @@ Text in, text out, many requests at once. It knows prompts and tokens, not campa
 """
 
 from hullward.models.language import crystal_prompts
+from hullward.models.language.answer_text import (
+    fenced,
+    parse_json,
+    read_json,
+    without_thoughts,
+)
 from hullward.models.language.cards import ModelCard, model_card, model_names
 from hullward.models.language.checkpoint import checkpoint_name, quiet_transformers
 from hullward.models.language.crystal_prompts import (
@@ -55,13 +61,17 @@ __all__ = [
     "checkpoint_name",
     "crystal_prompt",
     "crystal_prompts",
+    "fenced",
     "find_weights",
     "flat_formula",
     "infill_prompt",
     "model_card",
     "model_names",
     "nano_folder",
+    "parse_json",
     "probe_forms",
     "quiet_transformers",
+    "read_json",
     "render",
+    "without_thoughts",
 ]

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ValidationError
 
 from hullward.models.errors import first_problem
+from hullward.models.language.answer_text import json_texts, parse_json, read_json
 
 # repetition: the same few tokens again and again; unknown: the server gave no reason
 FinishReason = Literal["stop", "length", "repetition", "unknown"]
@@ -109,11 +110,11 @@ class Constraint:
 
     @classmethod
     def json(cls, model: type[BaseModel]) -> Constraint:
-        """An object of this pydantic model."""
+        """An object of this pydantic model, which may have fences, thoughts or prose around it."""
 
         def check(text: str) -> str | None:
             try:
-                model.model_validate_json(text)
+                read_json(model, text)
             except ValidationError as error:
                 return first_problem(error)
             return None
@@ -143,7 +144,7 @@ class Constraint:
             return self.check(text)
         if self.kind == "json":
             try:
-                json.loads(text)
+                parse_json(next(json_texts(text)))
             except ValueError as error:
                 return f"not JSON: {error}"
         if self.kind == "regex" and re.fullmatch(self.value, text) is None:

@@ -4,6 +4,7 @@ The caller can store every answer before it is parsed. `RetryPolicy` holds every
 number of tries. `server_double` imitates a server in tests.
 """
 
+from hullward.models.serving.answers import name_in, paid_tokens, read_answer
 from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.client import ServedModel
 from hullward.models.serving.vllm import (
@@ -15,7 +16,7 @@ from hullward.models.serving.vllm import (
     find_vllm,
     require_free_port,
 )
-from hullward.models.serving.wire import RawResponse, read_answer
+from hullward.models.serving.wire import RawResponse
 
 __all__ = [
     "INSTALL_ON_CPU",
@@ -27,6 +28,8 @@ __all__ = [
     "ServedModel",
     "ServerProcess",
     "find_vllm",
+    "name_in",
+    "paid_tokens",
     "read_answer",
     "require_free_port",
 ]

@@ -5,14 +5,14 @@ that can be counted. The cost of a request is bounded: tokens are counted before
 where the server can count them, tries and waits have limits, and an answer that breaks its schema
 is asked for once more, not twice.
 
-The server is asked for its model at the start of every batch and after every failure; another
-model than the first is not used.
+The server is asked for its model at the start of every batch and after every failure, and the name
+in its answers is compared with that of the first: another model than the first is not used.
+Parameters that the server refuses are left out from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -22,9 +22,20 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from hullward.models.errors import PreflightError
-from hullward.models.language import Answer, CompletionError, Fault, PromptForm, Request
+from hullward.models.language import (
+    Answer,
+    Completion,
+    CompletionError,
+    Fault,
+    PromptForm,
+    Request,
+    parse_json,
+)
+from hullward.models.serving.answers import final_answer, name_in, read_answer, second_request
 from hullward.models.serving.breaker import Breaker, RetryPolicy
-from hullward.models.serving.connection import Connection, ServerFaultError
+from hullward.models.serving.connection import Connection
+from hullward.models.serving.faults import ServerFaultError
+from hullward.models.serving.parameters import Parameters
 from hullward.models.serving.tokens import TokenCounts
 from hullward.models.serving.wire import (
     SEEDS,
@@ -32,12 +43,16 @@ from hullward.models.serving.wire import (
     RawResponse,
     Served,
     call_for,
-    final_answer,
-    read_answer,
-    second_request,
+    probe_for,
 )
 
 T = TypeVar("T")
+
+_NAMED = 20  # models of a list that a message names
+_WITHOUT_LIST = (200, 400, 403, 404, 405, 501)  # statuses of servers without a list of models
+# how OpenAI refuses one token to a model that thinks
+_TOO_FEW_TOKENS = "output limit was reached"
+_PROBE = Request(request_id="probe", prompt="1")
 
 
 @dataclass
@@ -57,8 +72,8 @@ class ServedModel:
     `server` leaves it to the server's chat template.  stop: added to every request's own stop
     strings.  on_response: called with every raw answer before it is read, in the thread that
     called `complete`; what it raises ends the batch.  expected: the model of an earlier process;
-    another one is not used.  ask_again: ask once more for an answer without use; False for a caller
-    that does so itself.
+    another one is not used.  answered_as: the name in the answers of an earlier process, likewise.
+    ask_again: ask once more for an answer without use; False for a caller that does so itself.
 
     served: the model as the server first described it.
     """
@@ -74,11 +89,13 @@ class ServedModel:
         policy: RetryPolicy | None = None,
         on_response: Callable[[RawResponse], None] | None = None,
         expected: Served | None = None,
+        answered_as: str | None = None,
         ask_again: bool = True,
     ) -> None:
         self.url = url.rstrip("/")
         self.name = name
         self.served = expected
+        self.answered_as = answered_as  # the name in the first answer
         self._form: PromptForm = form
         self._stop = tuple(stop)
         self._key = api_key
@@ -86,6 +103,8 @@ class ServedModel:
         self._on_response = on_response
         self._ask_again = ask_again
         self._counts = TokenCounts()
+        self._parameters = Parameters()
+        self._lists: tuple[str, ...] | None = None  # the models listed, where ours is not
         self.breaker = Breaker(self._policy)
         self._jitter = random.Random(0)
 
@@ -112,7 +131,7 @@ class ServedModel:
         """
 
         async def probe(connection: Connection, served: Served) -> Served:
-            await connection.probe(served)
+            await self._ask_for_token(connection, served)
             return served
 
         return self._identified(probe)
@@ -177,7 +196,7 @@ class ServedModel:
                 served = await self._ready(batch)
                 call = call_for(request, self._form, served, cloud=_is_cloud(self.url))
                 await self._counts.require_room(connection, request, served)
-                raw = await connection.send(call, request.request_id, next(exchanges))
+                raw = await self._send(connection, call, request.request_id, exchanges)
             except ValueError as error:  # messages that the form cannot hold
                 return CompletionError(str(error), retry=False, kind="refused")
             except ServerFaultError as fault:
@@ -191,11 +210,62 @@ class ServedModel:
                 await asyncio.sleep(wait_s)
             else:
                 self.breaker.answered()
-                answer = read_answer(request, raw, served.describe())
-                if isinstance(answer, CompletionError) and answer.kind == "identity":
-                    batch.identified = False
-                return answer
+                return self._read(batch, request, raw, served)
         raise AssertionError("every last try returns")
+
+    def _read(
+        self, batch: _Batch, request: Request, raw: RawResponse, served: Served
+    ) -> tuple[Completion, ...] | CompletionError:
+        answer = read_answer(request, raw, served.describe(), self.answered_as)
+        if not isinstance(answer, CompletionError):
+            self.answered_as = self.answered_as or name_in(raw)
+        elif answer.kind == "identity":
+            batch.identified = False
+        return answer
+
+    async def _send(
+        self,
+        connection: Connection,
+        call: Call,
+        request_id: str,
+        exchanges: count[int],
+        *,
+        record: bool = True,
+        limit_s: float | None = None,
+    ) -> RawResponse:
+        """The answer to a call without what the server refuses; each refusal costs an exchange."""
+        while True:
+            fitted = self._parameters.fitted(call)
+            try:
+                return await connection.send(
+                    fitted, request_id, next(exchanges), record=record, limit_s=limit_s
+                )
+            except ServerFaultError as fault:
+                if self._parameters.learn(fitted, fault):
+                    continue
+                if fault.status == 404 and self._lists is not None:
+                    names = ", ".join(self._lists[:_NAMED]) or "none"
+                    raise ServerFaultError("refused", f"{fault}; it lists {names}") from None
+                raise
+
+    async def _ask_for_token(self, connection: Connection, served: Served) -> None:
+        """Ask for one token: an engine may be dead behind a server that answers all else.
+
+        Raises ServerFaultError, also for an answer that no request could use.
+        """
+        call = probe_for(self._form, served, cloud=_is_cloud(self.url))
+        limit_s = self._policy.probe_s
+        try:
+            raw = await self._send(
+                connection, call, "probe", count(), record=False, limit_s=limit_s
+            )
+        except ServerFaultError as fault:
+            if fault.kind == "refused" and _TOO_FEW_TOKENS in str(fault):
+                return  # it thought, and wrote nothing yet
+            raise
+        answer = read_answer(_PROBE, raw, served.describe(), self.answered_as)
+        if isinstance(answer, CompletionError):
+            raise ServerFaultError(answer.kind, f"{self.url}: {answer}")
 
     async def _ready(self, batch: _Batch) -> Served:
         """Wait until the server may be asked; raises ServerFaultError when it may not."""
@@ -214,10 +284,14 @@ class ServedModel:
 
         Raises ServerFaultError for another model, or none.
         """
-        found = await connection.models()
-        served = next((one for one in found if one.model == self.name), None)
+        found = await self._listed(connection)
+        served = _named(self.name, found)
+        if served is None and not any(one.is_vllm for one in found):
+            # a list may be partial, and llama.cpp answers to every name: the answer decides
+            self._lists = tuple(one.model for one in found)
+            served = Served(model=self.name)
         if served is None:
-            names = ", ".join(one.model for one in found) or "nothing"
+            names = ", ".join(one.model for one in found[:_NAMED]) or "nothing"
             kind: Fault = "refused" if self.served is None else "identity"
             message = f"{self.url} does not serve {self.name}; it serves {names}"
             raise ServerFaultError(kind, message)
@@ -230,6 +304,16 @@ class ServedModel:
         self.served = served
         return served
 
+    async def _listed(self, connection: Connection) -> list[Served]:
+        """The models that the server lists; [] from one without a list. Raises ServerFaultError."""
+        try:
+            return await connection.models()
+        except ServerFaultError as fault:
+            known = self.served is not None and self.served.is_vllm
+            if known or fault.status not in _WITHOUT_LIST:
+                raise
+            return []
+
     async def _probe(self, batch: _Batch) -> None:
         """Wait for the next probe, or make it; raises ServerFaultError when the wait is over."""
         wait_s = self.breaker.until_probe_s()
@@ -237,7 +321,7 @@ class ServedModel:
         if wait_s <= 0:
             self.breaker.probed()
             try:
-                await batch.connection.probe(await self._identify(batch.connection))
+                await self._ask_for_token(batch.connection, await self._identify(batch.connection))
             except ServerFaultError as fault:
                 if not (fault.of_the_server or fault.kind == "busy"):
                     self.breaker.answered()  # alive, and wrong: every request gets this fault
@@ -266,10 +350,10 @@ async def _mean_logprob(
     call = Call(path="completions", arguments=asked, extra={"prompt_logprobs": 0})
     raw = await connection.send(call, "score", 0, record=False)
     try:
-        rows = json.loads(raw.body)["choices"][0]["prompt_logprobs"]
+        rows = parse_json(raw.body)["choices"][0]["prompt_logprobs"]
         # the first token has none; with 0 asked for, a row holds the token itself alone
         values = [float(next(iter(row.values()))["logprob"]) for row in rows[before:]]
-    except (ValueError, KeyError, TypeError, IndexError, StopIteration):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration):
         values = None
     if before is None or values is None:
         raise PreflightError(f"{connection.url} gives no log-probabilities of a prompt; vLLM does")
@@ -284,6 +368,13 @@ def _difference(old: Served, new: Served) -> str:
         if (was := getattr(old, name)) != (now := getattr(new, name)):
             return f"{name} was {was}, is {now}"
     return "nothing differs"
+
+
+def _named(name: str, found: Sequence[Served]) -> Served | None:
+    """The model of that name, or of the same but for its case and a ':latest'."""
+    wanted = name.casefold().removesuffix(":latest")
+    alike = (one for one in found if one.model.casefold().removesuffix(":latest") == wanted)
+    return next((one for one in found if one.model == name), next(alike, None))
 
 
 def _is_cloud(url: str) -> bool:

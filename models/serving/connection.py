@@ -11,40 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from hullward.models.language import CompletionError, Fault, PromptForm
+from hullward.models.language import PromptForm, parse_json
 from hullward.models.serving.breaker import RetryPolicy
+from hullward.models.serving.faults import (
+    ServerFaultError,
+    fault_of_answer,
+    fault_of_connection,
+)
 from hullward.models.serving.wire import Call, RawResponse, Served, one_line
 
 if TYPE_CHECKING:
     from httpx2 import Response
-
+    from openai import AsyncOpenAI
 
 NO_KEY = "none"  # the client insists on one; local servers ignore it
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# How vLLM, OpenAI, llama.cpp and Ollama refuse a request that is too long
-_TOO_LONG = ("context length", "maximum context", "context window", "context size", "max_model_len")
-
-
-class ServerFaultError(CompletionError):
-    """An exchange that gave no answer with status 200.
-
-    again: whether another try soon may succeed; `retry` is true also where only a later one may.
-    """
-
-    def __init__(
-        self, kind: Fault, message: str, *, again: bool = False, retry_after_s: float | None = None
-    ) -> None:
-        # whether the server itself may be broken, rather than this request be wrong
-        self.of_the_server = kind in ("unreachable", "timeout", "server")
-        self.again = again
-        self.retry_after_s = retry_after_s
-        later = again or self.of_the_server or kind == "outage"
-        super().__init__(message, retry=later, kind=kind)
 
 
 class Connection:
@@ -61,39 +43,59 @@ class Connection:
         policy: RetryPolicy,
         record: Callable[[RawResponse], None] | None,
     ) -> None:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-
         self.url = url.rstrip("/")
         self.form = form
+        self._key = api_key or NO_KEY
         self._policy = policy
         self._record = record
-        timeout = Timeout(
-            connect=policy.connect_s, read=policy.read_s, write=policy.read_s, pool=policy.total_s
-        )
-        http_client = DefaultAsyncHttpxClient(
-            trust_env=urlsplit(self.url).hostname not in LOOPBACK,  # no proxy to this machine
-            follow_redirects=False,  # the key and the prompts go to this address only
-            timeout=timeout,
-        )
-        self._client = AsyncOpenAI(
-            base_url=self.url,
-            api_key=api_key or NO_KEY,
-            max_retries=0,
-            timeout=timeout,
-            http_client=http_client,
-        )
-        self._client.organization = self._client.project = None  # read from the environment
+        self._opened: AsyncOpenAI | None = None
+
+    @property
+    def _client(self) -> AsyncOpenAI:
+        """Opened with the first request; raises ServerFaultError where that cannot be."""
+        if self._opened is None:
+            from openai import AsyncOpenAI, Timeout
+
+            from hullward.models.serving.bodies import open_client
+
+            if not (self._key.isascii() and self._key.isprintable()):
+                message = f"the key for {self.url} holds a character that is no plain ASCII"
+                raise ServerFaultError("refused", f"{message}; copy it again")
+            policy = self._policy
+            timeout = Timeout(
+                connect=policy.connect_s,
+                read=policy.read_s,
+                write=policy.read_s,
+                pool=policy.total_s,
+            )
+            self._opened = AsyncOpenAI(
+                base_url=self.url,
+                api_key=self._key,
+                max_retries=0,
+                timeout=timeout,
+                http_client=open_client(self.url, timeout),
+            )
+            self._opened.organization = self._opened.project = None  # read from the environment
+        return self._opened
 
     async def aclose(self) -> None:
-        await self._client.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     async def send(
-        self, call: Call, request_id: str, exchange: int, *, record: bool = True
+        self,
+        call: Call,
+        request_id: str,
+        exchange: int,
+        *,
+        record: bool = True,
+        limit_s: float | None = None,
     ) -> RawResponse:
         """One exchange. Raises ServerFaultError for every answer but a success, and for none."""
         asked = {**call.arguments, **call.extra}
         headers = {"X-Request-Id": request_id} if request_id.isascii() else {}
-        response = await self._exchange(f"/{call.path}", asked, self._policy.total_s, headers)
+        limit_s = self._policy.total_s if limit_s is None else limit_s
+        response = await self._exchange(f"/{call.path}", asked, limit_s, headers)
         raw = RawResponse(
             request_id=request_id,
             exchange=exchange,
@@ -102,52 +104,32 @@ class Connection:
             asked=json.dumps(asked, sort_keys=True),
             status=response.status_code,
             body=response.content,
+            left_out=call.left_out,
         )
         if record and self._record is not None:
             self._record(raw)
         self._require_success(response)
         return raw
 
-    async def probe(self, served: Served) -> None:
-        """Ask for one token: an engine may be dead behind a server that answers all else.
-
-        Raises ServerFaultError.
-        """
-        asked = {"model": served.model, "max_tokens": 1, "temperature": 0}
-        if self.form == "server" and not served.is_vllm:  # it may offer nothing else
-            messages = [{"role": "user", "content": "1"}]
-            await self._fetch("/chat/completions", {**asked, "messages": messages})
-        else:
-            await self._fetch("/completions", {**asked, "prompt": "1"})
-
     async def models(self) -> list[Served]:
         """The models that the server lists. Raises ServerFaultError."""
         body = await self._fetch("/models")
         try:
-            rows = json.loads(body.decode())["data"]
+            found = parse_json(body.decode("utf-8-sig"))
+            rows = (found["data"] or []) if isinstance(found, dict) else found
             lengths = {row["id"]: row.get("max_model_len") for row in rows}
-            return [
-                Served(
-                    model=str(row["id"]),
-                    root=row.get("root"),
-                    parent=row.get("parent"),
-                    # an adapter has none of its own, but that of its base
-                    max_model_len=lengths[row["id"]] or lengths.get(row.get("parent")),
-                    is_vllm=row.get("owned_by") == "vllm",
-                )
-                for row in rows
-            ]
+            return [_served(row, lengths) for row in rows]
         except (ValueError, KeyError, TypeError, AttributeError):
-            text = one_line(body.decode(errors="backslashreplace"), 80)
+            text = one_line(body[:200].decode(errors="backslashreplace"), 80)
             raise ServerFaultError(
-                "refused", f"{self.url}/models answers no list of models but: {text}"
+                "refused", f"{self.url}/models answers no list of models but: {text}", status=200
             ) from None
 
     async def tokenize(self, asked: Mapping[str, Any]) -> int | None:
         """Tokens of a prompt or messages as vLLM counts them; None from a server that cannot."""
         try:
             body = await self._fetch(f"{self.url.removesuffix('/v1')}/tokenize", asked)
-            count = json.loads(body.decode())["count"]
+            count = parse_json(body)["count"]
         except ServerFaultError as fault:
             if fault.kind == "refused":
                 return None
@@ -192,56 +174,35 @@ class Connection:
             message = f"{self.url} sent nothing for {self._policy.read_s:g} s"
             raise ServerFaultError("timeout", message) from None
         except openai.APIConnectionError as error:
-            why = one_line(str(error.__cause__ or error)) or type(error.__cause__).__name__
-            message = f"no answer from {self.url}: {why}"
-            raise ServerFaultError("unreachable", message, again=True) from None
+            raise fault_of_connection(self.url, error) from None
         except openai.OpenAIError as error:
             raise ServerFaultError("protocol", one_line(str(error))) from None
 
     def _require_success(self, response: Response) -> None:
-        """Raise the ServerFaultError that names an answer of another status than 2xx."""
-        status = response.status_code
-        if 200 <= status < 300:
-            return
-        reason = one_line(_message_of(response.content))
-        message = f"{self.url} answers {status}: {reason or 'nothing'}"
-        if status in (408, 429, 503):
-            wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
-            raise ServerFaultError("busy", message, again=True, retry_after_s=wait_s)
-        if status >= 500:
-            raise ServerFaultError("server", message, again=True)
-        if any(words in reason.lower() for words in _TOO_LONG):
-            raise ServerFaultError("context", message)
-        if status in (401, 403):
-            message += "; set its key: HULLWARD_CHAT_API_KEY or HULLWARD_CRYSTAL_API_KEY"
-        elif status == 404:
-            message += "; check the address (it ends with /v1) and the model's name"
-        elif 300 <= status < 400:
-            where = one_line(response.headers.get("Location", "another address"))
-            message += f"; it redirects to {where}: redirects are not followed, give that address"
-        raise ServerFaultError("refused", message)
+        """Raise the ServerFaultError of an answer that reports one, or that was cut off."""
+        from hullward.models.serving.bodies import CUT, MOST_BYTES
+
+        fault = fault_of_answer(self.url, response.status_code, response.content, response.headers)
+        if fault is not None:
+            raise fault
+        if response.extensions[CUT]:
+            message = f"{self.url} sends more than {MOST_BYTES:,} bytes; no more were read"
+            raise ServerFaultError("protocol", message)
 
 
-def _message_of(body: bytes) -> str:
-    """The message in an error body, in whichever of the usual shapes."""
-    text = body.decode(errors="backslashreplace")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    for key in ("error", "message", "detail"):
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-    return found if isinstance(found, str) else json.dumps(found)
+def _served(row: Mapping[str, Any], lengths: Mapping[str, Any]) -> Served:
+    """A model as one row of a list of models describes it."""
+    # an adapter has no length of its own, but that of its base
+    length = lengths[row["id"]] or lengths.get(row.get("parent") or "")
+    whole = isinstance(length, int) and not isinstance(length, bool) and length > 0
+    return Served(
+        model=str(row["id"]),
+        root=_text(row.get("root")),
+        parent=_text(row.get("parent")),
+        max_model_len=length if whole else None,
+        is_vllm=row.get("owned_by") == "vllm",
+    )
 
 
-def _retry_after_s(text: str) -> float | None:
-    """Seconds that a server asks to wait, given as a number or as a date."""
-    text = text.strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, (when - datetime.now(when.tzinfo or UTC)).total_seconds())
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from hullward.models.language import Request
-from hullward.models.serving.connection import Connection, ServerFaultError
+from hullward.models.serving.connection import Connection
+from hullward.models.serving.faults import ServerFaultError
 from hullward.models.serving.wire import Served, prompt_of
 
 REMEMBERED = 4096  # prompts whose tokens are not counted again

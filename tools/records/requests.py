@@ -66,6 +66,11 @@ class ModelResponse(Record):
     model: str
     status: int
     body: str  # bytes that are not UTF-8 as \\x..
+    # what the server counted, whether the answer is of use or not
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    answered_by: str | None = None  # the model's name in the answer
+    left_out: tuple[str, ...] = ()  # parameters that were not sent, since the server refuses them
 
 
 class ModelAnswer(Record):

@@ -31,7 +31,8 @@ def gather_asked(connection: duckdb.DuckDBPyConnection) -> tuple[AskedOf, ...]:
             coalesce(max(u.n), 0) AS unreadable,
             sum(a.prompt_tokens)::BIGINT AS prompt_tokens,
             sum(a.completion_tokens)::BIGINT AS completion_tokens,
-            sum(a.memories_left_out)::BIGINT AS memories_left_out
+            sum(a.memories_left_out)::BIGINT AS memories_left_out,
+            list_sort(list_distinct(flatten(list(a.left_out)))) AS left_out
         FROM asked a
         LEFT JOIN unread u USING (backend, model, purpose)
         GROUP BY a.backend, a.model, a.purpose

@@ -159,6 +159,7 @@ class AskedOf(Record):
     prompt_tokens: int | None
     completion_tokens: int | None
     memories_left_out: int
+    left_out: tuple[str, ...] = ()  # parameters that its server refuses
 
 
 class Cost(Record):

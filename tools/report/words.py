@@ -343,7 +343,19 @@ def backends_sentence(report: Report) -> str:
     by_rules = sum(cycle.made_by == "rules" for cycle in report.cycles)
     if by_rules and "chat" in asked:
         sentence += f", which gave no usable plan in {by_rules} of {len(report.cycles)} cycles"
-    return f"{sentence}."
+    return f"{sentence}.{_left_out_words(report)}"
+
+
+def _left_out_words(report: Report) -> str:
+    """Which parameters the servers of which models refuse, or ''."""
+    refused: dict[str, set[str]] = {}
+    for use in report.asked:
+        refused.setdefault(use.model, set()).update(use.left_out)
+    return "".join(
+        f" The server of {model} refuses {', '.join(sorted(names))}: sent without."
+        for model, names in refused.items()
+        if names
+    )
 
 
 def _described(backend: Mapping[str, Any]) -> str:

@@ -222,9 +222,17 @@ SELECT
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
 
--- One row a request to a language model. Prompt tokens count once, whatever the number of answers.
+-- One row a request to a language model. Tokens are those that the server counted in all its
+-- answers, of use or not; without a server, those of the answers, whose prompt counts once.
 CREATE VIEW asked AS
-WITH answered AS (
+WITH paid AS (
+    SELECT
+        request_id, sum(prompt_tokens)::BIGINT AS prompt_tokens,
+        sum(completion_tokens)::BIGINT AS completion_tokens,
+        array_distinct(flatten(list(left_out))) AS left_out
+    FROM responses GROUP BY request_id
+),
+answered AS (
     SELECT
         request_id, count(*) AS answers, max(prompt_tokens) AS prompt_tokens,
         sum(completion_tokens)::BIGINT AS completion_tokens, min(model) AS answered_by
@@ -237,8 +245,12 @@ SELECT
         WHEN s.answers > 0 THEN 'answered'
         ELSE 'waiting'
     END AS state,
-    coalesce(s.answers, 0) AS answers, s.prompt_tokens, s.completion_tokens,
-    f.kind AS failure, f.message AS detail, q.memories, q.memories_left_out
+    coalesce(s.answers, 0) AS answers,
+    coalesce(p.prompt_tokens, s.prompt_tokens) AS prompt_tokens,
+    coalesce(p.completion_tokens, s.completion_tokens) AS completion_tokens,
+    f.kind AS failure, f.message AS detail, q.memories, q.memories_left_out,
+    coalesce(p.left_out, []) AS left_out
 FROM requests q LEFT JOIN answered s USING (request_id)
-LEFT JOIN request_failures f USING (request_id);
+LEFT JOIN request_failures f USING (request_id)
+LEFT JOIN paid p USING (request_id);
 """

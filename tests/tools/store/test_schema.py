@@ -17,7 +17,7 @@ COLUMNS = {
         request_id VARCHAR, cycle INTEGER, position INTEGER, purpose VARCHAR, backend VARCHAR, model
         VARCHAR, answered_by VARCHAR, state VARCHAR, answers BIGINT, prompt_tokens BIGINT,
         completion_tokens BIGINT, failure VARCHAR, detail VARCHAR, memories INTEGER,
-        memories_left_out INTEGER
+        memories_left_out INTEGER, left_out VARCHAR[]
     """,
     "bases": """
         campaign_id VARCHAR KEY, potential VARCHAR, potential_sha256 VARCHAR, energy_scheme VARCHAR,
@@ -113,7 +113,8 @@ COLUMNS = {
     """,
     "responses": """
         request_id VARCHAR KEY, exchange INTEGER KEY, path VARCHAR, model VARCHAR, status INTEGER
-        KEY, body VARCHAR
+        KEY, body VARCHAR, prompt_tokens BIGINT, completion_tokens BIGINT, answered_by VARCHAR,
+        left_out VARCHAR[]
     """,
     "results": """
         proposal_id VARCHAR, candidate_id VARCHAR, relaxation_id VARCHAR, cycle INTEGER, operator

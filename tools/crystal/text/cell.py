@@ -36,6 +36,7 @@ _ANGLE = r"(?:0|[1-9][0-9]{0,2})"
 _FRACTION = r"(?:0\.[0-9]{2}|1\.00)"
 _LENGTHS = re.compile(f"{_LENGTH} {_LENGTH} {_LENGTH}")
 _ANGLES = re.compile(f"{_ANGLE} {_ANGLE} {_ANGLE}")
+_BEGINNING = re.compile(rf"^{_LENGTHS.pattern}[ \t\r]*\n{_ANGLES.pattern}[ \t\r]*$", re.MULTILINE)
 _SYMBOL = re.compile("[A-Z][a-z]?")
 _COORDINATES = re.compile(f"{_FRACTION} {_FRACTION} {_FRACTION}")
 _COMPLETION = "0.00 0.00 0.00"
@@ -102,6 +103,17 @@ def split_completion(text: str) -> tuple[str, str]:
     sites = takewhile(lambda p: _SYMBOL.fullmatch(p[0]) and _COORDINATES.fullmatch(p[1]), pairs)
     end = 2 + 2 * len(list(sites))
     return ("".join(lines[:end]), "".join(lines[end:])) if end > 2 else ("", text)
+
+
+def find_cell(text: str) -> int | None:
+    """Where the first line of lengths stands that a line of angles follows."""
+    found = _BEGINNING.search(text)
+    return found.start() if found else None
+
+
+def begins_cell(text: str) -> bool:
+    """Whether a text begins with a line of lengths and one of angles."""
+    return _BEGINNING.match(text) is not None
 
 
 def _sites_flaw(lines: list[str]) -> Flaw | None:
