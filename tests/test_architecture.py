@@ -68,7 +68,7 @@ FLOORS: dict[str, set[str]] = {
     "tools.crystal.files": {"tools.crystal", "tools.crystal.text", "tools.records"},
     "tools.prototypes": CRYSTALS,
     "tools.relax": {*CRYSTALS, "tools.store", "models.potential"},
-    "tools.report": {"tools.records", "tools.store", "tools.report.figures"},
+    "tools.report": {*CRYSTALS, "tools.store", "tools.report.figures"},
     "tools.report.figures": {"tools.records"},
     "tools.reference.sources": {
         *CRYSTALS,

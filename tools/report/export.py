@@ -1,4 +1,7 @@
-"""Relaxed structures as files that other programs read, each with its provenance."""
+"""Relaxed structures as files that other programs read, each with its provenance.
+
+Every text is read back before it is written, and compared with the stored crystal.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import difflib
 import io
 import json
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.crystal.files import difference, write_cif
 from hullward.tools.store import (
     SHORT_LIST,
     SHORT_LIST_ORDER,
@@ -61,8 +64,8 @@ def export_structures(
     symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
     One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'. Existing files of
     the same name are replaced; others stay.
-    Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, or
-    an `out` that is not a folder.
+    Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, a
+    text that does not read back as the stored crystal, or an `out` that is not a folder.
     """
     writers: dict[Format, Callable[[ExportedStructure], str]] = {
         "cif": lambda r: cif_text(r, symmetrise=symmetrise),
@@ -75,15 +78,12 @@ def export_structures(
         chosen = relaxed(connection, ids=ids, where=where)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to export into")
+    suffix = {"cif": "cif", "poscar": "vasp", "extxyz": "extxyz"}[format]
+    texts = {f"{safe_name(r.candidate_id)}.{suffix}": writers[format](r) for r in chosen}
+    if format == "extxyz" and texts:
+        texts = {"candidates.extxyz": "".join(texts.values())}
     out.mkdir(parents=True, exist_ok=True)
-    if format == "extxyz":
-        text = "".join(writers[format](r) for r in chosen)
-        return [write_whole(out / "candidates.extxyz", text)] if chosen else []
-    suffix = {"cif": "cif", "poscar": "vasp"}[format]
-    return [
-        write_whole(out / f"{safe_name(r.candidate_id)}.{suffix}", writers[format](r))
-        for r in chosen
-    ]
+    return [write_whole(out / name, text) for name, text in texts.items()]
 
 
 def relaxed(
@@ -151,16 +151,13 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
 
 
 def cif_text(candidate: ExportedStructure, *, symmetrise: bool = True) -> str:
-    """A CIF with provenance comments at the top; in P1 where no symmetry is found."""
-    from pymatgen.io.cif import CifWriter
-
-    structure = candidate.crystal.to_structure()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen's notices are about fields we do not write
-        writer = CifWriter(structure, symprec=SYMPREC_A if symmetrise else None)
-    setting = f"symmetry within {SYMPREC_A} Å" if symmetrise else "P1, every atom as relaxed"
+    """A CIF with provenance comments at the top; in P1 where the symmetry changes the crystal."""
+    try:
+        body, setting = write_cif(candidate.crystal, SYMPREC_A if symmetrise else None)
+    except ValueError as error:
+        raise InputError(f"{candidate.candidate_id} cannot be written: {error}") from error
     notes = [f"# {key}: {_one_line(_word(value))}" for key, value in candidate.provenance.items()]
-    return "\n".join(["# Hullward", *notes, f"# setting: {setting}", str(writer)])
+    return "\n".join(["# Hullward", *notes, f"# setting: {_one_line(setting)}", body])
 
 
 def poscar_text(candidate: ExportedStructure) -> str:
@@ -170,13 +167,15 @@ def poscar_text(candidate: ExportedStructure) -> str:
     shown = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
     comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in shown)
     structure = candidate.crystal.to_structure()
-    return Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
+    text = Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
+    read = Poscar.from_str(text).structure
+    return _checked(candidate, text, Crystal.from_structure(read), "POSCAR")
 
 
 def extxyz_text(candidate: ExportedStructure) -> str:
     """One extxyz frame: provenance in its info keys; no energy or forces, which are not DFT's."""
     from ase import Atoms
-    from ase.io import write
+    from ase.io import read, write
 
     crystal = candidate.crystal
     atoms = Atoms(
@@ -186,7 +185,15 @@ def extxyz_text(candidate: ExportedStructure) -> str:
                   for key, v in candidate.provenance.items()}  # fmt: skip
     text = io.StringIO()
     write(text, atoms, format="extxyz")
-    return text.getvalue()
+    frame = read(io.StringIO(text.getvalue()), format="extxyz")
+    return _checked(candidate, text.getvalue(), Crystal.from_ase(frame), "extxyz")
+
+
+def _checked(candidate: ExportedStructure, text: str, read: Crystal, format: str) -> str:
+    """The text; raises InputError if it does not read back as the stored crystal."""
+    if fault := difference(candidate.crystal, read):
+        raise InputError(f"{candidate.candidate_id} cannot be written as {format}: {fault}")
+    return text
 
 
 def safe_name(identifier: str) -> str:

@@ -1,11 +1,12 @@
 """Structures from files: CIF in a sandboxed child process, tables, JSON Lines, extxyz, folders.
 
 Each row becomes one `RawInput`, whose parsing gives a crystal or a flaw. A new file format is a
-reader in `inputs`. Nothing is repaired and nothing is written here; exports are in
-`hullward.tools.report`.
+reader in `inputs`. Nothing is repaired. `write_cif` gives the CIF of a crystal, after reading it
+back; files of a campaign are written by `hullward.tools.report`.
 """
 
 from hullward.tools.crystal.files.cif import CifReader
+from hullward.tools.crystal.files.cif_text import difference, write_cif
 from hullward.tools.crystal.files.inputs import (
     Format,
     RawInput,
@@ -22,8 +23,10 @@ __all__ = [
     "KnownPhases",
     "RawInput",
     "cif_files",
+    "difference",
     "parse_raw",
     "read_inputs",
     "read_known",
     "text_format",
+    "write_cif",
 ]
