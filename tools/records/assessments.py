@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hullward.tools.records.base import Record
+from hullward.tools.records.base import Count, Record
 from hullward.tools.records.verdicts import SecondLook, Suspicion
 
 NoveltyKind = Literal[
@@ -33,14 +33,14 @@ class Explanation(Record):
     against_id: str  # the same, hashed: if it changes, this label is stale
     words: str  # all of it in one phrase
     disorder: str  # why species may share a site in reality; '' without a sign of it
-    bare_namesakes: int = 0  # phases of this formula whose structures the reference lacks
+    bare_namesakes: Count = 0  # phases of this formula whose structures the reference lacks
 
 
 class SoftMode(Record):
     """Imaginary modes at one wave vector."""
 
     q: tuple[float, float, float]  # of the primitive reciprocal cell
-    modes: int  # how many, counted by the milder size of displacement
+    modes: Count  # how many, counted by the milder size of displacement
     frequency_thz: float  # the lowest; imaginary ones are negative
     milder_thz: float  # the same by the other size of displacement
 
@@ -70,7 +70,7 @@ class PhononCheck(Record):
     soft: tuple[SoftMode, ...]  # lowest first
     lowest_thz: float | None  # of all modes but the acoustic ones at Γ
     noise_thz: float | None  # of the acoustic modes at Γ before the sum rule
-    force_calls: int
+    force_calls: Count
     cpu_s: float
 
     @property

@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+# How many of something. Millions of the largest still sum up within 64 bits.
+Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Record(BaseModel):
     """Frozen, no unknown fields, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 def stable_id(prefix: str, *parts: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hullward.tools.records.base import Record
+from hullward.tools.records.base import Count, Record
 from hullward.tools.records.candidates import Protocol
 
 
@@ -14,10 +14,10 @@ class OperatorOutcome(Record):
     """The results of one operator when a plan was made."""
 
     operator: str
-    proposed: int
-    judged: int
-    rewarded: int  # novel, covered, not suspect, within the metastable threshold
-    force_calls: int
+    proposed: Count
+    judged: Count
+    rewarded: Count  # novel, covered, not suspect, within the metastable threshold
+    force_calls: Count
 
 
 class Plan(Record):
@@ -26,7 +26,7 @@ class Plan(Record):
     plan_id: str
     campaign_id: str
     cycle: int
-    quotas: dict[str, int]  # proposals requested from each operator
+    quotas: dict[str, Count]  # proposals requested from each operator
     parents: tuple[str, ...]  # candidate ids, best first
     formulas: tuple[str, ...]  # target formulas for the operators that take one, the first of all
     outcomes: tuple[OperatorOutcome, ...]  # the results behind the plan
@@ -35,8 +35,8 @@ class Plan(Record):
     made_by: str = "rules"  # or a language model
     brief: str | None = None  # text for the planner
     space_groups: tuple[int, ...] = ()  # for models that take one, in turn; empty: known ones
-    dropped: dict[str, int] = Field(default_factory=dict)  # what a model planned beyond the limits
-    formulas_ranked: int | None = None  # how many were put in order; None: all are in `formulas`
+    dropped: dict[str, Count] = Field(default_factory=dict)  # planned beyond the limits
+    formulas_ranked: Count | None = None  # how many were put in order; None: all are in `formulas`
     formulas_digest: str = ""  # of all of them in their order
 
 
@@ -84,9 +84,9 @@ class CycleEnd(Record):
 
     campaign_id: str
     cycle: int
-    proposed: int
-    judged: int
-    force_calls: int
+    proposed: Count
+    judged: Count
+    force_calls: Count
 
 
 class RunEnd(Record):

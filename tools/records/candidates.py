@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hullward.models.crystal import Crystal
-from hullward.tools.records.base import Reason, Record, Stage, stable_id
+from hullward.tools.records.base import Count, Reason, Record, Stage, stable_id
 
 
 class Proposal(Record):
@@ -30,8 +30,8 @@ class Proposal(Record):
     format: Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
     source: str | None = None  # file and row, for screened input
     target_formula: str | None = None  # the requested formula, if any
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
 
 
 class Rejection(Record):
@@ -51,7 +51,7 @@ class Candidate(Record):
     crystal: Crystal
     formula: str
     chemsys: str
-    n_atoms: int
+    n_atoms: Count
     volume_per_atom_a3: float
     min_distance_a: float
     space_group: int | None  # symprec 0.1 Å, as proposed
@@ -100,8 +100,8 @@ class Relaxation(Record):
     initial_energy_ev_per_atom: float | None
     residual_force_ev_per_a: float | None  # largest norm over atoms
     residual_stress_gpa: float | None  # largest absolute component
-    steps: int
-    force_calls: int
+    steps: Count
+    force_calls: Count
     cpu_s: float
     crystal: Crystal | None  # relaxed, or where it stopped
     volume_per_atom_a3: float | None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from hullward.tools.records.base import Record
+from hullward.tools.records.base import Count, Record
 
 
 class Wish(Record):
@@ -53,8 +53,8 @@ class ModelRequest(Record):
     target_formula: str | None = None
     text_form: Literal["cell", "asymmetric"] = "cell"  # of the requested structures
     wish: Wish = Wish()
-    memories: int = 0  # lines of earlier outcomes in the prompt
-    memories_left_out: int = 0  # those that did not fit the context
+    memories: Count = 0  # lines of earlier outcomes in the prompt
+    memories_left_out: Count = 0  # those that did not fit the context
 
 
 class ModelResponse(Record):
@@ -81,8 +81,8 @@ class ModelAnswer(Record):
     text: str
     model: str  # name and revision of the model
     finish_reason: str
-    prompt_tokens: int | None = None  # of the request: the same for each of its answers
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None  # of the request: the same for each of its answers
+    completion_tokens: Count | None = None
     fault: str | None = None  # what is wrong with the text, if the server reports it
 
 

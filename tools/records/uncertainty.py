@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hullward.tools.records.base import Record
+from hullward.tools.records.base import Count, Record
 
 
 class StabilityProbability(Record):
@@ -138,7 +138,7 @@ class SecondOpinion(Record):
     same_structure: bool | None  # StructureMatcher's tolerances, after both relaxations
     rms_a: float | None  # normalised, of that match
     failure: str  # why the result is missing or incomplete
-    force_calls: int  # of the second potential, competing phases included
+    force_calls: Count  # of the second potential, competing phases included
 
 
 class SecondEnergy(Record):

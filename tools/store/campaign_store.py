@@ -7,11 +7,10 @@ may have been stored already can be added again.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,26 @@ from hullward.tools.store.database import (
     SNAPSHOT,
     build_database,
     is_full,
+    mark_in,
     open_database,
+    quoted,
     remove,
     replace,
     set_aside,
 )
 from hullward.tools.store.files import put_in_place
 from hullward.tools.store.journal import NAME as JOURNAL
-from hullward.tools.store.journal import Journal, JournalError, StorageError, first_of_kind, salvage
+from hullward.tools.store.journal import Journal, StorageError, first_of_kind
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import AnyRecord, Key, decode, fetch_rows, key_of
+from hullward.tools.store.projection import (
+    AnyRecord,
+    Place,
+    decode,
+    fetch_rows,
+    json_of,
+    key_of,
+)
+from hullward.tools.store.recovery import open_journal
 from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
 # Files that a campaign may have in its directory before its first record.
@@ -49,14 +58,14 @@ logger = logging.getLogger(__name__)
 class Store(AbstractContextManager["Store"]):
     """The writer of one campaign directory. Use as a context manager or close it."""
 
-    def __init__(self, directory: Path, lock: Lock, journal: Journal) -> None:
+    def __init__(
+        self, directory: Path, lock: Lock, journal: Journal, notes: Iterable[str] = ()
+    ) -> None:
         """Internal: see `open`."""
         self.directory = directory
-        self.notes: list[str] = []
+        self.notes = list(notes)
         self._lock, self._journal = lock, journal
         self._mutex = threading.RLock()  # graph nodes may run in threads
-        for note in journal.notes:
-            self._note(note)
         self._database = open_database(directory, journal, self._note)
         self._behind = False  # the journal holds more than the database
 
@@ -66,21 +75,22 @@ class Store(AbstractContextManager["Store"]):
 
         `notes` then lists the repairs. Raises LockedError when another process is
         writing, InputError for a directory that holds no campaign (or, with create, something
-        else), JournalError for a damaged journal, StorageError on a full disk.
+        else), JournalError for a journal of which something is lost, StorageError on a full disk.
         """
         directory = Path(directory).absolute()
-        try:
+        notes: list[str] = []
+        with ExitStack() as undo:
+            undo.enter_context(_writing(directory))
             _examine(directory, create)
-            with ExitStack() as undo:
-                lock = undo.enter_context(closing(Lock(directory, command)))
-                journal = undo.enter_context(closing(Journal(directory / JOURNAL, create=create)))
-                store = cls(directory, lock, journal)
-                undo.pop_all()  # from here on `close` does it
-                return store
-        except OSError as error:
-            problem = f"{directory} cannot be written: {error.strerror}"
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (StorageError if full else InputError)(problem) from error
+            lock = undo.enter_context(closing(Lock(directory, command)))
+            published = (directory / SNAPSHOT).exists()
+            journal = open_journal(directory, _noted(notes), create=create)
+            undo.enter_context(closing(journal))
+            store = cls(directory, lock, journal, notes)
+            if published and not (directory / SNAPSHOT).exists():
+                store.publish()  # a damaged one was set aside
+            undo.pop_all()  # from here on `close` does it
+        return store
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -168,8 +178,7 @@ class Store(AbstractContextManager["Store"]):
             return self._copy()
 
     def _note(self, note: str) -> None:
-        self.notes.append(note)
-        logger.warning(note)
+        _noted(self.notes)(note)
 
     def _catch_up(self) -> None:
         if self._behind:
@@ -179,10 +188,9 @@ class Store(AbstractContextManager["Store"]):
 
     def _fresh(self, records: Iterable[Record]) -> list[tuple[str, str, dict[str, Any]]]:
         """(kind, JSON text, JSON data) of the records that are not stored with this content."""
-        fresh: dict[tuple[str, Key], tuple[Record, str, dict[str, Any]]] = {}
+        fresh: dict[Place, tuple[Record, str, dict[str, Any]]] = {}
         for record in records:
-            kind, text = KIND_OF[type(record)], record.model_dump_json()
-            data = json.loads(text)
+            kind, (text, data) = KIND_OF[type(record)], json_of(record)
             if self._database.index.stage(kind, data):
                 fresh[kind, key_of(TABLES[kind], data)] = (record, text, data)
         for kind, table in TABLES.items():
@@ -210,7 +218,7 @@ class Store(AbstractContextManager["Store"]):
     def _copy(self) -> Path:
         snapshot, fresh = self.directory / SNAPSHOT, self.directory / f"{SNAPSHOT}.new"
         remove(fresh)
-        self.execute(f"ATTACH {_quoted(fresh)} AS published")
+        self.execute(f"ATTACH {quoted(fresh)} AS published")
         try:
             self.execute(f'COPY FROM DATABASE "{Path(DATABASE).stem}" TO published')
         finally:
@@ -222,35 +230,49 @@ class Store(AbstractContextManager["Store"]):
 def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
     """Build the database from the journal alone and publish it; returns its path.
 
-    A damaged journal loses only its damaged lines and what refers to them; the original and the
-    old database, which may still hold them, are kept aside. notes gets a line for each repair.
+    A damaged journal loses only what neither it nor the database still holds, and what refers to
+    that. The originals of all that is damaged are kept aside. notes gets a line for each repair.
     """
     directory = Path(directory).absolute()
-
-    def note(text: str) -> None:
-        logger.warning(text)
-        if notes is not None:
-            notes.append(text)
-
-    _examine(directory, create=False)
-    path = directory / JOURNAL
+    notes = [] if notes is None else notes
+    note = _noted(notes)
     with ExitStack() as undo:
+        undo.enter_context(_writing(directory))
+        _examine(directory, create=False, journal=False)
         lock = undo.enter_context(closing(Lock(directory, "rebuild")))
-        try:
-            journal = Journal(path)
-        except JournalError as error:
-            note(salvage(path))
-            set_aside(directory, error, note)
-            journal = Journal(path)
-        undo.callback(journal.close)
+        journal = open_journal(directory, note, create=True, rescue=True)
+        undo.enter_context(closing(journal))
+        held = mark_in(directory / DATABASE)
+        if (directory / DATABASE).exists() and not (held and held.follows_from(journal)):
+            set_aside(directory, DATABASE, "it does not follow from the journal", note)
         build_database(directory, journal, note)
         store = Store(directory, lock, journal)
         undo.pop_all()
-    with store:
-        store.publish()
-        if notes is not None:
+        with store:
+            store.publish()
             notes.extend(store.notes)
     return directory / DATABASE
+
+
+def _noted(notes: list[str]) -> Callable[[str], None]:
+    """Add a line to notes and to the log."""
+
+    def note(text: str) -> None:
+        notes.append(text)
+        logger.warning(text)
+
+    return note
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Turn what the system refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{directory} cannot be written: {error.strerror}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise (StorageError if full else InputError)(problem) from error
 
 
 def read_first(directory: Path, kind: type[AnyRecord]) -> AnyRecord | None:
@@ -292,7 +314,7 @@ def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
     # snapshot as long as any connection of this process still reads that.
     connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
     try:
-        connection.execute(f"ATTACH {_quoted(snapshot)} AS snapshot (READ_ONLY)")
+        connection.execute(f"ATTACH {quoted(snapshot)} AS snapshot (READ_ONLY)")
         connection.execute("USE snapshot")
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_external_access = false")
@@ -307,8 +329,11 @@ def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
     return connection
 
 
-def _examine(directory: Path, create: bool) -> None:
-    """Raise InputError unless a directory is a campaign's, or can become one."""
+def _examine(directory: Path, create: bool, journal: bool = True) -> None:
+    """Raise InputError unless a directory is a campaign's, or can become one.
+
+    journal: False where a database alone is enough.
+    """
     if not directory.exists() and create:
         directory.mkdir(parents=True)
     if not directory.is_dir():
@@ -317,9 +342,11 @@ def _examine(directory: Path, create: bool) -> None:
     if (directory / JOURNAL).exists():
         return
     if (directory / DATABASE).exists():
+        if not journal:
+            return
         raise InputError(
-            f"{directory} has a database but no {JOURNAL}; put the journal back, nothing can be "
-            "added without it"
+            f"{directory} has a database but no {JOURNAL}; put the journal back, or "
+            f"`hullward rebuild {directory}` writes it again from what the database holds"
         )
     if not create:
         raise InputError(
@@ -331,7 +358,3 @@ def _examine(directory: Path, create: bool) -> None:
             f"{directory} holds something else ({', '.join(foreign[:3])}); "
             "choose an empty directory"
         )
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

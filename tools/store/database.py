@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import duckdb
 from hullward.models.errors import LockedError
 from hullward.tools.store import schema
 from hullward.tools.store.files import put_in_place, timestamp
-from hullward.tools.store.journal import Journal, StorageError
-from hullward.tools.store.projection import CountingError, Index, Projector
+from hullward.tools.store.journal import Journal, Mark, StorageError
+from hullward.tools.store.projection import CountingError, Index, Projector, problem_of
 
 DATABASE = "hullward.duckdb"
 SNAPSHOT = "snapshot.duckdb"
@@ -48,17 +49,23 @@ class Database:
         self.connection.close()
 
     def replay(self, journal: Journal, note: Callable[[str], None]) -> None:
-        """Apply the journal lines that are not in the tables yet."""
+        """Apply the journal lines that are not in the tables yet.
+
+        Lines that no table can hold, which earlier versions accepted, stay in the journal only;
+        so do those that refer to lost ones. Raises JournalError for a line of a newer version.
+        """
         orphans = 0
-        after, _ = applied(self.connection)
-        lines = journal.read(after)
+        lines = journal.read(applied(self.connection).seq)
         while entries := list(islice(lines, _REPLAYED_AT_ONCE)):
             new = []
             for entry in entries:
+                if problem := problem_of(entry.kind, entry.data):
+                    note(f"line {entry.seq} of the journal is not in the database: {problem}")
+                    continue
                 try:
                     if self.index.stage(entry.kind, entry.data):
                         new.append((entry.kind, entry.data))
-                except CountingError:  # it refers to a damaged line that a rebuild left out
+                except CountingError:
                     orphans += 1
             self.projector.apply(new, entries[-1].seq, entries[-1].checksum)
             self.index.commit()
@@ -82,6 +89,10 @@ def open_database(directory: Path, journal: Journal, note: Callable[[str], None]
                 raise LockedError(f"{path} is open in another program: {error}") from error
             if is_full(error):
                 raise StorageError(f"{path} cannot grow: {error}") from error
+            if is_refused(error):
+                raise StorageError(
+                    f"{path} cannot be opened, though it may be sound: {error}"
+                ) from error
             return replace(directory, journal, error, note)
     elif journal.last_seq:
         note(f"{DATABASE} was missing; it was built again from the journal")
@@ -93,14 +104,20 @@ def replace(
     directory: Path, journal: Journal, reason: Exception, note: Callable[[str], None]
 ) -> Database:
     """Build another database for one that cannot be used."""
-    set_aside(directory, reason, note)
-    build_database(directory, journal, note)
+    fresh = build_file(directory, journal, note)
+    set_aside(directory, DATABASE, reason, note)
+    put_database(fresh, directory)
     return _open_current(directory / DATABASE, journal, note)
 
 
 def build_database(directory: Path, journal: Journal, note: Callable[[str], None]) -> None:
     """Lay the database out anew and replay the whole journal; replaces the file in one step."""
-    path, fresh = directory / DATABASE, directory / f"{DATABASE}.new"
+    put_database(build_file(directory, journal, note), directory)
+
+
+def build_file(directory: Path, journal: Journal, note: Callable[[str], None]) -> Path:
+    """The database of a whole journal, beside the one that is there."""
+    fresh = directory / f"{DATABASE}.new"
     remove(fresh)
     try:
         connection = duckdb.connect(fresh, config=SETTINGS)
@@ -112,23 +129,31 @@ def build_database(directory: Path, journal: Journal, note: Callable[[str], None
     except duckdb.Error as error:
         remove(fresh)
         raise StorageError(
-            f"{path} cannot be built ({error}); the journal is complete, and the next command "
-            "tries again"
+            f"{directory / DATABASE} cannot be built ({error}); the journal is complete, and the "
+            "next command tries again"
         ) from error
-    path.with_name(f"{DATABASE}.wal").unlink(missing_ok=True)
-    put_in_place(fresh, path)
+    except BaseException:
+        remove(fresh)
+        raise
+    return fresh
 
 
-def set_aside(directory: Path, reason: object, note: Callable[[str], None]) -> None:
-    """Rename an unusable database and its WAL."""
+def put_database(fresh: Path, directory: Path) -> None:
+    """Put a finished database in its place."""
+    (directory / f"{DATABASE}.wal").unlink(missing_ok=True)
+    put_in_place(fresh, directory / DATABASE)
+
+
+def set_aside(directory: Path, name: str, reason: object, note: Callable[[str], None]) -> None:
+    """Rename a database file that cannot be used, and its WAL."""
     stamp = timestamp().replace(":", "")
-    for name in (DATABASE, f"{DATABASE}.wal"):
-        if (directory / name).exists():
-            os.replace(directory / name, directory / f"{name}.corrupt-{stamp}")
+    for each in (name, f"{name}.wal"):
+        if (directory / each).exists():
+            os.replace(directory / each, directory / f"{each}.corrupt-{stamp}")
     first_line = str(reason).splitlines()[0]
     note(
-        f"{DATABASE} could not be used ({first_line}); it was kept as {DATABASE}.corrupt-{stamp} "
-        "and built again from the journal"
+        f"{name} could not be used ({first_line}); it was kept as {name}.corrupt-{stamp} "
+        "and is built again from the journal"
     )
 
 
@@ -138,16 +163,55 @@ def remove(path: Path) -> None:
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
 
 
-def applied(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
-    """The last journal line in the tables and its checksum."""
+def applied(connection: duckdb.DuckDBPyConnection) -> Mark:
+    """The last journal line in the tables."""
     rows = connection.execute("SELECT seq, checksum FROM bookkeeping.applied").fetchall()
     if len(rows) != 1:
         raise _UnusableError("it does not show how much of the journal it holds")
-    return rows[0][0], rows[0][1]
+    return Mark(*rows[0])
+
+
+@contextmanager
+def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database file as it is on the disk, read-only; raises duckdb.Error where it is damaged."""
+    connection = duckdb.connect(":memory:", config=SETTINGS)
+    try:
+        connection.execute(f"ATTACH {quoted(path)} AS attached (READ_ONLY)")
+        connection.execute("USE attached")
+        yield connection
+    finally:
+        connection.close()
+
+
+def mark_in(path: Path) -> Mark | None:
+    """The mark of a database file; None where there is none or it cannot be read.
+
+    Raises LockedError while another program has the file open.
+    """
+    if not path.exists():
+        return None
+    try:
+        with attached(path) as connection:
+            return applied(connection)
+    except (duckdb.Error, _UnusableError) as error:
+        if is_in_use(error):
+            raise LockedError(f"{path} is open in another program: {error}") from error
+        return None
+
+
+def quoted(path: Path) -> str:
+    """A path as SQL writes it."""
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def is_full(error: Exception) -> bool:
     return any(words in str(error) for words in ("No space left", "Disk quota", "File too large"))
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the machine, and not the content of a file, is what an error is about."""
+    words = ("Permission denied", "Too many open files", "Read-only file system", "Cannot allocate")
+    return isinstance(error, duckdb.OutOfMemoryException) or any(w in str(error) for w in words)
 
 
 def is_in_use(error: Exception) -> bool:
@@ -159,8 +223,7 @@ def _open_current(path: Path, journal: Journal, note: Callable[[str], None]) -> 
     try:
         if not schema.is_current(connection):
             raise _OutdatedError
-        seq, digest = applied(connection)
-        if journal.checksum_of(seq) != digest:
+        if not applied(connection).follows_from(journal):
             raise _UnusableError("it does not follow from the journal")
         database = Database(connection)
         database.replay(journal, note)

@@ -5,30 +5,41 @@ One record a line:
     {"seq":1,"v":1,"t":"2026-01-31T12:00:00.000Z","kind":"Proposal","data":{…},"sum":"0f1e2d3c4b5a6978"}
 
 `seq` counts from 1 without gaps, `sum` is the checksum of everything before it. A batch is on disk
-when `append` returns. What a crash left after the last line break was never acknowledged and is
-cut off on opening; damage anywhere else is an error and is never skipped.
+when `append` returns. Nothing is skipped and nothing is cut off here: what does not read is a
+`problem` of the open journal, and `hullward.tools.store.recovery` decides what it is.
+
+Beside it, `journal.head` holds the number and checksum of its last line, so that a journal cut
+short at the end of a line is known to be.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import HullwardError, InputError
-from hullward.tools.store.files import flush, put_in_place, timestamp
+from hullward.tools.store.files import flush, timestamp
 
 NAME = "journal.jsonl"
+HEAD = "journal.head"
 FORMAT = 1
 _HEAD = re.compile(rb'\{"seq":(\d+),"v":(\d+),')
 _TAIL = re.compile(rb',"sum":"([0-9a-f]{16})"\}\n')
 _TAIL_LENGTH = len(',"sum":"0123456789abcdef"}\n')
+_START, _END = re.compile(rb'\{"seq":\d+,"v":\d+,'), re.compile(rb',"sum":"[0-9a-f]{16}"\}')
+_HEAD_LENGTH = 20 + 1 + 16 + 1 + 16
+_JOINED = 8  # ends tried for each start, where line breaks are lost
+
+
+logger = logging.getLogger(__name__)
 
 
 class JournalError(InputError):
@@ -55,20 +66,33 @@ def checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The number and the checksum of a journal line that was written."""
+
+    seq: int
+    checksum: str
+
+    def follows_from(self, journal: Journal) -> bool:
+        """Whether the journal has that very line."""
+        return journal.checksum_of(self.seq) == self.checksum
+
+
 class Journal:
-    """An open journal; its owner holds the lock of the directory."""
+    """An open journal; its owner holds the lock of the directory.
+
+    problem: why the file does not read to its end, '' where it does. Only a journal without a
+    problem can be appended to.
+    """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open, check every line and cut off a torn end.
-
-        Raises JournalError for a damaged line, with its number and the remedy.
-        """
+        """Open and check every line; raises JournalError for a format newer than this program."""
         self.path = path
-        self.notes: list[str] = []
+        self.problem = ""
         self.last_checksum = ""
         self._ends = array("Q", [0])  # byte after each line, by its number; line 0 is nothing
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-        self._handle = os.open(path, flags, 0o644)
+        self._handle, self._head = os.open(path, flags, 0o644), -1
         try:
             flush(path.parent)
             self._check()
@@ -82,9 +106,10 @@ class Journal:
         return len(self._ends) - 1
 
     def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        for handle in (self._handle, self._head):
+            if handle >= 0:
+                os.close(handle)
+        self._handle = self._head = -1
 
     def append(self, items: Sequence[tuple[str, str]]) -> None:
         """Write (kind, data as JSON) lines and wait until they are on the disk.
@@ -95,11 +120,12 @@ class Journal:
             return
         if self._handle < 0:
             raise StorageError(f"{self.path} is closed after a failed write; open it again")
-        now, lines, digest = timestamp(), [], ""
+        if self.problem:
+            raise JournalError(f"{self.path}: {self.problem}")
+        now, lines = timestamp(), []
         for seq, (kind, data) in enumerate(items, start=self.last_seq + 1):
-            body = f'{{"seq":{seq},"v":{FORMAT},"t":"{now}","kind":"{kind}","data":{data}'.encode()
-            digest = checksum(body)
-            lines.append(body + f',"sum":"{digest}"}}\n'.encode())
+            lines.append(line_of(seq, now, kind, data))
+        digest = _checksum_in(lines[-1])
         try:
             _write_all(self._handle, b"".join(lines))
             os.fsync(self._handle)
@@ -112,6 +138,29 @@ class Journal:
         for line in lines:
             self._ends.append(self._ends[-1] + len(line))
         self.last_checksum = digest
+        self.write_head()
+
+    def head(self) -> Mark | None:
+        """The last line that was written, as the file beside the journal has it; None without."""
+        try:
+            text = self.path.with_name(HEAD).read_bytes()[:_HEAD_LENGTH].decode("ascii", "replace")
+        except FileNotFoundError:
+            return None
+        words = text.split(" ")
+        if len(words) != 3 or checksum(" ".join(words[:2]).encode()) != words[2]:
+            return None
+        seq = int(words[0])
+        return Mark(seq, words[1] if seq else "")
+
+    def write_head(self) -> None:
+        """Note the last line; not flushed, for a head that is behind proves only less."""
+        text = f"{self.last_seq:020} {self.last_checksum or '0' * 16}"
+        try:
+            if self._head < 0:
+                self._head = os.open(self.path.with_name(HEAD), os.O_WRONLY | os.O_CREAT, 0o644)
+            os.pwrite(self._head, f"{text} {checksum(text.encode())}\n".encode(), 0)
+        except OSError as error:  # the line itself is on the disk
+            logger.warning("%s could not be written: %s", HEAD, error)
 
     def read(self, after: int = 0) -> Iterator[JournalLine]:
         """Entries with seq > after, in order."""
@@ -121,8 +170,7 @@ class Journal:
             for seq, line in enumerate(lines, start=after + 1):
                 if seq > self.last_seq:
                     return
-                fields = json.loads(line)
-                yield JournalLine(seq, fields["kind"], fields["data"], fields["sum"])
+                yield entry_of(line)
 
     def checksum_of(self, seq: int) -> str | None:
         """The checksum of one line; '' for seq 0, None where there is no such line."""
@@ -131,29 +179,35 @@ class Journal:
         tail = os.pread(self._handle, _TAIL_LENGTH, self._ends[seq] - _TAIL_LENGTH)
         return _checksum_in(tail)
 
+    def pieces(self) -> Pieces:
+        """Every line whose checksum fits, out of place or joined to others as it may be."""
+        found = Pieces()
+        with self.path.open("rb") as chunks:
+            for chunk in chunks:
+                for start, end in _whole_lines(chunk):
+                    line = chunk[start:end] + b"\n"
+                    seq = seq_of(line) or 0  # never 0: a whole line
+                    place = found.size + start, end - start
+                    if self.piece(found.places.setdefault(seq, place)) != line:
+                        found.others.append(place)
+                    found.end = found.size + end
+                found.size += len(chunk)
+                if found.end == found.size - 1 and chunk.endswith(b"\n"):
+                    found.end = found.size
+        return found
+
+    def piece(self, place: tuple[int, int]) -> bytes:
+        """The line at (offset, length), with its line break."""
+        return os.pread(self._handle, place[1], place[0]) + b"\n"
+
     def _check(self) -> None:
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                problem = _problem(number, line)
-                if problem is None:
-                    self._ends.append(self._ends[-1] + len(line))
-                    self.last_checksum = _checksum_in(line)
-                    continue
-                # A power cut can leave a block of zeros; JSON never holds a zero byte.
-                rest = line + lines.read()
-                if b"\n" in rest and b"\0" not in rest:
-                    raise JournalError(
-                        f"{self.path}, line {number}: {problem}. The file is unchanged; "
-                        f"`hullward rebuild {self.path.parent}` keeps every undamaged line and "
-                        "moves the original aside"
-                    )
-                os.ftruncate(self._handle, self._ends[-1])
-                os.fsync(self._handle)
-                self.notes.append(
-                    f"{self.path.name}: cut off {len(rest)} bytes of an unfinished write after "
-                    f"line {number - 1}; which was not acknowledged"
-                )
-                return
+                if problem := _problem(number, line):
+                    self.problem = f"line {number}: {problem}"
+                    return
+                self._ends.append(self._ends[-1] + len(line))
+                self.last_checksum = _checksum_in(line)
 
     def _take_back(self) -> None:
         """Cut off what failed; a journal that cannot be cut is closed and cut on opening."""
@@ -170,16 +224,47 @@ def _write_all(handle: int, content: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def _problem(number: int, line: bytes) -> str | None:
+def line_of(seq: int, when: str, kind: str, data: str) -> bytes:
+    """A whole line; data is JSON."""
+    return sealed(f'{{"seq":{seq},"v":{FORMAT},"t":"{when}","kind":"{kind}","data":{data}'.encode())
+
+
+def sealed(body: bytes) -> bytes:
+    """A line with its checksum, from everything before that."""
+    return body + f',"sum":"{checksum(body)}"}}\n'.encode()
+
+
+def seq_of(line: bytes) -> int | None:
+    """The number of a whole undamaged line, wherever it stands; None for anything else.
+
+    Raises JournalError for a line of a newer format, which is not damaged.
+    """
     head, tail = _HEAD.match(line), _TAIL.fullmatch(line[-_TAIL_LENGTH:])
-    if head is None or tail is None:
-        return "not a journal line"
-    if tail[1].decode() != checksum(line[:-_TAIL_LENGTH]):
-        return "the checksum differs: the line was changed after it was written"
+    if head is None or tail is None or tail[1].decode() != checksum(line[:-_TAIL_LENGTH]):
+        return None
     if int(head[2]) > FORMAT:
-        return f"format {int(head[2])} is newer than this program reads ({FORMAT})"
-    if int(head[1]) != number:
-        return f"line {int(head[1])} was expected to be line {number}: lines are missing"
+        raise JournalError(
+            f"line {int(head[1])} of the journal has format {int(head[2])}, which is newer than "
+            f"this program reads ({FORMAT}); use the version of Hullward that wrote it"
+        )
+    return int(head[1])
+
+
+def renumbered(line: bytes, seq: int) -> bytes:
+    """An undamaged line under another number."""
+    head = _HEAD.match(line)
+    assert head is not None  # undamaged
+    return sealed(b'{"seq":' + str(seq).encode() + line[head.end(1) : -_TAIL_LENGTH])
+
+
+def _problem(number: int, line: bytes) -> str | None:
+    seq = seq_of(line)
+    if seq is None:
+        if _HEAD.match(line) and _TAIL.fullmatch(line[-_TAIL_LENGTH:]):
+            return "the checksum differs: the line was changed after it was written"
+        return "not a journal line"
+    if seq != number:
+        return f"line {seq} was expected to be line {number}: lines are missing"
     return None
 
 
@@ -200,30 +285,44 @@ def first_of_kind(path: Path, kind: str) -> dict[str, Any] | None:
     return None
 
 
-def salvage(path: Path) -> str:
-    """Keep the undamaged lines of a damaged journal, renumbered; the original is kept aside.
+@dataclass
+class Pieces:
+    """The whole lines of a file that does not read as a journal, wherever they stand."""
 
-    Returns a sentence on what was done. Raises JournalError for lines of a newer format, which are
-    not damaged.
-    """
-    aside = path.with_name(f"{path.name}.damaged-{timestamp().replace(':', '')}")
-    fresh = path.with_name(f"{path.name}.new")
-    kept = damaged = 0
-    with path.open("rb") as lines, fresh.open("wb") as out:
-        for number, line in enumerate(lines, start=1):
-            head = _HEAD.match(line)
-            problem = _problem(int(head[1]) if head else number, line)
-            if problem and "newer" in problem:
-                raise JournalError(f"{path}, line {number}: {problem}")
-            if head is None or problem:
-                damaged += 1
-                continue
-            kept += 1
-            body = b'{"seq":' + str(kept).encode() + line[head.end(1) : -_TAIL_LENGTH]
-            out.write(body + f',"sum":"{checksum(body)}"}}\n'.encode())
-    os.link(path, aside)
-    put_in_place(fresh, path)
-    return (
-        f"{path.name}: kept {kept} lines, left out {damaged} damaged ones; "
-        f"the original is {aside.name}"
-    )
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)  # number: offset, length
+    others: list[tuple[int, int]] = field(default_factory=list)  # second lines of one number
+    end: int = 0  # byte after the last whole line
+    size: int = 0
+
+    @property
+    def top(self) -> int:
+        """The highest number."""
+        return max(self.places, default=0)
+
+    def missing(self, last: int) -> list[int]:
+        """The numbers up to `last` without a line."""
+        return [seq for seq in range(1, last + 1) if seq not in self.places]
+
+
+def entry_of(line: bytes) -> JournalLine:
+    """What an undamaged line holds."""
+    fields = json.loads(line)
+    return JournalLine(fields["seq"], fields["kind"], fields["data"], fields["sum"])
+
+
+def _whole_lines(chunk: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of the undamaged lines in what lies between two line breaks."""
+    length = len(chunk.rstrip(b"\r\n"))
+    if seq_of(chunk[:length] + b"\n") is not None:
+        yield 0, length
+        return
+    ends = [match.end() for match in _END.finditer(chunk)]
+    done = 0
+    for match in _START.finditer(chunk):
+        start = match.start()
+        after = [end for end in ends if end > start][:_JOINED]
+        for end in after if start >= done else ():
+            if seq_of(chunk[start:end] + b"\n") is not None:
+                yield start, end
+                done = end
+                break

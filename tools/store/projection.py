@@ -14,21 +14,93 @@ from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+from pydantic import ValidationError
 
-from hullward.models.errors import HullwardError, InputError
+from hullward.models.errors import HullwardError, InputError, first_problem
 from hullward.tools.records import Protocol, Record
 from hullward.tools.store.tables import KIND_OF, TABLES, RecordTable
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 Row = dict[str, Any]
 Key = tuple[Any, ...]
+Place = tuple[str, Key]  # kind and key of a record
+LONGEST_RECORD = 32 * 1024**2  # characters of JSON
 
 
 class CountingError(HullwardError):
     """Something is counted twice, not at all, or in two states, or would be."""
 
 
-OF_CANDIDATES = ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap")
+# What a record of each kind refers to, and by which field: to a candidate by its crystal's id, to
+# others by their key.
+REFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
+    "Rejection": (("Proposal", "proposal_id"),),
+    "Candidate": (("Proposal", "proposal_id"),),
+    "Label": (("Proposal", "proposal_id"), ("Candidate", "proposal_id")),
+    **dict.fromkeys(
+        ("ModelResponse", "ModelAnswer", "ModelFailure"), (("ModelRequest", "request_id"),)
+    ),
+    **dict.fromkeys(
+        ("Relaxation", "Explanation", "PhononCheck", "TrainingOverlap"),
+        (("Candidate", "candidate_id"),),
+    ),
+    **dict.fromkeys(
+        ("Verdict", "Doubt", "Chance", "Opinion", "Reading"), (("Relaxation", "relaxation_id"),)
+    ),
+}
+
+
+def problem_of(kind: str, data: Mapping[str, Any]) -> str:
+    """Why no table can hold a record's JSON data; '' where one can.
+
+    Raises InputError for a kind or a field that this version does not know.
+    """
+    newer = "which this version does not know; use the version of Hullward that wrote it"
+    if kind not in TABLES:
+        raise InputError(f"the journal holds a record of the kind {kind!r}, {newer}")
+    table = TABLES[kind]
+    try:
+        table.record.model_validate(data)
+    except ValidationError as error:
+        unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+        if unknown:
+            where = ".".join(map(str, unknown[0]))
+            raise InputError(
+                f"the journal holds a {kind} with the field {where!r}, {newer}"
+            ) from None
+        return f"{kind}: {first_problem(error)}"
+    for name, largest in table.limits.items():
+        value = data.get(name)
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(n, int) and abs(n) > largest for n in numbers):
+            return f"{kind}: {name}: {_short(value)} is out of range; the limit is {largest}"
+    return ""
+
+
+def json_of(record: Record) -> tuple[str, dict[str, Any]]:
+    """A record as JSON text and data; raises InputError for one that cannot be stored."""
+    kind = KIND_OF[type(record)]
+    try:
+        text = record.model_dump_json()
+        data = json.loads(text, parse_constant=_no_number)
+        problem = problem_of(kind, data)
+    except (ValueError, RecursionError) as error:
+        problem = f"{kind}: {_short(error)}"
+    else:
+        if len(text) > LONGEST_RECORD:
+            problem = f"{kind}: {len(text)} characters; the limit is {LONGEST_RECORD}"
+    if problem:
+        raise InputError(f"a record cannot be stored: {problem}")
+    return text, data
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no finite number")
+
+
+def _short(value: object) -> str:
+    text = str(value) if not isinstance(value, int) or abs(value) < 10**40 else "the number"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def encode(table: RecordTable, data: Mapping[str, Any]) -> Row:
@@ -50,7 +122,7 @@ def decode(kind: type[AnyRecord], row: Mapping[str, Any]) -> AnyRecord:
     data = {
         name: json.loads(row[name]) if name in nested and row[name] is not None else row[name]
         for name, field in kind.model_fields.items()
-        if row[name] is not None or field.is_required()  # written before there was this field
+        if row.get(name) is not None or field.is_required()  # written before there was this field
     }
     return kind.model_validate(data)
 
@@ -71,6 +143,35 @@ def fetch_records(
 ) -> tuple[AnyRecord, ...]:
     """The rows of a query whose columns are the fields of a record."""
     return tuple(kind.model_validate(row) for row in fetch_rows(connection, sql))
+
+
+def held_records(connection: duckdb.DuckDBPyConnection) -> dict[Place, Record]:
+    """Every record in the tables, even if an earlier version laid them out.
+
+    Of a candidate that is not the first of its crystal, the tables hold only which one that is.
+    """
+    held: dict[Place, Record] = {}
+    firsts: dict[str, Record] = {}
+    for kind, table in TABLES.items():
+        try:
+            rows = fetch_rows(connection, f"FROM {table.name}")
+        except duckdb.CatalogException:
+            continue
+        for row in rows:
+            try:
+                record = decode(table.record, row)
+            except (KeyError, ValueError):  # of a version that accepted it
+                continue
+            held[kind, key_of(table, row)] = record
+            if kind == "Candidate":
+                firsts[row["candidate_id"]] = record
+    for proposal_id, candidate_id in connection.execute(
+        "SELECT proposal_id, candidate_id FROM proposals WHERE candidate_id IS NOT NULL"
+    ).fetchall():
+        if candidate_id in firsts:
+            other = firsts[candidate_id].model_copy(update={"proposal_id": proposal_id})
+            held.setdefault(("Candidate", (proposal_id,)), other)
+    return held
 
 
 def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
@@ -130,24 +231,19 @@ class Index:
     def _check(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind in ("CampaignRecord", "Basis", "SecondReference"):
             self._one_campaign(data["campaign_id"])
-        elif kind in ("Rejection", "Candidate", "Label"):
-            key = (data["proposal_id"],)
-            self._require("Proposal", key, kind)
-            if (
-                kind != "Label"
-                and key in self.keys["Candidate" if kind == "Rejection" else "Rejection"]
-            ):
-                raise CountingError(f"proposal {key[0]} cannot be rejected and a candidate")
-            if kind == "Label":
-                self._require("Candidate", key, kind)
-        elif kind in ("ModelResponse", "ModelAnswer", "ModelFailure"):
-            self._require("ModelRequest", (data["request_id"],), kind)
-        elif kind in OF_CANDIDATES and data["candidate_id"] not in self.candidate_ids:
+        for needed, column in REFERENCES.get(kind, ()):
+            if (needed, column) == ("Candidate", "candidate_id"):
+                if data[column] not in self.candidate_ids:
+                    raise CountingError(
+                        f"a {kind} of candidate {data[column]}, which is not stored"
+                    )
+            else:
+                self._require(needed, (data[column],), kind)
+        opposite = {"Rejection": "Candidate", "Candidate": "Rejection"}.get(kind)
+        if opposite and (data["proposal_id"],) in self.keys[opposite]:
             raise CountingError(
-                f"a {kind} of candidate {data['candidate_id']}, which is not stored"
+                f"proposal {data['proposal_id']} cannot be rejected and a candidate"
             )
-        elif kind in ("Verdict", "Doubt", "Chance", "Opinion", "Reading"):
-            self._require("Relaxation", (data["relaxation_id"],), kind)
 
     def _require(self, needed: str, key: Key, kind: str) -> None:
         if key not in self.keys[needed]:

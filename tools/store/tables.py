@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hullward.tools import records as r
 
@@ -23,6 +23,9 @@ _WIDTHS = {"seed": "HUGEINT"} | dict.fromkeys(
     ),
     "INTEGER",
 )  # fmt: skip
+
+# The largest absolute value of each type of whole number. Of HUGEINT what Arrow hands over.
+_LARGEST = {"INTEGER": 2**31 - 1, "BIGINT": 2**63 - 1, "HUGEINT": 10**38 - 1}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class RecordTable:
         fields = self.record.model_fields.items()
         return frozenset(name for name, info in fields if not _sql_type(name, info.annotation))
 
+    @cached_property
+    def limits(self) -> dict[str, int]:
+        """The largest absolute value of each column of whole numbers, or of lists of them."""
+        types = {name: kind.removesuffix("[]") for name, kind in self.columns.items()}
+        return {name: _LARGEST[kind] for name, kind in types.items() if kind in _LARGEST}
+
     @property
     def primary_key(self) -> tuple[str, ...]:
         return (self.id,) if self.id else self.key
@@ -69,6 +78,8 @@ class RecordTable:
 def _sql_type(name: str, annotation: Any) -> str:
     """The column type of a field; '' for a field that is stored as JSON text."""
     origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _sql_type(name, parts[0])
     if origin in (Union, UnionType):
         (annotation,) = (part for part in parts if part is not type(None))
         return _sql_type(name, annotation)

@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import json
 import os
 import random
 import shutil
@@ -68,9 +69,9 @@ from hullward.tools.store import (
     rebuild,
 )
 from hullward.tools.store.database import DATABASE, SNAPSHOT
-from hullward.tools.store.journal import JournalError
+from hullward.tools.store.journal import Journal
 from hullward.tools.store.lock import Lock
-from hullward.tools.store.projection import CountingError, Projector
+from hullward.tools.store.projection import LONGEST_RECORD, CountingError, Projector
 
 CRYSTAL = Crystal.from_parameters(
     (4, 4, 4.1), (90, 90, 91), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 1 / 3]]
@@ -421,6 +422,92 @@ def test_a_record_that_could_not_be_counted_is_refused_with_its_whole_batch(
         assert store.add([proposal(5)]) == 1
 
 
+ANSWER = ModelAnswer(request_id="r", index=7, text="", model="m", finish_reason="stop")
+DEEP = functools.reduce(lambda inner, _: {"a": inner}, range(9000), 1)
+TOO_LARGE = [
+    (ANSWER, "completion_tokens", 2**63),
+    (ANSWER, "completion_tokens", 2**62),
+    (ANSWER, "prompt_tokens", -4_000_000),
+    (ANSWER, "index", 2**31),
+    (ANSWER, "index", 10**5000),
+    (ANSWER, "text", "half a character \ud800"),
+    (ANSWER, "text", "x" * (LONGEST_RECORD + 1)),
+    (proposal(7), "seed", 10**60),
+    (proposal(7), "seed", 10**5000),
+    (proposal(7), "cycle", 2**31),
+    (proposal(7), "sampling", {"temperature": float("nan")}),
+    (proposal(7), "sampling", {"top_p": [float("inf")]}),
+    (proposal(7), "sampling", DEEP),
+    (relaxation(0, sha="v"), "force_calls", -1),
+    (relaxation(0, sha="v"), "cpu_s", float("nan")),
+    (relaxation(0, sha="v"), "steps", 2**40),
+    (ONE_OF_EACH[0], "seed", 10**60),
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    TOO_LARGE,
+    ids=[f"{flaw[1]}-{n}" for n, flaw in enumerate(TOO_LARGE)],
+)
+def test_what_no_table_can_hold_is_refused_before_it_is_acknowledged(filled, record, field, value):
+    journal = (filled / "journal.jsonl").read_bytes()
+    with open_store(filled) as store:
+        with pytest.raises(InputError, match=f"cannot be stored: .*{type(record).__name__}"):
+            store.add([proposal(5), record.model_copy(update={field: value})])
+        assert (filled / "journal.jsonl").read_bytes() == journal
+        assert store.add([proposal(5)]) == 1
+        store.publish()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("cycle", 2**31 - 1), ("seed", 10**38 - 1), ("seed", 1 - 10**38)]
+)
+def test_the_largest_numbers_come_back(filled, field, value):
+    with open_store(filled) as store:
+        store.add([proposal(7).model_copy(update={field: value})])
+        assert getattr(store.load(Proposal, ["q-7"])[0], field) == value
+        store.publish()
+    rebuild(filled)
+
+
+def write_lines(directory, *lines):
+    with closing(Journal(directory / "journal.jsonl")) as journal:
+        journal.append([(kind, json.dumps(data)) for kind, data in lines])
+
+
+@pytest.mark.parametrize(("record", "field", "value"), TOO_LARGE[:4])
+def test_a_directory_opens_though_its_journal_holds_what_no_table_can(filled, record, field, value):
+    bad = json.loads(record.model_dump_json()) | {field: value}
+    good = json.loads(proposal(9).model_dump_json())
+    write_lines(filled, ("ModelAnswer", bad), ("Proposal", good))
+    with open_store(filled) as store:
+        assert any(f"is not in the database: ModelAnswer: {field}" in note for note in store.notes)
+        assert store.load(Proposal, ["q-9"]) == [proposal(9)]
+        assert len(store.load(ModelAnswer)) == 1
+        assert store.add([proposal(10)]) == 1
+        before = tables(store)
+    rebuild(filled)
+    assert tables(open_snapshot(filled)) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("Hologram", {"id": "h"}),
+        ("ModelAnswer", json.loads(ANSWER.model_dump_json()) | {"colour": "red"}),
+        ("Plan", json.loads(ONE_OF_EACH[3].model_dump_json()) | {"outcomes": [{"wit": 1}]}),
+    ],
+)
+def test_records_of_a_newer_version_are_refused_in_a_sentence(filled, line):
+    write_lines(filled, line)
+    before = (filled / "journal.jsonl").read_bytes()
+    for use in (open_store, rebuild):
+        with pytest.raises(InputError, match="this version does not know; use the version"):
+            use(filled)
+    assert (filled / "journal.jsonl").read_bytes() == before
+
+
 def test_a_directory_belongs_to_one_campaign(filled):
     with open_store(filled) as store, pytest.raises(InputError, match="belongs to k, not to other"):
         store.add([ONE_OF_EACH[0].model_copy(update={"campaign_id": "other"})])
@@ -525,7 +612,7 @@ def test_opening_reads_the_journal_once(filled, monkeypatch):
 
 def test_a_database_of_another_journal_is_not_trusted(filled, tmp_path):
     with open_store(tmp_path / "other") as store:
-        store.add([proposal(n) for n in range(20)])
+        store.add([proposal(n) for n in range(100, 120)])
     (tmp_path / "other" / DATABASE).replace(filled / DATABASE)
     with open_store(filled) as store:
         assert "does not follow from the journal" in store.notes[0]
@@ -569,22 +656,6 @@ def test_flipped_bytes_anywhere_in_database_or_wal_lose_nothing(tmp_path, rounds
             with open_store(directory) as store:
                 store.publish()
                 assert tables(open_snapshot(directory)) == expected
-
-
-def test_a_damaged_journal_line_stops_everything_until_a_rebuild(filled):
-    path = filled / "journal.jsonl"
-    damage_at(path, path.read_bytes().index(b'"q-0"') + 2)  # the proposal the rest hangs on
-    with pytest.raises(JournalError, match="hullward rebuild"):
-        open_store(filled)
-    notes = []
-    rebuild(filled, notes=notes)
-    assert "left out 1 damaged" in notes[0]
-    assert any("11 journal lines refer to lost ones" in note for note in notes)
-    assert len(list(filled.glob("*.damaged-*"))) == len(list(filled.glob("*.corrupt-*"))) == 1
-    with open_store(filled) as store:
-        assert store.count().states["rejected_parse"] == store.count().proposed == 1
-        assert store.add(ONE_OF_EACH) == 12
-        store.publish()
 
 
 def test_a_database_that_refuses_a_write_is_brought_up_by_the_next_command(filled, monkeypatch):
@@ -726,7 +797,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_it_acknowledged(tmp_path, r
         stored = [row.proposal_id for row in store.load(Proposal)]
         store.publish()
         before = tables(store)
-    assert len(acknowledged) > 10
+    assert len(acknowledged) > 5
     assert set(acknowledged) <= set(stored)
     assert len(stored) == len(set(stored))
     rebuild(directory)
