@@ -12,7 +12,7 @@ from hullward.models.potential.batch import (
     CrystalBatch,
     in_batches,
 )
-from hullward.models.potential.neighbours import bonds_within
+from hullward.models.potential.neighbours import TooManyNeighboursError, bonds_within
 from hullward.models.potential.protocol import (
     ClashError,
     DeviceLostError,
@@ -36,6 +36,7 @@ __all__ = [
     "IsolatedAtomError",
     "Potential",
     "PotentialCard",
+    "TooManyNeighboursError",
     "UnsupportedElementError",
     "bonds_within",
     "in_batches",

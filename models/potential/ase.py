@@ -21,6 +21,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.potential.neighbours import TooManyNeighboursError, in_compact_cell
 from hullward.models.potential.protocol import (
     Evaluation,
     PotentialCard,
@@ -29,6 +30,7 @@ from hullward.models.potential.protocol import (
 )
 
 PREFIX = "ase:"
+_SEARCH_A = 6.0  # about the reach of most calculators, which do not state it
 UNCORRECTED = "mp2020-uncorrected"  # the Materials Project's DFT energies before MP2020 corrections
 
 
@@ -147,6 +149,10 @@ class AsePotential(SequentialPotential):
     def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:
         from ase import Atoms
 
+        try:
+            crystal = in_compact_cell(crystal, _SEARCH_A)
+        except TooManyNeighboursError as error:
+            return error
         atoms = Atoms(
             symbols=list(crystal.species),
             scaled_positions=np.array(crystal.frac_coords),

@@ -12,7 +12,14 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential.batch import BatchEvaluation, CrystalBatch
-from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, BatchGraph, crystal_graph
+from hullward.models.potential.chgnet_graph import (
+    ATOM_CUTOFF_A,
+    BatchGraph,
+    Bonds,
+    crystal_bonds,
+    crystal_graph,
+)
+from hullward.models.potential.neighbours import TooManyNeighboursError
 from hullward.models.potential.protocol import (
     ClashError,
     DeviceLostError,
@@ -62,8 +69,14 @@ class ChgnetPotential:
     def evaluate_batch(self, batch: CrystalBatch, min_distance_a: float = 0.0) -> BatchEvaluation:
         """As `hullward.models.potential.batch.BatchPotential.evaluate_batch`."""
         failures = self._unsupported(batch)
-        rows = np.array([r for r in range(len(batch.counts)) if r not in failures], dtype=int)
-        graph = crystal_graph(batch.pick(rows)) if len(rows) else None
+        bonds: dict[int, Bonds] = {}
+        for row in set(range(len(batch.counts))) - failures.keys():
+            try:
+                bonds[row] = crystal_bonds(batch, row)
+            except TooManyNeighboursError as error:
+                failures[row] = error
+        rows = np.array(sorted(bonds), dtype=int)
+        graph = _graph(batch, rows, bonds)
         if graph is not None:
             unfit = graph.isolated | (graph.closest_a < min_distance_a)
             for place in np.flatnonzero(unfit):
@@ -74,7 +87,7 @@ class ChgnetPotential:
                 )
             if unfit.any():
                 rows = rows[~unfit]
-                graph = crystal_graph(batch.pick(rows)) if len(rows) else None
+                graph = _graph(batch, rows, bonds)
         answers = BatchEvaluation.empty(*batch.numbers.shape)
         answers.failures.update(failures)
         if graph is not None:
@@ -88,9 +101,8 @@ class ChgnetPotential:
         return answers
 
     def work(self, batch: CrystalBatch) -> np.ndarray:
-        """(b,) directed bonds plus ordered angles."""
-        rows = [batch.pick(np.array([row])) for row in range(len(batch.counts))]
-        return np.array([crystal_graph(one).rows for one in rows], dtype=float)
+        """(b,) directed bonds plus ordered angles; 0 where there are too many to evaluate."""
+        return np.array([_rows(batch, row) for row in range(len(batch.counts))], dtype=float)
 
     @property
     def work_at_once(self) -> float:
@@ -121,6 +133,17 @@ class ChgnetPotential:
             if isinstance(error, torch.AcceleratorError):
                 raise DeviceLostError(str(error)) from error
             raise
+
+
+def _graph(batch: CrystalBatch, rows: np.ndarray, bonds: dict[int, Bonds]) -> BatchGraph | None:
+    return crystal_graph(batch.pick(rows), [bonds[r] for r in rows.tolist()]) if len(rows) else None
+
+
+def _rows(batch: CrystalBatch, row: int) -> int:
+    try:
+        return crystal_graph(batch.pick(np.array([row])), [crystal_bonds(batch, row)]).rows
+    except TooManyNeighboursError:
+        return 0
 
 
 def _only(answers: BatchEvaluation) -> Evaluation | Exception:

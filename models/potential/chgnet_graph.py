@@ -8,15 +8,22 @@ cut-off length) are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hullward.models.potential.batch import CrystalBatch
-from hullward.models.potential.neighbours import bonds_within
+from hullward.models.potential.neighbours import TooManyNeighboursError, bonds_within
 
 ATOM_CUTOFF_A = 6.0
 BOND_CUTOFF_A = 3.0
+# Bonds and angles of one crystal, each about 16 kB: more than any solid has with so many atoms
+# (diamond has 540 an atom), or so few that they do not matter.
+MOST_ROWS_PER_ATOM, MOST_ROWS_OF_FEW = 600, 20_000
+
+
+Bonds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # as of `bonds_within`
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,15 @@ class BatchGraph:
         return 2 * len(self.first) + 2 * len(self.corner)
 
 
-def crystal_graph(batch: CrystalBatch) -> BatchGraph:
-    """The graph of a batch; results for `isolated` crystals mean nothing."""
+def crystal_graph(batch: CrystalBatch, bonds: Sequence[Bonds] | None = None) -> BatchGraph:
+    """The graph of a batch; results for `isolated` crystals mean nothing.
+
+    bonds: what `crystal_bonds` gives for each crystal, where known. Raises as `crystal_bonds`.
+    """
     if not len(batch.counts):
         raise ValueError("the batch is empty: a graph needs at least one crystal")
-    bonds = [_bonds(batch, row) for row in range(len(batch.counts))]
+    if bonds is None:
+        bonds = [crystal_bonds(batch, row) for row in range(len(batch.counts))]
     starts = np.concatenate([[0], np.cumsum(batch.counts)])
     n, b = int(starts[-1]), len(batch.counts)
     inside = np.arange(batch.numbers.shape[1]) < batch.counts[:, None]
@@ -80,9 +91,17 @@ def crystal_graph(batch: CrystalBatch) -> BatchGraph:
     )
 
 
-def _bonds(batch: CrystalBatch, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    cell = batch.cells_a[row]
-    return bonds_within(cell, batch.frac_coords[row, : batch.counts[row]] @ cell, ATOM_CUTOFF_A)
+def crystal_bonds(batch: CrystalBatch, row: int) -> Bonds:
+    """The bonds of one crystal; raises TooManyNeighboursError if its graph would be too large."""
+    cell, n = batch.cells_a[row], batch.counts[row]
+    bonds = bonds_within(cell, batch.frac_coords[row, :n] @ cell, ATOM_CUTOFF_A)
+    short = bonds[3] < BOND_CUTOFF_A
+    degree = np.bincount(bonds[0][short], minlength=n) + np.bincount(bonds[1][short], minlength=n)
+    rows = 2 * len(bonds[0]) + int((degree * (degree - 1)).sum())
+    most = max(MOST_ROWS_PER_ATOM * int(n), MOST_ROWS_OF_FEW)
+    if rows > most:
+        raise TooManyNeighboursError(f"{rows:,} bonds and angles of {n} atoms, more than {most:,}")
+    return bonds
 
 
 def _angles(

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.models.potential.batch import CrystalBatch
+from hullward.models.potential.chgnet_graph import ATOM_CUTOFF_A, crystal_bonds
+from hullward.models.potential.neighbours import TooManyNeighboursError, in_compact_cell
 from hullward.models.potential.protocol import (
     Evaluation,
     IsolatedAtomError,
@@ -36,6 +39,11 @@ class PlainChgnet(SequentialPotential):
         self._model = model.to(device).eval()
 
     def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:
+        try:
+            crystal = in_compact_cell(crystal, ATOM_CUTOFF_A)
+            crystal_bonds(CrystalBatch.of([crystal]), 0)  # the size of its graph
+        except TooManyNeighboursError as error:
+            return error
         try:
             graph = self._model.graph_converter(crystal.to_structure())
         except ValueError as error:  # raised for atoms without neighbours

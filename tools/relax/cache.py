@@ -18,6 +18,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
 from hullward.tools.relax.state import Guards
+from hullward.tools.relax.stream import within_limits
 from hullward.tools.relax.workers import relax_many
 from hullward.tools.store import write_whole
 
@@ -48,6 +49,8 @@ class RelaxationCache:
         except (OSError, ValidationError) as error:
             log.warning("cached relaxation %s cannot be read (%s); relaxing again", path, error)
             return None
+        if done.converged and not within_limits(done):
+            return None  # by an earlier version, whose limits were those of the starting cell
         own_id = Relaxation.make_id(candidate_id, done.potential_sha256, self._protocol)
         mine = {"candidate_id": candidate_id, "relaxation_id": own_id, "protocol": self._protocol}
         return done.model_copy(update=mine | {"cpu_s": 0.0})  # spent by another run

@@ -20,9 +20,10 @@ from hullward.models.potential import (
     CrystalBatch,
     DeviceLostError,
     IsolatedAtomError,
+    TooManyNeighboursError,
     UnsupportedElementError,
 )
-from hullward.tools.records import Protocol, Reason
+from hullward.tools.records import Flaw, Protocol, Reason
 from hullward.tools.relax.optimizers import make_optimizer
 from hullward.tools.relax.state import (
     EARLY_STEPS,
@@ -32,8 +33,11 @@ from hullward.tools.relax.state import (
     PausedRelaxation,
     RelaxationJob,
 )
+from hullward.tools.relax.trust_region import MOST_ATOMS
 from hullward.tools.relax.variables import CellVariables, largest_row
 
+MOST_MATRIX_ENTRIES = 2_000_000  # of a batch's Hessians, nine numbers each
+LEAST_VOLUME_A3, MOST_VOLUME_A3 = 1e-3, 1e12  # of a cell; beyond, arithmetic loses its digits
 STALL_STEPS = 60  # without a drop in energy of this much, or in the residual by a tenth
 STALL_ENERGY_EV_PER_ATOM = 1e-5
 
@@ -43,14 +47,32 @@ class BatchRelaxer:
 
     def __init__(self, potential: BatchPotential, protocol: Protocol, guards: Guards) -> None:
         self._potential, self._protocol, self._guards = potential, protocol, guards
+        # without steps no optimizer moves anything, and FIRE keeps no matrix
+        self._optimizer_name = protocol.optimizer if protocol.max_steps else "fire"
         self._capacity = potential.work_at_once
         self._jobs: list[RelaxationJob] = []
         self._state = BatchState.at_start(CrystalBatch.of([]))
         self._variables = CellVariables(CrystalBatch.of([]))
-        self._optimizer = make_optimizer(protocol.optimizer, self._variables)
+        self._optimizer = make_optimizer(self._optimizer_name, self._variables)
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    def refusal(self, crystal: Crystal) -> Flaw | None:
+        """What makes a crystal impossible to relax, by its size alone."""
+        with np.errstate(all="ignore"):
+            volume = crystal.volume_a3
+        if not volume < MOST_VOLUME_A3:
+            return Flaw(reason=Reason.VOLUME_TOO_LARGE, detail=f"{volume:.3g} Å3")
+        if not volume > LEAST_VOLUME_A3:
+            return Flaw(reason=Reason.VOLUME_TOO_SMALL, detail=f"{volume:.3g} Å3")
+        if self._optimizer_name == "fire" or crystal.n_atoms <= MOST_ATOMS:
+            return None
+        why = (
+            f"{crystal.n_atoms} atoms; BFGS keeps a matrix as wide as three times that and takes "
+            f"at most {MOST_ATOMS}: use the optimizer 'fire'"
+        )
+        return Flaw(reason=Reason.TOO_LARGE, detail=why)
 
     def new_structure(
         self, candidate_id: str, start: Crystal, rattled: Crystal, pause: bool
@@ -62,7 +84,7 @@ class BatchRelaxer:
             RelaxationJob(candidate_id, start, float(self._potential.work(batch)[0]), pause=pause),
             BatchState.at_start(batch),
             variables,
-            make_optimizer(self._protocol.optimizer, variables),
+            make_optimizer(self._optimizer_name, variables),
         )
 
     def add(self, one: PausedRelaxation, at_once: int | None) -> bool:
@@ -72,6 +94,9 @@ class BatchRelaxer:
         taken = sum(j.work for j in self._jobs)
         if at_once is None and self._jobs and taken + one.job.work > self._capacity:
             return False
+        rows = max(self._variables.values.shape[1], one.variables.values.shape[1])
+        if self._jobs and (len(self) + 1) * rows**2 > MOST_MATRIX_ENTRIES:
+            return False  # all are padded to the largest
         self._jobs.append(one.job)
         self._state = self._state.join(one.state)
         self._variables.join(one.variables)
@@ -103,6 +128,9 @@ class BatchRelaxer:
         )
         residual = largest_row(forces)
         state.converged = good & (residual < self._protocol.fmax_ev_per_a)
+        # what is recorded are the forces and the stress themselves, not their transforms
+        plain = np.maximum(largest_row(state.forces), largest_row(self._stress_forces(batch)))
+        state.converged &= plain < self._protocol.fmax_ev_per_a
         continuing = good & ~state.converged & (state.steps < self._protocol.max_steps)
         continuing &= ~self._stalled(residual, continuing)
         if continuing.all():
@@ -120,6 +148,12 @@ class BatchRelaxer:
             self._move(forces[continuing])
             self._count_cpu(started)
         return leaving + self._remove_pausing()
+
+    def _stress_forces(self, batch: CrystalBatch) -> np.ndarray:
+        """(b, 3, 3) eV/Å: the stress as forces on the cell, per atom, as `fmax` limits them."""
+        volumes = np.abs(np.linalg.det(batch.cells_a)) / batch.counts
+        stress = self._state.stress
+        return np.asarray(volumes[:, None, None] * (stress + stress.swapaxes(1, 2)) / 2)
 
     def _remove_pausing(self) -> list[Finished | PausedRelaxation]:
         """Take those that are due to pause out of the batch."""
@@ -267,5 +301,6 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (IsolatedAtomError, Reason.ATOM_ISOLATED),
     (ClashError, Reason.CLASH),
     (UnsupportedElementError, Reason.UNSUPPORTED_ELEMENT),
+    (TooManyNeighboursError, Reason.TOO_LARGE),
     (MemoryError, Reason.OUT_OF_MEMORY),
 )

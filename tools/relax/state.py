@@ -66,9 +66,11 @@ class BatchState:
     def at_start(cls, batch: CrystalBatch) -> BatchState:
         """The state of structures before their first step."""
         b, n = batch.numbers.shape
+        with np.errstate(all="ignore"):  # a cell that is refused may overflow
+            volume = np.abs(np.linalg.det(batch.cells_a))
         return cls(
             numbers=batch.numbers,
-            start_volume=np.abs(np.linalg.det(batch.cells_a)),
+            start_volume=volume,
             converged=np.zeros(b, dtype=bool),
             steps=np.zeros(b, dtype=int),
             force_calls=np.zeros(b, dtype=int),

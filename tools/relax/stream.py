@@ -20,7 +20,6 @@ from hullward.models.potential import (
     Potential,
     PotentialCard,
     in_batches,
-    potential_card,
 )
 from hullward.tools.crystal import space_group
 from hullward.tools.records import Protocol, Reason, Relaxation
@@ -57,8 +56,9 @@ def relax_stream(
     at once when no structure is left to step.
 
     As many step together as the potential's cache or memory holds, or `at_once` if given.
-    Convergence is ASE's: the largest row norm of the (3 + n, 3) forces, in eV/Å, cell rows
-    divided by the number of atoms. A structure that runs out of steps has `converged` False and no
+    Converged is ASE's criterion (the largest row norm of the (3 + n, 3) forces, in eV/Å, cell
+    rows divided by the number of atoms), and the same for the forces and the stress of the final
+    cell, which are recorded. A structure that runs out of steps has `converged` False and no
     failure. The CPU seconds of a step are divided among its structures by their atoms. Raises
     DeviceLostError when the accelerator is gone.
     """
@@ -95,6 +95,10 @@ def relax_in_turns(
                     break
                 if isinstance(job, PausedRelaxation):
                     next_in = job
+                elif flaw := relaxer.refusal(job[1]):
+                    why = flaw.reason, flaw.detail
+                    yield failed_relaxation(*job, potential.card, protocol, *why)
+                    continue
                 else:
                     start = rattled(job[1], protocol.rattle_a, job[0])
                     next_in = relaxer.new_structure(*job, start, pausing)
@@ -115,7 +119,7 @@ def relax_in_turns(
 def failed_relaxation(
     candidate_id: str,
     crystal: Crystal,
-    potential_name: str,
+    card: PotentialCard,
     protocol: Protocol,
     reason: Reason,
     detail: str,
@@ -123,7 +127,7 @@ def failed_relaxation(
     """The record of a relaxation that has nothing but a reason why it failed."""
     job = RelaxationJob(candidate_id, crystal, 0.0, reason, detail)
     ended = Finished(job, crystal.n_atoms, BatchState.at_start(CrystalBatch.of([crystal])))
-    return relaxation_record(ended, potential_card(potential_name), protocol)
+    return relaxation_record(ended, card, protocol)
 
 
 def rattled(crystal: Crystal, size_a: float, seed_text: str) -> Crystal:
@@ -143,6 +147,8 @@ def relaxation_record(ended: Finished, card: PotentialCard, protocol: Protocol) 
     end = Crystal.from_arrays(row.cell[0], job.start.species, np.mod(row.coords[0, :n] + 0.0, 1.0))
     evaluated = bool(np.isfinite(row.energy[0]))
     magmoms = row.magmoms[0, :n]
+    with np.errstate(all="ignore"):  # a cell that was refused may overflow
+        volume, start_volume = end.volume_a3, job.start.volume_a3
     return Relaxation(
         relaxation_id=Relaxation.make_id(job.candidate_id, card.weights_sha256, protocol),
         candidate_id=job.candidate_id,
@@ -160,14 +166,26 @@ def relaxation_record(ended: Finished, card: PotentialCard, protocol: Protocol) 
         steps=int(row.steps[0]),
         force_calls=int(row.force_calls[0]),
         crystal=end,
-        volume_per_atom_a3=end.volume_per_atom_a3,
-        volume_ratio=end.volume_a3 / job.start.volume_a3 if job.start.volume_a3 else None,
+        volume_per_atom_a3=volume / n if np.isfinite(volume) else None,
+        volume_ratio=volume / start_volume if 0 < start_volume < np.inf else None,
         space_group_loose=space_group(end, 0.1) if evaluated else None,
         space_group_tight=space_group(end, 0.01) if evaluated else None,
         magmoms_mu_b=tuple(map(float, magmoms)) if np.isfinite(magmoms).all() else None,
         early_energy_ev_per_atom=float(row.early_energy[0]) if evaluated else None,
         cpu_s=float(row.cpu_s[0]) + time.process_time() - started,
     )
+
+
+def within_limits(done: Relaxation) -> bool:
+    """Whether the recorded forces and stress are below the limit of the protocol."""
+    force, stress, volume = (
+        done.residual_force_ev_per_a,
+        done.residual_stress_gpa,
+        done.volume_per_atom_a3,
+    )
+    if force is None or stress is None or volume is None:
+        return False
+    return max(force, stress * volume / GPA_PER_EV_PER_A3) < done.protocol.fmax_ev_per_a
 
 
 def _largest_stress_gpa(stress: np.ndarray) -> float:

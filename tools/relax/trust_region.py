@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from hullward.models.potential import bonds_within
+from hullward.models.potential import TooManyNeighboursError, bonds_within
 from hullward.tools.relax.variables import BatchRows, CellVariables, largest_row
 
 SPRING_EV_PER_A2 = 10.0  # of the shortest bond
@@ -23,6 +23,8 @@ FLOOR_EV_PER_A2 = 5.0  # added to every variable: motions that stretch no spring
 MAX_RADIUS_A, MIN_RADIUS_A = 0.2, 1e-3  # of the largest row of a step
 UPHILL_EV_PER_ATOM = 1e-4  # smaller rises are accepted
 MOST_RETREATS = 4  # in a row
+MOST_ATOMS = 1000  # of a structure: its Hessian and the update take half a GB
+_STRETCHES_AT_ONCE = 4_000_000
 
 
 class TrustRegionBfgs(BatchRows):
@@ -124,10 +126,7 @@ def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
     cell: (3, 3) Å.  positions: (n, 3) Å.
     """
     n = len(positions)
-    for cutoff in (4.0, 6.0):  # the longer one if the shorter misses an atom
-        first, second, vectors, length = bonds_within(cell, positions, cutoff)
-        if len(np.union1d(first, second)) == n:
-            break
+    first, second, vectors, length = _springs(cell, positions)
     nearest = np.full(n, np.inf)
     np.minimum.at(nearest, first, length)
     np.minimum.at(nearest, second, length)
@@ -136,16 +135,44 @@ def spring_hessian(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
         stiffness = SPRING_EV_PER_A2 * np.exp(-SPRING_DECAY * (length / rest - 1))
         along = np.nan_to_num(vectors / length[:, None])
     stiffness = np.nan_to_num(stiffness)
-    # how far each variable stretches each bond: n·U first, then the positions
+    hessian = np.zeros((9 + 3 * n, 9 + 3 * n))
+    at_once = max(1, _STRETCHES_AT_ONCE // len(hessian))
+    for start in range(0, len(first), at_once):
+        some = slice(start, start + at_once)
+        ends = first[some], second[some]
+        rows = _stretches(n, *ends, along[some], vectors[some])
+        hessian += (rows * stiffness[some, None]).T @ rows
+    hessian[np.diag_indices_from(hessian)] += FLOOR_EV_PER_A2
+    return hessian
+
+
+def _springs(
+    cell: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Bonds as of `bonds_within`, the longer ones if the shorter miss an atom; none if too many."""
+    none = np.zeros(0, dtype=int)
+    found = none, none, np.zeros((0, 3)), np.zeros(0)
+    for cutoff in (4.0, 6.0):
+        try:
+            found = bonds_within(cell, positions, cutoff)
+        except TooManyNeighboursError:
+            break
+        if len(np.union1d(found[0], found[1])) == len(positions):
+            break
+    return found
+
+
+def _stretches(
+    n: int, first: np.ndarray, second: np.ndarray, along: np.ndarray, vectors: np.ndarray
+) -> np.ndarray:
+    """(u, 9 + 3n) how far each variable stretches each bond: n·U first, then the positions."""
     stretch = np.zeros((len(first), 3 + n, 3))
     stretch[:, :3] = along[:, :, None] * vectors[:, None, :] / n
     bond = np.arange(len(first))
     np.subtract.at(stretch, (bond, 3 + first), along)
     np.add.at(stretch, (bond, 3 + second), along)
     rows: np.ndarray = stretch.reshape(len(first), -1)
-    hessian: np.ndarray = (rows * stiffness[:, None]).T @ rows
-    hessian[np.diag_indices_from(hessian)] += FLOOR_EV_PER_A2
-    return hessian
+    return rows
 
 
 def _best_step(hessian: np.ndarray, gradient: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -219,7 +219,9 @@ class _Pool:
             job = item.job
             if isinstance(job, PausedRelaxation):
                 job = (job.candidate_id, job.job.start)
-            yield failed_relaxation(*job, potential, protocol, Reason.WORKER_DIED, detail)
+            yield failed_relaxation(
+                *job, potential_card(potential), protocol, Reason.WORKER_DIED, detail
+            )
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
