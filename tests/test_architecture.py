@@ -26,7 +26,7 @@ LONGEST_FUNCTION = 60  # lines
 LARGEST_PACKAGE = 15  # modules, the face not counted
 MOST_TOOLS = 12  # packages in tools/
 
-GROUND = {"data", "models"}  # models: errors, crystal, wyckoff
+GROUND = {"data", "models"}  # models: errors, formulas, crystal, wyckoff
 CRYSTALS = {"tools.records", "tools.crystal", "tools.crystal.text", "tools.crystal.files"}
 LANGUAGE = {"models.language", "models.serving"}
 REFERENCES = {

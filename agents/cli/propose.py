@@ -12,6 +12,7 @@ from hullward.agents.cli.evaluate import open_model
 from hullward.agents.cli.options import Device, Json, Seed, ServerUrl, TextForm
 from hullward.agents.cli.output import print_result
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts, reduced_spelling
 
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
@@ -177,7 +178,7 @@ def _written(
             space_group=wish.space_group,
             form=form.value,
         )
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise InputError(f"no prompt for this wish: {error}") from error
     constraint = None
     if grammar:
@@ -208,12 +209,9 @@ def _substituted(wish: Wish, number: int) -> list[dict[str, Any]]:
     from hullward.tools.prototypes import Substitution
     from hullward.tools.reference.materials_project import read_fetched
 
-    try:
-        flat_formula(wish.formula or "")
-    except (ValueError, KeyError) as error:
-        raise InputError(f"no structure for this wish: {error}") from error
+    formula = flat_formula(wish.formula or "")
     fetched = low_structures(read_fetched(read_machine().home_folder), wish.max_atoms)
-    made = Substitution(fetched, max_atoms=wish.max_atoms).propose([wish.formula or ""])
+    made = Substitution(fetched, max_atoms=wish.max_atoms).propose([formula])
     return [
         {
             "raw": one.crystal.model_dump_json(),
@@ -227,11 +225,8 @@ def _substituted(wish: Wish, number: int) -> list[dict[str, Any]]:
 
 def _as_asked(crystal: Crystal, wish: Wish) -> bool:
     """Whether elements and formula are as wished; the checks give the space group."""
-    from pymatgen.core import Composition
-
     if wish.formula is not None:
-        asked = Composition(wish.formula).reduced_formula
-        return bool(Composition(crystal.formula).reduced_formula == asked)
+        return crystal.formula == reduced_spelling(formula_amounts(wish.formula))
     return not wish.elements or set(crystal.species) == set(wish.elements)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hullward.agents.workspace import Workspace
+from hullward.models.formulas import ELEMENTS
 from hullward.models.language import without_thoughts
-from hullward.tools.crystal import ELEMENTS, shorten
+from hullward.tools.crystal import shorten
 from hullward.tools.crystal.files import Format
 from hullward.tools.crystal.text import CutCompletion, read_asymmetric, read_completion
 from hullward.tools.records import (

@@ -27,7 +27,8 @@ from hullward.agents.planning.evidence import Evidence, read_evidence
 from hullward.agents.planning.ledger import Outcomes
 from hullward.agents.settings import Campaign
 from hullward.agents.workspace import Workspace
-from hullward.models.errors import first_problem
+from hullward.models.errors import InputError, first_problem
+from hullward.models.formulas import reduced_spelling
 from hullward.models.language import Constraint, read_json
 from hullward.tools.crystal import shorten
 from hullward.tools.records import ModelAnswer, ModelFailure, Plan, stable_id
@@ -198,16 +199,11 @@ def _usable(campaign: Campaign, formulas: Sequence[str], fates: Counter[str]) ->
 
 def checked_formula(campaign: Campaign, text: str) -> tuple[str, str]:
     """(reduced formula, '') or ('', why it lies outside the campaign's limits)."""
-    from pymatgen.core import Composition
-
-    from hullward.tools.crystal import charge_balance
+    from hullward.tools.crystal import charge_balance, parse_formula
 
     try:
-        composition = Composition(text.strip(), strict=True).reduced_composition
-        amounts = {el.symbol: n for el, n in composition.items()}
-    except Exception:  # the parser may raise anything
-        return "", "unreadable"
-    if not amounts or any(n != round(n) or n < 1 for n in amounts.values()):
+        amounts = parse_formula(text)
+    except InputError:
         return "", "unreadable"
     if not any(amounts.keys() <= set(palette) for palette in campaign.palettes):
         return "", "elements"
@@ -217,7 +213,7 @@ def checked_formula(campaign: Campaign, text: str) -> tuple[str, str]:
         return "", "too_large"
     if charge_balance(amounts, campaign.oxidation_states or None).balanced is False:
         return "", "charges"
-    return str(composition.reduced_formula), ""
+    return reduced_spelling(amounts), ""
 
 
 def _quotas(campaign: Campaign, answer: PlanAnswer, fates: Counter[str]) -> dict[str, int] | None:

@@ -15,6 +15,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
+
 TextForm = Literal["cell", "asymmetric"]  # every site of a cell, or one site an orbit
 
 MASK = "[MASK]"
@@ -99,15 +102,14 @@ def flat_formula(formula: str) -> str:
     >>> flat_formula("Ca3(PO4)2"), flat_formula("O3Ti1Sr1")
     ('Ca3P2O8', 'SrTiO3')
 
-    Raises ValueError for a text that pymatgen cannot read as a formula.
+    Raises InputError for a text that is no formula of whole numbers.
     """
-    from pymatgen.core import Composition, Element
+    from pymatgen.core import Composition
 
-    reduced = Composition(formula).reduced_composition
-    if not reduced or any(n != round(n) for n in reduced.values()):
-        raise ValueError(f"{formula!r} is no formula of whole numbers")
-    if strange := [str(el) for el in reduced if not isinstance(el, Element)]:
-        raise ValueError(f"{formula!r}: {strange[0]} is no element")
+    amounts = formula_amounts(formula)
+    if any(not n.is_integer() for n in amounts.values()):
+        raise InputError(f"{formula!r} has amounts that are not whole numbers")
+    reduced = Composition(amounts).reduced_composition
     # noble gases have no electronegativity: they come first
     ordered = sorted(reduced.items(), key=lambda x: (x[0].data.get("X") or 0.0, x[0].symbol))
     return "".join(f"{el.symbol}{round(n) if n != 1 else ''}" for el, n in ordered)

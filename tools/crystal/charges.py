@@ -33,13 +33,17 @@ DIOXYGEN = {Fraction(-1): "peroxide", Fraction(-1, 2): "superoxide"}
 DIOXYGEN_METALS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
 METALLOIDS = frozenset({"B", "Si", "Ge", "As", "Sb", "Te", "Po"})
 MAX_ENUMERATED = 3_000_000
+MAX_STEPS = 2_000_000  # of one search for states; a second or two
+MAX_DENOMINATOR = 10_000
+ROUNDING_WITHIN = 0.01  # of an amount, as a fraction of whole numbers
 
 
 @dataclass(frozen=True)
 class ChargeClaim:
     """Whether a formula is charge balanced, and how.
 
-    balanced: None where charges do not apply (elements, metals, elements without known states).
+    balanced: None where charges do not apply (elements, metals, elements without known states) or
+    cannot be judged (traces, too many combinations).
     states: mean oxidation state of each element; empty unless balanced.
     """
 
@@ -56,6 +60,8 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
     Raises InputError for an amount that is not positive and finite.
     """
     amounts = _whole_amounts(composition)
+    if not amounts:
+        return ChargeClaim(None, f"traces below 1 in {MAX_DENOMINATOR}: not judged", {})
     if len(amounts) == 1:
         return ChargeClaim(None, "element", {})
     if all(_is_metal(s) for s in amounts):
@@ -63,6 +69,8 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
     choices = {s: common_states(s, allowed) for s in amounts}
     if unknown := sorted(s for s in amounts if not choices[s]):
         return ChargeClaim(None, f"no oxidation states known for {' '.join(unknown)}", {})
+    if _steps(amounts, choices) > MAX_STEPS:
+        return ChargeClaim(None, "too many combinations of states to try", {})
     states = _solve(amounts, choices)
     if states is not None:
         return ChargeClaim(True, _states_text(states), _means(amounts, states))
@@ -130,15 +138,21 @@ def _penalties(symbols: Sequence[str], grid: np.ndarray, allowed: States | None)
 
 
 def _whole_amounts(composition: Composition) -> dict[str, int]:
-    """Smallest whole numbers in the same ratio, elements in alphabetical order."""
+    """Smallest whole numbers in the same ratio, elements in alphabetical order.
+
+    Empty where traces make the ratio no fraction of whole numbers up to MAX_DENOMINATOR.
+    """
     parts: dict[str, Fraction] = {}
     for symbol in sorted(composition, key=str):
         amount = float(composition[symbol])
         if not (math.isfinite(amount) and amount > 0):
             raise InputError(f"amount of {symbol} must be positive and finite, not {amount}")
-        parts[str(symbol)] = Fraction(amount).limit_denominator(10_000)
-    if not parts or not all(parts.values()):
-        raise InputError("a composition needs at least one element, and every amount above zero")
+        part = Fraction(amount).limit_denominator(MAX_DENOMINATOR)
+        if abs(float(part) - amount) > ROUNDING_WITHIN * amount:
+            return {}
+        parts[str(symbol)] = part
+    if not parts:
+        raise InputError("a composition needs at least one element")
     scale = math.lcm(*(p.denominator for p in parts.values()))
     return reduced_amounts({s: int(p * scale) for s, p in parts.items()})
 
@@ -191,6 +205,23 @@ def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
             yield dict(pattern)
 
 
+def _inverted(pattern: States) -> bool:
+    """Whether a cation of a pattern is more electronegative than an anion of it."""
+    cations = [_electronegativity(s) for s, half in pattern.items() if half[0] > 0]
+    anions = [_electronegativity(s) for s, half in pattern.items() if half[0] < 0]
+    return max(cations) > min(anions)
+
+
+def _steps(amounts: Mapping[str, int], choices: States) -> int:
+    """An upper bound on the sums that a search for states makes."""
+    total = 0
+    for pattern in _sign_patterns(choices):
+        spread = sum(n * (max(pattern[s]) - min(pattern[s])) for s, n in amounts.items())
+        totals = min(math.prod(len(half) for half in pattern.values()), spread + 1)
+        total += len(amounts) * sum(map(len, pattern.values())) * totals
+    return total
+
+
 def _next_state(state: int, states: Sequence[int]) -> int | None:
     """The next higher state, with which a cation may be mixed valent."""
     higher = [s for s in states if state < s <= state + WIDEST_MIX]
@@ -200,9 +231,11 @@ def _next_state(state: int, states: Sequence[int]) -> int | None:
 def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float, ...]] | None:
     """The likeliest states that balance; two states for a mixed-valent element."""
     patterns = list(_sign_patterns(choices))
-    plain = [found for p in patterns if (found := _sums(amounts, p).get(0))]
+    plain = [
+        (found[0], _inverted(p), found[1]) for p in patterns if (found := _sums(amounts, p).get(0))
+    ]
     if plain:
-        return {s: (float(q),) for s, q in min(plain)[1]}
+        return {s: (float(q),) for s, q in min(plain)[-1]}
     mixed = []
     for pattern in patterns:
         for symbol, n in amounts.items():
@@ -213,11 +246,12 @@ def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float
                     continue
                 for total, (cost, states) in sums.items():
                     if n * low < -total < n * high:
-                        mixed.append((cost + rank, (*states, (symbol, low), (symbol, high))))
+                        two = (*states, (symbol, low), (symbol, high))
+                        mixed.append((cost + rank, _inverted(pattern), two))
     if not mixed:
         return None
     best: dict[str, tuple[float, ...]] = {}
-    for s, q in min(mixed)[1]:
+    for s, q in min(mixed)[-1]:
         best[s] = (*best.get(s, ()), float(q))
     return dict(sorted(best.items()))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
 
 
 def reduced_amounts(amounts: Mapping[str, int]) -> dict[str, int]:
@@ -22,12 +23,7 @@ def parse_formula(formula: str) -> dict[str, int]:
 
     Raises InputError for text that is no formula of whole numbers.
     """
-    from pymatgen.core import Composition
-
-    try:
-        amounts = Composition(formula, strict=True).get_el_amt_dict()
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{formula!r} is no formula: {error}") from None
-    if not amounts or any(not n.is_integer() or n < 1 for n in amounts.values()):
+    amounts = formula_amounts(formula)
+    if any(not n.is_integer() for n in amounts.values()):
         raise InputError(f"{formula!r} has amounts that are not whole numbers")
-    return reduced_amounts({str(element): int(n) for element, n in amounts.items()})
+    return reduced_amounts({element: int(n) for element, n in amounts.items()})

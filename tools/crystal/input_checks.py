@@ -11,16 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.models.formulas import ELEMENTS
 from hullward.tools.records import Flaw, Reason
 
-ELEMENTS = frozenset(
-    (  # noqa: SIM905 - a list literal would take a page
-        "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As "
-        "Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu "
-        "Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np "
-        "Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-    ).split(" ")
-)
 MAX_SITES = 500
 MAX_LENGTH_A = 1000.0
 MAX_FRACTION = 1000.0  # beyond it, wrapping into the cell leaves few correct digits

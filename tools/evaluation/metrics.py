@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
 from hullward.tools.crystal import (
     StructureLibrary,
     compact_cell,
@@ -236,10 +238,8 @@ def _distances(crystals: Sequence[Crystal], like: Sequence[Crystal]) -> dict[str
 
 def _formula(text: str) -> dict[str, int]:
     """Smallest whole numbers of a formula; empty for text that is no formula."""
-    from pymatgen.core import Composition
-
     try:
-        amounts = Composition(text).get_el_amt_dict()
-    except (ValueError, KeyError):
+        amounts = formula_amounts(text)
+    except InputError:
         return {}
     return reduced_amounts({el: round(n) for el, n in amounts.items() if n >= 1})

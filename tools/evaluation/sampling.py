@@ -28,18 +28,18 @@ CHUNK = 256  # requests between two writes
 def read_formulas(path: Path) -> list[str]:
     """The formulas of a file, one per line; raises InputError for none or an invalid one."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the formulas in {path} cannot be read: {error}") from error
-    formulas = [line.strip() for line in lines if line.strip()]
+    formulas = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     if not formulas:
         raise InputError(f"{path} contains no formula: give one per line")
-    for number, formula in enumerate(formulas, 1):
+    for number, formula in formulas.items():
         try:
             flat_formula(formula)
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{path}, formula {number}: {error}") from error
-    return formulas
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+    return list(formulas.values())
 
 
 def sample_crystals(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
 from hullward.models.language import NANO_SAMPLING, LanguageModel, nano_folder
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import AnonymousFormula, anonymous_amounts
@@ -78,7 +79,7 @@ def questions(
     ]
     formulas = []
     if arguments.formulas_from:
-        given = (Composition(f) for f in read_formulas(arguments.formulas_from))
+        given = (Composition(formula_amounts(f)) for f in read_formulas(arguments.formulas_from))
         formulas = [
             c.reduced_formula
             for c in given

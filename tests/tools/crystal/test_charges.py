@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -131,3 +132,28 @@ def test_every_formula_of_metals_counts():
 def test_an_enumeration_without_bounds_is_refused(elements, largest):
     with pytest.raises(InputError, match="cannot enumerate"):
         charge_balanced_formulas(elements, largest)
+
+
+@pytest.mark.parametrize(
+    ("composition", "balanced", "says"),
+    [
+        ({"Sn": 96, "Te": 97}, True, "Te2-"),
+        ({"Fe": 1e-5, "Ni": 1, "O": 1}, None, "traces"),
+        ({"Fe": 9e-5, "O": 0.99991}, None, "traces"),
+        ({"Fe": 13, "Ni": 10, "Mo": 4, "Nb": 2, "Ti": 1}, None, "metal"),
+    ],
+)
+def test_uneven_amounts_get_an_honest_claim(composition, balanced, says):
+    claim = charge_balance(composition)
+    assert claim.balanced is balanced
+    assert says in claim.note
+
+
+def test_many_elements_in_large_amounts_take_no_longer_than_two_seconds():
+    start = time.perf_counter()
+    amounts = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 1511, 3, 7)
+    elements = ("S", "P", "N", "C", "Se", "As", "Te", "Br", "I", "Cl", "O", "H", "F")
+    claim = charge_balance(dict(zip(elements, amounts, strict=True)))
+    assert claim.balanced is None
+    assert "too many" in claim.note
+    assert time.perf_counter() - start < 2

@@ -190,7 +190,7 @@ def test_a_grammar_is_asked_for_and_named(tmp_path):
         )
 
 
-@pytest.mark.parametrize(("text", "says"), [("", "no formula"), ("NaCl\nNa0.5\n", "formula 2")])
+@pytest.mark.parametrize(("text", "says"), [("", "no formula"), ("NaCl\nNa0.5\n", "line 2")])
 def test_formulas_that_are_none(tmp_path, text, says):
     (tmp_path / "f.txt").write_text(text)
     with pytest.raises(InputError, match=says):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import lattice_matrix
-from hullward.tools.crystal.input_checks import ELEMENTS, MAX_FRACTION, shorten
+from hullward.models.formulas import ELEMENTS
+from hullward.tools.crystal.input_checks import MAX_FRACTION, shorten
 from hullward.tools.records import Reason
 
 CELL_KEYS = [f"_cell_length_{x}" for x in ("a", "b", "c")]

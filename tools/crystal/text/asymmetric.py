@@ -27,7 +27,8 @@ import numpy as np
 
 from hullward.models import wyckoff
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
+from hullward.models.formulas import ELEMENTS
+from hullward.tools.crystal.input_checks import MAX_SITES, shorten
 from hullward.tools.crystal.text.cell import lines_of, wrong
 from hullward.tools.records import Flaw, Reason
 

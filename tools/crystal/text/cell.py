@@ -26,7 +26,8 @@ import re
 from itertools import takewhile
 
 from hullward.models.crystal import Crystal, lattice_matrix
-from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES, shorten
+from hullward.models.formulas import ELEMENTS
+from hullward.tools.crystal.input_checks import MAX_SITES, shorten
 from hullward.tools.records import Flaw, Reason
 
 MAX_CHARS = 32_768  # 500 sites need about 9,000

@@ -24,10 +24,11 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.formulas import ELEMENTS
 from hullward.models.language import Constraint
 from hullward.tools.crystal.formulas import parse_formula
 from hullward.tools.crystal.geometry import nearest_pairs
-from hullward.tools.crystal.input_checks import ELEMENTS, MAX_SITES
+from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.text.cell import parse_cell_text
 from hullward.tools.crystal.text.number_words import (
     LONGEST_TENTHS,

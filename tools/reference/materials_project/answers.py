@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hullward.models.errors import FetchError
+from hullward.models.formulas import formula_amounts
 from hullward.tools.reference.materials_project.stored import THERMO_TYPE
 from hullward.tools.reference.sources import mp2020_elements, why_not_mp2020
 
@@ -116,9 +117,7 @@ def as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _elements_ev_per_atom(formula: str, zero: Mapping[str, float]) -> float:
-    from pymatgen.core import Composition
-
-    amounts = dict(Composition(formula).get_el_amt_dict())
+    amounts = formula_amounts(formula)
     if unknown := sorted(amounts.keys() - zero.keys()):
         raise FetchError(
             f"stable phases: {formula} holds {', '.join(unknown)}, of which no MP2020 energy is "

@@ -18,6 +18,7 @@ from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
+from hullward.models.formulas import formula_amounts, reduced_spelling
 from hullward.models.potential import potential_card
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import require_encyclopedia
@@ -147,16 +148,10 @@ def _with_subsystems(systems: Sequence[str]) -> Parts:
 
 
 def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
-    from pymatgen.core import Composition
-
     found: dict[frozenset[str], list[str]] = {}
     for formula in dict.fromkeys(formulas):
-        try:
-            composition = Composition(formula, strict=True)
-        except ValueError as error:
-            raise InputError(f"{formula!r} is no formula: {error}") from None
-        system = frozenset(str(el) for el in composition.get_el_amt_dict())
-        found.setdefault(system, []).append(composition.reduced_formula)
+        amounts = formula_amounts(formula)
+        found.setdefault(frozenset(amounts), []).append(reduced_spelling(amounts))
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import PreflightError
-from hullward.tools.crystal import ELEMENTS
+from hullward.models.formulas import ELEMENTS
 from hullward.tools.crystal.files import CifReader
 from hullward.tools.crystal.files.cif import CifLimits, read_cif, split_blocks
 from hullward.tools.crystal.files.cif_worker import _forbid

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import ELEMENTS
+from hullward.models.formulas import ELEMENTS
 from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.text import parse_cell_text, split_completion, write_cell_text
 from hullward.tools.crystal.text.cell import MAX_CHARS

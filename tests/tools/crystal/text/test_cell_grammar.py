@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.formulas import ELEMENTS
 from hullward.models.language import CompletionError, LocalModel, Request, Sampling
-from hullward.tools.crystal import ELEMENTS, nearest_pairs
+from hullward.tools.crystal import nearest_pairs
 from hullward.tools.crystal.text import crystal_grammar, parse_cell_text, write_cell_text
 
 COMMON = ["H", "Li", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl", "Fe", "I", "Cs", "Pb"]
