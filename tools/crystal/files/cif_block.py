@@ -36,6 +36,7 @@ TYPE_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[0-9.]*[+-]?|[+-][0-9.]+)")
 LABEL = re.compile(r"([A-Z][a-z]?)(?:[^A-Za-z].*)?")
 FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:[0-9]*\.)?[0-9]*[\s,]*)+")
 FORMULA_TERM = re.compile(r"([A-Z][a-z]?)((?:[0-9]*\.)?[0-9]*)")
+GEMMI_PLACE = re.compile(r"^string:([0-9]+)(?::[0-9]+\([0-9]+\))?")
 ISOTOPES = {"D": "H", "T": "H"}
 # Some generators write a formula with blanks as the name of a block.
 NAME_WITH_BLANKS = re.compile(
@@ -121,7 +122,8 @@ def parse_block(text: str) -> Tags:
         try:
             document = gemmi.cif.read_string(without)
         except (ValueError, RuntimeError):
-            raise bad(f"not CIF: {shorten(str(error), 160)}") from error
+            found = GEMMI_PLACE.sub(r"line \1", str(error))
+            raise bad(f"not CIF: {shorten(found, 160)}") from error
     if len(document) != 1:
         raise bad(f"{len(document)} data blocks where one was expected")
     values: dict[str, list[str]] = {}

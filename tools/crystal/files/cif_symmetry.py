@@ -116,7 +116,7 @@ def read_symmetry(tags: Tags, cell: Sequence[float], max_operators: int) -> Symm
     orders = sorted({len(setting) for setting in named})
     if len(listed) not in orders:
         needed = " or ".join(map(str, orders))
-        doubt = f"{len(listed)} operators are listed, {named[0].name} has {needed}"
+        doubt = f"operators listed: {len(listed)}, of {named[0].name}: {needed}"
     return Symmetry((listed, *named) if listed.is_identity else (listed,), doubt)
 
 
@@ -138,7 +138,7 @@ def _listed(tags: Tags, max_operators: int) -> Setting | None:
         axis=1
     )
     if not identity.any():
-        raise bad(f"the identity is missing among {len(texts)} operators")
+        raise bad(f"the identity is missing from the list of operators, {len(texts)} long")
     if not _closed(setting):
         raise bad(
             f"{len(setting)} operators form no group: the product of two of them is not listed"
