@@ -119,7 +119,8 @@ def record(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     with workspace.screen.hooks.timed("judge"):
         judge_union(workspace.screen)
     workspace.screen, _ = apply_waiting(workspace.screen, workspace.machine)
-    assess_candidates(workspace.screen, workspace.machine.home_folder)
+    proposals = workspace.proposals(state["proposal_ids"])
+    assess_candidates(workspace.screen, workspace.machine.home_folder, proposals)
     workspace.store.add([_cycle_end(workspace, state["cycle"])])
     workspace.store.publish()
     following = state["cycle"] + 1

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
 from hullward.models.language import checkpoint_name, model_card, nano_folder
-from hullward.tools.screening import Screen, audit, explain_all, store_suspects
+from hullward.tools.records import Proposal
+from hullward.tools.screening import Screen, audit_new, explain_all, store_suspects
 from hullward.tools.uncertainty import store_probabilities
 
 
-def assess_candidates(screen: Screen, home: Path) -> None:
+def assess_candidates(
+    screen: Screen, home: Path, proposals: Iterable[Proposal] | None = None
+) -> None:
     """Store suspects and why, probabilities, what each candidate is, and its training overlap.
 
-    home: where the user's own calibrators are kept.
+    home: where the user's own calibrators are kept.  proposals: those of the cycle that ends; None:
+    look at everything.
     """
     with screen.hooks.timed("judge"):
-        store_suspects(screen)
+        store_suspects(screen, proposals)
     store_probabilities(screen, home)
     with screen.hooks.timed("match"):
-        explain_all(screen.store, screen.reference, screen.user_phases)
-        audit(screen.store, model_folder)
+        explain_all(screen)
+        audit_new(screen.store, model_folder)
 
 
 def model_folder(name: str) -> Path | None:

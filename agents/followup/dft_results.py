@@ -128,7 +128,7 @@ def _cases(
     screen: Screen, heights: dict[str, float], fitting: Calibrator
 ) -> tuple[dict[str, CalibrationCase], list[float], dict[str, str]]:
     """Usable cases by candidate id; their DFT heights in order; the rest and why."""
-    relaxed = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
+    relaxed = {c.candidate_id: (c, r) for c, r in screen.relaxed(heights)}
     new = {i for i, height in heights.items() if np.isfinite(height)} - set(fitting.seen)
     second_energies = second_energies_for(
         screen, fitting, [pair for i, pair in relaxed.items() if i in new]

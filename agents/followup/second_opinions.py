@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hullward.agents.settings import Machine, SecondOpinionSettings, read_machin
 from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import HullwardError, InputError
 from hullward.models.potential import potential_card
-from hullward.tools.records import SecondOpinion
+from hullward.tools.records import Candidate, Relaxation, SecondOpinion
 from hullward.tools.report import write_report
 from hullward.tools.screening import (
     Screen,
@@ -20,6 +20,8 @@ from hullward.tools.screening import (
 )
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
 from hullward.tools.uncertainty import SecondPotential, ask_second_potential
+
+BATCH = 100  # candidates read at once
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,15 @@ def take_opinions(
         workers=screen.workers,
         stopping=screen.hooks.stopping,
     )
-    pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed()}
-    listed = ask_second_potential(second, [pairs[i] for i in before if i in pairs], wanted.top)
-    odd = second.ask([pairs[i] for i in suspects if i in pairs])
+    listed = ask_second_potential(second, _relaxed(screen, before), wanted.top)
+    odd = second.ask(list(_relaxed(screen, suspects)))
     unconverged = [second.ask_unconverged(*one) for one in unconverged_suspects(screen)]
     opinions = [*listed, *odd, *unconverged]
     screen.store.add(opinions)
     confirmed = _confirm(screen, card.name, odd)
     after = _candidate_ids(screen.store, SHORT_LIST)
-    behind = {i for i in before if i in after and after.index(i) > before.index(i)}
+    place = {candidate_id: number for number, candidate_id in enumerate(after)}
+    behind = {i for number, i in enumerate(before) if place.get(i, -1) > number}
     disputed = {o.relaxation_id for o in listed if o.disputed}
     summary = OpinionSummary(
         potential=card.name,
@@ -134,13 +136,25 @@ def take_opinions(
         no_answer=sum(o.disputed is None for o in opinions),
         force_calls=second.spent,
         confirmed=confirmed,
-        moved=tuple(i for i in before if i in behind and pairs[i][1].relaxation_id in disputed),
+        moved=tuple(
+            c.candidate_id
+            for c, r in _relaxed(screen, [i for i in before if i in behind])
+            if r.relaxation_id in disputed
+        ),
         exhausted=second.exhausted,
         empty=not opinions and not before and not suspects,
     )
     for line in summary.lines():
         notes(line)
     return summary
+
+
+def _relaxed(screen: Screen, ids: Sequence[str]) -> Iterator[tuple[Candidate, Relaxation]]:
+    """Candidates with their converged relaxations, in the order given, read as they are needed."""
+    for start in range(0, len(ids), BATCH):
+        some = ids[start : start + BATCH]
+        pairs = {c.candidate_id: (c, r) for c, r in screen.relaxed(some)}
+        yield from (pairs[i] for i in some if i in pairs)
 
 
 def _candidate_ids(store: Store, condition: str) -> list[str]:

@@ -25,7 +25,13 @@ from hullward.tools.crystal.disorder import shared_sites
 from hullward.tools.crystal.formulas import parse_formula, reduced_amounts
 from hullward.tools.crystal.geometry import compact_cell, nearest_pairs, plane_spacings_a
 from hullward.tools.crystal.input_checks import shorten
-from hullward.tools.crystal.matching import LibraryEntry, StructureLibrary, group_equal
+from hullward.tools.crystal.matching import (
+    ComparedCrystal,
+    LibraryEntry,
+    Match,
+    StructureLibrary,
+    group_equal,
+)
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
@@ -33,7 +39,9 @@ __all__ = [
     "LANTHANIDES",
     "METALLOIDS",
     "AnonymousFormula",
+    "ComparedCrystal",
     "LibraryEntry",
+    "Match",
     "PrototypeLibrary",
     "PrototypeMatch",
     "States",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,10 +106,28 @@ class StructureLibrary:
         return best
 
 
-def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
-    """Groups of indices of equal crystals, as by `StructureMatcher.group_structures`.
+@dataclass(frozen=True)
+class ComparedCrystal:
+    """What is kept of a crystal to compare it with others."""
 
-    Each crystal joins the first group whose first member it matches.
+    name: str
+    content_id: str
+    cell: Cell | None  # None: compared by content only
+
+    @classmethod
+    def of(cls, name: str, crystal: Crystal) -> ComparedCrystal:
+        return cls(name, crystal.content_id, LibraryEntry(name, crystal).cell)
+
+    def rms_to(self, other: ComparedCrystal) -> float | None:
+        """Normalised rms displacement, rounded; None if the two do not superpose."""
+        return _rms(self, other)
+
+
+def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
+    """Groups of indices of equal crystals, the same in whatever order they come.
+
+    Matching is not transitive: A may match B and C though these do not match. A group holds
+    everything that a chain of matches connects.
     """
     buckets: dict[Formula, list[int]] = {}
     for index, crystal in enumerate(crystals):
@@ -117,20 +135,20 @@ def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
     return sorted(g for bucket in buckets.values() for g in _groups(crystals, bucket))
 
 
-def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> Iterator[list[int]]:
+def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> list[list[int]]:
     if len(bucket) == 1:
-        yield bucket
-        return
-    leaders: list[tuple[LibraryEntry, list[int]]] = []
+        return [bucket]
+    entries = {index: LibraryEntry(str(index), crystals[index]) for index in bucket}
+    groups: list[list[int]] = []
     for index in bucket:
-        query = LibraryEntry(str(index), crystals[index])
-        for entry, members in leaders:
-            if _same(entry, query):
-                members.append(index)
-                break
-        else:
-            leaders.append((query, [index]))
-    yield from (members for _, members in leaders)
+        apart, joined = [], [index]
+        for group in groups:
+            if any(_same(entries[other], entries[index]) for other in group):
+                joined += group
+            else:
+                apart.append(group)
+        groups = [*apart, joined]
+    return [sorted(group) for group in groups]
 
 
 def _same(entry: LibraryEntry, query: LibraryEntry) -> bool:
@@ -144,7 +162,12 @@ def _formula(crystal: Crystal) -> Formula:
     return tuple(sorted(reduced_amounts(Counter(crystal.species)).items()))
 
 
-def _rms(entry: LibraryEntry, query: LibraryEntry, *, first: bool = False) -> float | None:
+def _rms(
+    entry: LibraryEntry | ComparedCrystal,
+    query: LibraryEntry | ComparedCrystal,
+    *,
+    first: bool = False,
+) -> float | None:
     """Normalised rms displacement, rounded; None if the two do not superpose."""
     one, two = entry.cell, query.cell
     if one is None or two is None:

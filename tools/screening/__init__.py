@@ -9,10 +9,18 @@ opinions) is in `hullward.tools.uncertainty`.
 
 from hullward.tools.screening.checking import check_proposals, label_candidates
 from hullward.tools.screening.explain import explain_all
-from hullward.tools.screening.judging import judge_proposals, judge_union, over_reference
+from hullward.tools.screening.judging import judge_proposals, over_reference
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
-from hullward.tools.screening.screen import Hooks, Screen, SecondReferenceJudge, StageTimes
+from hullward.tools.screening.screen import (
+    OVER_REFERENCE,
+    PROPOSED_ORDER,
+    RELAXED,
+    Hooks,
+    Screen,
+    SecondReferenceJudge,
+    StageTimes,
+)
 from hullward.tools.screening.suspects import (
     UNFINISHED,
     confirm_suspects,
@@ -20,13 +28,24 @@ from hullward.tools.screening.suspects import (
     store_suspects,
     unconverged_suspects,
 )
-from hullward.tools.screening.training_overlap import FORMULAS, IDS, audit, digest, learnt_formulas
+from hullward.tools.screening.training_overlap import (
+    FORMULAS,
+    IDS,
+    audit,
+    audit_new,
+    digest,
+    learnt_formulas,
+)
+from hullward.tools.screening.union import judge_union
 from hullward.tools.screening.validate import Facts, Limits, candidate, check_crystal
 from hullward.tools.screening.verdicts import suspicions
 
 __all__ = [
     "FORMULAS",
     "IDS",
+    "OVER_REFERENCE",
+    "PROPOSED_ORDER",
+    "RELAXED",
     "UNFINISHED",
     "CheckedCell",
     "Facts",
@@ -36,6 +55,7 @@ __all__ = [
     "SecondReferenceJudge",
     "StageTimes",
     "audit",
+    "audit_new",
     "candidate",
     "check_crystal",
     "check_proposals",

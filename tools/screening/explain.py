@@ -5,7 +5,7 @@ with elements exchanged, or a new prototype. Exact matches are the stored labels
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -13,19 +13,22 @@ from typing import Any
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import (
     LANTHANIDES,
+    AnonymousFormula,
     LibraryEntry,
     PrototypeLibrary,
     PrototypeMatch,
     StructureLibrary,
+    anonymous_amounts,
     charge_balance,
     merge_lanthanides,
+    parse_formula,
     shared_sites,
 )
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
-from hullward.tools.records import Explanation, NoveltyKind, stable_id
+from hullward.tools.records import Candidate, Explanation, NoveltyKind, stable_id
 from hullward.tools.screening.labels import Kind, Moment
-from hullward.tools.store import Store
+from hullward.tools.screening.screen import OVER_REFERENCE, PROPOSED_ORDER, RELAXED, Screen
 
 BATCH = 500  # records a journal write
 
@@ -133,29 +136,62 @@ class Explainer:
         return dict(self.known)
 
 
-def explain_all(store: Store, reference: Reference, user_phases: KnownPhases) -> None:
-    """Explain every candidate that has no explanation yet, or one from other known phases."""
-    explainer = explainer_of(reference, user_phases)
+class StoredFamilies(PrototypeLibrary):
+    """The candidates that were the first of their prototype, read from the store as needed."""
+
+    def __init__(self, screen: Screen, moment: Moment, against_id: str) -> None:
+        super().__init__()
+        self._screen, self._moment, self._against_id = screen, moment, against_id
+
+    def nearest(self, crystal: Crystal) -> PrototypeMatch | None:
+        ids = self._unread.pop(anonymous_amounts(crystal), [])
+        for candidate_id, founder in _crystals(self._screen, ids, self._moment).items():
+            self.add(candidate_id, founder)
+        return super().nearest(crystal)
+
+    @cached_property
+    def _unread(self) -> dict[AnonymousFormula, list[str]]:
+        """Ids by anonymous formula, in the order of proposing."""
+        rows = self._screen.store.rows(
+            f"""SELECT c.candidate_id, c.formula
+                FROM explanations e JOIN candidates c USING (candidate_id)
+                JOIN proposals p USING (proposal_id)
+                WHERE e.kind = 'new_prototype' AND e.match_id IS NULL AND e.moment = $moment
+                    AND e.against_id = $against
+                ORDER BY {PROPOSED_ORDER}""",
+            {"moment": self._moment, "against": self._against_id},
+        )
+        found: dict[AnonymousFormula, list[str]] = {}
+        for row in rows:
+            amounts = tuple(sorted(parse_formula(row["formula"]).values()))
+            found.setdefault(amounts, []).append(row["candidate_id"])
+        return found
+
+
+def explain_all(screen: Screen) -> None:
+    """Explain every candidate without an explanation, and those whose explanation is stale.
+
+    It is stale where it was made against other known phases, or where a label or verdict found
+    since names a known phase or an earlier candidate that it does not. Nothing else that it rests
+    on changes: the crystals, and the candidates explained before this one.
+    """
+    explainer = explainer_of(screen.reference, screen.user_phases)
     moments: tuple[Moment, ...] = ("before", "after")
     for moment in moments:
-        stored = {
-            e.candidate_id: e
-            for e in store.load(Explanation)
-            if e.moment == moment and e.against_id == explainer.against_id
-        }
-        families, found = PrototypeLibrary(), []
-        for row, crystal in _candidates(store, moment):
-            candidate_id = row["candidate_id"]
-            if (there := stored.get(candidate_id)) is not None:
-                if there.kind == "new_prototype" and there.match_id is None:
-                    families.add(candidate_id, crystal)
-                continue
-            exact = _exact(row, moment)
-            found.append(explainer.explain(candidate_id, crystal, moment, families, exact))
-            if len(found) == BATCH:
-                store.add(found)
-                found = []
-        store.add(found)
+        key = moment, explainer.against_id
+        if key not in screen.families:
+            screen.families[key] = StoredFamilies(screen, *key)
+        rows = _unexplained(screen, moment, explainer.against_id)
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            ids = [row["candidate_id"] for row in batch]
+            crystals = _crystals(screen, ids, moment)
+            screen.store.add(
+                [
+                    explainer.explain(i, crystals[i], moment, screen.families[key], _exact(row))
+                    for i, row in zip(ids, batch, strict=True)
+                ]
+            )
 
 
 @lru_cache(maxsize=2)
@@ -168,27 +204,79 @@ def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
     return Explainer([*own, *user_phases], source, bare)
 
 
-def _exact(row: dict[str, Any], moment: Moment) -> tuple[Kind, str] | None:
-    if known := row["known_before" if moment == "before" else "rediscovered"]:
-        return "known", known
-    twin = row[f"duplicate_{moment}"]
-    return ("duplicate", twin) if twin else None
+def _exact(row: dict[str, Any]) -> tuple[Kind, str] | None:
+    if row["known"]:
+        return "known", row["known"]
+    return ("duplicate", row["twin"]) if row["twin"] else None
 
 
-def _candidates(store: Store, moment: Moment) -> Iterator[tuple[dict[str, Any], Crystal]]:
-    """Every candidate once, in the order of proposing, with its crystal at that moment."""
-    source = (
-        "candidates x ON x.proposal_id = r.proposal_id"
-        if moment == "before"
-        else "relaxations x ON x.relaxation_id = r.relaxation_id AND x.converged"
+_EXPLAINED = "(FROM explanations WHERE moment = $moment AND against_id = $against)"
+_LABELLED = "(FROM labels WHERE moment = $moment AND kind = '{}')"
+# Ids of candidates whose explanation is missing or stale.
+_BEFORE = f"""
+    SELECT candidate_id FROM candidates ANTI JOIN {_EXPLAINED} USING (candidate_id)
+    UNION
+    SELECT candidate_id FROM labels l JOIN candidates c USING (proposal_id)
+    JOIN {_EXPLAINED} e USING (candidate_id)
+    WHERE l.moment = $moment AND e.kind <> 'known'
+        AND (l.kind = 'known' OR e.kind <> 'duplicate')
+"""
+_AFTER = f"""
+    SELECT candidate_id FROM (FROM relaxations WHERE {RELAXED}) r JOIN candidates c
+        USING (candidate_id)
+    ANTI JOIN (FROM labels WHERE moment = 'before' AND kind = 'duplicate') b USING (proposal_id)
+    ANTI JOIN {_EXPLAINED} e USING (candidate_id)
+    UNION
+    SELECT candidate_id FROM labels l JOIN candidates c USING (proposal_id)
+    JOIN {_EXPLAINED} e USING (candidate_id)
+    WHERE l.moment = $moment AND e.kind <> 'known'
+        AND (l.kind = 'known' OR e.kind <> 'duplicate')
+    UNION
+    SELECT candidate_id
+    FROM (FROM verdicts WHERE height = 'reference' AND rediscovered IS NOT NULL
+        AND {OVER_REFERENCE}) v
+    JOIN (FROM relaxations WHERE {RELAXED}) r USING (relaxation_id)
+    JOIN {_EXPLAINED} e USING (candidate_id)
+    WHERE e.kind <> 'known' OR e.match_id <> v.rediscovered
+"""
+
+
+def _unexplained(screen: Screen, moment: Moment, against_id: str) -> list[dict[str, Any]]:
+    """Candidates to explain and their exact matches, in the order of proposing."""
+    given = {"moment": moment, "against": against_id}
+    if moment == "after":
+        given |= screen.relaxed_by | screen.judged_by
+    found = screen.store.rows(_BEFORE if moment == "before" else _AFTER, given)
+    ids = [row["candidate_id"] for row in found]
+    rediscovered = "NULL"
+    if moment == "after":
+        rediscovered = f"""(SELECT max(v.rediscovered) FROM verdicts v JOIN relaxations r
+            USING (relaxation_id) WHERE r.candidate_id = c.candidate_id
+            AND {RELAXED} AND {OVER_REFERENCE})"""
+    if not ids:
+        return []
+    return screen.store.rows(
+        f"""SELECT c.candidate_id, coalesce({rediscovered}, k.match_id) AS known,
+                d.match_id AS twin
+            FROM candidates c JOIN proposals p USING (proposal_id)
+            LEFT JOIN {_LABELLED.format("known")} k ON k.proposal_id = c.proposal_id
+            LEFT JOIN {_LABELLED.format("duplicate")} d ON d.proposal_id = c.proposal_id
+            WHERE c.candidate_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY {PROPOSED_ORDER}""",
+        {key: value for key, value in given.items() if key != "against"} | {"ids": ids},
     )
-    for row in store.rows(
-        f"""SELECT r.candidate_id, r.known_before, r.duplicate_before, r.rediscovered,
-            r.duplicate_after, x.crystal
-            FROM results r JOIN proposals p USING (proposal_id) JOIN {source}
-            ORDER BY p.cycle, p.request_id, p."index" """
-    ):
-        yield row, Crystal.model_validate_json(row["crystal"])
+
+
+def _crystals(screen: Screen, candidate_ids: Sequence[str], moment: Moment) -> dict[str, Crystal]:
+    """Crystals of candidates at one moment by candidate id, in the order given."""
+    if not candidate_ids:
+        return {}
+    if moment == "before":
+        loaded = screen.store.load(Candidate, candidate_ids)
+        found = {c.candidate_id: c.crystal for c in loaded}
+    else:
+        pairs = screen.relaxed(candidate_ids)
+        found = {c.candidate_id: r.crystal for c, r in pairs if r.crystal is not None}
+    return {i: found[i] for i in candidate_ids}
 
 
 @cache

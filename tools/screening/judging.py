@@ -1,59 +1,118 @@
-"""After relaxation: label again, give verdicts over the references and over the union hull."""
+"""After relaxation: label again, give verdicts over the references."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference
-from hullward.tools.records import Basis, Label, Proposal, Verdict
-from hullward.tools.screening.labels import new_labels
-from hullward.tools.screening.screen import Screen
+from hullward.tools.records import Basis, Candidate, Proposal, Relaxation
+from hullward.tools.screening.labels import Unlabelled
+from hullward.tools.screening.screen import (
+    OVER_REFERENCE,
+    PROPOSED_ORDER,
+    RELAXED,
+    Screen,
+    whole_formulas,
+)
 from hullward.tools.screening.suspects import settle_pending
-from hullward.tools.screening.verdicts import new_verdicts, union_verdicts
+from hullward.tools.screening.verdicts import verdicts_over
+
+BATCH = 500  # relaxations judged at once
 
 
-def judge_proposals(screen: Screen, proposals: Iterable[Proposal]) -> None:
+def judge_proposals(screen: Screen, proposals: Sequence[Proposal]) -> None:
     """Match relaxed structures again, judge them, and relax suspects a second time."""
-    asked = {p.proposal_id for p in proposals}
-    relaxed = screen.relaxed()
-    rows = [(c.proposal_id, c.candidate_id, r.crystal) for c, r in relaxed if r.crystal is not None]
-    labels = new_labels(rows, asked, screen.store.load(Label), screen.known, "after")
-    screen.store.add([new for new in labels if new is not None])
-    threshold = screen.basis.metastable_ev_per_atom
-    stored = screen.verdicts("reference")
-    new = new_verdicts(
-        [(c, r) for c, r in relaxed if c.proposal_id in asked],
-        stored.values(),
-        screen.reference,
-        screen.known,
-        threshold,
-        screen.card,
-    )
-    screen.store.add(new)
-    verdicts = stored | {v.relaxation_id: v for v in new}
+    asked = "c.proposal_id IN (SELECT unnest($ids::VARCHAR[]))"
+    ids = [p.proposal_id for p in proposals]
+    for rows in whole_formulas(_unjudged(screen, screen.reference, asked, ids=ids), BATCH):
+        _judge(screen, rows)
     if screen.second is not None:
-        over_second = new_verdicts(
-            [(c, r) for c, r in relaxed if r.relaxation_id in verdicts],
-            screen.store.load(Verdict),
-            screen.second.reference,
-            screen.second.known,
-            threshold,
-            screen.card,
-            second_look="not_needed",  # the first reference decides who is relaxed again
-        )
-        screen.store.add(over_second)
-    settle_pending(screen, relaxed, verdicts)
+        _judge_over_second(screen)
+    settle_pending(screen)
 
 
-def judge_union(screen: Screen) -> None:
-    """Heights over reference ∪ this campaign's own phases, for everything judged so far."""
-    first = screen.verdicts("reference")
-    judged = [
-        (c, r, first[r.relaxation_id]) for c, r in screen.relaxed() if r.relaxation_id in first
-    ]
+def _judge(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
+    """Label relaxed structures and store verdicts over the reference."""
+    pairs = screen.pairs([row["relaxation_id"] for row in rows])
+    first_time = {row["relaxation_id"] for row in rows if not row["judged"]}
+    matches = {r.relaxation_id: screen.known.match(_structure(r)) for _, r in pairs}
+    known = {i: match for i, match in matches.items() if match is not None}
+    new = [(c, r) for c, r in pairs if r.relaxation_id in first_time]
+    unlabelled = _unlabelled(screen, new)
+    by_candidate = {c.candidate_id: known.get(r.relaxation_id) for c, r in new}
+    phases = {i: match for i, match in by_candidate.items() if match is not None}
+    screen.store.add(screen.relaxed_structures.labels(unlabelled, phases))
     threshold = screen.basis.metastable_ev_per_atom
-    screen.store.add(union_verdicts(judged, screen.reference, threshold))
+    screen.store.add(verdicts_over(screen.reference, pairs, known, threshold, screen.card))
+
+
+def _judge_over_second(screen: Screen) -> None:
+    """Judge what has a verdict by the second reference too; the first decides about suspects."""
+    assert screen.second is not None
+    reference, known_structures = screen.second.reference, screen.second.known
+    judged = """r.relaxation_id IN (SELECT relaxation_id FROM verdicts WHERE height = 'reference'
+        AND reference_id = $first AND reference_version = $first_version)"""
+    first = {
+        "first": screen.basis.reference_id,
+        "first_version": screen.basis.reference_version,
+    }
+    for rows in whole_formulas(_unjudged(screen, reference, judged, **first), BATCH):
+        pairs = screen.pairs([row["relaxation_id"] for row in rows])
+        matches = {r.relaxation_id: known_structures.match(_structure(r)) for _, r in pairs}
+        known = {i: match for i, match in matches.items() if match is not None}
+        threshold = screen.basis.metastable_ev_per_atom
+        screen.store.add(
+            verdicts_over(reference, pairs, known, threshold, screen.card, second_look="not_needed")
+        )
+
+
+def _unjudged(
+    screen: Screen, reference: Reference, condition: str, **parameters: Any
+) -> list[dict[str, Any]]:
+    """Converged relaxations without a verdict over a reference, in the order of proposing.
+
+    Those too whose verdict waited for a hull that is there now; they are marked as judged.
+    """
+    rows = screen.store.rows(
+        f"""SELECT r.relaxation_id, c.chemsys, c.formula, v.relaxation_id IS NOT NULL AS judged
+            FROM (FROM relaxations WHERE {RELAXED}) r
+            JOIN candidates c USING (candidate_id) JOIN proposals p USING (proposal_id)
+            LEFT JOIN (FROM verdicts WHERE height = 'reference' AND {OVER_REFERENCE}) v
+                USING (relaxation_id)
+            WHERE (v.relaxation_id IS NULL OR v.label = 'hull_pending') AND {condition}
+            ORDER BY {PROPOSED_ORDER}""",
+        {
+            **screen.relaxed_by,
+            "reference": reference.reference_id,
+            "version": reference.version,
+            **parameters,
+        },
+    )
+    lacking = {row["chemsys"] for row in rows if row["judged"]}
+    lacking = {s for s in lacking if reference.lacking(frozenset(s.split("-")))}
+    return [row for row in rows if not (row["judged"] and row["chemsys"] in lacking)]
+
+
+def _unlabelled(screen: Screen, pairs: Sequence[tuple[Candidate, Relaxation]]) -> list[Unlabelled]:
+    rows = screen.store.rows(
+        """SELECT proposal_id FROM labels
+           WHERE moment = 'after' AND proposal_id IN (SELECT unnest($ids::VARCHAR[]))""",
+        {"ids": [candidate.proposal_id for candidate, _ in pairs]},
+    )
+    labelled = {row["proposal_id"] for row in rows}
+    return [
+        Unlabelled(c.formula, c.proposal_id, c.candidate_id, _structure(r), own=True)
+        for c, r in pairs
+        if c.proposal_id not in labelled
+    ]
+
+
+def _structure(relaxation: Relaxation) -> Crystal:
+    assert relaxation.crystal is not None  # a converged relaxation has one
+    return relaxation.crystal
 
 
 def over_reference(screen: Screen, basis: Basis, reference: Reference) -> Screen:

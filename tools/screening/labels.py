@@ -1,18 +1,29 @@
-"""Label crystals that match a known phase or an earlier candidate."""
+"""Label crystals that match a known phase or another candidate of the campaign.
+
+Matching is not transitive: A may match B and C though these do not match. Candidates that a chain
+of matches connects are one group, so that the labels of one call do not depend on the order of
+proposing. A group is represented by a known phase if there is one among them, else by the first
+that was proposed; the others are its duplicates. What was settled by an earlier call stays: a
+candidate that was found new then, and relaxed since, keeps no label though a later one may link it
+to an earlier group. That later one is the duplicate of the first group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import Literal
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import StructureLibrary
+from hullward.tools.crystal import ComparedCrystal, Match, StructureLibrary
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
 from hullward.tools.records import Label
 
 Moment = Literal["before", "after"]  # relaxation
 Kind = Literal["known", "duplicate"]
+KEPT = 20_000  # structures kept for comparison, some 60 MB; read again from the store beyond
 
 
 class KnownStructures:
@@ -34,55 +45,212 @@ class KnownStructures:
             )
         return self._libraries[chemsys]
 
-    def match_id(self, crystal: Crystal) -> str | None:
-        """The id of the known phase that a crystal matches, if any."""
-        match = self.of(crystal.chemsys).match(crystal)
-        return match.match_id if match else None
+    def match(self, crystal: Crystal) -> Match | None:
+        """The known phase that a crystal matches, if any."""
+        return self.of(crystal.chemsys).match(crystal)
 
 
-def label(
-    proposal_id: str,
-    crystal: Crystal,
-    known: StructureLibrary,
-    seen: StructureLibrary,
-    moment: Moment,
-) -> Label | None:
-    """Label a crystal as a known phase or, failing that, as a duplicate within the campaign.
+class Stored(NamedTuple):
+    """A candidate that is in the store, and its label, if it has one."""
 
-    known: reference and user phases.  seen: earlier candidates of this campaign, by id.
+    candidate_id: str
+    crystal: Crystal
+    known: Match | None
+    duplicate: Match | None
+
+
+class Unlabelled(NamedTuple):
+    """A proposal to label."""
+
+    formula: str
+    proposal_id: str
+    candidate_id: str
+    crystal: Crystal
+    own: bool  # False: an earlier proposal brought the same crystal
+
+
+@dataclass(frozen=True)
+class StructureSource:
+    """Where the structures of a campaign at one moment are found, both by formula.
+
+    count: the number of those of some formulas.  read: these, in the order of proposing.
     """
-    libraries: dict[Kind, StructureLibrary] = {"known": known, "duplicate": seen}
-    for kind, library in libraries.items():
-        if match := library.match(crystal):
-            return Label(
-                proposal_id=proposal_id,
-                moment=moment,
-                kind=kind,
-                match_id=match.match_id,
-                rms_a=match.rms_a,
+
+    count: Callable[[Collection[str]], Mapping[str, int]]
+    read: Callable[[Collection[str]], Mapping[str, Sequence[Stored]]]
+
+
+@dataclass(eq=False)
+class _Group:
+    """Candidates that a chain of matches connects."""
+
+    represented_by: str
+    members: list[ComparedCrystal] = field(default_factory=list)
+
+    def match(self, crystal: ComparedCrystal) -> Match | None:
+        """The match with a member of identical content, else with the representative, else any."""
+        for member in self.members:
+            if member.content_id == crystal.content_id:
+                return Match(member.name, None)
+        for member in sorted(self.members, key=lambda m: m.name != self.represented_by):
+            if (rms := member.rms_to(crystal)) is not None:
+                return Match(member.name, rms)
+        return None
+
+
+@dataclass(eq=False)
+class _Formula:
+    """The groups of one formula."""
+
+    groups: list[_Group] = field(default_factory=list)
+    of: dict[str, _Group] = field(default_factory=dict)  # by candidate
+    known: dict[str, Match] = field(default_factory=dict)
+    closest: dict[str, Match] = field(default_factory=dict)  # the match that placed a candidate
+
+    @classmethod
+    def of_stored(cls, stored: Sequence[Stored]) -> _Formula:
+        found, by_first = cls(), dict[str, _Group]()
+        found.known = {one.candidate_id: one.known for one in stored if one.known}
+        found.closest = {one.candidate_id: one.duplicate for one in stored if one.duplicate}
+        for one in stored:
+            first = one.candidate_id
+            while (closest := found.closest.get(first)) is not None:
+                first = closest.match_id
+            group = by_first.setdefault(first, _Group(first))
+            group.members.append(ComparedCrystal.of(one.candidate_id, one.crystal))
+            found.of[one.candidate_id] = group
+        found.groups = list(by_first.values())
+        return found
+
+    def add(self, candidate_id: str, crystal: Crystal, open_ids: Collection[str]) -> None:
+        """Place a candidate in the groups it links.
+
+        open_ids: candidates that may still be labelled. Groups that others represent stay apart.
+        """
+        compared = ComparedCrystal.of(candidate_id, crystal)
+        into, merged = None, list[_Group]()
+        for group in self.groups:
+            settled = group.represented_by not in open_ids
+            if (settled and into is not None) or (match := group.match(compared)) is None:
+                continue
+            if settled or candidate_id not in self.closest:
+                self.closest[candidate_id] = match
+            if settled:
+                into = group
+            else:
+                merged.append(group)
+        if into is None and merged:
+            into = merged.pop(0)
+        elif into is None:
+            into = _Group(candidate_id)
+            self.groups.append(into)
+        for group in merged:
+            self.groups.remove(group)
+            into.members += group.members
+            self.of.update((member.name, into) for member in group.members)
+        into.members.append(compared)
+        self.of[candidate_id] = into
+
+    def settle(self, rows: Sequence[Unlabelled]) -> None:
+        """Choose who represents the groups whose representative may still be labelled."""
+        place = {row.candidate_id: number for number, row in enumerate(rows) if row.own}
+        for group in {id(g): g for g in map(self.of.__getitem__, place)}.values():
+            if group.represented_by in place:
+                group.represented_by = min(
+                    (member.name for member in group.members if member.name in place),
+                    key=lambda name: (name not in self.known, place[name]),
+                )
+
+    def label(self, row: Unlabelled, moment: Moment) -> Label | None:
+        """The label of a proposal whose candidate has been placed."""
+        kind: Kind = "known"
+        match = self.known.get(row.candidate_id)
+        if match is None:
+            kind, first = "duplicate", self.of[row.candidate_id].represented_by
+            if first != row.candidate_id:
+                match = Match(first, self._rms(row.candidate_id, first))
+            elif not row.own:
+                match = Match(first, None)
+        if match is None:
+            return None
+        return Label(
+            proposal_id=row.proposal_id,
+            moment=moment,
+            kind=kind,
+            match_id=match.match_id,
+            rms_a=match.rms_a,
+        )
+
+    def _rms(self, candidate_id: str, first: str) -> float | None:
+        """The rms to the one that represents the group, else to the member that links to it."""
+        closest = self.closest.get(candidate_id)
+        if closest is not None and closest.match_id == first:
+            return closest.rms_a
+        members = {member.name: member for member in self.of[candidate_id].members}
+        found = members[first].rms_to(members[candidate_id]) if first in members else None
+        if found is not None:
+            return found
+        if closest is not None:
+            return closest.rms_a
+        others = (m for name, m in members.items() if name != candidate_id)
+        matches = (m.rms_to(members[candidate_id]) for m in others)
+        return min((rms for rms in matches if rms is not None), default=None)
+
+
+class CampaignStructures:
+    """The structures of a campaign at one moment, in groups of equals, by reduced formula.
+
+    A formula is read from the store when it is first asked for, and kept: asking about nothing new
+    reads nothing.
+    """
+
+    def __init__(self, moment: Moment, source: StructureSource) -> None:
+        self.moment, self._source = moment, source
+        self._formulas: OrderedDict[str, _Formula] = OrderedDict()
+
+    def labels(self, rows: Sequence[Unlabelled], known: Mapping[str, Match]) -> list[Label]:
+        """Labels of unlabelled proposals, in the order of proposing, of each formula all there are.
+
+        known: the known phases that candidates match, by candidate id.
+        """
+        by_formula: dict[str, list[Unlabelled]] = {}
+        for row in rows:
+            by_formula.setdefault(row.formula, []).append(row)
+        open_ids = {row.candidate_id for row in rows if row.own}
+        self._read(by_formula, open_ids)
+        found = []
+        for formula, own_rows in by_formula.items():
+            groups = self._formulas[formula]
+            groups.known.update(
+                (r.candidate_id, known[r.candidate_id]) for r in own_rows if r.candidate_id in known
             )
-    return None
+            for row in own_rows:
+                if row.own and row.candidate_id not in groups.of:
+                    groups.add(row.candidate_id, row.crystal, open_ids)
+            groups.settle(own_rows)
+            found += [x for row in own_rows if (x := groups.label(row, self.moment)) is not None]
+        self._forget()
+        return found
 
+    def _read(self, by_formula: Mapping[str, Sequence[Unlabelled]], open_ids: set[str]) -> None:
+        """Read formulas that are not kept, or that the store holds more of."""
+        counts = self._source.count(by_formula)
+        missing = []
+        for formula, rows in by_formula.items():
+            kept = self._formulas.get(formula, _Formula())
+            new = {row.candidate_id for row in rows if row.own} - kept.of.keys()
+            if len(kept.of) + len(new) != counts.get(formula, 0):
+                missing.append(formula)
+        stored = self._source.read(missing) if missing else {}
+        for formula in by_formula:
+            if formula in missing:
+                there = [o for o in stored.get(formula, ()) if o.candidate_id not in open_ids]
+                self._formulas[formula] = _Formula.of_stored(there)
+            self._formulas.setdefault(formula, _Formula())
+            self._formulas.move_to_end(formula)
 
-def new_labels(
-    rows: Iterable[tuple[str, str, Crystal]],
-    asked: Collection[str],
-    stored: Iterable[Label],
-    known: KnownStructures,
-    moment: Moment,
-) -> Iterator[Label | None]:
-    """One item a row: its new label, or None where it has one, needs none or matches nothing.
-
-    rows: (proposal id, candidate id, crystal) of the whole campaign in the order of proposing,
-    which decides who is the duplicate.  asked: proposal ids to label.
-    """
-    kinds = {x.proposal_id: x.kind for x in stored if x.moment == moment}
-    seen = StructureLibrary()
-    for proposal_id, candidate_id, crystal in rows:
-        kind, found = kinds.get(proposal_id), None
-        if kind is None and proposal_id in asked:
-            found = label(proposal_id, crystal, known.of(crystal.chemsys), seen, moment)
-            kind = found.kind if found else None
-        if kind != "duplicate":
-            seen.add(candidate_id, crystal)
-        yield found
+    def _forget(self) -> None:
+        """Forget the formulas asked for longest ago, beyond KEPT structures."""
+        held = sum(len(one.of) for one in self._formulas.values())
+        while held > KEPT and len(self._formulas) > 1:
+            held -= len(self._formulas.popitem(last=False)[1].of)

@@ -7,28 +7,32 @@ from collections.abc import Iterable, Sequence
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.tools.hull import height_over
-from hullward.tools.records import Proposal, Relaxation
+from hullward.tools.records import Candidate, Proposal, Relaxation
 from hullward.tools.relax import relax_best_first
-from hullward.tools.screening.screen import Screen
+from hullward.tools.screening.screen import OF_BASIS, Screen, in_order
 
 
 def waiting_for_relaxation(
     screen: Screen, proposals: Iterable[Proposal]
 ) -> list[tuple[str, Crystal]]:
     """Candidates of these proposals that have no relaxation yet, in the order of proposing."""
-    wanted = {"pending", "known"} if screen.relax_known else {"pending"}
-    waiting = {
-        row["proposal_id"]
-        for row in screen.store.rows("SELECT proposal_id, state FROM states")
-        if row["state"] in wanted
-    }
-    asked = {p.proposal_id for p in proposals} & waiting
-    done = {r.candidate_id for r in screen.relaxations(screen.basis.protocol)}
-    candidates = {
-        i: c for i, c in screen.candidates().items() if i in asked and c.candidate_id not in done
-    }
-    jobs = {candidates[i].candidate_id: candidates[i].crystal for i in screen.order(candidates)}
-    return list(jobs.items())
+    known = "" if screen.relax_known else "AND k.proposal_id IS NULL"
+    waiting = screen.store.rows(
+        f"""SELECT DISTINCT p.candidate_id
+            FROM proposals p JOIN candidates c USING (candidate_id)
+            ANTI JOIN (FROM relaxations WHERE {OF_BASIS}) r ON r.candidate_id = p.candidate_id
+            ANTI JOIN (FROM labels WHERE moment = 'before' AND kind = 'duplicate') d
+                ON d.proposal_id = p.proposal_id
+            LEFT JOIN (FROM labels WHERE moment = 'before' AND kind = 'known') k
+                ON k.proposal_id = p.proposal_id
+            WHERE p.proposal_id IN (SELECT unnest($ids::VARCHAR[])) {known}
+                AND (p.proposal_id = c.proposal_id OR k.proposal_id IS NOT NULL)""",
+        {"ids": [p.proposal_id for p in proposals], **screen.relaxed_by},
+    )
+    candidates = screen.store.load(Candidate, [row["candidate_id"] for row in waiting])
+    by_proposal = {c.proposal_id: c for c in candidates}
+    ordered = [by_proposal[i] for i in in_order(screen.store, by_proposal)]
+    return [(c.candidate_id, c.crystal) for c in ordered]
 
 
 def relax_candidates(

@@ -18,8 +18,6 @@ from hullward.models.language import flat_formula
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.store import Store
 
-KIN = ("known", "lanthanide_swap", "substitution")  # labels whose match is a known phase
-
 
 def audit(
     store: Store, folder_of: Callable[[str], Path | None], proposer: str | None = None
@@ -29,11 +27,33 @@ def audit(
     folder_of: a model's folder, None where it is not here.  proposer: the model behind proposals
     that name none, as those of a screened file.
     """
-    rows = store.rows(
-        """SELECT r.candidate_id, r.formula, p.model, r.novelty_kind, r.novelty_match
-           FROM results r JOIN candidates c USING (proposal_id) JOIN proposals p USING (proposal_id)
-           ORDER BY p.cycle, p.request_id, p."index" """
+    return _audit(store, folder_of, _rows(store, "true"), proposer)
+
+
+def audit_new(store: Store, folder_of: Callable[[str], Path | None]) -> None:
+    """Store the training overlap of candidates without one, or with another model or parent.
+
+    Those too whose model has a list of what it learnt by now. A list that changes is noticed by
+    `audit` alone.
+    """
+    stale = "o.candidate_id IS NULL OR o.model <> p.model OR o.match_id IS DISTINCT FROM parent"
+    _audit(store, folder_of, _rows(store, f"p.model <> '' AND ({stale})"))
+    unknown = store.rows(
+        "SELECT DISTINCT model FROM training_overlaps WHERE formula_seen IS NULL ORDER BY model"
     )
+    for model in (row["model"] for row in unknown):
+        folder = folder_of(model)
+        if folder is not None and (folder / FORMULAS).exists() and (folder / IDS).exists():
+            condition = "o.formula_seen IS NULL AND o.model = $model AND o.model = p.model"
+            _audit(store, folder_of, _rows(store, condition, model=model))
+
+
+def _audit(
+    store: Store,
+    folder_of: Callable[[str], Path | None],
+    rows: Sequence[dict[str, Any]],
+    proposer: str | None = None,
+) -> list[TrainingOverlap]:
     by_model: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if model := row["model"] or proposer:
@@ -43,10 +63,33 @@ def audit(
     return found
 
 
+# The material's own id: a table that lists one twice has 'mp-1#7' for the second.
+_PARENT = """CASE WHEN coalesce(a.kind, b.kind) IN ('known', 'lanthanide_swap', 'substitution')
+    THEN split_part(coalesce(a.match_id, b.match_id), '#', 1) END"""
+
+
+def _rows(store: Store, condition: str, **parameters: str) -> list[dict[str, Any]]:
+    """Candidates with the model that proposed them and the known phase they derive from.
+
+    The explanation as relaxed decides, or that as proposed where there is none.
+    """
+    return store.rows(
+        f"""SELECT c.candidate_id, c.formula, p.model, {_PARENT} AS parent
+            FROM candidates c JOIN proposals p USING (proposal_id)
+            LEFT JOIN (FROM explanations WHERE moment = 'before') b
+                ON b.candidate_id = c.candidate_id
+            LEFT JOIN (FROM explanations WHERE moment = 'after') a
+                ON a.candidate_id = c.candidate_id
+            LEFT JOIN training_overlaps o ON o.candidate_id = c.candidate_id
+            WHERE {condition} ORDER BY p.cycle, p.request_id, p."index" """,
+        parameters,
+    )
+
+
 def _overlaps(
     model: str, folder: Path | None, rows: Sequence[dict[str, Any]]
 ) -> list[TrainingOverlap]:
-    matches = [_parent(row) for row in rows]
+    matches = [row["parent"] for row in rows]
     try:
         if folder is None:
             raise InputError("no folder")
@@ -67,12 +110,6 @@ def _overlaps(
         )
         for row, match, formula, seen in zip(rows, matches, formulas, ids, strict=True)
     ]
-
-
-def _parent(row: dict[str, Any]) -> str | None:
-    """The material's own id: a table that lists one twice has 'mp-1#7' for the second."""
-    match = row["novelty_match"] if row["novelty_kind"] in KIN else None
-    return str(match).split("#")[0] if match else None
 
 
 def _words(model: str, formula: bool | None, match: str | None, seen: bool | None) -> str:

@@ -7,17 +7,19 @@ non-suspect candidates, of which the candidate is one, so it is never below.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard
-from hullward.tools.hull import Coverage, Hull, Phase, Reference
+from hullward.tools.crystal import Match
+from hullward.tools.hull import Coverage, HullDistance, Reference
 from hullward.tools.records import (
     Candidate,
+    Product,
     Relaxation,
     SecondLook,
     Suspicion,
@@ -25,7 +27,6 @@ from hullward.tools.records import (
     VerdictLabel,
 )
 from hullward.tools.reference import offset_note
-from hullward.tools.screening.labels import KnownStructures
 
 STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
 FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull
@@ -54,11 +55,12 @@ def judge(
     rediscovered: str | None = None,
     second_look: SecondLook | None = None,
     typical_error_ev_per_atom: float | None = None,
+    distance: HullDistance | None = None,
 ) -> Verdict:
     """Judge one converged relaxation by a reference.
 
     threshold_ev_per_atom: metastable up to here.  second_look: the result of a second relaxation;
-    'pending' for a suspect unless given.
+    'pending' for a suspect unless given.  distance: from the reference's hull, computed if absent.
     Raises ValueError for an unconverged relaxation (there is no verdict on it) and InputError
     when potential and reference are on different energy schemes.
     """
@@ -69,11 +71,12 @@ def judge(
             f"energies on {relaxation.energy_scheme!r} cannot be judged by reference "
             f"{reference.reference_id!r} on {reference.energy_scheme!r}"
         )
-    pending = reference.lacking(frozenset(candidate.crystal.species))
-    hull = None if pending else reference.hull(candidate.chemsys)
     kinds: tuple[Suspicion, ...] = ()
-    if hull is not None:
-        kinds = tuple(one.kind for one in suspicions(relaxation, candidate, reference))
+    if not reference.lacking(frozenset(candidate.crystal.species)):
+        distance = distance or _distance(relaxation, candidate, reference)
+        kinds = tuple(
+            one.kind for one in suspicions(relaxation, candidate, reference, distance=distance)
+        )
     return Verdict(
         relaxation_id=relaxation.relaxation_id,
         reference_id=reference.reference_id,
@@ -83,26 +86,33 @@ def judge(
         second_look=second_look or ("pending" if kinds else "not_needed"),
         rediscovered=rediscovered,
         typical_error_ev_per_atom=typical_error_ev_per_atom,
-        **_over(hull, relaxation, candidate, reference, threshold_ev_per_atom),
+        **over(distance, candidate.crystal.amounts, reference, threshold_ev_per_atom),
     )
 
 
-def _over(
-    hull: Hull | None,
-    relaxation: Relaxation,
-    candidate: Candidate,
+def _distance(relaxation: Relaxation, candidate: Candidate, reference: Reference) -> HullDistance:
+    assert relaxation.energy_ev_per_atom is not None  # a converged relaxation has one
+    hull = reference.hull(candidate.chemsys)
+    return hull.distance(candidate.crystal.amounts, relaxation.energy_ev_per_atom)
+
+
+def over(
+    distance: HullDistance | None,
+    amounts: Mapping[str, float],
     reference: Reference,
     threshold_ev_per_atom: float,
 ) -> dict[str, Any]:
-    """The fields of a verdict that depend on the hull; None while it is pending."""
-    amounts = candidate.crystal.amounts
+    """The fields of a verdict that depend on the hull.
+
+    distance: None while the hull is pending.
+    """
     coverage = reference.coverage(amounts)
-    distance, label, note = None, VerdictLabel.HULL_PENDING, coverage.note
-    if hull is not None:
-        assert relaxation.energy_ev_per_atom is not None  # a converged relaxation has one
-        distance = hull.distance(amounts, relaxation.energy_ev_per_atom)
+    if distance is None:
+        label, note = VerdictLabel.HULL_PENDING, coverage.note
+    else:
         label = _label(distance.e_above_hull_ev_per_atom, coverage, threshold_ev_per_atom)
-        note = "; ".join(filter(None, (note, offset_note(distance.decomposition, reference))))
+        offset = offset_note(distance.decomposition, reference)
+        note = "; ".join(filter(None, (coverage.note, offset)))
     return {
         "e_above_hull_ev_per_atom": distance.e_above_hull_ev_per_atom if distance else None,
         "decomposition": distance.decomposition if distance else (),
@@ -112,92 +122,74 @@ def _over(
     }
 
 
-def new_verdicts(
-    relaxed: Iterable[tuple[Candidate, Relaxation]],
-    stored: Iterable[Verdict],
+def verdicts_over(
     reference: Reference,
-    known: KnownStructures,
+    relaxed: Sequence[tuple[Candidate, Relaxation]],
+    known: Mapping[str, Match],
     threshold_ev_per_atom: float,
     card: PotentialCard,
     second_look: SecondLook | None = None,
 ) -> list[Verdict]:
-    """Verdicts over a reference for converged relaxations that still need one.
+    """Verdicts over a reference for converged relaxations, in one batch a system.
 
-    These have no verdict yet, or one that waited for a hull which is there now.
+    known: the known phases that relaxed structures match, by relaxation id.
     """
-    version = (reference.reference_id, reference.version)
-    judged = {
-        v.relaxation_id: v
-        for v in stored
-        if v.height == "reference" and (v.reference_id, v.reference_version) == version
-    }
+    distances = _distances(reference, relaxed)
     found = []
     for candidate, relaxation in relaxed:
-        earlier = judged.get(relaxation.relaxation_id)
-        if earlier is not None and (
-            earlier.label != VerdictLabel.HULL_PENDING
-            or reference.lacking(frozenset(candidate.crystal.species))
-        ):
-            continue
-        assert relaxation.crystal is not None  # a converged relaxation has a structure
+        match = known.get(relaxation.relaxation_id)
         verdict = judge(
             relaxation,
             candidate,
             reference,
             threshold_ev_per_atom=threshold_ev_per_atom,
-            rediscovered=known.match_id(relaxation.crystal),
+            rediscovered=match.match_id if match else None,
             second_look=second_look,
             typical_error_ev_per_atom=card.typical_error_ev_per_atom,
+            distance=distances.get(relaxation.relaxation_id),
         )
         found.append(verdict)
     return found
 
 
-def union_verdicts(
-    judged: Sequence[tuple[Candidate, Relaxation, Verdict]],
-    reference: Reference,
-    threshold_ev_per_atom: float,
-) -> list[Verdict]:
-    """Verdicts over reference ∪ this campaign's own phases, from those over the reference.
-
-    Suspects are judged but support the hull only once confirmed. Candidates at compositions the
-    reference does not cover do support it: their energies are as good as any, only the reference
-    around them is not. What waits for a hull goes on waiting.
-    """
-    supports: dict[str, list[Phase]] = defaultdict(list)  # by chemical system
-    for candidate, relaxation, verdict in judged:
-        credible = not verdict.suspicions or verdict.second_look == "confirmed"
-        if credible and verdict.label != VerdictLabel.HULL_PENDING:
-            supports[candidate.chemsys].append(_as_phase(relaxation, candidate))
-
-    @cache
-    def hull_of(chemsys: str) -> Hull:
-        elements = set(chemsys.split("-"))
-        own = [p for s, found in supports.items() if elements >= set(s.split("-")) for p in found]
-        return Hull([*reference.phases(chemsys), *own])
-
-    found = []
-    for candidate, relaxation, verdict in judged:
-        pending = verdict.label == VerdictLabel.HULL_PENDING
-        hull = None if pending else hull_of(candidate.chemsys)
-        changes = _over(hull, relaxation, candidate, reference, threshold_ev_per_atom)
-        found.append(verdict.model_copy(update={"height": "union", **changes}))
+def _distances(
+    reference: Reference, relaxed: Sequence[tuple[Candidate, Relaxation]]
+) -> dict[str, HullDistance]:
+    """Distances from a reference's hulls by relaxation id; of pending ones there are none."""
+    by_system: dict[str, list[tuple[Candidate, Relaxation]]] = {}
+    for pair in relaxed:
+        by_system.setdefault(pair[0].chemsys, []).append(pair)
+    found: dict[str, HullDistance] = {}
+    for chemsys, pairs in by_system.items():
+        if reference.lacking(frozenset(chemsys.split("-"))):
+            continue
+        hull = reference.hull(chemsys)
+        fractions = hull.fractions([candidate.crystal.amounts for candidate, _ in pairs])
+        energies = np.array([relaxation.energy_ev_per_atom for _, relaxation in pairs])
+        distances = hull.distances(fractions, energies)
+        ids = (relaxation.relaxation_id for _, relaxation in pairs)
+        found.update(zip(ids, distances, strict=True))
     return found
 
 
 def suspicions(
-    relaxation: Relaxation, candidate: Candidate, reference: Reference
+    relaxation: Relaxation,
+    candidate: Candidate,
+    reference: Reference,
+    *,
+    distance: HullDistance | None = None,
 ) -> tuple[SuspicionFound, ...]:
-    """Why a relaxation is suspect; also for one that did not converge."""
+    """Why a relaxation is suspect; also for one that did not converge.
+
+    distance: from the reference's hull, computed if absent.
+    """
     found = []
     energy, start = relaxation.energy_ev_per_atom, relaxation.initial_energy_ev_per_atom
     if energy is None:
         return ()
-    amounts = candidate.crystal.amounts
-    hull = None
-    if not reference.lacking(frozenset(amounts)):
-        hull = reference.hull(candidate.chemsys)
-        height = hull.distance(amounts, energy).e_above_hull_ev_per_atom
+    if not reference.lacking(frozenset(candidate.crystal.species)):
+        distance = distance or _distance(relaxation, candidate, reference)
+        height = distance.e_above_hull_ev_per_atom
         if height < FAR_BELOW_EV_PER_ATOM:
             words = (
                 f"{height:.3f} eV/atom from the hull, below {FAR_BELOW_EV_PER_ATOM}: "
@@ -205,7 +197,8 @@ def suspicions(
             ).replace("-", "\N{MINUS SIGN}")
             found.append(SuspicionFound(Suspicion.FAR_BELOW_HULL, words))
     if relaxation.crystal is not None:
-        ratio, window, whose = _volume_over_estimate(relaxation.crystal, hull, reference)
+        parts = None if distance is None else distance.decomposition
+        ratio, window, whose = _volume_over_estimate(relaxation.crystal, parts, reference)
         if not window[0] <= ratio <= window[1]:
             words = (
                 f"{relaxation.crystal.volume_per_atom_a3:.1f} Å³/atom, {ratio:.2f} times that of "
@@ -224,14 +217,16 @@ def suspicions(
 
 
 def _volume_over_estimate(
-    crystal: Crystal, hull: Hull | None, reference: Reference
+    crystal: Crystal, parts: Sequence[Product] | None, reference: Reference
 ) -> tuple[float, tuple[float, float], str]:
-    """(volume per atom over the additive estimate, the window it should lie in, whose volumes)."""
+    """(volume per atom over the additive estimate, the window it should lie in, whose volumes).
+
+    parts: what it would decompose into, None while the hull is pending.
+    """
     from pymatgen.core import Element
 
-    if hull is not None:
+    if parts is not None:
         structures = dict(reference.library_entries(crystal.chemsys))
-        parts = hull.decompose(crystal.amounts)
         if all(part.phase_id in structures for part in parts):
             estimate = sum(p.fraction * structures[p.phase_id].volume_per_atom_a3 for p in parts)
             ratio = crystal.volume_per_atom_a3 / estimate
@@ -247,15 +242,3 @@ def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> V
     if not coverage.covered:
         return VerdictLabel.BELOW_REFERENCE
     return VerdictLabel.STABLE if height <= STABLE_TOLERANCE else VerdictLabel.METASTABLE
-
-
-def _as_phase(relaxation: Relaxation, candidate: Candidate) -> Phase:
-    assert relaxation.energy_ev_per_atom is not None
-    return Phase(
-        phase_id=candidate.candidate_id,
-        formula=candidate.formula,
-        composition=candidate.crystal.amounts,
-        energy_ev_per_atom=relaxation.energy_ev_per_atom,
-        crystal=relaxation.crystal,
-        source="this campaign",
-    )

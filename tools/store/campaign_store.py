@@ -51,6 +51,8 @@ from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 # Files that a campaign may have in its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
+FEW_IDS = 2000
+
 Parameters = Sequence[Any] | dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -144,8 +146,11 @@ class Store(AbstractContextManager["Store"]):
         order = ", ".join(f'"{column}"' for column in table.order or table.key)
         where, parameters = "", []
         if ids is not None:
-            where = f'WHERE "{by or table.primary_key[0]}" IN (SELECT unnest(?::VARCHAR[]))'
-            parameters = [list(ids)]
+            wanted = list(ids)
+            few = "list_contains(?::VARCHAR[], {})"  # reads what matches only, but slow for many
+            among = few if len(wanted) <= FEW_IDS else "{} IN (SELECT unnest(?::VARCHAR[]))"
+            where = "WHERE " + among.format(f'"{by or table.primary_key[0]}"')
+            parameters = [wanted]
         rows = self.rows(f"SELECT * FROM {table.name} {where} ORDER BY {order}", parameters)
         return [decode(kind, row) for row in rows]
 

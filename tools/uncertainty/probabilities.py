@@ -19,7 +19,7 @@ from hullward.tools.records import (
     SecondEnergy,
     StabilityProbability,
 )
-from hullward.tools.screening import Screen
+from hullward.tools.screening import OVER_REFERENCE, PROPOSED_ORDER, RELAXED, Screen
 from hullward.tools.uncertainty.calibrator import (
     THRESHOLDS_EV_PER_ATOM,
     CalibrationCase,
@@ -33,6 +33,8 @@ from hullward.tools.uncertainty.second_energies import (
     second_energies_of,
 )
 
+BATCH = 2000  # verdicts looked at at once
+
 # The probability and the ends of its interval, for each of THRESHOLDS_EV_PER_ATOM.
 PROBABILITIES = (
     *("p_below_50mev", "p_below_50mev_low", "p_below_50mev_high"),
@@ -43,28 +45,92 @@ PROBABILITIES = (
 def store_probabilities(screen: Screen, home: Path | None) -> None:
     """Store a probability for each verdict of the current basis that has none by this calibrator.
 
-    One by an earlier calibrator is kept until there is a new one.
+    A calibrator is new until its record is stored: then every verdict is looked at, and one that it
+    gives no number keeps that of an earlier calibrator. Later only verdicts without any are, and
+    once a run those that lack their second energy.
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
-    basis, calibrators = screen.basis, known_calibrators(home)
+    calibrators = known_calibrators(home)
     with screen.hooks.timed("judge"):
-        fitting, _ = fitting_calibrator(basis, calibrators)
-        by = fitting.calibrator_id if fitting else None
-        stored = {
-            p.relaxation_id: p.calibrator_id
-            for p in screen.store.load(StabilityProbability)
-            if (p.reference_id, p.reference_version)
-            == (basis.reference_id, basis.reference_version)
-        }
-        wanted = {i for i in screen.verdicts("reference") if i not in stored or stored[i] != by}
-        todo = [(c, r) for c, r in screen.relaxed() if r.relaxation_id in wanted]
-        if fitting is not None and todo:
-            screen.store.add([calibration_record(fitting)])
-    energies = {} if fitting is None else second_energies_for(screen, fitting, todo)
+        fitting, _ = fitting_calibrator(screen.basis, calibrators)
+        is_new = fitting is not None and not screen.store.load(Calibration, [fitting.calibrator_id])
+        missing = _without_probability(screen, fitting, everything=is_new or fitting is None)
+    for start in range(0, len(missing), BATCH):
+        _store_some(screen, calibrators, fitting, missing[start : start + BATCH])
+    if fitting is None:
+        return
+    if missing and is_new:
+        screen.store.add([calibration_record(fitting)])
+    if fitting.reading:
+        _try_again(screen, calibrators, fitting, {row["relaxation_id"] for row in missing})
+
+
+def _store_some(
+    screen: Screen,
+    calibrators: Sequence[Calibrator],
+    fitting: Calibrator | None,
+    rows: Sequence[dict[str, Any]],
+) -> list[StabilityProbability]:
+    """Store the probabilities of some verdicts, or why they have none, and return these."""
     with screen.hooks.timed("judge"):
-        new = probabilities_of(todo, screen.reference, basis, calibrators, energies)
-        kept = {i for i, earlier in stored.items() if earlier is not None and fitting is not None}
+        pairs = screen.pairs([row["relaxation_id"] for row in rows])
+    energies = {} if fitting is None else second_energies_for(screen, fitting, pairs)
+    with screen.hooks.timed("judge"):
+        new = probabilities_of(pairs, screen.reference, screen.basis, calibrators, energies)
+        kept = {row["relaxation_id"] for row in rows if row["calibrator_id"] and fitting}
         screen.store.add(p for p in new if p.calibrator_id or p.relaxation_id not in kept)
+    return new
+
+
+def _without_probability(
+    screen: Screen, fitting: Calibrator | None, *, everything: bool
+) -> list[dict[str, Any]]:
+    """Verdicts without a probability by a calibrator, in the order of proposing.
+
+    everything: those too with a record that is not by this calibrator.
+    """
+    other = "k.relaxation_id IS NULL"
+    if everything:
+        other += " OR k.calibrator_id IS DISTINCT FROM $by"
+    return screen.store.rows(
+        f"""SELECT v.relaxation_id, k.calibrator_id
+            FROM (FROM verdicts WHERE height = 'reference' AND {OVER_REFERENCE}) v
+            LEFT JOIN (FROM probabilities WHERE {OVER_REFERENCE}) k USING (relaxation_id)
+            JOIN (FROM relaxations WHERE {RELAXED}) r USING (relaxation_id)
+            JOIN candidates c USING (candidate_id) JOIN proposals p USING (proposal_id)
+            WHERE {other} ORDER BY {PROPOSED_ORDER}""",
+        {
+            **screen.judged_by,
+            **screen.relaxed_by,
+            **({"by": fitting.calibrator_id if fitting else None} if everything else {}),
+        },
+    )
+
+
+def _try_again(
+    screen: Screen, calibrators: Sequence[Calibrator], fitting: Calibrator, just_tried: set[str]
+) -> None:
+    """Compute second energies that an earlier run lacked, unless all fail for the same reason."""
+    task = f"second energies {screen.basis.reference_id} {screen.basis.reference_version}"
+    if task in screen.tried:
+        return
+    screen.tried.add(task)
+    rows = screen.store.rows(
+        f"""SELECT relaxation_id, calibrator_id FROM probabilities
+            WHERE {OVER_REFERENCE} AND (calibrator_id <> $by
+                OR (calibrator_id IS NULL AND starts_with(reason, $lacking)))
+            ORDER BY relaxation_id""",
+        {
+            **screen.judged_by,
+            "by": fitting.calibrator_id,
+            "lacking": f"no second energy by {fitting.reading}:",
+        },
+    )
+    rows = [row for row in rows if row["relaxation_id"] not in just_tried]
+    for start in range(0, len(rows), FEW):
+        new = _store_some(screen, calibrators, fitting, rows[start : start + FEW])
+        if len({p.reason for p in new}) == 1 and not new[0].calibrator_id:
+            return
 
 
 def second_energies_for(
@@ -72,13 +138,13 @@ def second_energies_for(
 ) -> dict[str, SecondEnergy]:
     """Energies by a calibrator's second potential, by relaxation id; what is new is stored.
 
-    One without a number names its failure, is not stored, and is computed again the next time.
+    One without a number names its failure and is not stored.
     """
     if not fitting.reading:
         return {}
     found = {
         e.relaxation_id: e
-        for e in screen.store.load(SecondEnergy)
+        for e in screen.store.load(SecondEnergy, [r.relaxation_id for _, r in relaxed])
         if e.potential_sha256 == fitting.reading_sha256
     }
     todo = [

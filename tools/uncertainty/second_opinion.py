@@ -10,7 +10,7 @@ structure that was proposed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,7 +182,7 @@ def _disputed(
 
 
 def ask_second_potential(
-    second: SecondPotential, ranked: Sequence[tuple[Candidate, Relaxation]], top: int
+    second: SecondPotential, ranked: Iterable[tuple[Candidate, Relaxation]], top: int
 ) -> list[SecondOpinion]:
     """Opinions on a ranked list until `top` of it are undisputed, or budget or list is spent."""
     opinions: list[SecondOpinion] = []

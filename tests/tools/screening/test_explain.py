@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from hullward.tools.crystal import (
 from hullward.tools.crystal.disorder import similar
 from hullward.tools.crystal.files import KnownPhases, known_phases, read_known
 from hullward.tools.crystal.files.known_phases import plain_cif
-from hullward.tools.records import Explanation
+from hullward.tools.records import Candidate, Explanation
 from hullward.tools.screening import explain_all
 from hullward.tools.screening.explain import Explainer, explainer_of
 
@@ -236,8 +237,10 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
         moments = {
             m: {e.candidate_id for e in labels if e.moment == m} for m in ("before", "after")
         }
-        assert moments["before"] == {c.candidate_id for c in workspace.screen.candidates().values()}
-        assert moments["after"] == {c.candidate_id for c, _ in workspace.screen.relaxed()}
+        candidates = [c.candidate_id for c in store.load(Candidate)]
+        relaxed = workspace.screen.relaxed(candidates)
+        assert moments["before"] == set(candidates)
+        assert moments["after"] == {c.candidate_id for c, _ in relaxed}
         rows = store.rows("SELECT * FROM results WHERE candidate_id IS NOT NULL")
         assert all(row["novelty"] and row["novelty_kind"] for row in rows)
         for row in rows:
@@ -247,10 +250,10 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
                 )  # fmt: skip
             if row["rediscovered"]:
                 assert (row["novelty_kind"], row["novelty_match"]) == ("known", row["rediscovered"])
-        explain_all(store, workspace.screen.reference, workspace.screen.user_phases)
+        explain_all(workspace.screen)
         assert store.load(Explanation) == labels
-        mine = KnownPhases([("mine", workspace.screen.relaxed()[0][1].crystal)])
-        explain_all(store, workspace.screen.reference, mine)  # more is known: every label is stale
+        mine = KnownPhases([("mine", relaxed[0][1].crystal)])
+        explain_all(replace(workspace.screen, user_phases=mine))  # every label is stale
         assert {e.against_id for e in store.load(Explanation)} == {
             explainer_of(workspace.screen.reference, mine).against_id
         }

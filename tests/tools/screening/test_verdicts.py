@@ -1,13 +1,26 @@
 """Verdicts: what a height means, what is suspect, and whose energies support the union hull."""
 
+import itertools
+
 import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.potential import potential_card
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
-from hullward.tools.records import Candidate, Protocol, Relaxation, Suspicion, VerdictLabel
-from hullward.tools.screening import suspicions
-from hullward.tools.screening.verdicts import FAR_BELOW_EV_PER_ATOM, judge, union_verdicts
+from hullward.tools.records import (
+    Basis,
+    Candidate,
+    Proposal,
+    Protocol,
+    Relaxation,
+    Suspicion,
+    Verdict,
+    VerdictLabel,
+)
+from hullward.tools.screening import Limits, Screen, judge_union, suspicions
+from hullward.tools.screening.verdicts import FAR_BELOW_EV_PER_ATOM, judge
+from hullward.tools.store import Store
 
 THRESHOLD = 0.1
 
@@ -183,27 +196,43 @@ def test_a_suspect_is_marked_for_a_second_relaxation():
 # -- union --------------------------------------------------------------------------------------
 
 
-def union(pairs, second_looks=None, ref=None):
-    """Verdicts by relaxation id of (candidate, relaxation) pairs."""
-    ref, looks = ref or reference(), second_looks or {}
-    judged = [
-        (
-            c,
-            r,
-            judge(
-                r,
-                c,
-                ref,
-                threshold_ev_per_atom=THRESHOLD,
-                second_look=looks.get(r.relaxation_id),
-            ),
-        )
-        for c, r in pairs
-    ]
-    return {v.relaxation_id: v for v in union_verdicts(judged, ref, THRESHOLD)}
+@pytest.fixture
+def union(tmp_path):
+    """A function: union verdicts by relaxation id of (candidate, relaxation) pairs."""
+    calls = itertools.count()
+
+    def verdicts(pairs, second_looks=None, ref=None):
+        ref, looks = ref or reference(), second_looks or {}
+        basis = Basis(
+            campaign_id="k", potential="test", potential_sha256="sha", energy_scheme=MP2020,
+            protocol=Protocol(), reference_spec="", metastable_ev_per_atom=THRESHOLD,
+            reference_id=ref.reference_id, reference_version=ref.version,
+            reference_kind="built", reference_statement="",
+        )  # fmt: skip
+        records = [basis]
+        for c, r in pairs:
+            proposal = Proposal(
+                proposal_id=c.proposal_id, request_id="q", campaign_id="k", cycle=0,
+                index=len(records), operator="external", seed=0, raw="", format="cif",
+            )  # fmt: skip
+            look = looks.get(r.relaxation_id)
+            verdict = judge(r, c, ref, threshold_ev_per_atom=THRESHOLD, second_look=look)
+            records += [proposal, c, r, verdict]
+        with Store.open(tmp_path / str(next(calls)), command="test", create=True) as store:
+            store.add(records)
+            screen = Screen(
+                store=store, basis=basis, card=potential_card("toy"), reference=ref,
+                limits=Limits(),
+            )  # fmt: skip
+            judge_union(screen)
+            found = [v for v in store.load(Verdict) if v.height == "union"]
+            store.publish()
+        return {v.relaxation_id: v for v in found}
+
+    return verdicts
 
 
-def test_the_lowest_candidate_of_a_campaign_lies_on_the_union_hull():
+def test_the_lowest_candidate_of_a_campaign_lies_on_the_union_hull(union):
     low, high = candidate(rock_salt(a=4.2)), candidate(rock_salt(a=4.3))
     rl, rh = relaxation(low, HULL_LIO - 0.04), relaxation(high, HULL_LIO + 0.01)
     verdicts = union([(low, rl), (high, rh)])
@@ -215,7 +244,7 @@ def test_the_lowest_candidate_of_a_campaign_lies_on_the_union_hull():
 
 
 @pytest.mark.parametrize("look", ["pending", "reproduced", "refuted"])
-def test_a_suspect_supports_no_hull_until_confirmed(look):
+def test_a_suspect_supports_no_hull_until_confirmed(look, union):
     suspect, other = candidate(rock_salt(a=4.2)), candidate(rock_salt(a=4.3))
     rs, ro = relaxation(suspect, HULL_LIO - 0.4), relaxation(other, HULL_LIO + 0.01)
     pairs = [(suspect, rs), (other, ro)]
@@ -226,7 +255,7 @@ def test_a_suspect_supports_no_hull_until_confirmed(look):
     assert taken[ro.relaxation_id].e_above_hull_ev_per_atom == pytest.approx(0.41)
 
 
-def test_the_uncovered_support_the_hull_but_are_not_called_stable():
+def test_the_uncovered_support_the_hull_but_are_not_called_stable(union):
     c = candidate(rock_salt())
     r = relaxation(c, HULL_LIO - 0.04)
     (verdict,) = union([(c, r)], ref=reference(covered=False)).values()
@@ -234,7 +263,7 @@ def test_the_uncovered_support_the_hull_but_are_not_called_stable():
     assert verdict.label is VerdictLabel.BELOW_REFERENCE
 
 
-def test_a_candidate_of_an_unknown_element_stays_pending_beside_the_others():
+def test_a_candidate_of_an_unknown_element_stays_pending_beside_the_others(union):
     c, other = candidate(rock_salt("Na")), candidate(rock_salt())
     rc, ro = relaxation(c, -3.0), relaxation(other, HULL_LIO)
     verdicts = union([(c, rc), (other, ro)])
