@@ -159,16 +159,16 @@ class Store(AbstractContextManager["Store"]):
         with self._mutex:
             return funnel.count(self)
 
-    def publish(self) -> Path:
-        """Check the counting and give readers a new snapshot; returns its path.
+    def publish(self, *, verify: bool = True) -> Path:
+        """Give readers a new snapshot; returns its path.
 
-        Raises CountingError when the counts do not add up; the old snapshot then remains.
+        verify: check the counting first, and raise CountingError where the counts do not add up;
+        the old snapshot then remains.
         """
         with self._mutex:
             self._catch_up()
             try:
-                funnel.verify(self)
-                return self._copy()
+                return self._copy(verify)
             except duckdb.ProgrammingError:
                 raise
             except duckdb.Error as error:
@@ -179,8 +179,7 @@ class Store(AbstractContextManager["Store"]):
                 # A damaged page that had not been read before.
                 self._database.close()
                 self._database = replace(self.directory, self._journal, error, self._note)
-            funnel.verify(self)
-            return self._copy()
+            return self._copy(verify)
 
     def _note(self, note: str) -> None:
         _noted(self.notes)(note)
@@ -220,15 +219,20 @@ class Store(AbstractContextManager["Store"]):
                 ) from error
             raise
 
-    def _copy(self) -> Path:
+    def _copy(self, verify: bool) -> Path:
+        if verify:
+            funnel.verify(self)
         snapshot, fresh = self.directory / SNAPSHOT, self.directory / f"{SNAPSHOT}.new"
         remove(fresh)
-        self.execute(f"ATTACH {quoted(fresh)} AS published")
         try:
-            self.execute(f'COPY FROM DATABASE "{Path(DATABASE).stem}" TO published')
-        finally:
-            self.execute("DETACH published")
-        put_in_place(fresh, snapshot)
+            self._database.copy_to(fresh)
+            put_in_place(fresh, snapshot)
+        except OSError as error:
+            remove(fresh)
+            raise StorageError(
+                f"no snapshot could be written in {self.directory} ({error.strerror}); nothing is "
+                "lost: free some space and try again"
+            ) from error
         return snapshot
 
 

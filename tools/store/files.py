@@ -7,6 +7,8 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+_COPIED_AT_ONCE = 2**22  # bytes
+
 
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Write a file, text as UTF-8, so that readers see all of it or what was there before.
@@ -28,6 +30,13 @@ def put_in_place(finished: Path, path: Path) -> None:
     flush(finished)
     os.replace(finished, path)
     flush(path.parent)
+
+
+def copy_open_file(handle: int, path: Path) -> None:
+    """Write all that an open file holds to a new one."""
+    with path.open("wb") as out:
+        while part := os.pread(handle, _COPIED_AT_ONCE, out.tell()):
+            out.write(part)
 
 
 def flush(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from hullward.tools.store.projection import CountingError
 NESTED = ("proposed", "parsed", "valid", "unique", "relaxed", "metastable", "stable")
 NOVEL = ("novel_metastable", "novel_stable")
 APART = ("rediscovered", "below_reference", "suspect")
+_SHOWN = 3  # ids of what is wrong
 
 
 class Source(Protocol):
@@ -57,9 +58,12 @@ def verify(source: Source) -> Counting:
     Raises CountingError with what is wrong and the first few ids affected.
     """
     for what, query in FLAWS.items():
-        found = [row[0] for row in source.execute(query).fetchall()]
+        (found, first) = source.execute(
+            f"SELECT count(*), list(id::VARCHAR ORDER BY id)[:{_SHOWN}] FROM ({query}) AS flaw(id)"
+        ).fetchone()
         if found:
-            raise CountingError(f"the counting is broken: {len(found)} {what}, {_some(found)}")
+            shown = ", ".join(first) + (" and others" if found > _SHOWN else "")
+            raise CountingError(f"the counting is broken: {found} {what}, {shown}")
     counting = count(source)
     problems = list(_problems(counting, _recount(source)))
     if problems:
@@ -140,54 +144,52 @@ FLAWS = {
 }
 
 
+# The states by set algebra on the raw tables, independent of the views.
+_RECOUNT = """
+WITH brought AS (
+    SELECT p.proposal_id, p.candidate_id, c.proposal_id AS first
+    FROM proposals p LEFT JOIN candidates c USING (candidate_id)
+),
+ends AS (
+    SELECT
+        candidate_id,
+        CASE
+            WHEN failure IS NOT NULL AND failure <> 'stalled' THEN 'failed'
+            WHEN NOT converged THEN 'unconverged'
+            WHEN relaxation_id IN (
+                SELECT relaxation_id FROM verdicts
+                WHERE e_above_hull_ev_per_atom IS NOT NULL AND (reference_id, reference_version)
+                    IN (SELECT (reference_id, reference_version) FROM bases)
+            ) THEN 'judged'
+            ELSE 'hull_pending'
+        END AS state
+    FROM relaxations WHERE (potential_sha256, protocol_id)
+        IN (SELECT (potential_sha256, protocol_id) FROM bases)
+),
+labelled AS (SELECT proposal_id, kind FROM labels WHERE moment = 'before'),
+sets AS (
+    SELECT
+        candidate_id,
+        proposal_id IN (SELECT proposal_id FROM rejections WHERE stage = 'parse') AS parse,
+        proposal_id IN (SELECT proposal_id FROM rejections WHERE stage = 'check') AS checked,
+        proposal_id IN (SELECT proposal_id FROM labelled WHERE kind = 'known') AS known,
+        proposal_id IN (SELECT proposal_id FROM labelled WHERE kind = 'duplicate') AS twin,
+        coalesce(first = proposal_id, false) AS own
+    FROM brought
+)
+SELECT
+    CASE
+        WHEN parse THEN 'rejected_parse'
+        WHEN checked THEN 'rejected_check'
+        WHEN twin OR (candidate_id IS NOT NULL AND NOT own AND NOT known) THEN 'duplicate'
+        WHEN known AND NOT (own AND ends.state IS NOT NULL) THEN 'known'
+        ELSE coalesce(ends.state, 'pending')
+    END AS state,
+    count(*)
+FROM sets LEFT JOIN ends USING (candidate_id)
+GROUP BY ALL
+"""
+
+
 def _recount(source: Source) -> Counter[str]:
-    """The states by set algebra on the raw tables, independent of the views."""
-
-    def ids(query: str) -> set[str]:
-        return {row[0] for row in source.execute(query).fetchall()}
-
-    parse = ids("SELECT proposal_id FROM rejections WHERE stage = 'parse'")
-    check = ids("SELECT proposal_id FROM rejections WHERE stage = 'check'")
-    before = "SELECT proposal_id FROM labels WHERE moment = 'before' AND kind ="
-    known, labelled = ids(f"{before} 'known'"), ids(f"{before} 'duplicate'")
-    candidate_of = dict(
-        source.execute(
-            "SELECT proposal_id, candidate_id FROM proposals WHERE candidate_id <> ''"
-        ).fetchall()
-    )
-    brought = dict(source.execute("SELECT candidate_id, proposal_id FROM candidates").fetchall())
-    height = ids(
-        "SELECT relaxation_id FROM verdicts WHERE e_above_hull_ev_per_atom IS NOT NULL AND "
-        "(reference_id, reference_version) IN (SELECT (reference_id, reference_version) FROM bases)"
-    )
-    relaxations = source.execute(
-        "SELECT candidate_id, relaxation_id, failure, converged FROM relaxations WHERE "
-        "(potential_sha256, protocol_id) IN (SELECT (potential_sha256, protocol_id) FROM bases)"
-    ).fetchall()
-    ends: dict[str, State] = {}
-    for candidate_id, relaxation_id, failure, converged in relaxations:
-        if failure not in (None, Reason.STALLED):
-            state = State.FAILED
-        elif not converged:
-            state = State.UNCONVERGED
-        else:
-            state = State.JUDGED if relaxation_id in height else State.HULL_PENDING
-        ends[candidate_id] = state
-
-    counts: Counter[str] = Counter({State.REJECTED_PARSE: len(parse)})
-    counts[State.REJECTED_CHECK] = len(check - parse)
-    for proposal_id in ids("SELECT proposal_id FROM proposals") - parse - check:
-        candidate_id = candidate_of.get(proposal_id)
-        first = brought.get(candidate_id or "") == proposal_id
-        if proposal_id in labelled or (candidate_id and not first and proposal_id not in known):
-            counts[State.DUPLICATE] += 1
-        elif proposal_id in known and not (first and candidate_id in ends):
-            counts[State.KNOWN] += 1
-        else:
-            counts[ends.get(candidate_id or "", State.PENDING)] += 1
-    return counts
-
-
-def _some(ids: Sequence[str]) -> str:
-    shown = ", ".join(sorted(map(str, ids))[:3])
-    return shown if len(ids) <= 3 else f"{shown} and others"
+    return Counter(dict(source.execute(_RECOUNT).fetchall()))
