@@ -97,7 +97,10 @@ def screen(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
 def relax(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     """Relax what is new, within the budget, while the next cycle is prepared."""
     workspace = runtime.context
-    proposals, limit = workspace.proposals(state["proposal_ids"]), workspace.relaxations_left()
+    proposals, limit = (
+        workspace.proposals(state["proposal_ids"]),
+        workspace.spending.relaxations_left(),
+    )
     with preparing(workspace, state["cycle"] + 1, meanwhile=bool(proposals)):
         relax_candidates(workspace.screen, proposals, limit)
     _stop_here_if_asked(workspace)
@@ -122,9 +125,10 @@ def record(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     proposals = workspace.proposals(state["proposal_ids"])
     assess_candidates(workspace.screen, workspace.machine.home_folder, proposals)
     workspace.store.add([_cycle_end(workspace, state["cycle"])])
-    workspace.store.publish()
+    workspace.spending.note()
+    workspace.publisher.at_a_milestone()
     following = state["cycle"] + 1
-    return {"cycle": following, "stop": workspace.reason_to_stop(following)}
+    return {"cycle": following, "stop": workspace.spending.reason_to_stop(following)}
 
 
 def after_record(state: Cycle) -> Literal["brief", "__end__"]:
@@ -133,7 +137,8 @@ def after_record(state: Cycle) -> Literal["brief", "__end__"]:
 
 
 def _stop_here_if_asked(workspace: Workspace) -> None:
-    if workspace.screen.hooks.stopping():
+    """End the run here if asked; a cycle whose time is over is closed with what it has."""
+    if workspace.screen.hooks.stopping() and not workspace.spending.time_is_over():
         raise RunInterruptedError("stopped on request; nothing finished is lost")
 
 

@@ -53,7 +53,7 @@ def preparing(workspace: Workspace, cycle: int, *, meanwhile: bool = True) -> It
     """
     screen = workspace.screen
     wanted = meanwhile and workspace.campaign.overlap and screen.workers > 0
-    if not wanted or workspace.reason_to_stop(cycle):
+    if not wanted or workspace.spending.reason_to_stop(cycle):
         yield
         return
     given_up = threading.Event()

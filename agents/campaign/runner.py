@@ -125,12 +125,26 @@ def _to_the_end(
         raise
     finally:
         stopper.acknowledge()
-    campaign = workspace.campaign
-    close_with_opinions(workspace.screen, campaign.second_opinion, notes)
-    if campaign.phonons.top:
-        with workspace.screen.hooks.timed("vibrations"):
-            run_phonons(workspace.store, campaign.potential, campaign.phonons, stopping=stopper)
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
+    if reason == "budget":
+        notes(
+            f"the budget of this campaign is spent: {why}. To go on from its best structures, run "
+            f"a file with `seeds_from: [{directory}]` in another --dir"
+        )
+    campaign, screen = workspace.campaign, workspace.screen
+    if not screen.hooks.stopping():
+        close_with_opinions(screen, campaign.second_opinion, notes)
+        if campaign.phonons.top:
+            with screen.hooks.timed("vibrations"):
+                stopping = screen.hooks.stopping
+                run_phonons(
+                    workspace.store, campaign.potential, campaign.phonons, stopping=stopping
+                )
+    elif campaign.second_opinion or campaign.phonons.top:
+        notes(
+            "no second opinions and no phonons, for there was no time left: `hullward opinion "
+            f"{directory}` and `hullward phonons {directory}` compute them"
+        )
     return _finish(workspace, directory, reason, why)
 
 
@@ -150,7 +164,7 @@ def _invoke(workspace: Workspace, notes: Callable[[str], None]) -> str:
         if not state.values:  # a new campaign, or one whose checkpoints were lost
             ended = len(workspace.store.load(CycleEnd))
             start = {"campaign_id": workspace.campaign.campaign_id, "cycle": ended}
-            if ended and (why := workspace.reason_to_stop(ended)):
+            if ended and (why := workspace.spending.reason_to_stop(ended)):
                 return why
         elif stop := state.values.get("stop"):
             return str(stop)  # not `next`: it is empty also after a kill between two steps
@@ -185,16 +199,17 @@ def _saver(connection: sqlite3.Connection) -> Any:
 
 def _finish(workspace: Workspace, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
     """Record why the run ended, publish, and write the report."""
-    end_run(workspace.screen, reason, detail)
+    if end_run(workspace.screen, reason, detail):
+        workspace.spending.note()
     workspace.store.publish()
     return write_report(directory)
 
 
-def end_run(screen: Screen, reason: EndReason, detail: str) -> None:
-    """Record why a run ended and what its stages cost; the same end again adds nothing."""
+def end_run(screen: Screen, reason: EndReason, detail: str) -> bool:
+    """Record why a run ended and what its stages cost; False where the same end is stored."""
     earlier = screen.store.load(RunEnd)
     if earlier and (earlier[-1].reason, earlier[-1].detail) == (reason, detail):
-        return
+        return False
     spent = {stage: round(cpu_s, 3) for stage, cpu_s in screen.hooks.timed.cpu_s.items()}
     end = RunEnd(
         campaign_id=screen.basis.campaign_id,
@@ -204,3 +219,4 @@ def end_run(screen: Screen, reason: EndReason, detail: str) -> None:
         stage_cpu_s=spent,
     )
     screen.store.add([end])
+    return True

@@ -10,7 +10,7 @@ from hullward.agents.campaign.commands import apply_waiting
 from hullward.agents.campaign.runner import Stopper, end_run
 from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
-from hullward.agents.workspace import make_screen, record_basis, stored_settings
+from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.tools.crystal.files import cif_files, read_inputs
 from hullward.tools.records import Proposal, stable_id
@@ -110,13 +110,14 @@ def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
         if "novel" in wanted:
             assess_candidates(screen, home)
         return
+    publisher = Publisher(screen.store)
     for start in range(0, len(proposals), CHUNK):
         chunk = proposals[start : start + CHUNK]
         relax_candidates(screen, chunk)
         if "judged" in wanted and not stopping():
             with timed("judge"):
                 judge_proposals(screen, chunk)
-        screen.store.publish()
+        publisher.at_a_milestone()
         if stopping():
             return
     if "judged" in wanted:

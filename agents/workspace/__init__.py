@@ -4,6 +4,7 @@
 """
 
 from hullward.agents.workspace.provenance import versions
+from hullward.agents.workspace.publishing import Publisher
 from hullward.agents.workspace.references import (
     basis_fields,
     check_elements,
@@ -21,6 +22,7 @@ from hullward.agents.workspace.setup import (
 from hullward.agents.workspace.workspace import Workspace, read_seeds
 
 __all__ = [
+    "Publisher",
     "Workspace",
     "basis_fields",
     "check_elements",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints, open_endpoints
 from hullward.agents.settings import Campaign, Machine, Screening, Settings, parse_settings
+from hullward.agents.workspace.budget import Spending
 from hullward.agents.workspace.provenance import versions
+from hullward.agents.workspace.publishing import Publisher
 from hullward.agents.workspace.references import (
     basis_fields,
     check_elements,
@@ -24,8 +25,6 @@ from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.screening import Hooks, Screen, SecondReferenceJudge, StageTimes
 from hullward.tools.store import Store, read_first
-
-PUBLISH_EVERY_S = 20.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,18 +54,25 @@ def open_workspace(
                 f"{directory} holds the screening of {settings.name}, not a campaign; "
                 "`hullward screen` goes on with it"
             )
+        spending, publisher = Spending.of(settings, store), Publisher(store)
         screen = make_screen(
             store,
             settings,
             machine,
             workers,
-            progress=_publishing(store, progress),
-            stopping=stopping,
+            progress=_noting(spending, publisher, progress),
+            stopping=lambda: stopping() or spending.time_is_over(),
         )
         if endpoints is None:
             endpoints = open_endpoints(settings, machine, store)
         workspace = Workspace(
-            campaign=settings, store=store, screen=screen, machine=machine, endpoints=endpoints
+            campaign=settings,
+            store=store,
+            screen=screen,
+            machine=machine,
+            spending=spending,
+            publisher=publisher,
+            endpoints=endpoints,
         )
         record_basis(screen, settings, workspace.seeds)
     except BaseException:
@@ -75,18 +81,15 @@ def open_workspace(
     return workspace
 
 
-def _publishing(store: Store, progress: Progress) -> Progress:
-    """Progress that also publishes a snapshot now and then, so that readers see the run."""
-    last = time.monotonic()
+def _noting(spending: Spending, publisher: Publisher, progress: Progress) -> Progress:
+    """Progress that also stores how long the run has lasted, and publishes, now and then."""
 
-    def progress_and_publish(step: str, done: int, total: int) -> None:
-        nonlocal last
+    def progress_and_note(step: str, done: int, total: int) -> None:
         progress(step, done, total)
-        if time.monotonic() - last > PUBLISH_EVERY_S:
-            store.publish()
-            last = time.monotonic()
+        spending.note(now=False)
+        publisher.meanwhile()
 
-    return progress_and_publish
+    return progress_and_note
 
 
 def kind_of(directory: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign, Machine
+from hullward.agents.workspace.budget import Spending
+from hullward.agents.workspace.publishing import Publisher
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
@@ -21,7 +22,6 @@ from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
-FIRST_RELAXATIONS = "relaxations JOIN bases USING (potential_sha256, protocol_id)"
 
 
 @dataclass(kw_only=True)
@@ -32,9 +32,10 @@ class Workspace:
     store: Store
     screen: Screen  # another one once the campaign is judged by another reference
     machine: Machine
+    spending: Spending
+    publisher: Publisher
     endpoints: ModelEndpoints = field(default_factory=ModelEndpoints)  # the models that are asked
     ready: dict[str, list[Record]] = field(default_factory=dict)  # proposals made ahead, by plan
-    started_s: float = field(default_factory=time.monotonic)
 
     def close(self) -> None:
         """Give the directory back."""
@@ -132,39 +133,6 @@ class Workspace:
             max_atoms=most,
             oxidation_states=self.campaign.oxidation_states or None,
         )
-
-    def relaxations_left(self) -> int | None:
-        """The number of relaxations left in the budget; None without such a limit."""
-        limit = self.campaign.budget.relaxations
-        if limit is None:
-            return None
-        return max(0, limit - self._spent("count(*)"))
-
-    def reason_to_stop(self, next_cycle: int) -> str:
-        """The limit that has been reached, or ''. Checked between cycles."""
-        budget = self.campaign.budget
-        if next_cycle >= budget.cycles:
-            return f"all {budget.cycles} cycles done"
-        if self.relaxations_left() == 0:
-            return f"{budget.relaxations} relaxations done"
-        if budget.force_calls is not None and self._spent("sum(force_calls)") >= budget.force_calls:
-            return f"{budget.force_calls} force calls spent"
-        if budget.tokens is not None and self._tokens(next_cycle) >= budget.tokens:
-            return f"{budget.tokens} tokens spent"
-        if budget.hours is not None and time.monotonic() - self.started_s > 3600 * budget.hours:
-            return f"{budget.hours:g} hours over"
-        return ""
-
-    def _tokens(self, next_cycle: int) -> int:
-        """Tokens of language models, in and out, before a cycle; those asked ahead belong to it."""
-        return self._spent(
-            "sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))",
-            f"asked WHERE cycle < {next_cycle}",
-        )
-
-    def _spent(self, what: str, source: str = FIRST_RELAXATIONS) -> int:
-        (row,) = self.store.rows(f"SELECT coalesce({what}, 0)::BIGINT AS spent FROM {source}")
-        return int(row["spent"])
 
 
 def _nearest_hull(reference: Reference, system: str) -> list[tuple[float, str, Crystal]]:

@@ -23,6 +23,7 @@ from hullward.tools.records.campaign import (
     OperatorOutcome,
     Plan,
     RunEnd,
+    RunTime,
     SecondReference,
 )
 from hullward.tools.records.candidates import (
@@ -80,6 +81,7 @@ __all__ = [
     "Rejection",
     "Relaxation",
     "RunEnd",
+    "RunTime",
     "SecondEnergy",
     "SecondLook",
     "SecondOpinion",

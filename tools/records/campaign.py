@@ -89,6 +89,14 @@ class CycleEnd(Record):
     force_calls: Count
 
 
+class RunTime(Record):
+    """How long a run lasted, or has lasted so far; stored only where a budget limits hours."""
+
+    campaign_id: str
+    number: int  # 0 for the first run in the directory; a run that was killed has its own
+    wall_s: float
+
+
 class RunEnd(Record):
     """Why a run stopped."""
 

@@ -163,6 +163,7 @@ TABLES: dict[str, RecordTable] = {
         RecordTable("Calibration", "calibrations", r.Calibration, ("calibrator_id",)),
         RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
         RecordTable("RunEnd", "runs", r.RunEnd, ("campaign_id", "number")),
+        _latest("RunTime", "run_times", r.RunTime, ("campaign_id", "number")),
     )
 }
 KIND_OF = {table.record: kind for kind, table in TABLES.items()}

@@ -69,6 +69,8 @@ def made_by(reference, second=None):
         store=None,
         screen=SimpleNamespace(reference=reference, second=second),
         machine=None,
+        spending=None,
+        publisher=None,
     )
     return [m for m in bench.substitution.propose(["NaCl"]) if m.parents == ("mp-4-GGA",)]
 

@@ -139,6 +139,9 @@ COLUMNS = {
         campaign_id VARCHAR KEY, number INTEGER KEY, reason VARCHAR, detail VARCHAR, stage_cpu_s
         VARCHAR
     """,
+    "run_times": """
+        campaign_id VARCHAR KEY, number INTEGER KEY, wall_s DOUBLE
+    """,
     "schema_version": """
         digest VARCHAR
     """,
