@@ -18,7 +18,7 @@ def stop_if_no_model_answers(workspace: Workspace, cycle: int) -> None:
         return
     cycle_of = {"cycle": cycle}
     (row,) = workspace.store.rows(
-        "SELECT count(*) AS n FROM results WHERE cycle = $cycle", cycle_of
+        "SELECT count(*) AS n FROM proposals WHERE cycle = $cycle", cycle_of
     )
     if row["n"]:
         return

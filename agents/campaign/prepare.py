@@ -20,8 +20,9 @@ from hullward.tools.records import Plan, Record
 
 def briefed(workspace: Workspace, cycle: int) -> Brief | None:
     """The brief for the planner of a cycle; made once, then found in the store."""
-    outcomes = read_outcomes(workspace.store, cycle)
-    return make_brief(workspace, cycle, outcomes)
+    if workspace.endpoints.chat is None:
+        return None
+    return make_brief(workspace, cycle, read_outcomes(workspace.store, cycle))
 
 
 def planned(workspace: Workspace, cycle: int) -> Plan:

@@ -50,33 +50,46 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
     up_to = cycle - LAG_CYCLES
     if up_to < 0:
         return Outcomes(up_to_cycle=-1)
-    parameters, order = {"up_to": up_to}, ranking("e_above_reference_ev_per_atom")
-    operators = store.rows(
-        """SELECT operator, count(*) AS proposed,
-                   count(*) FILTER (WHERE state = 'judged') AS judged,
-                   count(*) FILTER (WHERE rewarded) AS rewarded,
-                   coalesce(sum(force_calls), 0)::BIGINT AS force_calls
-            FROM results WHERE cycle <= $up_to GROUP BY operator ORDER BY operator""",
-        parameters,
-    )
-    formulas = store.rows(
-        """SELECT formula, count(*) AS tried, min(e_above_reference_ev_per_atom) AS best_ev_per_atom
-           FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
-           GROUP BY formula ORDER BY formula""",
-        parameters,
-    )
-    parents = store.rows(
-        f"""SELECT candidate_id, formula, e_above_reference_ev_per_atom
-            FROM results WHERE cycle <= $up_to AND state = 'judged' AND NOT suspect
-              AND duplicate_after IS NULL
-            QUALIFY row_number() OVER (PARTITION BY formula ORDER BY {order})
-                <= {PARENTS_PER_FORMULA}
-            ORDER BY {order} LIMIT {MAX_PARENTS}""",
-        parameters,
+    order = ranking("e_above_reference_ev_per_atom")
+    (found,) = store.rows(
+        f"""WITH seen AS MATERIALIZED (FROM results WHERE cycle <= $up_to),
+            credible AS MATERIALIZED (FROM seen WHERE state = 'judged' AND NOT suspect),
+            by_operator AS (
+                SELECT operator, count(*) AS proposed,
+                       count(*) FILTER (WHERE state = 'judged') AS judged,
+                       count(*) FILTER (WHERE rewarded) AS rewarded,
+                       coalesce(sum(force_calls), 0)::BIGINT AS force_calls
+                FROM seen GROUP BY operator
+            ),
+            by_formula AS (
+                SELECT formula, count(*) AS tried,
+                       min(e_above_reference_ev_per_atom) AS best_ev_per_atom
+                FROM credible GROUP BY formula
+            ),
+            ranked AS (
+                SELECT candidate_id, formula, e_above_reference_ev_per_atom,
+                       row_number() OVER (ORDER BY {order}) AS place
+                FROM credible WHERE duplicate_after IS NULL
+                QUALIFY row_number() OVER (PARTITION BY formula ORDER BY {order})
+                    <= {PARENTS_PER_FORMULA}
+            )
+            SELECT
+                (SELECT list(x ORDER BY operator) FROM by_operator x) AS operators,
+                (SELECT list(x ORDER BY formula) FROM by_formula x) AS formulas,
+                (SELECT list(x ORDER BY place) FROM
+                    (SELECT * FROM ranked ORDER BY place LIMIT {MAX_PARENTS}) x) AS parents""",
+        {"up_to": up_to},
     )
     return Outcomes(
         up_to_cycle=up_to,
-        operators=tuple(OperatorOutcome(**row) for row in operators),
-        formulas=tuple(FormulaOutcome(**row) for row in formulas),
-        parents=tuple(ParentOutcome(**row) for row in parents),
+        operators=tuple(OperatorOutcome(**row) for row in found["operators"] or ()),
+        formulas=tuple(FormulaOutcome(**row) for row in found["formulas"] or ()),
+        parents=tuple(
+            ParentOutcome(
+                candidate_id=row["candidate_id"],
+                formula=row["formula"],
+                e_above_reference_ev_per_atom=row["e_above_reference_ev_per_atom"],
+            )
+            for row in found["parents"] or ()
+        ),
     )

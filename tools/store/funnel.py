@@ -43,9 +43,11 @@ class Counting:
 def count(source: Source) -> Counting:
     """The counts by the views of the database."""
     states: dict[str, int] = {state.value: 0 for state in State}
-    states.update(source.execute("SELECT state, count(*) FROM states GROUP BY state").fetchall())
-    counts = dict(source.execute("SELECT stage, count FROM funnel").fetchall())
-    funnel = {stage: counts.get(stage, 0) for stage in (*NESTED, *NOVEL, *APART)}
+    stages = (*NESTED, *NOVEL, *APART)
+    columns = ", ".join(f'"{stage}"' for stage in stages)
+    *numbers, found = source.execute(f"SELECT {columns}, states FROM counts").fetchone()
+    states.update(found or {})
+    funnel = dict(zip(stages, numbers, strict=True))
     reasons = source.execute(
         "SELECT reason, count(*) AS n FROM rejections GROUP BY reason ORDER BY n DESC, reason"
     ).fetchall()

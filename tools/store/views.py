@@ -185,33 +185,36 @@ FROM placed;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
 
--- Nested counts of results, then three that are counted separately and are not discoveries.
-CREATE VIEW funnel AS
+-- One row: counts of results, nested, then three that are counted separately and are not
+-- discoveries; and the proposals in each state.
+CREATE VIEW counts AS
 WITH marks AS (
     SELECT
         state, novel, rediscovered, label, suspect, metastable,
         candidate_id IS NOT NULL AS valid,
         metastable AND label = 'stable' AS stable
     FROM results
-),
-counts AS (
-    SELECT
-        count(*) AS proposed,
-        count(*) FILTER (state <> 'rejected_parse') AS parsed,
-        count(*) FILTER (valid) AS valid,
-        count(*) FILTER (valid AND state <> 'duplicate') AS "unique",
-        count(*) FILTER (state IN ('hull_pending', 'judged')) AS relaxed,
-        count(*) FILTER (metastable) AS metastable,
-        count(*) FILTER (stable) AS stable,
-        count(*) FILTER (metastable AND novel) AS novel_metastable,
-        count(*) FILTER (stable AND novel) AS novel_stable,
-        count(*) FILTER (rediscovered IS NOT NULL) AS rediscovered,
-        count(*) FILTER (state = 'judged' AND label = 'below_reference') AS below_reference,
-        count(*) FILTER (suspect) AS suspect
-    FROM marks
 )
-SELECT stage, count, count / nullif((SELECT proposed FROM counts), 0) AS rate
-FROM (UNPIVOT counts ON COLUMNS(*) INTO NAME stage VALUE count);
+SELECT
+    count(*) AS proposed,
+    count(*) FILTER (state <> 'rejected_parse') AS parsed,
+    count(*) FILTER (valid) AS valid,
+    count(*) FILTER (valid AND state <> 'duplicate') AS "unique",
+    count(*) FILTER (state IN ('hull_pending', 'judged')) AS relaxed,
+    count(*) FILTER (metastable) AS metastable,
+    count(*) FILTER (stable) AS stable,
+    count(*) FILTER (metastable AND novel) AS novel_metastable,
+    count(*) FILTER (stable AND novel) AS novel_stable,
+    count(*) FILTER (rediscovered IS NOT NULL) AS rediscovered,
+    count(*) FILTER (state = 'judged' AND label = 'below_reference') AS below_reference,
+    count(*) FILTER (suspect) AS suspect,
+    histogram(state) AS states
+FROM marks;
+
+CREATE VIEW funnel AS
+WITH nested AS MATERIALIZED (SELECT * EXCLUDE (states) FROM counts)
+SELECT stage, count, count / nullif((SELECT proposed FROM nested), 0) AS rate
+FROM (UNPIVOT nested ON COLUMNS(*) INTO NAME stage VALUE count);
 
 CREATE VIEW operators AS
 SELECT
