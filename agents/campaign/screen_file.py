@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,14 +38,20 @@ def describe(path: Path, **settings: object) -> Screening:
         digest = _content_sha256(path)
     except OSError as error:
         raise InputError(f"input {path} cannot be read: {error.strerror}") from error
-    found = {"name": path.stem.lower(), "input_name": path.name, "input_sha256": digest}
+    name = _written(path.name)
+    found = {"name": Path(name).stem.lower(), "input_name": name, "input_sha256": digest}
     return parse_settings(Screening, {**found, **settings}, "screen")
+
+
+def _written(name: str) -> str:
+    """A file's name as text that can be stored, also where it is not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _content_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for file in cif_files(path) if path.is_dir() else [path]:
-        digest.update(file.name.encode())
+        digest.update(os.fsencode(file.name))
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -139,7 +146,7 @@ def _proposals(path: Path, settings: Screening) -> list[Proposal]:
             seed=settings.seed,
             raw=item.raw,
             format=item.format,
-            source=item.source,
+            source=_written(item.source),
             target_formula=item.target_formula,
         )
         for index, item in enumerate(read_inputs(path))

@@ -7,10 +7,10 @@ fault of the program itself.
 
 from __future__ import annotations
 
-import errno
+import io
 import json
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import typer
 
@@ -18,15 +18,24 @@ from hullward.agents.cli.calibration import calibrate, calibration
 from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
 from hullward.agents.cli.doctor import doctor
 from hullward.agents.cli.evaluate import app as evaluate_app
+from hullward.agents.cli.failures import INTERRUPTED, explain
 from hullward.agents.cli.followup import audit, opinion, phonons
 from hullward.agents.cli.hull import hull
+from hullward.agents.cli.output import (
+    ClosedOutputError,
+    discard,
+    neutral_warnings,
+    open_streams,
+    show,
+    show_line,
+)
 from hullward.agents.cli.probe import probe
 from hullward.agents.cli.propose import propose
 from hullward.agents.cli.query import export_, query
 from hullward.agents.cli.reference import app as reference_app
 from hullward.agents.cli.relax import relax
 from hullward.agents.cli.serve import serve
-from hullward.models.errors import HullwardError, InputError, RunInterruptedError
+from hullward.models.errors import RunInterruptedError
 
 app = typer.Typer(
     name="hullward",
@@ -37,36 +46,53 @@ app = typer.Typer(
 )
 
 CTRL_C = 130  # typer's exit code
+WRONG_USAGE = cast("type[Exception]", typer.BadParameter.__base__)  # which typer does not export
 
 
 def main() -> None:
-    """Run a command; an error of ours ends as one line and its exit code."""
-    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+    """Run a command; every error ends as one line and an exit code."""
+    open_streams()
+    if not all(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)):
         app.rich_markup_mode = None  # no boxes in files and pipes
     try:
-        app()
-    except HullwardError as error:
-        _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # `hullward query … | head`
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:  # a file to write, or one that went away
-        from hullward.tools.store import StorageError
+        with neutral_warnings():
+            code = app(standalone_mode=False)
+        if code == CTRL_C:
+            _fail(INTERRUPTED, RunInterruptedError.exit_code)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ClosedOutputError:  # `hullward query … | head`
+        discard(sys.stdout)
+        code = 0
+    except WRONG_USAGE as error:
+        _fail_usage(error)
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(*explain(error))
+    sys.exit(code or 0)
 
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        _fail(str(error), StorageError.exit_code if full else InputError.exit_code)
-    except SystemExit as ended:
-        if ended.code == CTRL_C:
-            _fail("interrupted; what was stored stays", RunInterruptedError.exit_code)
-        if ended.code == InputError.exit_code and "--json" in sys.argv:  # typer printed the message
-            print(json.dumps({"error": "no such usage; see stderr", "exit_code": ended.code}))
-        raise
+
+def _fail_usage(error: Any) -> NoReturn:
+    text = io.StringIO()
+    error.show(file=text)
+    show(text.getvalue().rstrip("\n"), err=True)
+    if "--json" in sys.argv:
+        show(json.dumps({"error": "no such usage; see stderr", "exit_code": error.exit_code}))
+    sys.exit(error.exit_code)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    if "--json" in sys.argv:
-        print(json.dumps({"error": message, "exit_code": exit_code}))
-    print(f"hullward: {message}", file=sys.stderr)
+    try:
+        if "--json" in sys.argv:
+            show(json.dumps({"error": message, "exit_code": exit_code}))
+        show_line(f"hullward: {message}", err=True)
+    except (OSError, ClosedOutputError):  # the exit code alone says it
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            discard(stream)
     sys.exit(exit_code)
 
 

@@ -17,7 +17,7 @@ from hullward.agents.cli.options import (
     Structures,
     Workers,
 )
-from hullward.agents.cli.output import Reporter, print_result
+from hullward.agents.cli.output import Reporter, print_result, show_line
 
 if TYPE_CHECKING:
     from hullward.agents.settings import Campaign
@@ -145,7 +145,7 @@ def status(directory: Directory, as_json: Json = False) -> None:
 
     holder = lock.holder(directory)
     if not as_json:
-        typer.echo(f"{'writer:':<10} {holder.describe() if holder else 'none'}")
+        show_line(f"{'writer:':<10} {holder.describe() if holder else 'none'}")
     _show_counts(directory, None, as_json)
 
 

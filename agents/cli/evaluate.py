@@ -17,6 +17,7 @@ from hullward.models.errors import InputError
 if TYPE_CHECKING:
     from hullward.models.crystal import Crystal
     from hullward.models.language import LanguageModel, Sampling
+    from hullward.models.serving import ServedModel
     from hullward.tools.evaluation import Attempt
     from hullward.tools.records import Wish
 
@@ -185,17 +186,29 @@ def _temperature(given: float | None, source: str) -> float:
 def open_model(source: str, url: str | None, device: str) -> LanguageModel:
     """Open nano, a checkpoint folder, or with a URL the served model of that name.
 
-    Raises PreflightError where it cannot be used.
+    Raises InputError or PreflightError where it cannot be used.
     """
     if url is None:
         from hullward.models.language import LocalModel
 
         return LocalModel(_checkpoint(source), device=device)
-    from hullward.agents.settings import read_machine
+    return open_served(url, source)
+
+
+def open_served(url: str, name: str) -> ServedModel:
+    """Open the model of that name on a server, with the key of the environment.
+
+    Raises InputError for a wrong URL, PreflightError where it cannot be used.
+    """
+    from hullward.agents.settings import check_url, read_machine
     from hullward.models.serving import ServedModel
 
+    try:
+        check_url(url, "crystal")
+    except ValueError as error:
+        raise InputError(f"--url {url}: {error}") from None
     key = read_machine().crystal_api_key
-    served = ServedModel(url, source, api_key=key.get_secret_value() if key else None)
+    served = ServedModel(url, name, api_key=key.get_secret_value() if key else None)
     served.check()
     return served
 

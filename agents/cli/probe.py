@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hullward.agents.cli.evaluate import open_served
 from hullward.agents.cli.options import Json
 from hullward.agents.cli.output import print_result
 
@@ -40,15 +41,11 @@ def probe(
     The model is prompted for stable phases of the embedded reference in every form. The form for
     which their known texts are likeliest, and most of its own texts are crystals, comes first.
     """
-    from hullward.agents.settings import read_machine
     from hullward.models.language import Sampling, probe_forms
-    from hullward.models.serving import ServedModel
     from hullward.tools.crystal.text import parse_cell_text, split_completion
     from hullward.tools.records import Flaw
 
-    key = read_machine().crystal_api_key
-    served = ServedModel(url, model, api_key=key.get_secret_value() if key else None)
-    served.check()
+    served = open_served(url, model)
 
     def parses(text: str) -> bool:
         return not isinstance(parse_cell_text(split_completion(text.lstrip())[0]), Flaw)

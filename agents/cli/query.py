@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hullward.agents.cli.options import Directory, Json
-from hullward.agents.cli.output import print_result
+from hullward.agents.cli.output import print_result, show, show_line
 from hullward.models.errors import InputError
 
 
@@ -68,13 +68,13 @@ def query(
             AnswerFormat.JSON: queries.as_json,
         }[form](answer)
         if out is None:
-            typer.echo(text.rstrip("\n"))
+            show(text.replace("\r\n", "\n").rstrip("\n"), as_json=form is AnswerFormat.JSON)
             return
         out.write_text(text, encoding="utf-8")
     if as_json:
         print_result({"rows": len(answer.rows), "file": str(out)}, [], as_json)
     else:
-        typer.echo(f"{len(answer.rows)} rows in {out}", err=True)
+        show_line(f"{len(answer.rows)} rows in {out}", err=True)
 
 
 def export_(

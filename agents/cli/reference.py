@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hullward.agents.cli.options import Json, PotentialName, ReferenceName, Workers
-from hullward.agents.cli.output import print_result
+from hullward.agents.cli.output import print_result, show_line
 from hullward.models.errors import InputError, PreflightError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def fetch(
 
     if not systems and not stable:
         raise InputError("nothing to fetch: name systems, e.g. Li-Mn-O, or give --stable")
-    access = mp_access(read_machine(), lambda line: typer.echo(line, err=True), PATIENCE_S)
+    access = mp_access(read_machine(), lambda line: show_line(line, err=True), PATIENCE_S)
     answers = [fetch_systems(systems, access)] if systems else []
     if stable:
         answers.append(fetch_stable(access))

@@ -15,7 +15,7 @@ from hullward.agents.cli.options import (
     Structures,
     Workers,
 )
-from hullward.agents.cli.output import Reporter
+from hullward.agents.cli.output import Reporter, show, show_line
 
 
 def relax(
@@ -48,14 +48,14 @@ def relax(
     if out is not None:
         out.write_text(document + "\n", encoding="utf-8")
     if as_json:
-        print(document)
+        show(document)
         return
     for row in rows:
         energy = row.get("energy_ev_per_atom")
         number = "—" if energy is None else f"{energy:.4f} eV/atom"
         short = "not converged" if max_steps else "evaluated only"
         end = "converged" if row["converged"] else row.get("failure") or short
-        typer.echo(
+        show_line(
             f"{row['source']}  {row.get('formula', '')}  {number}  {end}"
             f"  {row.get('steps', 0)} steps  {row.get('cpu_s', 0):.1f} CPU s"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hullward.agents.cli.output import show, show_line
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _print(
     from hullward.models.serving import ServePlan
 
     if not card.is_local and not (revision or card.revision):
-        typer.echo(f"{card.name} is unpinned: name a revision with --revision", err=True)
+        show_line(f"{card.name} is unpinned: name a revision with --revision", err=True)
     here = [folder for folder in fixed["adapters"].values() if folder.is_dir()]
     rank = max((adapter_rank(folder) for folder in here), default=8)
     plan = ServePlan(
@@ -104,7 +105,7 @@ def _print(
         cpu_cache_gb=cache_gb,
         **fixed,
     )
-    typer.echo(shlex.join(plan.command()))
+    show(shlex.join(plan.command()))
 
 
 def _plan(
@@ -131,7 +132,7 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
 
     def log(line: str) -> None:
         if not quiet:
-            typer.echo(line, err=True)
+            show_line(line, err=True)
 
     def end(number: int, frame: object) -> None:
         del frame
@@ -142,10 +143,10 @@ def _serve(plan: ServePlan, card: ModelCard, wait_s: float, quiet: bool) -> None
     try:
         with ServerProcess(plan.command(), log) as child:
             child.wait_until_ready(plan.url, plan.name, wait_s)
-            typer.echo("\n".join(_how_to_use(plan, card)))
+            show("\n".join(_how_to_use(plan, card)))
             child.wait()
     except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
+        show_line("stopped", err=True)
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

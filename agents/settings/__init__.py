@@ -4,7 +4,7 @@ A key of the campaign file is a field of `Campaign`; `Campaign.limits` hands the
 `hullward.tools.screening`. `machine` is the only module of the project that reads the environment.
 """
 
-from hullward.agents.settings.backends import Backend, CrystalBackend
+from hullward.agents.settings.backends import Backend, CrystalBackend, check_url
 from hullward.agents.settings.campaign import (
     Campaign,
     Phonons,
@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "StopAfter",
     "absolute_reference",
+    "check_url",
     "parse_protocol",
     "parse_settings",
     "read_campaign",

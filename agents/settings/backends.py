@@ -37,6 +37,9 @@ class Strict(BaseModel):
     def _fits_the_store(cls, value: Any) -> Any:
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError(f"at most {LARGEST_INTEGER}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str | Path):
+                _require_utf8(str(one))
         return value
 
 
@@ -77,7 +80,7 @@ class Backend(Strict):
                     f"a key does not belong in a file: set HULLWARD_{role.upper()}_API_KEY instead"
                 )
         if (url := given.get("url")) is not None:
-            _check_url(url, role)
+            check_url(url, role)
         return given
 
     @classmethod
@@ -174,10 +177,24 @@ class ChatBackend(Backend):
         return super()._of_text("rules" if text == "none" else text)  # without a model, rules plan
 
 
-def _check_url(url: Any, role: str) -> None:
+def _require_utf8(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8: rename the file or folder") from None
+
+
+def check_url(url: Any, role: str) -> None:
+    """Raise ValueError unless a URL can be a server's, without a key in it."""
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ValueError("`url` begins with http:// or https://")
-    parts = urlsplit(url)
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("`url` has other characters than letters, digits and signs of ASCII")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises ValueError out of range
+    except ValueError as error:
+        raise ValueError(f"`url` is no address: {error}") from None
     if "@" in parts.netloc or parts.query:
         raise ValueError(
             "a key does not belong in a `url`: set "

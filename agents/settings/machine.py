@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hullward.models.errors import InputError
@@ -25,10 +25,18 @@ class Machine(BaseSettings):
     chat_api_key: SecretStr | None = None  # of the servers that `chat:` and `crystal:` name
     crystal_api_key: SecretStr | None = None
 
+    @field_validator("chat_api_key", "crystal_api_key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        return _sendable(key.get_secret_value()) if key else key
+
     @property
     def home_folder(self) -> Path:
         """The folder of references and of all that campaigns share, with or without the cache."""
-        return self.home.expanduser()
+        try:
+            return self.home.expanduser()
+        except RuntimeError as error:
+            raise InputError(f"environment variable HULLWARD_HOME: {error}") from None
 
     @property
     def cache_home(self) -> Path | None:
@@ -43,7 +51,10 @@ class Machine(BaseSettings):
             from pymatgen.core import SETTINGS
 
             key = SETTINGS.get("PMG_MAPI_KEY")
-        return SecretStr(str(key).strip()) if key else None
+        try:
+            return _sendable(str(key)) if key else None
+        except ValueError as error:
+            raise InputError(f"environment variable MP_API_KEY: {error}") from None
 
     @property
     def mp_endpoint(self) -> str | None:
@@ -62,6 +73,14 @@ class Machine(BaseSettings):
             if choice is not None:
                 return choice
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _sendable(key: str) -> SecretStr:
+    """A key without spaces around it; raises ValueError for one that no request can carry."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("a key has letters, digits and signs of ASCII only; copy it again")
+    return SecretStr(key)
 
 
 def read_machine() -> Machine:

@@ -31,6 +31,7 @@ from hullward.tools.store.database import (
     quoted,
     remove,
     replace,
+    require_usable_name,
     set_aside,
 )
 from hullward.tools.store.files import put_in_place
@@ -343,6 +344,7 @@ def _examine(directory: Path, create: bool, journal: bool = True) -> None:
 
     journal: False where a database alone is enough.
     """
+    require_usable_name(directory)
     if not directory.exists() and create:
         directory.mkdir(parents=True)
     if not directory.is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from hullward.models.errors import LockedError
+from hullward.models.errors import InputError, LockedError
 from hullward.tools.store import schema
 from hullward.tools.store.files import copy_open_file, put_in_place, timestamp
 from hullward.tools.store.journal import Journal, Mark, StorageError
@@ -156,6 +156,20 @@ def put_database(fresh: Path, directory: Path) -> None:
     """Put a finished database in its place."""
     (directory / f"{DATABASE}.wal").unlink(missing_ok=True)
     put_in_place(fresh, directory / DATABASE)
+
+
+def require_usable_name(directory: Path) -> None:
+    """Raise InputError for a path that DuckDB cuts or cannot read, wherever links lead to."""
+    name = str(directory.resolve())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        problem = "is not UTF-8"
+    else:
+        if not set(name) & set("?\\"):
+            return
+        problem = "has a '?' or a backslash, at which DuckDB would cut it"
+    raise InputError(f"the path {name!r} {problem}; rename the folder, or choose another")
 
 
 def set_aside(directory: Path, name: str, reason: object, note: Callable[[str], None]) -> None:

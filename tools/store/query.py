@@ -71,7 +71,10 @@ def run_query(
 
 def as_text(result: QueryResult) -> str:
     """The result as an aligned table, with numbers to the right."""
-    cells = [result.columns, *([_cell(value) for value in row] for row in result.rows)]
+    cells = [
+        [text.replace("\n", "\\n") for text in row]
+        for row in (result.columns, *([_cell(value) for value in row] for row in result.rows))
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(result.columns))]
     numeric = [
         pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in result.table.schema
@@ -110,8 +113,9 @@ def as_json(result: QueryResult) -> str:
 
 def _only_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
+        sql.encode()
         kinds = [statement.type for statement in connection.extract_statements(sql)]
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeEncodeError) as error:
         raise InputError(f"this is not SQL: {error}") from error
     if kinds != [duckdb.StatementType.SELECT]:
         found = ", ".join(kind.name for kind in kinds) or "nothing"

@@ -191,3 +191,31 @@ def test_a_palette_of_too_many_systems_is_refused_at_once(tmp_path: Path) -> Non
     path.write_text(f"{{name: a, elements: [{palette}], max_elements: 7}}")
     with pytest.raises(InputError, match="chemical systems, more than"):
         read_campaign(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["HULLWARD_CHAT_API_KEY", "HULLWARD_CRYSTAL_API_KEY", "MP_API_KEY"]
+)
+def test_a_key_that_no_request_can_carry_is_refused_and_not_repeated(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, f"{KEY}–ü")
+    with pytest.raises(InputError, match=f"{name}.*ASCII only") as raised:
+        _ = read_machine().mp_api_key
+    assert KEY not in str(raised.value)
+    monkeypatch.setenv(name, f" {KEY}\n")
+    assert read_machine().mp_api_key is None or name == "MP_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:99999/v1", "http://[::1/v1", "http://h/\x1b[31m", "http://hü/v1", "http://:1/v1"],
+)
+def test_a_url_that_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="`url`"):
+        parse_settings(Campaign, GOOD | {"chat": {"url": url, "model": "m"}}, "t")
+
+
+def test_a_path_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(InputError, match="rename the file"):
+        parse_settings(Campaign, GOOD | {"known_phases": "caf\udce9"}, "t")
