@@ -1,5 +1,8 @@
 """The command line: puts the commands together and turns errors into exit codes.
 
+What a user can cause ends as one line; anything else is a fault of the program, whose traceback
+goes to a file.
+
 Exit codes: 0 finished or budget reached, 2 usage or configuration, 3 something needed is missing,
 4 too many failures in a row, 5 locked by another process, 75 interrupted and resumable; 1 is a
 fault of the program itself.
@@ -7,9 +10,14 @@ fault of the program itself.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import sqlite3
 import sys
+import tempfile
+import traceback
 from typing import Any, NoReturn, cast
 
 import typer
@@ -18,7 +26,6 @@ from hullward.agents.cli.calibration import calibrate, calibration
 from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
 from hullward.agents.cli.doctor import doctor
 from hullward.agents.cli.evaluate import app as evaluate_app
-from hullward.agents.cli.failures import INTERRUPTED, explain
 from hullward.agents.cli.followup import audit, opinion, phonons
 from hullward.agents.cli.hull import hull
 from hullward.agents.cli.output import (
@@ -35,7 +42,7 @@ from hullward.agents.cli.query import export_, query
 from hullward.agents.cli.reference import app as reference_app
 from hullward.agents.cli.relax import relax
 from hullward.agents.cli.serve import serve
-from hullward.models.errors import RunInterruptedError
+from hullward.models.errors import HullwardError, InputError, RunInterruptedError
 
 app = typer.Typer(
     name="hullward",
@@ -45,6 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = "interrupted; what was stored stays"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CTRL_C = 130  # typer's exit code
 WRONG_USAGE = cast("type[Exception]", typer.BadParameter.__base__)  # which typer does not export
 
@@ -94,6 +103,71 @@ def _fail(message: str, exit_code: int) -> NoReturn:
         except OSError:
             discard(stream)
     sys.exit(exit_code)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """The one line that explains an error, and the exit code it means."""
+    if isinstance(error, HullwardError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, RunInterruptedError.exit_code
+    if isinstance(error, MemoryError):
+        return "not enough memory; free some, then go on", RunInterruptedError.exit_code
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{error.object!r} is not UTF-8; rename it", InputError.exit_code
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, sqlite3.Error) or _is_duckdb(error):
+        return _of_database(error)
+    return _report(error), HullwardError.exit_code
+
+
+def _of_system(error: OSError) -> tuple[str, int]:
+    """A file to write, or one that went away."""
+    from hullward.tools.store import StorageError
+
+    full = error.errno in FULL
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    what = error.strerror or str(error) or type(error).__name__
+    line = f"{place}: {what}" if place else what
+    return (
+        (f"{line}; free some space, then run the same command again", StorageError.exit_code)
+        if full
+        else (line, InputError.exit_code)
+    )
+
+
+def _is_duckdb(error: BaseException) -> bool:
+    duckdb = sys.modules.get("duckdb")
+    return duckdb is not None and isinstance(error, duckdb.Error)
+
+
+def _of_database(error: BaseException) -> tuple[str, int]:
+    from hullward.tools.store import StorageError
+
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if "interrupt" in first.lower():
+        return INTERRUPTED, RunInterruptedError.exit_code
+    if any(sign in str(error) for sign in ("disk is full", "No space left", "Disk quota")):
+        return f"the disk is full ({first}); free some space, then go on", StorageError.exit_code
+    return (
+        f"a database cannot be used ({first}); `hullward rebuild DIR` makes it again from the "
+        "journal",
+        StorageError.exit_code,
+    )
+
+
+def _report(error: BaseException) -> str:
+    """The line for a fault of the program, after its traceback was written to a file."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        handle, path = tempfile.mkstemp(prefix="hullward-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        path = f"{frame.filename}, line {frame.lineno}; its traceback could not be written"
+    return f"a fault of the program itself ({what}); please report it, with {path}"
 
 
 # In the order in which `hullward --help` lists them.

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from hullward.agents.cli import app as entry
-from hullward.agents.cli.failures import explain
+from hullward.agents.cli.app import explain
 from hullward.agents.cli.output import neutral
 from hullward.models.errors import InputError
 from hullward.tools.store import StorageError, inbox
