@@ -35,16 +35,16 @@ def relax(
     """Relax structures as they are: no checks, no reference, no campaign."""
     from hullward.agents.settings import parse_protocol, read_machine
     from hullward.tools.relax import relax_inputs
+    from hullward.tools.store import sealed
 
     protocol = parse_protocol(optimizer=optimizer, fmax_ev_per_a=fmax, max_steps=max_steps)
     with Reporter(quiet=as_json) as reporter:
         rows = relax_inputs(
             source, potential, protocol, read_machine().workers_for(workers, None), reporter
         )
-    document = json.dumps(
-        {"potential": potential, "protocol": protocol.model_dump(mode="json"), "results": rows},
-        allow_nan=False,
-    )
+    settings = {"potential": potential, "protocol": protocol.model_dump(mode="json")}
+    content = settings | {"results": rows}
+    document = sealed(json.dumps(content, allow_nan=False))
     if out is not None:
         out.write_text(document + "\n", encoding="utf-8")
     if as_json:

@@ -14,7 +14,7 @@ from hullward.agents.workspace import make_screen, stored_settings
 from hullward.models.errors import InputError
 from hullward.tools.report import write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import Store, write_whole
+from hullward.tools.store import Store, sealed, write_whole
 from hullward.tools.uncertainty import (
     DFT_COLUMNS,
     CalibrationCase,
@@ -97,7 +97,7 @@ def learn(
         after = after.changed(seen=(*fitting.seen, *cases), **_named(fitting))
         path = calibrators_folder(home) / f"{after.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, after.model_dump_json().encode())
+        write_whole(path, sealed(after.model_dump_json()))
         _bring_up_to_date(screen, home)
     gap = np.array(found) - np.array([c.height_ev_per_atom for c in cases.values()])
     return Learnt(

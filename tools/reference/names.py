@@ -30,7 +30,7 @@ from hullward.tools.reference.sources import (
     read_records,
     sidecar_path,
 )
-from hullward.tools.store import timestamp, write_whole
+from hullward.tools.store import sealed, timestamp, write_whole
 
 RESERVED = ("embedded", "mp", "mp-stable", "file", "built", "imported")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -150,7 +150,7 @@ def import_file(path: Path, name: str, home: Path) -> Reference:
             write_whole(folder / file.name, file.read_bytes())
     record = _imported_folder(home) / f"{name}.json"
     if not record.exists():
-        write_whole(record, one.model_dump_json(indent=2).encode())
+        write_whole(record, sealed(one.model_dump_json(indent=2)))
     return _read_imported(one, home)
 
 

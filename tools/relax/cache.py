@@ -1,8 +1,9 @@
 """Finished relaxations, shared between campaigns: one small immutable file each.
 
-A file is named by what decides its content (structure, weights, protocol, guards), is written
-whole and renamed into place, and is never changed. Two writers of one name write the same content.
-A file that cannot be read counts as missing. A full disk stops no campaign: the relaxation is only
+A file is named by what decides its content (structure, weights, protocol, guards), which it also
+holds, with a checksum. It is written whole and renamed into place, and is never changed. Two
+writers of one name write the same content. A file that is damaged, or that an earlier version wrote
+without a checksum, counts as missing. A full disk stops no campaign: the relaxation is only
 repeated next time.
 """
 
@@ -12,20 +13,25 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
-from hullward.tools.records import Protocol, Reason, Relaxation, stable_id
+from hullward.tools.records import Protocol, Reason, Record, Relaxation, stable_id
 from hullward.tools.relax.state import Guards
 from hullward.tools.relax.stream import within_limits
 from hullward.tools.relax.workers import relax_many
-from hullward.tools.store import write_whole
+from hullward.tools.store import sealed, unsealed, write_whole
 
 log = logging.getLogger(__name__)
 
 # not stored: another run, or a larger machine, may succeed
 _TRANSIENT = {Reason.WORKER_DIED, Reason.OUT_OF_MEMORY, Reason.POTENTIAL_ERROR}
+
+
+class _Cached(Record):
+    """The content of a file."""
+
+    key: str  # its name
+    relaxation: Relaxation
 
 
 class RelaxationCache:
@@ -43,12 +49,15 @@ class RelaxationCache:
         """The stored relaxation of exactly this structure, under this candidate's id, or None."""
         path = self._path(candidate_id, crystal)
         try:
-            done = Relaxation.model_validate_json(path.read_bytes())
+            cached = _Cached.model_validate_json(unsealed(path.read_bytes()))
+            if cached.key != path.stem:
+                raise ValueError(f"it is {cached.key}")
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
-            log.warning("cached relaxation %s cannot be read (%s); relaxing again", path, error)
+        except (OSError, ValueError) as error:
+            log.warning("cached relaxation %s is not used (%s); relaxing again", path, error)
             return None
+        done = cached.relaxation
         if done.converged and not within_limits(done):
             return None  # by an earlier version, whose limits were those of the starting cell
         own_id = Relaxation.make_id(candidate_id, done.potential_sha256, self._protocol)
@@ -62,7 +71,7 @@ class RelaxationCache:
         path = self._path(done.candidate_id, crystal)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, done.model_dump_json().encode())
+            write_whole(path, sealed(_Cached(key=path.stem, relaxation=done).model_dump_json()))
         except OSError as error:
             log.warning("relaxation not cached at %s: %s", path, error)
             return False

@@ -1,13 +1,44 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and show whether they were changed since."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 _COPIED_AT_ONCE = 2**22  # bytes
+_SEAL = re.compile(r',"sum":"([0-9a-f]{16})"\}\s*$')
+
+
+def sealed(text: str) -> str:
+    """A JSON object with one more field at its end, `sum`: the checksum of everything before."""
+    body = text.rstrip().removesuffix("}")
+    return f'{body},"sum":"{_checksum(body)}"}}'
+
+
+def unsealed(content: bytes | str, *, required: bool = True) -> str:
+    """The JSON object that was sealed.
+
+    Raises ValueError where the checksum differs, or where there is none. required: False for files
+    that earlier versions wrote without one; these come back as they are.
+    """
+    text = content if isinstance(content, str) else content.decode()
+    seal = _SEAL.search(text)
+    if seal is None:
+        if required:
+            raise ValueError("it has no checksum")
+        return text
+    body = text[: seal.start()]
+    if _checksum(body) != seal[1]:
+        raise ValueError("its checksum differs: it was changed after it was written")
+    return body + "}"
+
+
+def _checksum(body: str) -> str:
+    return hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Basis, Check, Protocol, Record, Relaxation, SecondEnergy
+from hullward.tools.store import unsealed
 from hullward.tools.uncertainty import model
 from hullward.tools.uncertainty.features import STATE, share_roots, state_features
 from hullward.tools.uncertainty.second_energies import second_energy_features
@@ -157,11 +158,16 @@ def parameters(posterior: model.Posterior) -> dict[str, Any]:
 def read_calibrator(path: Path) -> Calibrator:
     """A calibrator from a file; raises InputError where it is missing or broken."""
     try:
-        return Calibrator.model_validate_json(path.read_bytes())
+        return Calibrator.model_validate_json(unsealed(path.read_bytes(), required=False))
     except OSError as error:
         raise InputError(f"calibrator {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{path} is no calibrator: {first_problem(error)}") from None
+    except ValueError as error:
+        raise InputError(
+            f"calibrator {path} is damaged: {error}; put it back, or delete it and "
+            "`hullward calibrate` again"
+        ) from None
 
 
 def shipped() -> Calibrator | None:

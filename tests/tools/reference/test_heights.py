@@ -394,3 +394,21 @@ def test_a_reference_of_the_potentials_own_energies_says_so(tmp_path):
     assert "CHGNet" in judge_entries(entries, load_reference("embedded"))["caution"]
     (tmp_path / "t.csv").write_text("formula,formation_energy_per_atom\nNaCl,-2.0\n")
     assert judge_entries(entries, load_reference(f"file:{tmp_path / 't.csv'}"))["caution"] == ""
+
+
+def test_a_relaxed_document_that_was_changed_is_refused(tmp_path: Path) -> None:
+    cell = [[3.2, 0.0, 0.0], [0.0, 3.2, 0.0], [0.0, 0.0, 3.2]]
+    crystal = {"lattice": cell, "species": ["Na", "Cl"], "frac_coords": [[0, 0, 0], [0.5] * 3]}
+    source, out = tmp_path / "c.jsonl", tmp_path / "relaxed.json"
+    source.write_text(json.dumps(crystal))
+    call("relax", source, "--potential", "toy", "--workers", "0", "--out", out)
+    document = json.loads(out.read_text())
+    (read,) = read_entries(out).phases
+    assert read.energy_ev_per_atom == document["results"][0]["energy_ev_per_atom"]
+    document["results"][0]["energy_ev_per_atom"] -= 0.5
+    out.write_text(json.dumps(document, indent=1))
+    with pytest.raises(InputError, match="its checksum differs"):
+        read_entries(out)
+    del document["sum"]
+    out.write_text(json.dumps(document))
+    assert len(read_entries(out).phases) == 1

@@ -30,7 +30,7 @@ from hullward.tools.report.figures import reliability_figure
 from hullward.tools.report.figures.reliability import wilson
 from hullward.tools.report.uncertainty import Trust
 from hullward.tools.report.words import trust_words
-from hullward.tools.store import Store, open_snapshot
+from hullward.tools.store import Store, open_snapshot, sealed
 from hullward.tools.uncertainty import (
     CalibrationCase,
     Calibrator,
@@ -614,6 +614,17 @@ def test_a_table_without_what_is_needed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(InputError, match="is no calibrator"):
         read_calibrator(tmp_path / "bad.json")
+
+
+def test_a_damaged_calibrator_is_refused(tmp_path: Path) -> None:
+    whole = sealed(shipped().model_dump_json()).encode()
+    path = tmp_path / "own.json"
+    path.write_bytes(whole)
+    assert read_calibrator(path) == shipped()
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"is damaged|is no calibrator"):
+            read_calibrator(path)
 
 
 def test_evaluate_calibration_shows_what_is_shipped(tmp_path: Path) -> None:

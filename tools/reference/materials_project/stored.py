@@ -17,7 +17,7 @@ from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.sources import EntryPhases, Sidecar, TablePhases, read_records
-from hullward.tools.store import write_whole
+from hullward.tools.store import sealed, write_whole
 
 THERMO_TYPE = "GGA_GGA+U"  # requested by name: mp-api's default is another, mixed hull
 STABLE = "stable"  # in place of a system: the stable phases of the whole database
@@ -87,7 +87,15 @@ def _with_systems(home: Path) -> list[str]:
 
 def manifests(home: Path, version: str) -> list[Fetched]:
     """The manifests of one database version; raises InputError for one that is damaged."""
-    return read_records(_folder(home, version), Fetched, "fetch again")
+    folder = _folder(home, version)
+    found = read_records(folder, Fetched, "fetch again")
+    for path, manifest in zip(sorted(folder.glob("*.json")), found, strict=True):
+        if (manifest.system, manifest.database_version) != (path.stem, version):
+            raise InputError(
+                f"{path} is about {manifest.system} of version {manifest.database_version}; "
+                "delete it and fetch again"
+            )
+    return found
 
 
 def fetched_last(home: Path, version: str) -> str | None:
@@ -102,7 +110,7 @@ def keep(home: Path, manifest: Fetched, content: bytes) -> None:
     path = folder / f"{manifest.system}.json"
     if not path.exists():
         write_whole(folder / manifest.file_name, content)
-        write_whole(path, manifest.model_dump_json(indent=2).encode())
+        write_whole(path, sealed(manifest.model_dump_json(indent=2)))
 
 
 def _folder(home: Path, version: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -15,7 +16,7 @@ from hullward.tools.hull import Hull, Phase
 from hullward.tools.reference.recipe.low_phases import FINAL_PROTOCOL, RECIPE
 from hullward.tools.reference.recipe.system_results import FoundPhase, SystemResult
 from hullward.tools.reference.sources import Manifest, SystemTried, enough_tried
-from hullward.tools.store import write_whole
+from hullward.tools.store import sealed, write_whole
 
 KEPT_ABOVE_HULL_EV_PER_ATOM = 0.1  # higher phases would match candidates that are discarded anyway
 DEEP_EV_PER_ATOM = 0.05  # an unexpected phase this far below all others is listed for review
@@ -52,6 +53,7 @@ def assemble(
         )
         for result in results.values()
     }
+    table = _table_of(kept)
     manifest = Manifest(
         recipe=RECIPE,
         types=types,
@@ -64,10 +66,11 @@ def assemble(
         deep=_deep_phases(results, hulls, named),
         force_calls=sum(result.force_calls for result in results.values()),
         cpu_s=round(sum(result.cpu_s for result in results.values()), 1),
+        table_sha256=hashlib.sha256(table).hexdigest(),
     )
-    _write_phases(out.with_suffix(".parquet"), kept)
+    write_whole(out.with_suffix(".parquet"), table)
     text = json.dumps(manifest.model_dump(mode="json"), indent=None, sort_keys=True)
-    write_whole(out.with_suffix(".json"), (text + "\n").encode())
+    write_whole(out.with_suffix(".json"), sealed(text) + "\n")
     return manifest
 
 
@@ -127,7 +130,8 @@ class _Hulls:
         return -distance.e_above_hull_ev_per_atom
 
 
-def _write_phases(path: Path, found: Sequence[FoundPhase]) -> None:
+def _table_of(found: Sequence[FoundPhase]) -> bytes:
+    """The Parquet file of these phases."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -157,4 +161,4 @@ def _write_phases(path: Path, found: Sequence[FoundPhase]) -> None:
         )
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer, compression="zstd")
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()

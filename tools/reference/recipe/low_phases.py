@@ -9,6 +9,8 @@ symmetric saddle point. No structure of a database of computed materials enters 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -23,6 +25,9 @@ from hullward.tools.hull import Hull, Phase
 from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.reference.recipe.trials import Trial
 from hullward.tools.relax import relax_stream
+from hullward.tools.store import sealed, unsealed
+
+log = logging.getLogger(__name__)
 
 RECIPE = "2"
 BATCH = 16  # structures of one energy call
@@ -42,19 +47,26 @@ RATTLED_PROTOCOL = Protocol(optimizer="bfgs", fmax_ev_per_a=0.02, max_steps=300,
 
 
 class EnergyCache:
-    """Energies and relaxations, each computed once and kept in a file."""
+    """Energies and relaxations, each computed once and kept in a file.
+
+    Each line has a checksum. What lines without a right one held is computed again.
+    """
 
     def __init__(self, potential: str, memory: Path) -> None:
         self.name, self._memory = potential, memory
         self._engine: Potential | None = None
         self._known: dict[str, Any] = {}
-        if memory.is_file():
-            for line in memory.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:  # the line a kill left unfinished
-                    continue
+        ignored = 0
+        for line in memory.read_bytes().split(b"\n") if memory.is_file() else ():
+            try:
+                row = json.loads(unsealed(line)) if line else None
+            except ValueError:
+                ignored += 1
+                continue
+            if row:
                 self._known[row["key"]] = row
+        if ignored:
+            log.warning("%s: %d lines without a right checksum are computed again", memory, ignored)
         self.force_calls = sum(row["force_calls"] for row in self._known.values())
         self.cpu_s = sum(row["cpu_s"] for row in self._known.values())
 
@@ -115,8 +127,13 @@ class EnergyCache:
         return {"key": key, "force_calls": force_calls, "cpu_s": round(cpu_s, 5), **answer}
 
     def _remember(self, rows: Sequence[dict[str, Any]]) -> None:
-        with self._memory.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        lines = "".join(f"{sealed(json.dumps(row))}\n" for row in rows).encode()
+        with self._memory.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill left a line unfinished
+                    lines = b"\n" + lines
+            file.write(lines)
         for row in rows:
             self._known[row["key"]] = row
             self.force_calls += row["force_calls"]

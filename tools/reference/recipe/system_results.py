@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -30,7 +29,9 @@ from hullward.tools.reference.recipe.low_phases import (
 )
 from hullward.tools.reference.recipe.trials import Trial, expected_formulas, trials
 from hullward.tools.reference.sources import BuiltPhases, read_built
-from hullward.tools.store import write_whole
+from hullward.tools.store import sealed, unsealed, write_whole
+
+log = logging.getLogger(__name__)
 
 
 class FoundPhase(Record):
@@ -107,15 +108,19 @@ def build_system(
             "cpu_s": round(start.cpu_s + cache.cpu_s, 2),
         }
     )
-    write_whole(path, result.model_dump_json().encode())
+    write_whole(path, sealed(result.model_dump_json()))
     return result
 
 
 def stored_result(path: Path, made_by: str | None = None) -> SystemResult | None:
-    """A stored result; None where there is none that can be read, or it was made otherwise."""
+    """A stored result; None where there is none that is sound, or it was made otherwise."""
     try:
-        result = SystemResult.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        result = SystemResult.model_validate_json(unsealed(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        log.warning("%s is not used (%s); the system is computed again", path, reason)
         return None
     return result if made_by in (None, result.made_by) else None
 

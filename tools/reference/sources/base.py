@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from hullward.models.errors import InputError, first_problem
 from hullward.tools.hull import MP2020, Coverage, Phase
 from hullward.tools.records import Record
+from hullward.tools.store import unsealed
 
 Stored = TypeVar("Stored", bound=Record)
 
@@ -124,9 +125,10 @@ def read_records(folder: Path, kind: type[Stored], remedy: str) -> list[Stored]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(kind.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
+            text = unsealed(path.read_bytes(), required=False)
+            found.append(kind.model_validate_json(text))
+        except ValueError as error:
             raise InputError(
-                f"{path} is damaged ({first_problem(error)}); delete it and {remedy}"
+                f"{path} is damaged ({reason_of(error)}); delete it and {remedy}"
             ) from None
     return found

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -28,6 +27,9 @@ from hullward.tools.reference.sources.coverage import (
     served_class,
     untried_subsystems,
 )
+from hullward.tools.store import unsealed
+
+EMBEDDED_VERSION = "e86a3819a3fe6fcd"  # hash of the files in `data`; changes with them
 
 
 class BuiltPhases(PhasesBySystem):
@@ -83,8 +85,8 @@ def embedded_stem() -> Path:
 def read_manifest(file: Traversable) -> Manifest:
     """The manifest in NAME.json; raises InputError where it is none."""
     try:
-        return Manifest.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        return Manifest.model_validate_json(unsealed(file.read_bytes(), required=False))
+    except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise InputError(f"{file.name} is no manifest of a built reference ({reason})") from None
 
@@ -101,9 +103,17 @@ def read_built(
         )
     manifest = read_manifest(manifest_file)
     raw = table.read_bytes()
+    version = hashlib.sha256(raw + manifest_file.read_bytes()).hexdigest()[:16]
+    if kind == "embedded" and version != EMBEDDED_VERSION:
+        raise InputError(f"{table} or {manifest_file} was changed; install Hullward again")
+    if manifest.table_sha256 and hashlib.sha256(raw).hexdigest() != manifest.table_sha256:
+        raise InputError(
+            f"{table} is damaged: {manifest_file.name} describes another table. Put it back, or "
+            "build it again"
+        )
     return Reference(
         reference_id=kind if kind == "embedded" else f"built:{stem}",
-        version=hashlib.sha256(raw + manifest_file.read_bytes()).hexdigest()[:16],
+        version=version,
         kind=kind,
         energy_scheme=manifest.energy_scheme,
         statement=manifest.statement,

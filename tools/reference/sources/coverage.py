@@ -52,6 +52,7 @@ class Manifest(Record):
     deep: dict[str, float]  # unexpected formula: eV/atom below all other phases; to be checked
     force_calls: int
     cpu_s: float
+    table_sha256: str = ""  # of NAME.parquet; empty: earlier versions did not note it
 
 
 def untried_subsystems(manifest: Manifest, systems: Sequence[frozenset[str]]) -> dict[str, str]:

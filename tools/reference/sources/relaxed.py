@@ -6,6 +6,7 @@ place in the answer holds the reason.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from hullward.models.errors import InputError
 from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.hull import Phase
 from hullward.tools.records import Protocol
+from hullward.tools.store import sealed
 
 
 class EntryWithoutEnergy(NamedTuple):
@@ -46,6 +48,12 @@ def relaxed_entries(document: Mapping[str, Any], name: str) -> RelaxedEntries:
 
     Raises InputError, with the row, for a document that was changed or cut short.
     """
+    content = {key: value for key, value in document.items() if key != "sum"}
+    if "sum" in document and json.loads(sealed(json.dumps(content))) != document:
+        raise InputError(
+            f"{name}: its checksum differs, so it was changed after `hullward relax` wrote it; "
+            'write it again, or remove "sum" if the change was meant'
+        )
     try:
         card = potential_card(document["potential"])
         protocol = Protocol.model_validate(document["protocol"])

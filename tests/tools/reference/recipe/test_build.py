@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 
 import pytest
@@ -21,6 +22,7 @@ from hullward.tools.reference.recipe.__main__ import main as build_command
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
 from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
+from hullward.tools.store import unsealed
 
 CARD = potential_card("toy")
 
@@ -127,6 +129,44 @@ def test_a_build_that_was_killed_goes_on_where_it_was(built, tmp_path, monkeypat
     assert out.with_suffix(".parquet").read_bytes() == built.with_suffix(".parquet").read_bytes()
 
 
+def flipped(path, seed):
+    content = bytearray(path.read_bytes())
+    content[random.Random(seed).randrange(len(content))] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_computations_are_made_again(built, tmp_path, seed, caplog):
+    out = tmp_path / "again"
+    work = out.with_suffix(".work")
+    work.mkdir()
+    for name in ("Na.jsonl", "Na.result.json", "Cl.jsonl", "Cl-Na.jsonl"):
+        damaged = flipped(built.with_suffix(".work") / name, seed)
+        (work / name).write_bytes(damaged if seed else damaged[:-1])
+    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    assert "without a right checksum are computed again" in caplog.text
+    assert "Na.result.json is not used" in caplog.text
+    first, second = (read_built(path.parent, path.name) for path in (built, out))
+    assert [p.energy_ev_per_atom for p in first.phases("Na-Cl")] == [
+        p.energy_ev_per_atom for p in second.phases("Na-Cl")
+    ]
+    caplog.clear()
+    (work / "Cl-Na.result.json").unlink()
+    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    assert "Cl-Na.jsonl: 1 lines" in caplog.text  # what was cut short ends its own line
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_damaged_build_is_refused(built, tmp_path, suffix, seed):
+    for each in (".json", ".parquet"):
+        content = built.with_suffix(each).read_bytes()
+        (tmp_path / f"b{each}").write_bytes(content)
+    (tmp_path / f"b{suffix}").write_bytes(flipped(built.with_suffix(suffix), seed))
+    with pytest.raises(InputError, match=r"is damaged|is no manifest"):
+        read_built(tmp_path, "b")
+
+
 def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
     results = results_of_build(built, CARD)
     assert set(results) == {("Na",), ("Cl",), ("Cl", "Na")}
@@ -186,9 +226,8 @@ def test_the_users_structures_are_relaxed_whatever_their_rank(built, tmp_path):
     rows = (out.with_suffix(".work") / "Cl-Na.jsonl").read_text().splitlines()
     relaxed = [json.loads(row) for row in rows if "relaxation" in json.loads(row)]
     assert relaxed
-    result = SystemResult.model_validate_json(
-        (out.with_suffix(".work") / "Cl-Na.result.json").read_bytes()
-    )
+    path = out.with_suffix(".work") / "Cl-Na.result.json"
+    result = SystemResult.model_validate_json(unsealed(path.read_bytes()))
     assert result.tried["NaCl"] == results_of_build(built, CARD)[("Cl", "Na")].tried["NaCl"] + 1
 
 
