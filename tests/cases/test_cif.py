@@ -311,6 +311,16 @@ EXPECTED: dict[str, Read | Refused | list[Read]] = {
     "own/cif/zro2_axis_c.cif": ("Zr4O8", 12, 14, 2.051),
     "own/cif/zro2_p21n_setting.cif": ("Zr4O8", 12, 14, 2.051),
     "own/cif/zro2_short_name.cif": ("Zr4O8", 12, 14, 2.051),
+    "own/cif/operators_listed_twice.cif": ("Ti1O2", 3, 2, 2.046),
+    "own/cif/operators_of_another_setting.cif": (
+        Reason.BAD_CIF,
+        "the listed operators are not those of P 1 21/n 1, which fit",
+    ),
+    "own/cif/sloppy_name_right_operators.cif": ("Zr4O8", 12, 14, 2.051),
+    "own/cif/two_lists_of_operators.cif": (
+        Reason.BAD_CIF,
+        "two lists of operators disagree, of 1 and 2",
+    ),
 }
 
 

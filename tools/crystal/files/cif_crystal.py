@@ -83,6 +83,10 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     alone = len(symmetry.settings) == 1
     if symmetry.doubt and alone and not _fixes_the_count(sites, contents):
         raise bad(symmetry.doubt)
+    if symmetry.named and _distances(reading, lattice)[1] < CRAMMED:
+        for setting in symmetry.named:
+            if _is_loose(sites, setting, contents, lattice, max_sites):
+                raise bad(f"{reading.setting.name} are not those of {setting.name}, which fit")
     return {
         "lattice": lattice.tolist(),
         "species": list(reading.species),
@@ -208,6 +212,24 @@ def _distinct(readings: Sequence[Reading], lattice: np.ndarray) -> list[Reading]
         if not any(same):
             kept.append((reading, fingerprint))
     return [reading for reading, _ in kept]
+
+
+def _is_loose(
+    sites: Sequence[CifSite],
+    setting: Setting,
+    stated: Contents,
+    lattice: np.ndarray,
+    max_sites: int,
+) -> bool:
+    """Whether a setting keeps the atoms apart and agrees with what is stated."""
+    if not setting.fits(lattice):
+        return False
+    try:
+        reading = _expanded(sites, setting, lattice, max_sites)
+    except RefusedError:
+        return False
+    agrees = _contradiction(reading, sites, stated) is None
+    return agrees and _distances(reading, lattice)[1] >= LOOSE
 
 
 def _distances(reading: Reading, lattice: np.ndarray) -> tuple[np.ndarray, float]:

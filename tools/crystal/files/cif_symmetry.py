@@ -67,6 +67,10 @@ class Setting:
     def is_identity(self) -> bool:
         return len(self) == 1
 
+    def keys(self) -> np.ndarray:
+        """(n, 12) whole numbers, equal for operators that are equal up to a lattice."""
+        return np.hstack([self.rotations.reshape(-1, 9).astype(int), _places(self.translations)])
+
     def fits(self, lattice: np.ndarray) -> bool:
         """Whether every rotation keeps the lengths and angles of a (3, 3) lattice in Å."""
         metric = lattice @ lattice.T
@@ -81,6 +85,7 @@ class Symmetry:
 
     settings: tuple[Setting, ...]
     doubt: str | None = None
+    named: tuple[Setting, ...] = ()  # other settings of the listed group, by the stated name
 
 
 P1 = Setting("P 1", np.eye(3)[None], np.zeros((1, 3)))
@@ -111,7 +116,7 @@ def read_symmetry(tags: Tags, cell: Sequence[float], max_operators: int) -> Symm
         return Symmetry((listed,), doubt if unnamed else None)
     group, expected = _number(listed), _number(named[0])
     if group == expected:
-        return Symmetry((listed,))
+        return Symmetry((listed,), named=tuple(named))
     doubt = f"{len(listed)} operators of group {group}, but {named[0].name} is group {expected}"
     orders = sorted({len(setting) for setting in named})
     if len(listed) not in orders:
@@ -122,22 +127,27 @@ def read_symmetry(tags: Tags, cell: Sequence[float], max_operators: int) -> Symm
 
 def _listed(tags: Tags, max_operators: int) -> Setting | None:
     """The operators of the list, which must form a group; None if there is no list."""
-    texts: list[str] = []
+    found = []
     for key in OPERATOR_KEYS:
-        values = [value for value in tags.column(key) if value not in ("?", ".")]
-        texts = texts or values
-        if len(values) > max_operators:
-            detail = f"{len(values)} symmetry operators, limit {max_operators}"
+        texts = [text for text in tags.column(key) if text not in ("?", ".")]
+        if len(texts) > max_operators:
+            detail = f"{len(texts)} symmetry operators, limit {max_operators}"
             raise RefusedError(Reason.TOO_LARGE, detail)
-    if not texts:
-        return None
+        if texts:
+            found.append(_group(texts))
+    if len(found) > 1 and {*map(tuple, found[0].keys())} != {*map(tuple, found[1].keys())}:
+        raise bad(f"two lists of operators disagree, of {len(found[0])} and {len(found[1])}")
+    return found[0] if found else None
+
+
+def _group(texts: Sequence[str]) -> Setting:
+    """The group of listed operators. Raises RefusedError if they are none."""
     parsed = [_operator(text) for text in texts]
-    rotations, indices = np.array([r for r, _ in parsed]), np.array([t for _, t in parsed])
-    setting = Setting("the listed operators", *_distinct(rotations, indices))
-    identity = (setting.rotations == np.eye(3)).all(axis=(1, 2)) & (setting.translations == 0).all(
-        axis=1
-    )
-    if not identity.any():
+    rotations, translations = (np.array(parts) for parts in zip(*parsed, strict=True))
+    setting = Setting("the listed operators", rotations, translations)
+    first = np.sort(np.unique(setting.keys(), axis=0, return_index=True)[1])
+    setting = Setting(setting.name, rotations[first], translations[first])
+    if not (setting.keys() == P1.keys()).all(axis=1).any():
         raise bad(f"the identity is missing from the list of operators, {len(texts)} long")
     if not _closed(setting):
         raise bad(
@@ -167,14 +177,6 @@ def _operator(text: str) -> tuple[np.ndarray, np.ndarray]:
     parts_of_24 = np.round(translation * TWENTY_FOURTHS) / TWENTY_FOURTHS
     near = np.abs(parts_of_24 - translation) < DIGITS_LOST
     return rotation, np.where(near, parts_of_24, translation) % 1.0
-
-
-def _distinct(rotations: np.ndarray, translations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without repetitions, in order."""
-    keys = np.hstack([rotations.reshape(-1, 9), _places(translations)])
-    _, first = np.unique(keys, axis=0, return_index=True)
-    order = np.sort(first)
-    return rotations[order], translations[order]
 
 
 def _places(translations: np.ndarray) -> np.ndarray:
