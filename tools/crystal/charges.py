@@ -33,6 +33,7 @@ DIOXYGEN = {Fraction(-1): "peroxide", Fraction(-1, 2): "superoxide"}
 DIOXYGEN_METALS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
 METALLOIDS = frozenset({"B", "Si", "Ge", "As", "Sb", "Te", "Po"})
 MAX_ENUMERATED = 3_000_000
+FEW_COMBINATIONS = 10_000
 MAX_STEPS = 2_000_000  # of one search for states; a second or two
 MAX_DENOMINATOR = 10_000
 ROUNDING_WITHIN = 0.01  # of an amount, as a fraction of whole numbers
@@ -69,7 +70,8 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
     choices = {s: common_states(s, allowed) for s in amounts}
     if unknown := sorted(s for s in amounts if not choices[s]):
         return ChargeClaim(None, f"no oxidation states known for {' '.join(unknown)}", {})
-    if _steps(amounts, choices) > MAX_STEPS:
+    combinations = math.prod(map(len, choices.values()))
+    if combinations > FEW_COMBINATIONS and _steps(amounts, choices) > MAX_STEPS:
         return ChargeClaim(None, "too many combinations of states to try", {})
     states = _solve(amounts, choices)
     if states is not None:

@@ -106,8 +106,8 @@ ONE_FLAW: list[tuple[str, list[Any], str]] = [
     ("energy of one missing", changed(3, _ours_formation_energy_per_atom=None), "'b' has no"),
     ("energy a word", changed(3, _ours_formation_energy_per_atom="low"), "#4: not an OPTIMADE"),
     ("energy not a number", changed(3, _ours_formation_energy_per_atom=float("nan")), "#4: not an"),
-    ("no formula", changed(3, chemical_formula_reduced=None), "#4: not an OPTIMADE structure"),
-    ("unknown element", changed(3, chemical_formula_reduced="Xq2O"), "not an OPTIMADE"),
+    ("no formula", changed(3, chemical_formula_reduced=None), "#4: structure .* no formula"),
+    ("unknown element", changed(3, chemical_formula_reduced="Xq2O"), "#4: .*'Xq' is no element"),
     ("another unit", [HEADER, {**INFO, "properties": {"_ours_formation_energy_per_atom": {
         "x-optimade-unit": "kJ/mol"}}}, *GOOD[2:]], "is in kJ/mol; give eV/atom"),
     ("one id, two energies", [*GOOD, structure("a", "Li2O", _ours_formation_energy_per_atom=-1.0)],

@@ -16,17 +16,23 @@ from hullward.tools.crystal.files.inputs import (
     text_format,
 )
 from hullward.tools.crystal.files.known_phases import KnownPhases, read_known
+from hullward.tools.crystal.files.parquet import check_parquet
+from hullward.tools.crystal.files.unpacking import plain_name, read_lines, read_text
 
 __all__ = [
     "CifReader",
     "Format",
     "KnownPhases",
     "RawInput",
+    "check_parquet",
     "cif_files",
     "difference",
     "parse_raw",
+    "plain_name",
     "read_inputs",
     "read_known",
+    "read_lines",
+    "read_text",
     "text_format",
     "write_cif",
 ]

@@ -11,10 +11,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from hullward.models.errors import InputError, first_problem
+from hullward.models.formulas import reduced_spelling
 from hullward.tools.hull import MP2020, Coverage, Phase
 from hullward.tools.records import Record
 from hullward.tools.store import unsealed
 
+SHARES_WITHIN = 1e-3
 Stored = TypeVar("Stored", bound=Record)
 
 
@@ -96,6 +98,20 @@ def phases_by_system(phases: Sequence[Phase], name: str) -> dict[frozenset[str],
         if first is phase:
             systems[phase.elements].append(phase)
     return systems
+
+
+def check_composition(stated: Mapping[str, float], found: Mapping[str, float], holder: str) -> None:
+    """Raise InputError where two compositions differ in their atomic fractions."""
+    one, two = sum(stated.values()), sum(found.values())
+    elements = stated.keys() | found.keys()
+    if not two or any(
+        abs(stated.get(el, 0.0) / one - found.get(el, 0.0) / two) > SHARES_WITHIN for el in elements
+    ):
+        other = reduced_spelling(found) if found else "no atoms"
+        raise InputError(
+            f"composition {reduced_spelling(stated)} but {holder} holds {other}; correct one of "
+            "the two, or leave the structure out"
+        )
 
 
 def sidecar_path(path: Path) -> Path:

@@ -35,6 +35,9 @@ _OTHER_UNITS = {"mev", "kj", "kcal", "hartree", "ha", "ry", "rydberg", "joule", 
 _PROVIDER = re.compile(r"^_[a-z0-9]+_")  # OPTIMADE properties outside the standard
 
 
+_FUNCTIONAL = re.compile(r"[-_ ](r2?scan|pbesol|hse(?:06)?|scan\+u|gga_gga\+u_r2scan)$", re.I)
+
+
 class EnergyColumn(NamedTuple):
     """A column of energies per atom, eV."""
 
@@ -96,6 +99,24 @@ def element_zeros(
     return zero
 
 
+def other_functional(phase_id: str) -> str:
+    """The functional that ends an id, as in 'mp-127-r2SCAN', if it is not MP2020's; else ''."""
+    match = _FUNCTIONAL.search(phase_id)
+    return match[1] if match else ""
+
+
+def check_functional(phase_ids: Iterable[str], energy_scheme: str, where: str) -> None:
+    """Raise InputError where ids on the MP2020 scale name another functional."""
+    if energy_scheme != MP2020:
+        return
+    for phase_id in phase_ids:
+        if other := other_functional(phase_id):
+            raise InputError(
+                f"{where}: {phase_id!r} is named as {other}, which is not on the {MP2020!r} scale; "
+                "leave such rows out, or state another 'energy_scheme' in NAME.reference.json"
+            )
+
+
 def energies_statement(
     count: int, column: EnergyColumn, where: str, energy_scheme: str, zeros: int
 ) -> str:
@@ -110,14 +131,6 @@ def energies_statement(
         f"the MP2020 energies of {zeros} elements (added at zero); scheme {MP2020!r} "
         "is assumed for tables. Rows that are no phases support the hull only."
     )
-
-
-def check_elements(symbols: Iterable[str], where: str) -> None:
-    """Raise InputError for symbols that are no elements."""
-    from pymatgen.core import Element
-
-    if unknown := sorted(s for s in symbols if not Element.is_valid_symbol(s)):
-        raise InputError(f"{where}: unknown elements {', '.join(unknown)}")
 
 
 def _words(name: str) -> list[str]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.formulas import composition_amounts, reduced_spelling
+from hullward.tools.crystal import shorten
 from hullward.tools.hull import MP2020, Phase
 from hullward.tools.reference.sources.base import (
     FilePhases,
     Sidecar,
+    check_composition,
     phases_by_system,
     reason_of,
     sidecar_path,
 )
+from hullward.tools.reference.sources.energies import other_functional
 from hullward.tools.reference.sources.rows import read_rows
 
 # Anions whose compounds MP2020 always corrects when nothing else present is more electronegative.
 CORRECTED_ANIONS = frozenset({"O", "F", "Cl", "Br", "I", "N", "S"})
-PBE_RUNS = frozenset({None, "GGA", "GGA+U", "PBE", "PBE+U", "GGA_U"})
+PBE_RUNS = frozenset({"GGA", "GGA+U", "PBE", "PBE+U", "GGA_U"})
 REMEDY = (
     "apply pymatgen's MaterialsProject2020Compatibility().process_entries(entries) and save again; "
     'where they are CHGNet\'s, which are corrected already, state "corrected": true in {sidecar}; '
@@ -68,20 +73,22 @@ class EntryPhases(FilePhases):
 
 def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
     """A phase, and why its energy is not on the MP2020 scale ('' when it is)."""
-    from pymatgen.core import Composition
-
     try:
-        composition = {str(el): float(n) for el, n in entry["composition"].items()}
+        if not isinstance(entry["composition"], dict):
+            raise ValueError("composition: expected amounts of elements")
+        composition = composition_amounts(entry["composition"])
         energy = float(entry["energy"]) + float(entry.get("correction") or 0.0)
         phase = Phase(
             phase_id=str(entry.get("entry_id") or where),
-            formula=Composition(composition, strict=True).reduced_formula,
+            formula=reduced_spelling(composition),
             composition=composition,
             energy_ev_per_atom=energy / sum(composition.values()),
-            crystal=_entry_crystal(entry.get("structure")),
+            crystal=_entry_crystal(entry.get("structure"), composition),
             source=where,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except InputError as error:
+        raise InputError(f"{where}: {_name(entry)}{error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{where}: not a ComputedEntry ({reason_of(error)})") from None
     return phase, why_not_mp2020(entry, phase.elements)
 
@@ -99,8 +106,10 @@ def why_not_mp2020(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
     if _is_chgnet(entry):
         return ""
     run = (entry.get("parameters") or {}).get("run_type")
-    if run not in PBE_RUNS:
+    if run is not None and str(run).upper() not in PBE_RUNS:
         return f"run type {run}"
+    if other := other_functional(str(entry.get("entry_id") or "")):
+        return f"run type {other} in its id"
     names = [str(a.get("name", "")) for a in entry.get("energy_adjustments") or []]
     if legacy := [n for n in names if n.startswith("MP ") or "Potcar" in n]:
         return f"legacy {legacy[0]!r}"
@@ -110,12 +119,28 @@ def why_not_mp2020(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
     return "no correction" if due and not entry.get("correction") else ""
 
 
-def _entry_crystal(structure: dict[str, Any] | None) -> Crystal | None:
-    """None where there is no structure, or one with partial occupancy."""
+def _entry_crystal(
+    structure: dict[str, Any] | None, composition: Mapping[str, float]
+) -> Crystal | None:
+    """None where there is no structure, or one that is no ordered bulk crystal.
+
+    Raises InputError where the structure has another composition than the entry.
+    """
     if not structure:
         return None
     sites = structure["sites"]
-    if any(len(s["species"]) != 1 or s["species"][0]["occu"] != 1 for s in sites):
+    found: Counter[str] = Counter()
+    for site in sites:
+        for occupant in site["species"]:
+            for el, n in composition_amounts({occupant["element"]: occupant["occu"]}).items():
+                found[el] += n  # type: ignore[assignment]
+    check_composition(composition, found, "its structure")
+    ordered = all(len(s["species"]) == 1 and s["species"][0]["occu"] == 1 for s in sites)
+    if not ordered or structure["lattice"].get("pbc") not in (None, [True] * 3):
         return None
-    species = [str(s["species"][0]["element"]) for s in sites]
+    species = [next(iter(composition_amounts({s["species"][0]["element"]: 1}))) for s in sites]
     return Crystal.from_arrays(structure["lattice"]["matrix"], species, [s["abc"] for s in sites])
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"entry {shorten(str(entry['entry_id']))}: " if entry.get("entry_id") else ""

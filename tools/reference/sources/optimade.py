@@ -13,22 +13,25 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts, reduced_spelling
 from hullward.tools.hull import Phase
 from hullward.tools.reference.sources.base import (
     FilePhases,
     Sidecar,
+    check_composition,
     phases_by_system,
     reason_of,
 )
 from hullward.tools.reference.sources.energies import (
     EnergyColumn,
-    check_elements,
+    check_functional,
     element_zeros,
     energies_statement,
     energy_column,
 )
 
 FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
+NOT_ORDERED = {"disorder", "implicit_atoms", "site_attachments", "assemblies"}
 UNITS = {None, "eV", "ev", "eV/atom", "eV.atom^-1", "eV atom^-1"}
 
 
@@ -47,8 +50,8 @@ class OptimadePhases(FilePhases):
             raise InputError(f"{name} holds no OPTIMADE structures")
         column = _energy_property(entries, rows, name, sidecar.energy_property)
         found = [_phase(entry, column, f"{name}#{number}") for number, entry in entries]
+        check_functional((p.phase_id for p in found), sidecar.energy_scheme, name)
         elements = {el for p in found for el in p.elements}
-        check_elements(elements, name)
         zeros: dict[str, float] = {}
         if column.kind == "formation":
             zeros = element_zeros([frozenset(elements)], sidecar.energy_scheme, name)
@@ -86,39 +89,59 @@ def _energy_property(
 
 
 def _phase(entry: dict[str, Any], column: EnergyColumn, where: str) -> Phase:
-    from pymatgen.core import Composition
-
     facts = entry["attributes"]
     formula = next((facts[key] for key in FORMULAS if facts.get(key)), None)
     energy = facts.get(column.name)
     if energy is None:
         raise InputError(f"{where}: structure {entry.get('id')!r} has no {column.name!r}")
     try:
-        composition = Composition(str(formula), strict=True)
+        composition = formula_amounts(formula)
+        crystal = _crystal(facts)
+        if crystal is not None:
+            check_composition(composition, crystal.amounts, "its structure")
         return Phase(
             phase_id=str(entry.get("id") or where),
-            formula=composition.reduced_formula,
-            composition=dict(composition.get_el_amt_dict()),
+            formula=reduced_spelling(composition),
+            composition=composition,
             energy_ev_per_atom=float(energy),
-            crystal=_crystal(facts),
+            crystal=crystal,
             source=where,
         )
+    except InputError as error:
+        raise InputError(f"{where}: structure {entry.get('id')!r}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{where}: not an OPTIMADE structure ({reason_of(error)})") from None
 
 
 def _crystal(facts: dict[str, Any]) -> Crystal | None:
-    """None where there is no structure, or one with partial occupancy or vacancies."""
+    """None where there is no structure, or one that is no ordered bulk crystal.
+
+    Such are slabs, wires and molecules, partial occupancy, vacancies, and attached atoms.
+    """
+    if facts.get("dimension_types") not in (None, [1, 1, 1]):
+        return None
+    if facts.get("nperiodic_dimensions") not in (None, 3):
+        return None
+    if NOT_ORDERED.intersection(facts.get("structure_features") or ()) or facts.get("assemblies"):
+        return None
     names, lattice = facts.get("species_at_sites"), facts.get("lattice_vectors")
     positions = facts.get("cartesian_site_positions")
     if not (names and lattice and positions):
         return None
-    species = {s["name"]: s["chemical_symbols"] for s in facts.get("species") or []}
-    symbols = [species.get(name, [name]) for name in names]
-    if any(len(s) != 1 or s[0] in ("X", "vacancy") for s in symbols):
+    species = {s["name"]: s for s in facts.get("species") or []}
+    sites = [species.get(name, {"chemical_symbols": [name]}) for name in names]
+    if not all(map(_is_one_atom, sites)):
         return None
+    symbols = [s["chemical_symbols"] for s in sites]
     fractional = np.linalg.solve(np.array(lattice, dtype=float).T, np.array(positions, float).T).T
     return Crystal.from_arrays(lattice, [s[0] for s in symbols], fractional)
+
+
+def _is_one_atom(species: Mapping[str, Any]) -> bool:
+    """Whether every site of an OPTIMADE species is one atom of one element."""
+    symbols, shares = species["chemical_symbols"], species.get("concentration") or [1]
+    whole = len(symbols) == len(shares) == 1 and abs(float(shares[0]) - 1) < 1e-6
+    return whole and symbols[0] not in ("X", "vacancy") and not any(species.get("nattached") or ())
 
 
 def _from_zero(phase: Phase, zeros: Mapping[str, float]) -> Phase:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,18 @@ from typing import Any
 import numpy as np
 
 from hullward.models.errors import InputError
+from hullward.models.formulas import composition_amounts, reduced_spelling
 from hullward.tools.hull import Phase
 from hullward.tools.reference.sources.base import FilePhases, Sidecar
+from hullward.tools.reference.sources.columns import (
+    column_names,
+    finite_number,
+    id_text,
+    read_columns,
+)
 from hullward.tools.reference.sources.energies import (
     EnergyColumn,
-    check_elements,
+    check_functional,
     element_zeros,
     energies_statement,
     energy_column,
@@ -25,7 +31,7 @@ from hullward.tools.reference.sources.energies import (
 # The first of these that a table has is read.
 FORMULA_COLUMNS = ("formula", "composition", "reduced_formula", "formula_pretty")
 ID_COLUMNS = ("phase_id", "material_id", "entry_id", "best_id", "id")
-_SYMBOL = re.compile(r"[A-Z][a-z]?")
+Formula = str | Mapping[str, Any]  # Parquet may hold amounts of elements
 TRUE_WORDS, FALSE_WORDS = {"true", "1", "1.0", "yes"}, {"false", "0", "0.0", "no"}
 
 
@@ -37,7 +43,7 @@ class TablePhases(FilePhases):
         table = _read_table(path, sidecar.energy_property)
         self._formulas, self._energies, self._ids, self._is_phase, column = table
         self.systems, self._system_of_row = _systems(self._formulas, path.name)
-        check_elements({el for s in self.systems for el in s}, path.name)
+        check_functional(self._ids, sidecar.energy_scheme, path.name)
         self._zero: dict[str, float] = {}
         if column.kind == "formation":
             self._zero = element_zeros(self.systems, sidecar.energy_scheme, path.name)
@@ -76,26 +82,16 @@ class TablePhases(FilePhases):
             bool(self._is_phase[row]),
         )
 
-    def _phase(self, phase_id: str, formula: str, energy: float, source: str, real: bool) -> Phase:
-        from pymatgen.core import Composition
-
-        try:
-            with warnings.catch_warnings():
-                # noble gases have no electronegativity
-                warnings.simplefilter("ignore", UserWarning)
-                composition = Composition(formula)
-                reduced = composition.reduced_formula
-        except ValueError as error:
-            raise InputError(f"{source}: {formula!r} is no formula: {error}") from None
-        amounts = dict(composition.get_el_amt_dict())
-        if not amounts:
-            raise InputError(f"{source}: {formula!r} is no formula")
+    def _phase(
+        self, phase_id: str, formula: Formula, energy: float, source: str, real: bool
+    ) -> Phase:
+        amounts = _amounts(formula, source)
         zero = 0.0
         if self._zero:
             zero = sum(self._zero[el] * n for el, n in amounts.items()) / sum(amounts.values())
         return Phase(
             phase_id=phase_id,
-            formula=reduced,
+            formula=reduced_spelling(amounts),
             composition=amounts,
             energy_ev_per_atom=energy + zero,
             source=source,
@@ -105,58 +101,61 @@ class TablePhases(FilePhases):
 
 def _read_table(
     path: Path, chosen: str | None
-) -> tuple[list[str], np.ndarray, list[str], np.ndarray, EnergyColumn]:
+) -> tuple[list[Formula], np.ndarray, list[str], np.ndarray, EnergyColumn]:
     """Formulas, energies (eV/atom), ids, is_phase flags, and what the energies are."""
-    import pandas as pd
+    names = column_names(path)
+    if not names:
+        raise InputError(f"{path.name} cannot be read as a table: it is empty")
 
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path.name} cannot be read as a table: {error}") from None
+    def first(wanted: Sequence[str]) -> str | None:
+        return next((n for n in wanted if n in names), None)
 
-    def column(names: Sequence[str]) -> Any:
-        return next((table[n] for n in names if n in table), None)
-
-    formulas, ids = column(FORMULA_COLUMNS), column(ID_COLUMNS)
-    if formulas is None:
+    formula, own = first(FORMULA_COLUMNS), first(ID_COLUMNS)
+    if formula is None:
         raise InputError(
-            f"{path.name}: needs a column of formulas ({', '.join(FORMULA_COLUMNS)}); has "
-            f"{list(table)}"
+            f"{path.name}: needs a column of formulas ({', '.join(FORMULA_COLUMNS)}); has {names}"
         )
-    wanted = energy_column([str(name) for name in table], path.name, chosen)
-    energies = table[wanted.name]
-    try:
-        values = energies.to_numpy(dtype=float)
-    except ValueError as error:
-        raise InputError(f"{path.name}: {energies.name}: {error}") from None
-    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
-        raise InputError(f"{path.name}: {energies.name} of row {bad[0]} is not a number")
-    flags = np.ones(len(table), dtype=bool)
-    if "is_phase" in table:
-        words = table["is_phase"].astype(str).str.strip().str.lower()
+    wanted = energy_column(names, path.name, chosen)
+    kind = first(("is_phase", "kind"))
+    columns = read_columns(path, [n for n in dict.fromkeys((formula, wanted.name, own, kind)) if n])
+    energies = [
+        finite_number(value, f"{path.name}: {wanted.name} of row {row}")
+        for row, value in enumerate(columns[wanted.name])
+    ]
+    flags = np.array([True] * len(energies), dtype=bool)
+    if kind == "is_phase":
+        words = [str(value).strip().lower() for value in columns[kind]]
         if odd := sorted(set(words) - TRUE_WORDS - FALSE_WORDS)[:3]:
             raise InputError(f"{path.name}: is_phase must be true or false, found {odd}")
-        flags = words.isin(TRUE_WORDS).to_numpy(dtype=bool)
-    elif "kind" in table:
-        flags = (table["kind"] != "exact_hull_point").to_numpy(dtype=bool)
-    return formulas.astype(str).tolist(), values, _unique_ids(ids, flags), flags, wanted
+        flags = np.array([word in TRUE_WORDS for word in words], dtype=bool)
+    elif kind == "kind":
+        flags = np.array([value != "exact_hull_point" for value in columns[kind]], dtype=bool)
+    ids = _unique_ids(columns[own] if own else [None] * len(energies), flags)
+    return columns[formula], np.array(energies, dtype=float), ids, flags, wanted
 
 
-def _unique_ids(ids: Any, flags: np.ndarray) -> list[str]:
+def _unique_ids(values: Sequence[object], flags: np.ndarray) -> list[str]:
     """The table's ids; 'row-N' where it gives none, one twice, or the row is no phase."""
-    if ids is None:
-        return [f"row-{row}" for row in range(len(flags))]
-    own = ids.notna() & ~ids.duplicated(keep=False) & flags
-    return [str(i) if o else f"row-{row}" for row, (i, o) in enumerate(zip(ids, own, strict=True))]
+    ids = [id_text(value) for value in values]
+    times = Counter(ids)
+    return [
+        found if found is not None and times[found] == 1 and real else f"row-{row}"
+        for row, (found, real) in enumerate(zip(ids, flags, strict=True))
+    ]
 
 
-def _systems(formulas: Sequence[str], name: str) -> tuple[list[frozenset[str]], np.ndarray]:
+def _amounts(formula: Formula, where: str) -> dict[str, float]:
+    try:
+        return composition_amounts(formula)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _systems(formulas: Sequence[Formula], name: str) -> tuple[list[frozenset[str]], np.ndarray]:
     """The distinct chemical systems, and the number of each formula's."""
     numbers: dict[frozenset[str], int] = {}
     rows = np.empty(len(formulas), dtype=int)
     for i, formula in enumerate(formulas):
-        system = frozenset(_SYMBOL.findall(formula))
-        if not system:
-            raise InputError(f"{name}: row {i}: {formula!r} is no formula")
+        system = frozenset(_amounts(formula, f"{name}: row {i}"))
         rows[i] = numbers.setdefault(system, len(numbers))
     return list(numbers), rows
