@@ -63,8 +63,9 @@ class BoundedClient(httpx2.AsyncClient):
                     break
         finally:
             await response.aclose()  # with what was not read
-        about_bytes = ("content-encoding", "content-length", "transfer-encoding")
-        headers = [(k, v) for k, v in response.headers.multi_items() if k not in about_bytes]
+        about_bytes = (b"content-encoding", b"content-length", b"transfer-encoding")
+        raw = response.headers.raw  # bytes, since not every server keeps to ASCII
+        headers = [(name, value) for name, value in raw if name.lower() not in about_bytes]
         body = b"".join(parts)[: limit if size <= limit else MOST_OF_AN_ERROR]
         return httpx2.Response(
             response.status_code,

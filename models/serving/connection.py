@@ -17,6 +17,7 @@ from hullward.models.language import PromptForm, parse_json
 from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.faults import (
     ServerFaultError,
+    fault_of_address,
     fault_of_answer,
     fault_of_connection,
 )
@@ -153,7 +154,7 @@ class Connection:
     ) -> Response:
         """An answer of any status. Raises ServerFaultError where no whole answer comes in time."""
         import openai
-        from httpx2 import Response
+        from httpx2 import InvalidURL, Response
 
         try:
             async with asyncio.timeout(limit_s):
@@ -177,6 +178,9 @@ class Connection:
             raise fault_of_connection(self.url, error) from None
         except openai.OpenAIError as error:
             raise ServerFaultError("protocol", one_line(str(error))) from None
+        except (ValueError, OverflowError, OSError, InvalidURL, ExceptionGroup) as error:
+            # addresses of servers and proxies that are none, such as a port of 99999
+            raise fault_of_address(self.url, error) from None
 
     def _require_success(self, response: Response) -> None:
         """Raise the ServerFaultError of an answer that reports one, or that was cut off."""

@@ -84,6 +84,15 @@ def fault_of_connection(url: str, error: BaseException) -> ServerFaultError:
     return ServerFaultError("unreachable", message, again=True)
 
 
+def fault_of_address(url: str, error: BaseException) -> ServerFaultError:
+    """The fault of an address, of the server or of a proxy, that nothing can be sent to."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    why = one_line(f"{error}") or type(error).__name__
+    message = f"{url} cannot be asked: {why}; check the address and the proxy"
+    return ServerFaultError("refused", message)
+
+
 def message_of(body: bytes) -> str:
     """The message in an error body, in whichever of the usual shapes."""
     text = body.decode(errors="backslashreplace")

@@ -1,16 +1,18 @@
 """A server on this machine that answers like vLLM, without a model, for tests.
 
 It answers the paths that our client uses: models, completions, chat completions, tokenize, health
-and version. `troubles` is a queue of faults: each spoils one completion. `down` stops it, `up`
-starts it on the same port, with another model if one is given.
+and version. `troubles` is a queue of faults: each spoils one completion. `dress`, `listing` and
+`refusal` make it one of the many servers that differ from vLLM. `down` stops it, `up` starts it on
+the same port, with another model if one is given.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -23,7 +25,8 @@ class Trouble(NamedTuple):
 
     kind 'status': an error of this status.  'stall': no byte ever comes.  'trickle': bytes come one
     by one and never end.  'drop': the connection is closed without an answer.  'cut': half of the
-    answer.  'body': these bytes instead.  'text': this text, ended for this reason.
+    answer.  'body': these bytes instead.  'text': this text, ended for this reason.  'raw': these
+    bytes in place of status, headers and body; they may be endless.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Trouble(NamedTuple):
     body: bytes = b""
     text: str = ""
     finish_reason: str = "stop"
+    raw: Callable[[], Iterable[bytes]] = tuple
 
 
 class ServerDouble:
@@ -56,6 +60,10 @@ class ServerDouble:
         self.troubles: deque[Trouble] = deque()
         self.hanging = False  # the engine is dead: only completions get no answer
         self.honours_n = True
+        self.dress: Callable[[dict[str, Any]], Any] = lambda body: body  # each answer
+        self.listing: tuple[int, Any] | None = None  # status and body in place of its own list
+        # status and body of the refusal of a request; None takes it
+        self.refusal: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda asked: None
         self.likelihood: Callable[[str], float] = lambda prompt: -1.0  # of every token of a prompt
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.other: list[str] = []  # paths of all other requests
@@ -113,6 +121,11 @@ class ServerDouble:
             self._server.server_close()
             self._server = None
 
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        assert self._server is not None
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
     def texts(self) -> list[Any]:
         """Prompts and messages received so far."""
         return [body.get("prompt", body.get("messages")) for _, body in self.asked]
@@ -125,6 +138,8 @@ class ServerDouble:
             return _send(handler, 404, {"detail": "Not Found"})
         if self._refused(handler):
             return None
+        if self.listing is not None:
+            return _send(handler, *self.listing)
         card: dict[str, Any] = {"id": self.model, "object": "model", "owned_by": self.owned_by}
         if self.owned_by == "vllm":
             card |= {"root": self.root, "parent": None, "max_model_len": self.max_model_len}
@@ -147,6 +162,8 @@ class ServerDouble:
         try:
             if self.hanging:
                 trouble = Trouble("stall")
+            if trouble is None and (refused := self.refusal(body)) is not None:
+                return _send(handler, *refused)
             return self._complete(handler, body, trouble)
         finally:
             with self._guard:
@@ -180,11 +197,17 @@ class ServerDouble:
             _send(handler, trouble.status, error, headers)
         elif trouble is not None and kind == "body":
             _send(handler, 200, trouble.body)
+        elif trouble is not None and kind == "raw":
+            handler.close_connection = True
+            for part in trouble.raw():
+                if self._over.is_set():
+                    break
+                handler.wfile.write(part)
         elif kind != "drop":
             text = trouble.text if trouble is not None and kind == "text" else None
             reason = trouble.finish_reason if trouble else "stop"
-            whole = json.dumps(self._body(handler.path, body, text, reason)).encode()
-            _send(handler, 200, whole, cut=kind == "cut")
+            dressed = self.dress(self._body(handler.path, body, text, reason))
+            _send(handler, 200, dressed, cut=kind == "cut")
         return None
 
     def _body(
@@ -222,7 +245,7 @@ def _tokens(body: dict[str, Any]) -> int:
 def _send(
     handler: BaseHTTPRequestHandler,
     status: int,
-    content: dict[str, Any] | bytes,
+    content: Any,
     headers: dict[str, str] | None = None,
     cut: bool = False,
 ) -> None:
