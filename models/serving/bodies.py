@@ -12,7 +12,7 @@ import httpx2
 
 from hullward.models.serving.faults import ServerFaultError
 
-MOST_BYTES = 8 * 2**20  # of an answer, unpacked; a thousand texts of a thousand tokens have 4 MB
+MOST_BYTES = 4 * 2**20  # of an answer, unpacked; two hundred texts of 4,000 tokens have 3 MB
 MOST_OF_AN_ERROR = 2**16
 CUT = "cut"  # the extension of a response of which only the beginning was kept
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
