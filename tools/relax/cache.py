@@ -18,6 +18,7 @@ from hullward.models.potential import potential_card
 from hullward.tools.records import Protocol, Reason, Record, Relaxation, stable_id
 from hullward.tools.relax.state import Guards
 from hullward.tools.relax.stream import within_limits
+from hullward.tools.relax.waiting import Stopping, never
 from hullward.tools.relax.workers import relax_many
 from hullward.tools.store import sealed, unsealed, write_whole
 
@@ -95,6 +96,8 @@ def relax_cached(
     protocol: Protocol,
     home: Path | None,
     workers: int | None = None,
+    device: str = "cpu",
+    stopping: Stopping = never,
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.workers.relax_many`, relaxing only what the cache in `home` lacks.
 
@@ -102,7 +105,7 @@ def relax_cached(
     at the same point. Home None means no cache. Yields in the order of finishing or finding.
     """
     if home is None:
-        return relax_many(jobs, potential, protocol, workers)
+        return relax_many(jobs, potential, protocol, workers, None, device, stopping)
     cache = RelaxationCache(home, potential, protocol)
     found: list[Relaxation] = []
     under_way: dict[str, Crystal] = {}
@@ -117,7 +120,8 @@ def relax_cached(
                 yield candidate_id, crystal
 
     def results() -> Iterator[Relaxation]:
-        for done in relax_many(unknown(), potential, protocol, workers):
+        new = relax_many(unknown(), potential, protocol, workers, None, device, stopping)
+        for done in new:
             yield from found
             found.clear()
             cache.keep(done, under_way[done.candidate_id])

@@ -18,6 +18,7 @@ from hullward.tools.records import Protocol, Relaxation
 from hullward.tools.relax.cache import RelaxationCache
 from hullward.tools.relax.state import PausedRelaxation
 from hullward.tools.relax.stream import Job
+from hullward.tools.relax.waiting import Stopping, never
 from hullward.tools.relax.workers import relax_many_in_turns
 
 Height = Callable[[Crystal, float], float]  # of an energy in eV/atom; the lowest go first
@@ -31,14 +32,16 @@ def relax_best_first(
     home: Path | None = None,
     workers: int | None = None,
     limit: int | None = None,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Stopping = never,
+    device: str = "cpu",
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.cache.relax_cached`, in the order of the heights after a few steps.
 
     Ids must differ. At most `limit` relaxations are yielded: always the lowest, whatever was cached
     or finished first, so that an equal run chooses the same. Structures without an energy come
     last; equal heights keep the order given. Nothing new begins once `stopping` returns True;
-    structures paused then start again from the beginning in a later run.
+    structures that have paused then, or do not end within seconds, start again from the beginning
+    in a later run.
     """
     cache = RelaxationCache(home, potential, protocol) if home is not None else None
     order = _Order(dict(jobs), height, limit)
@@ -58,7 +61,8 @@ def relax_best_first(
             if candidate_id in order.paused and not stopping():
                 yield order.paused.pop(candidate_id)
 
-    for result in relax_many_in_turns(turns(), potential, protocol, workers):
+    results = relax_many_in_turns(turns(), potential, protocol, workers, None, device, stopping)
+    for result in results:
         if cache and isinstance(result, Relaxation):
             cache.keep(result, order.crystals[result.candidate_id])
         order.take(result)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.engine import BatchRelaxer
 from hullward.tools.relax.state import BatchState, Finished, Guards, PausedRelaxation, RelaxationJob
 from hullward.tools.relax.variables import largest_row
+from hullward.tools.relax.waiting import Stopping, StopWatch, never
 
 Job = tuple[str, Crystal] | PausedRelaxation  # a new candidate, or one that has paused
 
@@ -73,18 +74,24 @@ def relax_in_turns(
     guards: Guards | None = None,
     at_once: int | None = None,
     pausing: bool = True,
+    stopping: Stopping = never,
+    each_step: Callable[[], None] = lambda: None,
 ) -> Iterator[Relaxation | PausedRelaxation]:
     """As `relax_stream`, but new structures pause after EARLY_STEPS steps and are yielded.
 
     Passed in again, here or in another process, a paused one continues as if it had never paused.
+    Once `stopping` returns True no more are drawn, and what does not end within seconds is dropped.
+    each_step: called after every step of the batch.
     """
     relaxer = BatchRelaxer(in_batches(potential), protocol, guards or Guards())
     waiting = iter(jobs)
     next_in: PausedRelaxation | None = None
     exhausted = False
-    while True:
+    stop = StopWatch(stopping)
+    while not stop.over:
+        exhausted = exhausted or stop.asked
         started = time.process_time()
-        while not exhausted:
+        while next_in is not None or not exhausted:
             if next_in is None:
                 try:
                     job = next(waiting)
@@ -109,7 +116,9 @@ def relax_in_turns(
             if exhausted:
                 return
             continue
-        for one in relaxer.step(started):
+        ended = relaxer.step(started)
+        each_step()
+        for one in ended:
             if isinstance(one, PausedRelaxation):
                 yield one
             else:

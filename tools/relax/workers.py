@@ -2,8 +2,9 @@
 
 A worker is a fresh interpreter at the other end of a socket, so no main module is imported twice
 and no lock is inherited. One thread each because torch's threads spin while they wait: two of
-them on a busy core cost ten times the work they do. What a killed worker held is tried once more;
-a worker whose parent is gone ends itself.
+them on a busy core cost ten times the work they do. A worker reports its steps; one that is stopped
+or takes none is killed (`waiting` has the limits). What a killed worker held is tried once more; a
+worker whose parent is gone ends itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,10 +21,11 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from multiprocessing.connection import Connection, wait
-from typing import cast
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any, cast
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, PreflightError
@@ -30,6 +33,8 @@ from hullward.models.potential import DeviceLostError, in_batches, load_potentia
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.state import Guards, PausedRelaxation
 from hullward.tools.relax.stream import Job, failed_relaxation, relax_in_turns
+from hullward.tools.relax.waiting import ASK_EVERY_S, Stopping, StopWatch, never
+from hullward.tools.relax.worker_process import Ended, WorkerProcess, WorkItem
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -41,6 +46,7 @@ _START = (
     "run_worker(*map(int, __import__('sys').argv[1:]))"
 )
 _PARENT_CHECK_S = 0.5
+_REPORT_EVERY_S = 1.0
 _TYPICAL_WORK = 500.0  # bonds and angles of a small crystal: decides how many a worker holds
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -74,16 +80,20 @@ def relax_many(
     workers: int | None = None,
     guards: Guards | None = None,
     device: str = "cpu",
+    stopping: Stopping = never,
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes, in no fixed order.
 
     `workers` None means one per core, or one for an accelerator; 0 means in this process. `device`
     is a torch device; if it is absent, the CPU is used. Jobs are drawn from the iterable as workers
-    have room. Closing the iterator, or an exception in its consumer, ends the workers at once.
+    have room. Closing the iterator, or an exception in its consumer, ends the workers at once. Once
+    `stopping` returns True nothing new begins, and what does not end within seconds is dropped.
     Raises InputError or PreflightError at the call if the potential cannot be used, and
     PreflightError if workers cannot be started.
     """
-    stream = relax_many_in_turns(jobs, potential, protocol, workers, guards, device, pausing=False)
+    stream = relax_many_in_turns(
+        jobs, potential, protocol, workers, guards, device, stopping, pausing=False
+    )
     return cast(Iterator[Relaxation], stream)  # nothing pauses
 
 
@@ -94,6 +104,7 @@ def relax_many_in_turns(
     workers: int | None = None,
     guards: Guards | None = None,
     device: str = "cpu",
+    stopping: Stopping = never,
     pausing: bool = True,
 ) -> Iterator[Relaxation | PausedRelaxation]:
     """As `relax_many`, but new structures pause, as in `stream.relax_in_turns`.
@@ -104,67 +115,60 @@ def relax_many_in_turns(
     guards = guards or Guards()
     if workers == 0:
         loaded = load_potential(potential, usable_device(device))
-        return relax_in_turns(jobs, loaded, protocol, guards, pausing=pausing)
+        return relax_in_turns(jobs, loaded, protocol, guards, pausing=pausing, stopping=stopping)
     if workers is None:
         workers = default_workers() if device == "cpu" else 1
-    return _Pool((potential, protocol, guards, device, pausing), workers).run(jobs)
-
-
-@dataclass
-class _Item:
-    """One structure to relax, and how often it was sent to a worker."""
-
-    job: Job
-    tries: int = 0
-
-
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    pipe: Connection
-    capacity: int = 0  # structures it may hold; 0 until it is ready
-    held: dict[int, _Item] = field(default_factory=dict)
-
-    def has_room(self, alone: bool) -> bool:
-        """Whether it takes another. A second try runs alone: it may have ended the first worker."""
-        if alone or any(item.tries > 1 for item in self.held.values()):
-            return not self.held
-        return len(self.held) < max(1, self.capacity)
-
-    def send(self, key: int, item: _Item) -> None:
-        self.held[key] = item
-        item.tries += 1
-        with contextlib.suppress(OSError):  # dead already: the next read of its pipe shows it
-            self.pipe.send((key, item.job))
+    return _Pool((potential, protocol, guards, device, pausing), workers, stopping).run(jobs)
 
 
 class _Pool:
-    def __init__(self, settings: tuple[str, Protocol, Guards, str, bool], size: int) -> None:
+    def __init__(
+        self,
+        settings: tuple[str, Protocol, Guards, str, bool],
+        size: int,
+        stopping: Stopping,
+    ) -> None:
         self._settings = settings
         self._size = size
-        self._workers: list[_Worker] = []
-        self._retries: deque[_Item] = deque()
+        self._stop = StopWatch(stopping)
+        self._workers: list[WorkerProcess] = []
+        self._inbox: SimpleQueue[tuple[WorkerProcess, Any]] = SimpleQueue()
+        self._waited_s = 0.0  # since the workers were last looked at
+        self._retries: deque[WorkItem] = deque()
         self._keys = count()
         self._failed_starts = 0
 
     def run(self, jobs: Iterable[Job | None]) -> Iterator[Relaxation | PausedRelaxation]:
         waiting = iter(jobs)
         try:
-            while self._assign(waiting):
-                for pipe in wait([worker.pipe for worker in self._workers]):
-                    worker = next(w for w in self._workers if w.pipe is pipe)
-                    yield from self._receive(worker)
+            while self._assign(waiting) and not self._stop.over:
+                started = time.monotonic()
+                arrived = None
+                with contextlib.suppress(Empty):
+                    arrived = self._inbox.get(timeout=ASK_EVERY_S)
+                self._end_hanging(time.monotonic() - started)
+                if arrived is not None:
+                    yield from self._receive(*arrived)
         finally:
             for worker in self._workers:
-                worker.process.kill()
+                worker.process.kill()  # all first: each takes a moment to end
             for worker in self._workers:
-                worker.process.wait()
-                worker.pipe.close()
+                worker.close()
             self._workers.clear()
 
+    def _end_hanging(self, waited_s: float) -> None:
+        self._waited_s += waited_s
+        if self._waited_s > ASK_EVERY_S:
+            for worker in self._workers:
+                worker.end_if_hanging(self._waited_s)
+            self._waited_s = 0.0
+
     def _assign(self, waiting: Iterator[Job | None]) -> bool:
-        """Send jobs to the workers evenly, starting workers as needed; False when all is done."""
-        while True:
+        """Send jobs to the workers evenly, starting workers as needed; False when all is done.
+
+        After a stop none are sent.
+        """
+        while not self._stop.asked:
             willing = [w for w in self._workers if w.has_room(alone=bool(self._retries))]
             idle = [w for w in willing if not w.held]
             startable = len(self._workers) < self._size and not idle
@@ -173,17 +177,18 @@ class _Pool:
             if self._retries:
                 item = self._retries.popleft()
             elif (job := next(waiting, None)) is not None:
-                item = _Item(job)
+                item = WorkItem(job)
             else:
                 break
             worker = self._start() if startable else min(willing, key=lambda w: len(w.held))
             worker.send(next(self._keys), item)
         return any(worker.held for worker in self._workers)
 
-    def _receive(self, worker: _Worker) -> Iterator[Relaxation | PausedRelaxation]:
-        try:
-            message = worker.pipe.recv()
-        except (EOFError, OSError):
+    def _receive(
+        self, worker: WorkerProcess, message: Any
+    ) -> Iterator[Relaxation | PausedRelaxation]:
+        worker.silence.broken()
+        if isinstance(message, Ended):
             yield from self._on_exit(worker)
             return
         if isinstance(message, HullwardError):
@@ -192,29 +197,34 @@ class _Pool:
         if isinstance(message, int):
             worker.capacity = message
             return
+        if message is None:  # it has taken a step
+            return
         key, done = message
         del worker.held[key]
         yield done
 
-    def _on_exit(self, worker: _Worker) -> Iterator[Relaxation]:
+    def _on_exit(self, worker: WorkerProcess) -> Iterator[Relaxation]:
         """Queue what a dead worker held once more; the second time, record it as lost."""
         self._workers.remove(worker)
-        worker.pipe.close()
-        code = worker.process.wait()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        code = worker.close()
+        how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
+        hint = " (sent by the kernel if memory ran out)" if code == -signal.SIGKILL else ""
+        if worker.ended_because:
+            how, hint = "this process", f": {worker.ended_because}"
         if not worker.capacity:
             self._failed_starts += 1
+            for item in worker.held.values():
+                item.tries -= 1  # it never began
             if self._failed_starts > 2:
                 raise PreflightError(
-                    f"relaxation workers end before they are ready ({how}); see the lines above "
-                    "for the reason and check the installation with `hullward doctor`"
+                    f"relaxation workers end before they are ready ({how}{hint}); see the lines "
+                    "above for the reason and check the installation with `hullward doctor`"
                 )
         potential, protocol, *_ = self._settings
         for item in worker.held.values():
             if item.tries < 2:
                 self._retries.append(item)
                 continue
-            hint = " (sent by the kernel if memory ran out)" if code == -signal.SIGKILL else ""
             detail = f"two workers ended while relaxing it, the second by {how}{hint}"
             job = item.job
             if isinstance(job, PausedRelaxation):
@@ -223,7 +233,7 @@ class _Pool:
                 *job, potential_card(potential), protocol, Reason.WORKER_DIED, detail
             )
 
-    def _start(self) -> _Worker:
+    def _start(self) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         try:
             process = subprocess.Popen(
@@ -237,8 +247,8 @@ class _Pool:
             raise PreflightError(f"a relaxation worker cannot be started: {error}") from error
         finally:
             theirs.close()
-        worker = _Worker(process, Connection(ours.detach()))
-        worker.pipe.send(self._settings)
+        worker = WorkerProcess(process, Connection(ours.detach()), self._inbox)
+        worker.outbox.put(self._settings)
         self._workers.append(worker)
         return worker
 
@@ -258,7 +268,11 @@ def run_worker(handle: int, parent: int) -> None:
         pipe.send(max(2, int(at_once / _TYPICAL_WORK)))
         keys: dict[str, deque[int]] = defaultdict(deque)  # an id may come more than once
         jobs = _receive_jobs(pipe, keys)
-        for done in relax_in_turns(jobs, potential, protocol, guards, pausing=pausing):
+        report = partial(_report_step, pipe, [0.0])
+        stream = relax_in_turns(
+            jobs, potential, protocol, guards, pausing=pausing, each_step=report
+        )
+        for done in stream:
             pipe.send((keys[done.candidate_id].popleft(), done))
     except HullwardError as error:
         pipe.send(error)
@@ -266,6 +280,14 @@ def run_worker(handle: int, parent: int) -> None:
         raise SystemExit(f"a relaxation worker lost its accelerator: {error}") from None
     except (EOFError, OSError):
         return  # the parent has closed the pipe
+
+
+def _report_step(pipe: Connection, last: list[float]) -> None:
+    """Send None now and then; nothing while the parent does not read."""
+    now = time.monotonic()
+    if now - last[0] > _REPORT_EVERY_S and select.select([], [pipe], [], 0)[1]:
+        last[0] = now
+        pipe.send(None)
 
 
 def _receive_jobs(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job | None]:

@@ -14,7 +14,7 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.tools.records import Protocol, Reason
-from hullward.tools.relax import relax_best_first, relax_many, workers
+from hullward.tools.relax import relax_best_first, relax_many, waiting, workers
 
 QUICK = Protocol(max_steps=50)
 ENDLESS = Protocol(optimizer="fire", max_steps=10**9, fmax_ev_per_a=5e-324)
@@ -118,6 +118,113 @@ def test_a_job_that_kills_twice_is_recorded_as_lost():
     assert done.failure == Reason.WORKER_DIED
     assert "signal 9" in done.detail
     assert done.energy_ev_per_atom is None
+
+
+@linux
+def test_a_stopped_worker_is_replaced(monkeypatch):
+    monkeypatch.setattr(waiting, "STOPPED_S", 0.6)
+    stream = relax_many(jobs(8), "toy", QUICK, workers=2)
+    done = [next(stream)]
+    victim = children()[0]
+    os.kill(victim, signal.SIGSTOP)
+    done += stream
+    assert sorted(r.candidate_id for r in done) == [f"c{i}" for i in range(8)]
+    assert all(r.failure is None for r in done)
+    assert not cmdline(victim)
+
+
+@linux
+def test_a_worker_stopped_in_the_middle_of_a_message_is_replaced(monkeypatch):
+    monkeypatch.setattr(waiting, "STOPPED_S", 0.6)
+    big = Crystal.from_arrays(
+        3.0 * 5 * np.eye(3), ["Na"] * 125, np.indices((5, 5, 5)).reshape(3, -1).T / 5
+    )
+    work = [(f"b{i}", big) for i in range(4)]  # paused, each has a Hessian of a megabyte
+    stopped = []
+
+    def stop_the_first():
+        stopped.append(wait_for(children)[0])
+        time.sleep(2.0)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop_the_first)
+    thread.start()
+    found = list(relax_best_first(work, lambda c, e: e, "toy", QUICK, workers=1))
+    thread.join()
+    assert sorted(r.candidate_id for r in found) == ["b0", "b1", "b2", "b3"]
+    assert all(r.failure is None for r in found)
+
+
+HANGS = """
+import time
+from hullward.models.potential import registry
+from hullward.tools.relax import workers
+
+def load(name, device):
+    toy = registry.load_potential(name)
+    def evaluate(crystals):
+        if crystals[0].species[0] == "K":
+            time.sleep(1000)
+        return real(crystals)
+    real = toy.evaluate
+    toy.evaluate = evaluate
+    return toy
+
+workers.load_potential = load
+workers.run_worker(*map(int, __import__("sys").argv[1:]))
+"""
+
+
+@linux
+def test_a_structure_that_hangs_is_recorded_as_lost_and_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(workers, "_START", HANGS)
+    monkeypatch.setattr(waiting, "STEP_LIMIT_S", 2.0)
+    monkeypatch.setattr(waiting, "STEP_LIMIT_S_PER_ATOM", 0.0)
+    salt = cell(6.0)
+    hanging = Crystal.from_arrays(salt.lattice, ["K", "Cl"], salt.frac_coords)
+    found = list(relax_many([("k", hanging), *jobs(4)], "toy", QUICK, workers=1))
+    failures = {r.candidate_id: r.failure for r in found}
+    assert failures == {"k": Reason.WORKER_DIED} | dict.fromkeys(["c0", "c1", "c2", "c3"])
+    (lost,) = (r for r in found if r.failure)
+    assert "it took no step in 2 s" in lost.detail
+
+
+def test_a_worker_that_never_gets_ready_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(workers, "_START", "import time; time.sleep(1000)")
+    monkeypatch.setattr(waiting, "START_LIMIT_S", 1.0)
+    with pytest.raises(PreflightError, match="not ready after 1 s"):
+        list(relax_many(jobs(1), "toy", QUICK, workers=1))
+
+
+def test_time_spent_elsewhere_is_no_silence_of_a_worker(monkeypatch):
+    monkeypatch.setattr(waiting, "STEP_LIMIT_S", 1.0)
+    monkeypatch.setattr(waiting, "STEP_LIMIT_S_PER_ATOM", 0.0)
+    silence = waiting.Silence()
+    assert silence.reason_to_end(3600.0, os.getpid(), 1) == ""  # the machine slept
+    assert silence.reason_to_end(0.5, os.getpid(), 1) == ""
+    assert "no step" in silence.reason_to_end(0.5, os.getpid(), 1)
+
+
+@pytest.mark.parametrize(("count", "ordered"), [(0, False), (0, True), (1, False), (2, True)])
+def test_a_stop_is_seen_within_five_seconds(count, ordered):
+    begun = time.monotonic()
+    asked: list[float] = []
+
+    def stopping() -> bool:
+        if not asked and time.monotonic() - begun > (3 if count else 0.5):
+            asked.append(time.monotonic())
+        return bool(asked)
+
+    work = [("quick", cell(30.0)), *jobs(4)]
+    if ordered:
+        stream = relax_best_first(
+            work, lambda c, e: e, "toy", ENDLESS, workers=count, stopping=stopping
+        )
+    else:
+        stream = relax_many(work, "toy", ENDLESS, workers=count, stopping=stopping)
+    found = list(stream)
+    assert time.monotonic() - asked[0] < 5
+    assert [r.candidate_id for r in found] == ["quick"]
 
 
 LOSES_ITS_DEVICE = """
