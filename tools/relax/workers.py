@@ -213,8 +213,6 @@ class _Pool:
             how, hint = "this process", f": {worker.ended_because}"
         if not worker.capacity:
             self._failed_starts += 1
-            for item in worker.held.values():
-                item.tries -= 1  # it never began
             if self._failed_starts > 2:
                 raise PreflightError(
                     f"relaxation workers end before they are ready ({how}{hint}); see the lines "

@@ -193,7 +193,7 @@ def test_a_worker_that_never_gets_ready_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(workers, "_START", "import time; time.sleep(1000)")
     monkeypatch.setattr(waiting, "START_LIMIT_S", 1.0)
     with pytest.raises(PreflightError, match="not ready after 1 s"):
-        list(relax_many(jobs(1), "toy", QUICK, workers=1))
+        list(relax_many(jobs(3), "toy", QUICK, workers=1))
 
 
 def test_time_spent_elsewhere_is_no_silence_of_a_worker(monkeypatch):
