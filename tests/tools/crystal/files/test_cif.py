@@ -94,6 +94,7 @@ def edited(old: str, new: str, text: str = SALT) -> str:
     return text.replace(old, new, 1)
 
 
+NEWLINES, BLANKS, DIGITS = ("\n" * 900_000, " " * 900_000, "9" * 900_000)
 HOSTILE = [
     ("", Reason.EMPTY, "no text"),
     ("hello", Reason.BAD_CIF, "data_"),
@@ -135,6 +136,17 @@ HOSTILE = [
     (many_operators(192) + " Na Na2 0 .1 .2 1\n", Reason.TOO_LARGE, "576 sites"),
     ("#" * 1_000_001, Reason.TOO_LARGE, "bytes"),
     ("_atom_site_label\n" * 20_000, Reason.BAD_CIF, ""),
+    (f"data_x\nloop_{NEWLINES}", Reason.BAD_CIF, "line"),
+    (f"data_x\n_a\n;{NEWLINES}", Reason.BAD_CIF, "unterminated text field"),
+    (f"data_x{BLANKS}y\n", Reason.BAD_CIF, "not given"),
+    ("data_x\n" + "loop_\n_publ_author_name\n'a'b,\n" * 30_000, Reason.BAD_CIF, ""),
+    (f"{PRIMITIVE}_symmetry_space_group_name_H-M 'P{BLANKS}x'\n", Reason.BAD_CIF, "unknown"),
+    (f"{PRIMITIVE}_space_group_IT_number {DIGITS}\n", Reason.BAD_CIF, "unknown space group"),
+    (f"{PRIMITIVE}_cell_formula_units_Z {DIGITS}\n", Reason.BAD_CIF, "not finite"),
+    (edited("0.5  1\n", f"0.5  {DIGITS}\n"), Reason.BAD_CIF, "not finite"),
+    (edited("Cl  Cl1", f"{'C' * 900_000}  Cl1"), Reason.UNKNOWN_ELEMENT, "CCC"),
+    (edited("'x,y+1/2,z+1/2'", "'x,y,z+1/0'"), Reason.BAD_CIF, "not a symmetry operator"),
+    (many_operators(192).replace("0.5  0.5  0.5", "0.0  0.0  0.0"), Reason.BAD_CIF, "one place"),
 ]  # fmt: skip
 
 
