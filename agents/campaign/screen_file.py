@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hullward.agents.campaign.commands import apply_waiting
@@ -13,7 +13,7 @@ from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
 from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
 from hullward.models.errors import InputError, RunInterruptedError
-from hullward.tools.crystal.files import cif_files, read_inputs
+from hullward.tools.crystal.files import read_inputs, structure_files
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import (
@@ -27,6 +27,7 @@ from hullward.tools.screening import (
 from hullward.tools.store import Store
 
 STEPS: tuple[StopAfter, ...] = ("parse", "valid", "novel", "relaxed", "judged")
+BATCH_CHARS = 16_000_000  # of proposals that are stored at once
 CHUNK = 1000  # structures relaxed and judged, the lowest first, before the next ones
 
 
@@ -50,7 +51,7 @@ def _written(name: str) -> str:
 
 def _content_sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in cif_files(path) if path.is_dir() else [path]:
+    for file in structure_files(path) if path.is_dir() else [path]:
         digest.update(os.fsencode(file.name))
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -80,10 +81,11 @@ def screen_file(
         there = stored_settings(store, settings)
         if not isinstance(there, Screening):
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
-        proposals = _proposals(path, there) if path is not None else []
+        proposals = _proposals(path, there) if path is not None else iter(())
         screen = make_screen(store, there, machine, workers, progress=progress, stopping=stopper)
         record_basis(screen, there, {})
-        store.add(proposals)
+        for batch in proposals:
+            store.add(batch)
         with stopper.listening():
             _steps(screen, there.stop_after, machine.home_folder)
         screen, done = apply_waiting(screen, machine)
@@ -133,21 +135,35 @@ def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
     assess_candidates(screen, home)
 
 
-def _proposals(path: Path, settings: Screening) -> list[Proposal]:
+def _proposals(path: Path, settings: Screening) -> Iterator[list[Proposal]]:
+    """The proposals of a file in batches; raises InputError at once for one that has none."""
     request_id = stable_id("q", settings.campaign_id, settings.input_sha256)
-    return [
-        Proposal(
-            proposal_id=stable_id("x", request_id, index),
-            request_id=request_id,
-            campaign_id=settings.campaign_id,
-            cycle=0,
-            index=index,
-            operator="external",
-            seed=settings.seed,
-            raw=item.raw,
-            format=item.format,
-            source=_written(item.source),
-            target_formula=item.target_formula,
-        )
-        for index, item in enumerate(read_inputs(path))
-    ]
+    inputs = read_inputs(path)
+
+    def batches() -> Iterator[list[Proposal]]:
+        batch: list[Proposal] = []
+        size = 0
+        for index, item in enumerate(inputs):
+            batch.append(
+                Proposal(
+                    proposal_id=stable_id("x", request_id, index),
+                    request_id=request_id,
+                    campaign_id=settings.campaign_id,
+                    cycle=0,
+                    index=index,
+                    operator="external",
+                    seed=settings.seed,
+                    raw=item.raw,
+                    format=item.format,
+                    source=item.source,
+                    target_formula=item.target_formula,
+                )
+            )
+            size += len(item.raw)
+            if len(batch) == CHUNK or size > BATCH_CHARS:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    return batches()

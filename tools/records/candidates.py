@@ -27,7 +27,9 @@ class Proposal(Record):
     sampling: dict[str, Any] = Field(default_factory=dict)
     seed: int
     raw: str  # verbatim
-    format: Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
+    format: Literal[
+        "crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row", "extxyz", "poscar"
+    ]
     source: str | None = None  # file and row, for screened input
     target_formula: str | None = None  # the requested formula, if any
     prompt_tokens: Count | None = None

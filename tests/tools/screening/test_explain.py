@@ -218,7 +218,7 @@ def test_a_bad_row_or_a_missing_name_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"known phase known\.csv#1: bad_cif"):
         read_known(path)
     pd.DataFrame([{"id": "a", "cif": good}, {"id": None, "cif": good}]).to_csv(path)
-    with pytest.raises(InputError, match="a row has no 'id'"):
+    with pytest.raises(InputError, match="no id in this row"):
         read_known(path)
 
 

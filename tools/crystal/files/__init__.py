@@ -8,13 +8,15 @@ back; files of a campaign are written by `hullward.tools.report`.
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.cif_text import difference, write_cif
 from hullward.tools.crystal.files.inputs import (
-    Format,
     RawInput,
-    cif_files,
     parse_raw,
     read_inputs,
+    skipped_files,
+    structure_files,
     text_format,
 )
+from hullward.tools.crystal.files.json_values import id_text
+from hullward.tools.crystal.files.kinds import Format
 from hullward.tools.crystal.files.known_phases import KnownPhases, read_known
 from hullward.tools.crystal.files.parquet import check_parquet
 from hullward.tools.crystal.files.unpacking import plain_name, read_lines, read_text
@@ -25,14 +27,16 @@ __all__ = [
     "KnownPhases",
     "RawInput",
     "check_parquet",
-    "cif_files",
     "difference",
+    "id_text",
     "parse_raw",
     "plain_name",
     "read_inputs",
     "read_known",
     "read_lines",
     "read_text",
+    "skipped_files",
+    "structure_files",
     "text_format",
     "write_cif",
 ]

@@ -1,14 +1,19 @@
 """Read proposals from files of other generators, each row as one `RawInput`.
 
-    .jsonl .json   rows with one of: `text` or `raw` (crystal text of either form), `cif`,
-                   `structure` (pymatgen dict), or `lengths`, `angles`, `species` and `coords`
-    .parquet .csv  the same as columns; the last four hold JSON, or lists in Parquet
-    .cif, folder   CIFs in the order of their names; each data block with atoms is one input
-    .extxyz .xyz   frames with a lattice, periodic in three directions
+    .jsonl .json .yaml   rows with one of: `text` or `raw` (crystal text of either form), `cif`,
+                         `structure` (pymatgen dict), or `lengths`, `angles`, `species`, `coords`;
+                         a row may itself be a pymatgen structure
+    .parquet .csv        the same as columns; the last four hold JSON, or lists in Parquet
+    .cif                 each data block with atoms is one input
+    .extxyz .xyz         frames with a lattice, periodic in three directions
+    POSCAR… CONTCAR… .vasp .poscar   with element symbols
+    .db .traj            an ASE database or trajectory
+    folder               its CIFs and POSCARs in the order of their names, hidden files left out
 
-The wanted formula is read from `target_formula`, or beside crystal text from `formula` or
-`prompt`; a `formula` beside a structure only describes it. Rows count from 0. An unusable row
-becomes an input whose parsing gives a `Flaw`; only an unusable file raises.
+Text files may be packed (.gz, .zst). The wanted formula is read from `target_formula`, or beside
+crystal text from `formula` or `prompt`; a `formula` beside a structure only describes it. Rows
+count from 0. An unusable row becomes an input whose parsing gives a `Flaw`; only an unusable file
+raises.
 """
 
 from __future__ import annotations
@@ -18,10 +23,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from io import StringIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
@@ -32,32 +35,35 @@ from hullward.tools.crystal.files.cif import (
     read_cif,
     split_blocks,
 )
+from hullward.tools.crystal.files.formats import (
+    ase_database,
+    ase_trajectory,
+    parse_extxyz,
+    parse_poscar,
+)
 from hullward.tools.crystal.files.json_values import (
-    TABLE_COLUMNS,
     Row,
     absent,
     malformed,
     parse_crystal_json,
     parse_table_row,
 )
-from hullward.tools.crystal.input_checks import shorten
+from hullward.tools.crystal.files.kinds import KINDS, Format, pandas_form
+from hullward.tools.crystal.files.parquet import parquet_rows
+from hullward.tools.crystal.files.unpacking import (
+    OVERSIZE,
+    plain_name,
+    read_lines,
+    read_text,
+    unpacked,
+)
+from hullward.tools.crystal.files.yaml_document import MAX_YAML_BYTES, load_yaml
+from hullward.tools.crystal.input_checks import MAX_SITES, shorten
 from hullward.tools.crystal.text import parse_asymmetric_text, parse_cell_text
 from hullward.tools.records import Flaw, Reason
 
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
-
-Format = Literal["crystal_text", "asymmetric_text", "cif", "crystal_json", "table_row"]
-KINDS: tuple[tuple[Format, tuple[str, ...]], ...] = (  # the first whose columns are all present
-    ("table_row", TABLE_COLUMNS),
-    ("crystal_json", ("structure",)),
-    ("crystal_text", ("text",)),
-    ("crystal_text", ("raw",)),
-    ("cif", ("cif",)),
-    ("crystal_json", ("lattice", "sites")),  # the row itself is a pymatgen structure
-    ("crystal_json", ("lattice", "species", "frac_coords")),  # or one of our crystals
-)
-COLUMNS = {c for _, columns in KINDS for c in columns} | {"formula", "prompt"}
+ID_COLUMNS = ("material_id", "id", "mp_id")  # the first of them that a table has names its rows
+COLUMNS = {c for _, columns in KINDS for c in columns} | {"formula", "prompt", *ID_COLUMNS}
 NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
 _NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
@@ -75,6 +81,9 @@ class RawInput:
     row: Row = field(default_factory=dict, compare=False, repr=False)  # its columns, if it has any
 
 
+Reader = Callable[[Path], Iterator[RawInput]]
+
+
 def read_inputs(path: Path) -> Iterator[RawInput]:
     """Every proposal in a file or a folder of CIFs, in order.
 
@@ -85,11 +94,12 @@ def read_inputs(path: Path) -> Iterator[RawInput]:
         raise InputError(f"{path} does not exist. Give a file of proposals or a folder of CIFs.")
     if path.is_dir():
         return _folder(path)
-    reader = READERS.get(path.suffix.lower())
+    reader = _reader(path)
     if reader is None:
         known = ", ".join(sorted(READERS))
         raise InputError(
-            f"{path}: unknown kind of file {path.suffix!r}. Readable: {known}, or a folder of CIFs."
+            f"{path}: unknown kind of file {path.suffix!r}. Readable: {known}, POSCAR, CONTCAR, "
+            "text files also with .gz or .zst, or a folder of CIFs."
         )
     try:
         return reader(path)
@@ -99,6 +109,16 @@ def read_inputs(path: Path) -> Iterator[RawInput]:
         raise InputError(
             f"{path} cannot be read as {path.suffix}: {shorten(str(error), 200)}"
         ) from error
+
+
+def _reader(path: Path) -> Reader | None:
+    """The reader of a file by its ending or name; None for an unknown kind."""
+    name = plain_name(path)
+    reader = READERS.get(Path(name).suffix)
+    if reader is None and name.startswith(("poscar", "contcar")):
+        reader = _poscar
+    packed = name != path.name.lower()
+    return None if packed and reader in NEVER_PACKED else reader
 
 
 def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> Crystal | Flaw:
@@ -116,6 +136,12 @@ def parse_raw(raw: str, format: Format, cif_reader: CifReader | None = None) -> 
         return found[0]
     if len(raw) > MAX_CELL_CHARS:
         return Flaw(reason=Reason.TOO_LARGE, detail=f"{len(raw)} characters")
+    if raw.startswith(OVERSIZE):
+        return Flaw(reason=Reason.TOO_LARGE, detail=shorten(raw.removeprefix(OVERSIZE), 100)[1:-1])
+    if format == "extxyz":
+        return parse_extxyz(raw)
+    if format == "poscar":
+        return parse_poscar(raw)
     if not raw.strip():
         return Flaw(reason=Reason.EMPTY, detail="no structure given")
     try:
@@ -137,39 +163,52 @@ def text_format(text: str) -> Format:
 def _parquet(path: Path) -> Iterator[RawInput]:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    names = file.schema_arrow.names
+    names = pq.ParquetFile(path).schema_arrow.names
     kind = _kind(path, [names])
     wanted = sorted(c for c in set(names) if c in COLUMNS or c.startswith("target_"))
-    return _from_rows(path, kind, _batched_rows(path, file, wanted))
-
-
-def _batched_rows(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
-    try:
-        for batch in file.iter_batches(batch_size=1000, columns=columns):
-            yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # damage beyond the part read first
-        raise InputError(f"{path} is damaged: {shorten(str(error), 200)}") from error
+    return _from_rows(path, kind, parquet_rows(path, wanted))
 
 
 def _csv(path: Path) -> Iterator[RawInput]:
     csv.field_size_limit(MAX_CELL_CHARS)  # a CIF in a cell exceeds the default
-    with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as lines:
-        reader = csv.DictReader(lines)
-        kind = _kind(path, [reader.fieldnames or []])
-        return _from_rows(path, kind, list(reader))
+    header = csv.DictReader(read_lines(path, newline="")).fieldnames
+    kind = _kind(path, [header or []])
+    return _from_rows(path, kind, _csv_rows(path))
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    reader = csv.DictReader(read_lines(path, newline=""))
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(f"{path.name}: line {reader.line_num}: {error}") from None
 
 
 def _json(path: Path) -> Iterator[RawInput]:
-    value = json.loads(path.read_text(encoding="utf-8-sig", errors="backslashreplace"))
+    return _from_document(path, json.loads(read_text(path)))
+
+
+def _yaml(path: Path) -> Iterator[RawInput]:
+    return _from_document(path, load_yaml(read_text(path, MAX_YAML_BYTES), path.name))
+
+
+def _from_document(path: Path, value: object) -> Iterator[RawInput]:
     rows = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) and (form := pandas_form(value)):
+        raise InputError(
+            f"{path.name} is a table written as {form}; write one row a structure, with pandas as "
+            "to_json(…, orient='records', lines=True) and the ending .jsonl"
+        )
     return _from_rows(path, _kind(path, [r for r in rows if isinstance(r, dict)]), rows)
 
 
 def _jsonl(path: Path) -> Iterator[RawInput]:
-    with path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
-        rows = [_unpacked(line.rstrip("\n")) for line in lines if line.strip()]
-    return _from_rows(path, _kind(path, [r for r in rows if isinstance(r, dict)]), rows)
+    rows = (row for row in _jsonl_rows(path) if isinstance(row, dict))
+    return _from_rows(path, _kind(path, rows), _jsonl_rows(path))
+
+
+def _jsonl_rows(path: Path) -> Iterator[object]:
+    return (_unpacked(ln.rstrip("\n")) for ln in read_lines(path, cut=True) if ln.strip())
 
 
 def _kind(path: Path, rows: Iterable[Iterable[str]]) -> tuple[Format, tuple[str, ...]]:
@@ -245,39 +284,66 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def cif_files(folder: Path) -> list[Path]:
-    """The CIFs of a folder, in order."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".cif" and p.is_file())
+def structure_files(folder: Path) -> list[Path]:
+    """The CIFs and POSCARs of a folder in the order of their names, without hidden files."""
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if not p.name.startswith(".") and p.is_file() and _reader(p) in (_cif, _poscar)
+    )
+
+
+def skipped_files(folder: Path) -> list[str]:
+    """The names in a folder that are not read: hidden files, other kinds, folders."""
+    read = {p.name for p in structure_files(folder)}
+    return sorted(_clean(p.name) for p in folder.iterdir() if p.name not in read)
 
 
 def _folder(path: Path) -> Iterator[RawInput]:
-    files = cif_files(path)
+    files = structure_files(path)
     if not files:
         raise InputError(
             f"{path} contains no .cif files. Give a folder of CIFs or a file of proposals."
         )
-    return (found for file in files for found in _cif(file))
+    return (found for file in files for found in (_reader(file) or _cif)(file))
+
+
+def _beginning(path: Path) -> bytes:
+    """The content of a file of one structure, or enough of it to be rejected when parsed."""
+    limit = CifLimits().max_bytes + 1
+    held = bytearray()
+    for piece in unpacked(path):
+        held += piece[: limit - len(held)]
+        if len(held) >= limit:
+            break
+    return bytes(held)
 
 
 def _cif(path: Path) -> Iterator[RawInput]:
-    limit = CifLimits().max_bytes
-    with path.open("rb") as file:
-        data = file.read(limit + 1)  # long enough to be rejected when it is parsed
+    data = _beginning(path)
     text = decode_cif(data)
-    blocks = [text] if len(data) > limit else split_blocks(text)
+    blocks = [text] if len(data) > CifLimits().max_bytes else split_blocks(text)
     return (RawInput(_clean(b), "cif", f"{path.name}#{i}") for i, b in enumerate(blocks))
 
 
+def _poscar(path: Path) -> Iterator[RawInput]:
+    data = _beginning(path)
+    text = data.decode("utf-8-sig", "backslashreplace")
+    if len(data) > CifLimits().max_bytes:
+        text = f"{OVERSIZE}a file of more than {CifLimits().max_bytes:,} bytes"
+    return iter([RawInput(_clean(text), "poscar", f"{path.name}#0")])
+
+
 def _extxyz(path: Path) -> Iterator[RawInput]:
-    with path.open(encoding="utf-8", errors="backslashreplace") as lines:
-        frames = list(_frames(lines))
-    if not frames:
+    frames = _frames(read_lines(path, cut=True))
+    first = next(frames, None)
+    if first is None:
         raise InputError(
             f"{path} contains no frames. An extxyz frame starts with its number of atoms."
         )
     return (
-        RawInput(_clean(_frame_json(f)), "crystal_json", f"{path.name}#{i}")
-        for i, f in enumerate(frames)
+        RawInput(_clean(frame), "extxyz", f"{path.name}#{i}")
+        for i, frame in enumerate(chain([first], frames))
     )
 
 
@@ -287,38 +353,43 @@ def _frames(lines: Iterator[str]) -> Iterator[str]:
         if not line.strip():
             continue
         if not re.fullmatch(r"\s*[0-9]{1,7}\s*", line):
-            yield line + "".join(lines)
+            yield line + "".join(islice(lines, MAX_SITES))
             return
-        yield line + "".join(islice(lines, int(line) + 1))
+        kept = "".join(islice(lines, min(int(line), MAX_SITES) + 1))
+        for _ in islice(lines, max(int(line) - MAX_SITES, 0)):
+            pass
+        yield line + kept
 
 
-def _frame_json(frame: str) -> str:
-    """A frame as the JSON of a crystal; unchanged if ase cannot read it."""
-    from ase.io import read
+def _ase(structures: Callable[[Path], Iterator[str]]) -> Reader:
+    def reader(path: Path) -> Iterator[RawInput]:
+        found = structures(path)
+        first = next(found, None)
+        if first is None:
+            raise InputError(f"{path} contains no structures")
+        return (
+            RawInput(raw, "crystal_json", f"{path.name}#{i}")
+            for i, raw in enumerate(chain([first], found))
+        )
 
-    try:
-        atoms = read(StringIO(frame), format="extxyz")
-    except Exception:  # ase raises any exception; parsing then gives a flaw that shows the frame
-        return frame
-    return _compact(
-        {
-            "lattice": atoms.cell.tolist(),
-            "species": atoms.get_chemical_symbols(),
-            "frac_coords": atoms.get_scaled_positions(wrap=False).tolist()
-            if atoms.cell.rank == 3
-            else [],
-            "pbc": atoms.pbc.tolist(),
-        }
-    )
+    return reader
 
 
-READERS: dict[str, Callable[[Path], Iterator[RawInput]]] = {
+_database, _trajectory = _ase(ase_database), _ase(ase_trajectory)
+READERS: dict[str, Reader] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".json": _json,
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
+    ".yaml": _yaml,
+    ".yml": _yaml,
     ".cif": _cif,
     ".extxyz": _extxyz,
     ".xyz": _extxyz,
+    ".vasp": _poscar,
+    ".poscar": _poscar,
+    ".db": _database,
+    ".traj": _trajectory,
 }
+NEVER_PACKED = (_parquet, _database, _trajectory)

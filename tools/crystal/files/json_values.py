@@ -97,3 +97,16 @@ def malformed(detail: str) -> Flaw:
 def absent(value: object) -> bool:
     """Whether a table cell has no value: None, an empty string or NaN."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def id_text(value: object) -> str | None:
+    """An id as text, of whatever type; None where a row has none.
+
+    Words such as 'NA' and 'null' are ids like others; a whole number stored as a float is shown
+    without a point.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None

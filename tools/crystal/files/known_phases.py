@@ -17,11 +17,12 @@ from hullward.models.errors import InputError
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.cif_block import Contents, formula_amounts, volume_fault
 from hullward.tools.crystal.files.cif_crystal import formula_fault
-from hullward.tools.crystal.files.inputs import parse_raw, read_inputs
-from hullward.tools.crystal.input_checks import checked_crystal, shorten
+from hullward.tools.crystal.files.inputs import ID_COLUMNS, RawInput, parse_raw, read_inputs
+from hullward.tools.crystal.files.json_values import id_text
+from hullward.tools.crystal.files.unpacking import plain_name
+from hullward.tools.crystal.input_checks import checked_crystal
 from hullward.tools.records import Flaw, Reason
 
-ID_COLUMNS = ("material_id", "id", "mp_id")
 MAX_PLAIN_CHARS = 200_000
 # The whole file, item by item; a file with anything else goes to the other reader.
 _NUMBER = r"(-?\d+\.?\d*(?:e-?\d+)?)"
@@ -68,7 +69,7 @@ def read_known(path: Path) -> KnownPhases:
 
     Raises InputError naming the first row that does not parse.
     """
-    names = _names(path) if path.is_file() else None
+    tabular = plain_name(path).endswith((".csv", ".parquet"))
     found: dict[str, Crystal] = {}
     with CifReader() as reader:
         for number, item in enumerate(read_inputs(path)):
@@ -76,7 +77,7 @@ def read_known(path: Path) -> KnownPhases:
             read = crystal or parse_raw(item.raw, item.format, reader)
             if isinstance(read, Flaw):
                 raise InputError(f"known phase {item.source}: {read.reason}: {read.detail}")
-            name = names[number] if names else f"user:{item.source}"
+            name = (_own_name(item) if tabular else None) or f"user:{item.source}"
             if found.setdefault(name, read).content_id != read.content_id:
                 found[f"{name}#{number}"] = read  # a table may list one id twice
     return KnownPhases(found.items())
@@ -107,22 +108,14 @@ def plain_cif(text: str) -> Crystal | None:
     return None if isinstance(found, Flaw) else found
 
 
-def _names(path: Path) -> list[str] | None:
-    """The names of the rows of a table; None if they have none."""
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    kind = path.suffix.lower()
-    if kind not in (".parquet", ".csv"):
+def _own_name(item: RawInput) -> str | None:
+    """The name of a row of a table; None if the table has no column of names."""
+    column = next((name for name in ID_COLUMNS if name in item.row), None)
+    if column is None:
         return None
-    columns = pq.read_schema(path).names if kind == ".parquet" else pd.read_csv(path, nrows=0)
-    own = [c for c in ID_COLUMNS if c in columns][:1]
-    if not own:
-        return None
-    if kind == ".parquet":
-        names = pq.read_table(path, columns=own).column(0).to_pylist()
-    else:
-        names = pd.read_csv(path, usecols=own)[own[0]].tolist()
-    if any(not isinstance(n, str) or not n for n in names):
-        raise InputError(f"{path}: a row has no {shorten(own[0])}; name every row or none")
-    return [str(n) for n in names]
+    name = id_text(item.row[column])
+    if name is None:
+        raise InputError(
+            f"known phase {item.source}: no {column} in this row; name every row or none"
+        )
+    return name

@@ -60,19 +60,6 @@ def finite_number(value: object, where: str) -> float:
     return number
 
 
-def id_text(value: object) -> str | None:
-    """An id as text, of whatever type; None where a row has none.
-
-    Words such as 'NA' and 'null' are ids like others; a whole number stored as a float is shown
-    without a point.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() or None
-
-
 def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith(".csv")
 

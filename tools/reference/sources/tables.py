@@ -12,12 +12,12 @@ import numpy as np
 
 from hullward.models.errors import InputError
 from hullward.models.formulas import composition_amounts, reduced_spelling
+from hullward.tools.crystal.files import id_text
 from hullward.tools.hull import Phase
 from hullward.tools.reference.sources.base import FilePhases, Sidecar
 from hullward.tools.reference.sources.columns import (
     column_names,
     finite_number,
-    id_text,
     read_columns,
 )
 from hullward.tools.reference.sources.energies import (
