@@ -13,7 +13,7 @@ from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
 from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
 from hullward.models.errors import InputError, RunInterruptedError
-from hullward.tools.crystal.files import read_inputs, structure_files
+from hullward.tools.crystal.files import read_inputs, skipped_note, structure_files
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import (
@@ -53,7 +53,9 @@ def _content_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for file in structure_files(path) if path.is_dir() else [path]:
         digest.update(os.fsencode(file.name))
-        digest.update(file.read_bytes())
+        with file.open("rb") as content:
+            while piece := content.read(1 << 20):
+                digest.update(piece)
     return digest.hexdigest()
 
 
@@ -84,6 +86,8 @@ def screen_file(
         proposals = _proposals(path, there) if path is not None else iter(())
         screen = make_screen(store, there, machine, workers, progress=progress, stopping=stopper)
         record_basis(screen, there, {})
+        if path is not None and (left_out := skipped_note(path)):
+            notes(left_out)
         for batch in proposals:
             store.add(batch)
         with stopper.listening():
@@ -106,22 +110,26 @@ def screen_file(
 
 
 def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
-    """Run the stages up to `last`, from relaxation on in chunks."""
+    """Run the stages up to `last`, each in chunks: all proposals at once may not fit in memory."""
     wanted = STEPS[: STEPS.index(last) + 1]
-    proposals = screen.store.load(Proposal)
     timed, stopping = screen.hooks.timed, screen.hooks.stopping
-    with timed("check"):
-        check_proposals(screen, proposals, parse_only=last == "parse")
-    if "novel" in wanted and not stopping():
-        with timed("match"):
-            label_candidates(screen, proposals)
+    for chunk in _chunks(screen.store):
+        with timed("check"):
+            check_proposals(screen, chunk, parse_only=last == "parse")
+        if stopping():
+            break
+    if "novel" in wanted:
+        for chunk in _chunks(screen.store):
+            if stopping():
+                break
+            with timed("match"):
+                label_candidates(screen, chunk)
     if "relaxed" not in wanted:
         if "novel" in wanted:
             assess_candidates(screen, home)
         return
     publisher = Publisher(screen.store)
-    for start in range(0, len(proposals), CHUNK):
-        chunk = proposals[start : start + CHUNK]
+    for chunk in _chunks(screen.store):
         relax_candidates(screen, chunk)
         if "judged" in wanted and not stopping():
             with timed("judge"):
@@ -133,6 +141,14 @@ def _steps(screen: Screen, last: StopAfter, home: Path) -> None:
         with timed("judge"):
             judge_union(screen)
     assess_candidates(screen, home)
+
+
+def _chunks(store: Store) -> Iterator[list[Proposal]]:
+    """Every proposal of the file, CHUNK at a time, in their order."""
+    rows = store.rows('SELECT proposal_id FROM proposals ORDER BY cycle, "index", proposal_id')
+    ids = [row["proposal_id"] for row in rows]
+    for start in range(0, len(ids), CHUNK):
+        yield store.load(Proposal, ids[start : start + CHUNK])
 
 
 def _proposals(path: Path, settings: Screening) -> Iterator[list[Proposal]]:

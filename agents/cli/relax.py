@@ -34,11 +34,14 @@ def relax(
 ) -> None:
     """Relax structures as they are: no checks, no reference, no campaign."""
     from hullward.agents.settings import parse_protocol, read_machine
+    from hullward.tools.crystal.files import skipped_note
     from hullward.tools.relax import relax_inputs
     from hullward.tools.store import sealed
 
     protocol = parse_protocol(optimizer=optimizer, fmax_ev_per_a=fmax, max_steps=max_steps)
     with Reporter(quiet=as_json) as reporter:
+        if left_out := skipped_note(source):
+            reporter.note(left_out)
         rows = relax_inputs(
             source, potential, protocol, read_machine().workers_for(workers, None), reporter
         )

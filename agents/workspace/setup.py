@@ -20,7 +20,7 @@ from hullward.agents.workspace.workspace import Workspace
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard, potential_card
-from hullward.tools.crystal.files import KnownPhases, read_known
+from hullward.tools.crystal.files import KnownPhases, read_known, skipped_note
 from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
 from hullward.tools.screening import Hooks, Screen, SecondReferenceJudge, StageTimes
@@ -153,6 +153,8 @@ def make_screen(
         check_elements(settings, card, reference, store.notes.append)
     second = _second(store, settings, card, machine, again=reference_spec is not None)
     own = settings.known_phases
+    if own and (left_out := skipped_note(own)):
+        store.notes.append(left_out)
     processes = machine.workers_for(workers, settings.workers)
     return Screen(
         store=store,

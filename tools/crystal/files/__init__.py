@@ -11,7 +11,7 @@ from hullward.tools.crystal.files.inputs import (
     RawInput,
     parse_raw,
     read_inputs,
-    skipped_files,
+    skipped_note,
     structure_files,
     text_format,
 )
@@ -35,7 +35,7 @@ __all__ = [
     "read_known",
     "read_lines",
     "read_text",
-    "skipped_files",
+    "skipped_note",
     "structure_files",
     "text_format",
     "write_cif",

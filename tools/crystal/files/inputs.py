@@ -67,6 +67,7 @@ COLUMNS = {c for _, columns in KINDS for c in columns} | {"formula", "prompt", *
 NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `species`, `coords`"
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
 _NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
+MOST_NAMES = 20  # of files left out, in a note
 MAX_CELL_CHARS = 10_000_000
 
 
@@ -293,10 +294,14 @@ def structure_files(folder: Path) -> list[Path]:
     )
 
 
-def skipped_files(folder: Path) -> list[str]:
-    """The names in a folder that are not read: hidden files, other kinds, folders."""
-    read = {p.name for p in structure_files(folder)}
-    return sorted(_clean(p.name) for p in folder.iterdir() if p.name not in read)
+def skipped_note(path: Path) -> str:
+    """What of a folder is not read: hidden files, other kinds, folders; else ''."""
+    if not path.is_dir():
+        return ""
+    read = {p.name for p in structure_files(path)}
+    names = sorted(shorten(p.name, 80)[1:-1] for p in path.iterdir() if p.name not in read)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{path.name}: not read: {', '.join(names[:MOST_NAMES])}{more}" if names else ""
 
 
 def _folder(path: Path) -> Iterator[RawInput]:
