@@ -19,6 +19,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from hullward.agents.campaign.catching_up import cycle_end
 from hullward.agents.campaign.commands import apply_waiting
 from hullward.agents.campaign.outage import stop_if_no_model_answers
 from hullward.agents.campaign.prepare import briefed, planned, preparing, proposed
@@ -26,7 +27,7 @@ from hullward.agents.followup import assess_candidates
 from hullward.agents.settings import read_machine
 from hullward.agents.workspace import Workspace, open_workspace
 from hullward.models.errors import RunInterruptedError
-from hullward.tools.records import CycleEnd, Plan, Proposal
+from hullward.tools.records import Plan, Proposal
 from hullward.tools.screening import (
     check_proposals,
     judge_proposals,
@@ -124,7 +125,7 @@ def record(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     workspace.screen, _ = apply_waiting(workspace.screen, workspace.machine)
     proposals = workspace.proposals(state["proposal_ids"])
     assess_candidates(workspace.screen, workspace.machine.home_folder, proposals)
-    workspace.store.add([_cycle_end(workspace, state["cycle"])])
+    workspace.store.add([cycle_end(workspace, state["cycle"])])
     workspace.spending.note()
     workspace.publisher.at_a_milestone()
     following = state["cycle"] + 1
@@ -140,16 +141,6 @@ def _stop_here_if_asked(workspace: Workspace) -> None:
     """End the run here if asked; a cycle whose time is over is closed with what it has."""
     if workspace.screen.hooks.stopping() and not workspace.spending.time_is_over():
         raise RunInterruptedError("stopped on request; nothing finished is lost")
-
-
-def _cycle_end(workspace: Workspace, cycle: int) -> CycleEnd:
-    (row,) = workspace.store.rows(
-        """SELECT count(*) AS proposed, count(*) FILTER (WHERE state = 'judged') AS judged,
-                  coalesce(sum(force_calls), 0)::BIGINT AS force_calls
-           FROM results WHERE cycle = $cycle""",
-        {"cycle": cycle},
-    )
-    return CycleEnd(campaign_id=workspace.campaign.campaign_id, cycle=cycle, **row)
 
 
 def build_graph(

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 from langchain_core.runnables import RunnableConfig
 
+from hullward.agents.campaign import checkpoints
+from hullward.agents.campaign.catching_up import catch_up, cycles_ended
 from hullward.agents.followup import close_with_opinions, run_phonons
 from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign, Machine, read_machine
 from hullward.agents.workspace import Workspace, open_workspace
 from hullward.models.errors import BreakerError, HullwardError, RunInterruptedError
-from hullward.tools.records import CycleEnd, RunEnd
+from hullward.tools.records import RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import inbox, lock
+from hullward.tools.store import inbox, lock, timestamp
 
 EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
 
@@ -149,52 +149,38 @@ def _to_the_end(
 
 
 def _invoke(workspace: Workspace, notes: Callable[[str], None]) -> str:
-    """Run the graph from its last checkpoint; returns why it ended."""
+    """Run the graph from what the store lacks; returns why it ended."""
+    ended = cycles_ended(workspace)
+    why = workspace.spending.reason_to_stop(ended) if ended else ""
+    if (not why or why.endswith("cycles done")) and catch_up(workspace):
+        notes("what was missing in the cycles that had ended was done again")
+    if why:
+        return why
+    directory = workspace.store.directory
+    try:
+        return _run_graph(workspace, ended, notes)
+    except sqlite3.Error as error:
+        checkpoints.refuse(directory, error)
+        aside = checkpoints.set_aside(directory)
+        notes(f"checkpoints were unreadable ({error}): moved to {aside}; going on from the store")
+    return _run_graph(workspace, cycles_ended(workspace), notes)
+
+
+def _run_graph(workspace: Workspace, cycle: int, notes: Callable[[str], None]) -> str:
     from hullward.agents.campaign.graph import Start, build_graph, recursion_limit
 
+    campaign_id = workspace.campaign.campaign_id
     config: RunnableConfig = {
-        "configurable": {"thread_id": workspace.campaign.campaign_id},
+        # a thread for each run: none goes on from what another one left here
+        "configurable": {"thread_id": f"{campaign_id}:{timestamp()}"},
         **recursion_limit(workspace),
     }
-    path = workspace.store.directory / "checkpoints.sqlite"
-    with closing(_open_checkpoints(path, notes)) as connection:
-        graph = build_graph(_saver(connection))
-        state = graph.get_state(config)
-        start: Start | None = None
-        if not state.values:  # a new campaign, or one whose checkpoints were lost
-            ended = len(workspace.store.load(CycleEnd))
-            start = {"campaign_id": workspace.campaign.campaign_id, "cycle": ended}
-            if ended and (why := workspace.spending.reason_to_stop(ended)):
-                return why
-        elif stop := state.values.get("stop"):
-            return str(stop)  # not `next`: it is empty also after a kill between two steps
+    start: Start = {"campaign_id": campaign_id, "cycle": cycle}
+    directory = workspace.store.directory
+    with closing(checkpoints.open_checkpoints(directory, notes)) as connection:
+        graph = build_graph(checkpoints.saver(connection))
         last = graph.invoke(start, config, context=workspace, durability="sync")
         return str(last["stop"])
-
-
-def _open_checkpoints(path: Path, notes: Callable[[str], None]) -> sqlite3.Connection:
-    """The checkpoint file; an unreadable one is set aside, for the store has all of it."""
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA busy_timeout=5000")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError:
-        connection.close()
-        aside = path.with_suffix(f".corrupt-{int(time.time())}")
-        os.replace(path, aside)
-        notes(f"checkpoints were unreadable: moved to {aside.name}; going on from the store")
-        return _open_checkpoints(path, notes)
-    path.chmod(0o600)
-    return connection
-
-
-def _saver(connection: sqlite3.Connection) -> Any:
-    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-    from langgraph.checkpoint.sqlite import SqliteSaver
-
-    # ids and numbers only: no class is ever revived from a checkpoint
-    return SqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
 
 
 def _finish(workspace: Workspace, directory: Path, reason: EndReason, detail: str) -> ReportPaths:
@@ -213,7 +199,7 @@ def end_run(screen: Screen, reason: EndReason, detail: str) -> bool:
     spent = {stage: round(cpu_s, 3) for stage, cpu_s in screen.hooks.timed.cpu_s.items()}
     end = RunEnd(
         campaign_id=screen.basis.campaign_id,
-        number=len(earlier),
+        number=earlier[-1].number + 1 if earlier else 0,
         reason=reason,
         detail=detail,
         stage_cpu_s=spent,

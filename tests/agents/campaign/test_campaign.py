@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -328,6 +329,58 @@ def test_lost_checkpoints_are_made_up_for_by_the_store(
     notes: list[str] = []
     run(directory, None, notes=notes.append)
     assert any("checkpoints were unreadable" in note for note in notes)
+    assert table(directory) == table(finished)
+
+
+def _damaged(finished: Path, directory: Path, seed: int) -> Path:
+    """A copy whose journal lost a line in five after the settings, and whose database is gone."""
+    shutil.copytree(finished, directory)
+    for name in ("hullward.duckdb", "snapshot.duckdb"):
+        (directory / name).unlink()
+    rng = random.Random(seed)
+    lines = (directory / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [
+        line if n < 3 or rng.random() > 0.2 else b"?" * 40 + b"\n" for n, line in enumerate(lines)
+    ]
+    (directory / "journal.jsonl").write_bytes(b"".join(kept))
+    return directory
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 8))]
+)
+def test_what_a_journal_lost_for_good_is_done_again(
+    finished: Path, tmp_path: Path, seed: int
+) -> None:
+    directory = _damaged(finished, tmp_path / "c", seed)
+    with pytest.raises(InputError, match="hullward rebuild"):
+        run(directory, None)
+    rebuild(directory)
+    assert table(directory) != table(finished)
+    notes: list[str] = []
+    run(directory, None, notes=notes.append)
+    assert any("was done again" in note for note in notes)
+    assert table(directory) == table(finished)
+    notes.clear()
+    run(directory, None, notes=notes.append)  # nothing is left to do
+    assert notes == []
+
+
+@pytest.mark.parametrize("place", [None, 20, 0.1, 0.3, 0.5, 0.7, 0.9])
+def test_checkpoints_newer_than_the_store_or_damaged_do_not_matter(
+    finished: Path, tmp_path: Path, place: float | None
+) -> None:
+    directory = tmp_path / "c"
+    directory.mkdir()
+    lines = (finished / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    end = next(n for n, line in enumerate(lines) if b'"kind":"CycleEnd"' in line)
+    (directory / "journal.jsonl").write_bytes(b"".join(lines[: end + 20]))
+    content = bytearray((finished / "checkpoints.sqlite").read_bytes())
+    if place is not None:
+        start = int(place * len(content)) if place < 1 else int(place)
+        content[start : start + 64] = bytes(b ^ 0x5A for b in content[start : start + 64])
+    (directory / "checkpoints.sqlite").write_bytes(content)
+    run(directory, None)
     assert table(directory) == table(finished)
 
 
