@@ -28,7 +28,8 @@ _OTHER_FORMS = (
     (re.compile(r"\s*[\[{]"), "JSON instead of crystal text"),
     (re.compile(r"data_|\s*_cell_length_a", re.MULTILINE), "a CIF instead of crystal text"),
     (re.compile(r"\s*(?:1[.):]|[-*•])[ \t]+[0-9]"), "a numbered or bulleted list"),
-    (re.compile(r"[^\n]*[0-9](?:\\n|<br ?/?>)"), "line breaks that are written out"),
+    (re.compile(r"[^\n]*[0-9](?:\\[nt]|<br ?/?>)"), "line breaks or tabs that are written out"),
+    (re.compile(r"\s*(?![0-9])\d"), "digits that are not ASCII"),
     (re.compile(r"[0-9.]+[^\S \t\r\n][0-9.]"), "spaces that are not ASCII"),
 )
 
@@ -119,6 +120,8 @@ def _unglued(part: str) -> str:
 
 
 def _thoughts_alone(text: str, finish_reason: str) -> CutCompletion:
+    if not _GLUED.sub("", text).strip():
+        return _flawed(text, Reason.EMPTY, "no text but the end of a turn")
     reason = Reason.TRUNCATED if finish_reason == "length" else Reason.PROSE
     return _flawed(
         text, reason, f"thoughts alone, no answer behind them; ends {shorten(text[-40:])}"
