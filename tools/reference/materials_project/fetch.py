@@ -126,7 +126,7 @@ class _Client:
         """The server's database version; mp-api requests it without a time limit and caches it."""
         try:
             found = self._session.get(self._endpoint + "heartbeat").json().get("db_version")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             found = None
         if not found or not isinstance(found, str):
             raise FetchError(
@@ -190,6 +190,11 @@ def _checked(key: SecretStr | None) -> SecretStr:
             f"the key for the Materials Project in MP_API_KEY has {length} characters, a key has "
             f"{KEY_LENGTH}: copy it again, or {where}"
         )
+    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+        raise FetchError(
+            "the key for the Materials Project in MP_API_KEY holds a character that is no plain "
+            f"ASCII: copy it again, or {where}"
+        )
     return key
 
 
@@ -210,7 +215,7 @@ def _rester(key: SecretStr, endpoint: str, session: PoliteSession) -> Any:
                     use_document_model=False,
                     mute_progress_bars=True,
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RecursionError) as error:
             trouble = f"mp-api could not open a session ({type(error).__name__})"
             retry = session.wait_after(retry, trouble)
     raise FetchError(f"mp-api could not open a session with {endpoint}; try again later")
@@ -230,7 +235,7 @@ def _requesting(what: str) -> Iterator[None]:
     except MPRestError as error:
         answer = " ".join(str(error).split())[:200]
         raise FetchError(f"{what}: the Materials Project does not answer this: {answer}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FetchError(
             f"{what}: mp-api {version('mp-api')} does not understand the answer "
             f"({type(error).__name__}: {str(error)[:120]}); nothing was stored"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -22,13 +22,16 @@ POLL_S = 0.01  # between checks whether to stop
 
 
 class Fault(NamedTuple):
-    """How one answer is spoiled. kind 'cut': half of its text; 'short': half of its documents."""
+    """How one answer is spoiled. kind 'cut': half of its text; 'short': half of its documents;
+    'raw': these bytes in place of status, headers and body; they may be endless.
+    """
 
-    kind: str  # 'status', 'cut' or 'short'
+    kind: str  # 'status', 'cut', 'short' or 'raw'
     status: int = 200
     retry_after: str | None = None
     path: str = "thermo"  # of requests whose path holds this
     location: str | None = None  # of a redirect
+    raw: Callable[[], Iterable[bytes]] = tuple
 
 
 def thermo_document(
@@ -135,6 +138,13 @@ class MaterialsProjectDouble:
             given = {"Retry-After": fault.retry_after, "Location": fault.location}
             headers = {name: value for name, value in given.items() if value}
             return _send(handler, fault.status, {"detail": f"fault {fault.status}"}, headers)
+        if fault is not None and fault.kind == "raw":
+            handler.close_connection = True
+            try:
+                handler.wfile.writelines(fault.raw())
+            except OSError:
+                return None  # it was not read to its end
+            return None
         if address.path == "/heartbeat":
             return _send(handler, 200, self._heartbeat())
         if handler.headers.get("x-api-key") != KEY:

@@ -10,17 +10,20 @@ import fcntl
 import hashlib
 import json
 import random
+import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import urljoin
 
 import requests
 from pydantic import AwareDatetime, SecretStr, ValidationError
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidHeader, InvalidSchema, InvalidURL
 from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError, TimeoutError
 from urllib3.util.retry import RequestHistory
 
 from hullward.models.errors import FetchError
@@ -31,9 +34,14 @@ from hullward.tools.store import write_whole
 CALLS_PER_DAY = 500
 PATIENCE_S = 1200.0
 TIMEOUT_S = 60.0  # without a byte
+LONGEST_ANSWER_S = 900.0  # however steadily it trickles
+MOST_BYTES = 2**28  # of an answer, unpacked; a page of 1,000 entries has some 30 MB
 BACKOFF_S, LONGEST_WAIT_S = 2.0, 300.0  # between two tries; doubled before each retry
 TRIES_WITHOUT_CONNECTION = 3  # more would hardly find a server
 NO_CONNECTION = "no connection"
+UNTRUSTED = (
+    "its certificate is not trusted; set SSL_CERT_FILE to the file of the authority that signed it"
+)
 HOURS_AFTER_REFUSAL = 6.0  # a blocked machine that keeps asking stays blocked
 
 
@@ -73,7 +81,7 @@ class PoliteSession(requests.Session):
             history=(RequestHistory(None, None, None, None, None),),
         )
         self.retry.session = self
-        self.mount("https://", HTTPAdapter(max_retries=self.retry))
+        self.mount("https://", _TrustingAdapter(max_retries=self.retry))
         self.mount("http://", HTTPAdapter(max_retries=self.retry))
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -82,7 +90,15 @@ class PoliteSession(requests.Session):
         while True:
             self.spend(1)
             try:
-                response = super().send(request, **{**kwargs, "timeout": TIMEOUT_S})
+                whole = {"timeout": TIMEOUT_S, "stream": True}  # read here, up to a limit
+                response = super().send(request, **{**kwargs, **whole})
+                _read(response)
+            except (InvalidSchema, InvalidURL, InvalidHeader) as error:
+                raise FetchError(
+                    f"the Materials Project cannot be asked: {' '.join(str(error).split())[:200]}; "
+                    "check the endpoint and the proxies of the environment (a SOCKS proxy needs "
+                    "`pip install pysocks`)"
+                ) from None
             except requests.RequestException as error:
                 trouble = f"no whole answer ({type(error).__name__})"
             else:
@@ -93,14 +109,21 @@ class PoliteSession(requests.Session):
                 trouble = "an answer was cut short"
             retry = self.wait_after(retry, trouble)
 
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
-        """Remove the key from a request that a redirect sends to another server."""
-        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
-        old, new = str(response.request.url), str(prepared_request.url)
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where an answer redirects to; raises FetchError for another server, which gets nothing:
+        neither the key, nor our belief in its answer.
+        """
+        target = super().get_redirect_target(resp)
+        if target is None:
+            return None
+        old, new = str(resp.url), urljoin(str(resp.url), target)
         if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]
-            prepared_request.headers.pop("x-api-key", None)
+            raise FetchError(
+                f"the Materials Project redirects to another server, {new[:200]!r}: not followed; "
+                "nothing of this was stored"
+            )
+        _read(resp)
+        return str(target)
 
     def wait_after(self, retry: CountedRetry, trouble: str) -> CountedRetry:
         """Wait after a failure that urllib3 did not see; the state of the retries from then on."""
@@ -113,7 +136,8 @@ class PoliteSession(requests.Session):
         tries, trouble = len(retry.history) - 1, _trouble(retry.history[-1])
         asked_s = retry.get_retry_after(response) if response else None
         wait_s = retry.get_backoff_time() if asked_s is None else asked_s + random.uniform(0, 1)
-        hopeless = trouble == NO_CONNECTION and tries >= TRIES_WITHOUT_CONNECTION
+        connected = trouble not in (NO_CONNECTION, UNTRUSTED)
+        hopeless = trouble == UNTRUSTED or (not connected and tries >= TRIES_WITHOUT_CONNECTION)
         if hopeless or wait_s > self._left_s:
             asked = f"; it asks to wait {asked_s:.0f} s" if asked_s else ""
             raise FetchError(
@@ -134,7 +158,8 @@ class PoliteSession(requests.Session):
             try:
                 known = json.loads(file.read())
                 spent = known["calls"] if known["day"] == today else 0
-            except (ValueError, KeyError, TypeError):  # a new file, or one cut short
+            # a new file, or one cut short
+            except (ValueError, KeyError, TypeError, RecursionError):
                 spent = 0
             if spent + calls > self._access.calls_per_day:
                 raise FetchError(
@@ -189,9 +214,49 @@ class CountedRetry(Retry):
         following.session = self.session
         return following
 
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self:
+        if response is not None:
+            response.close()  # else urllib3 reads the text of an error to its end
+        return super().increment(method, url, response, *args, **kwargs)
+
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         self.session.wait(self, response)
         self.session.spend(1)
+
+
+class _TrustingAdapter(HTTPAdapter):
+    """Trusts the authorities of the machine and of SSL_CERT_FILE beside those of requests."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        context = ssl.create_default_context()
+        super().init_poolmanager(*args, **kwargs, ssl_context=context)
+
+
+def _read(response: requests.Response) -> None:
+    """Read the body; raises FetchError for one that is too long or takes too long."""
+    if isinstance(response._content, bytes):  # read before, as a redirect or its end
+        return
+    parts, size = [], 0
+    until = time.monotonic() + LONGEST_ANSWER_S
+    for part in response.iter_content(2**16):
+        parts.append(part)
+        size += len(part)
+        late = time.monotonic() > until
+        if size > MOST_BYTES or late:
+            response.close()
+            why = f"is not over after {LONGEST_ANSWER_S:.0f} s" if late else "is no answer of its"
+            raise FetchError(
+                f"an answer of the Materials Project {why}: {size:,} bytes came, at most "
+                f"{MOST_BYTES:,} are read; nothing of this was stored"
+            )
+    response._content = b"".join(parts)
 
 
 def _trouble(last: RequestHistory) -> str:
@@ -202,5 +267,7 @@ def _trouble(last: RequestHistory) -> str:
         return f"its server has an error ({last.status})"
     if type(last.error) is HTTPError:
         return str(last.error)
+    if isinstance(last.error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(last.error):
+        return UNTRUSTED
     late = isinstance(last.error, TimeoutError) and not isinstance(last.error, NewConnectionError)
     return f"no answer within {TIMEOUT_S:.0f} s" if late else NO_CONNECTION

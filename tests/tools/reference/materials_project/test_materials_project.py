@@ -2,10 +2,11 @@
 
 import json
 import socket
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import combinations
+from itertools import chain, combinations, repeat
 from pathlib import Path
 from typing import Any
 
@@ -220,15 +221,97 @@ def test_another_key_may_try_after_a_refusal(
     assert fetch_systems(["Li-O"], access).fetched
 
 
-def test_a_redirect_does_not_carry_the_key_elsewhere(
-    server: MaterialsProjectDouble, access: Access
+@pytest.mark.parametrize("path", ["heartbeat", "thermo"])
+def test_a_redirect_to_another_server_is_not_followed(
+    path: str, server: MaterialsProjectDouble, access: Access
 ) -> None:
     with MaterialsProjectDouble() as other:
         elsewhere = f"{other.endpoint}heartbeat"
-        server.faults.append(Fault("status", 302, path="heartbeat", location=elsewhere))
-        assert fetch_systems(["Li-O"], access).fetched
-        assert server.keys[0] == KEY
-        assert other.keys == [None]
+        server.faults.append(Fault("status", 302, path=path, location=elsewhere))
+        with pytest.raises(FetchError, match=r"redirects to another server, 'http://.*heartbeat'"):
+            fetch_systems(["Li-O"], access)
+        assert other.keys == []
+    assert kept(access) == []
+
+
+def test_a_redirect_on_the_same_server_is_followed(
+    server: MaterialsProjectDouble, access: Access
+) -> None:
+    server.faults.append(Fault("status", 307, path="heartbeat", location="/heartbeat"))
+    assert fetch_systems(["Li-O"], access).fetched
+
+
+def head(status: int, *fields: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} X", *fields, "", ""]).encode()
+
+
+def packed() -> Iterator[bytes]:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    first, block = (packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH) for _ in "12")
+    yield head(200, "Content-Encoding: gzip")
+    yield first
+    yield from repeat(block)
+
+
+DEEP = head(200) + b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (lambda: chain([head(200)], repeat(b" " * 2**16)), "at most 4,194,304 are read"),
+        (packed, "at most 4,194,304 are read"),
+        (lambda: chain([head(200)], repeat(b" ", 10**9)), "not over after 1 s"),
+        (lambda: [DEEP], "does not understand the answer|does not give its database version"),
+    ],
+    ids=["endless", "packed", "a trickle", "deep"],
+)
+@pytest.mark.parametrize("path", ["heartbeat", "thermo"])
+def test_what_is_too_much_is_not_read(
+    path: str,
+    raw: Callable[[], Iterable[bytes]],
+    message: str,
+    server: MaterialsProjectDouble,
+    access: Access,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mp_session, "MOST_BYTES", 2**22)
+    monkeypatch.setattr(mp_session, "LONGEST_ANSWER_S", 1.0)
+    server.faults.append(Fault("raw", path=path, raw=raw))
+    with pytest.raises(FetchError, match=message) as caught:
+        fetch_systems(["Li-O"], access)
+    assert_one_line_without(caught.value, KEY)
+    assert kept(access) == []
+
+
+def test_the_text_of_an_error_is_not_read_to_its_end(
+    server: MaterialsProjectDouble, access: Access, waited: list[float]
+) -> None:
+    endless = lambda: chain([head(503)], repeat(b" " * 2**16))  # noqa: E731
+    server.faults += [Fault("raw", path="heartbeat", raw=endless)] * 2
+    assert fetch_systems(["Li-O"], access).fetched
+    assert len(waited) == 2
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [("socks5h://127.0.0.1:9", "pip install pysocks"), ("gopher://127.0.0.1:9", "cannot be asked")],
+)
+def test_a_proxy_that_cannot_be_used_is_named(
+    proxy: str,
+    words: str,
+    server: MaterialsProjectDouble,
+    access: Access,
+    waited: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(FetchError, match=words) as caught:
+        fetch_systems(["Li-O"], access)
+    assert_one_line_without(caught.value, KEY)
+    assert waited == []
 
 
 @pytest.mark.parametrize("spoiled", ["heartbeat", "thermo"])
