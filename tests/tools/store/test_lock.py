@@ -134,7 +134,7 @@ UNREADABLE += [json.dumps(NAMED | change) for change in (
 )]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", UNREADABLE)
+@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))  # not by process id
 def test_a_name_that_says_nothing_names_nobody(tmp_path, content):
     with closing(Lock(tmp_path, "now")):
         (tmp_path / NAME).write_text(content)
