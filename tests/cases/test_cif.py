@@ -321,6 +321,22 @@ EXPECTED: dict[str, Read | Refused | list[Read]] = {
         Reason.BAD_CIF,
         "two lists of operators disagree, of 1 and 2",
     ),
+    "own/cif/full_name.cif": ("Gd4Fe4O12", 20, 62, 2.0),
+    "own/cif/full_name_marked.cif": ("Si8", 8, 227, 2.352),
+    "own/cif/line_separator_in_text.cif": SALT,
+    "own/cif/name_tag_misspelt.cif": (
+        Reason.BAD_CIF,
+        "the symmetry is stated only as '_symmetry_space_group_name_hm'",
+    ),
+    "own/cif/no_symmetry_stated.cif": ("Cs1Cl1", 2, 221, 3.568),
+    "own/cif/no_symmetry_stated_wrong_sum.cif": (
+        Reason.BAD_CIF,
+        "4 units of Cl Na are 8 atoms, the sites give 2",
+    ),
+    "own/cif/schoenflies_only.cif": (
+        Reason.BAD_CIF,
+        "the symmetry is stated only as '_space_group_name_schoenflies'",
+    ),
 }
 
 

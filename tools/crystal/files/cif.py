@@ -7,6 +7,7 @@ numbers that come back are checked again here.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -159,7 +160,7 @@ def split_blocks(text: str) -> list[str]:
     """
     blocks: list[list[str]] = [[]]
     in_text_field = False
-    for line in text.removeprefix(BYTE_ORDER_MARK).splitlines(keepends=True):
+    for line in io.StringIO(text.removeprefix(BYTE_ORDER_MARK), newline=""):
         if line.startswith(";"):
             in_text_field = not in_text_field
         elif not in_text_field and line.lstrip()[:5].lower() == "data_":

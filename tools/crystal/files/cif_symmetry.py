@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ NAME_KEYS = (
 HALL_KEYS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 NUMBER_KEYS = ("_space_group_it_number", "_symmetry_int_tables_number")
 CODE_KEY = "_space_group_it_coordinate_system_code"
+STATES_SYMMETRY = re.compile("_(space_group|symmetry)_.*(name|number|symop|equiv|operation)")
 MAGNETIC = re.compile("magn|_ssg_|_cell_modulation_|_cell_wave_vector")
 _TERM = r"(?:[0-9]+/[0-9]+|[0-9]*\.?[0-9]+|[xyz])"
 OPERATOR = re.compile(rf"[+-]?{_TERM}(?:[+-]{_TERM})*")
@@ -48,6 +50,7 @@ MARKS = {"1": "1", "S": "1", "O1": "1", "2": "2", "Z": "2", "O2": "2",
          "H": "H", "HS": "H", "HR": "H", "R": "R", "RS": "R"}  # fmt: skip
 TWENTY_FOURTHS = 24
 STEPS = 1000
+HALL_SYMBOLS = 530
 DIGITS_LOST = 2e-3  # of a translation written as 0.333
 CELL_TOLERANCE = 0.02  # of a length squared
 
@@ -109,6 +112,10 @@ def read_symmetry(tags: Tags, cell: Sequence[float], max_operators: int) -> Symm
             return Symmetry(tuple(named))
         if stated is not None:
             raise bad(f"unknown space group {shorten(stated)}")
+        if other := [key for key in tags if STATES_SYMMETRY.match(key) and tags.one(key)]:
+            raise bad(
+                f"the symmetry is stated only as {shorten(other[0])}; give a name or operators"
+            )
         return Symmetry((P1,))
     if not named:
         unnamed = stated is not None and listed.is_identity
@@ -246,23 +253,41 @@ def _by_hall(hall: str | None, named: list[Setting]) -> list[Setting]:
 
 def _by_name(name: str | None, cell: Sequence[float]) -> list[gemmi.SpaceGroup]:
     """The settings of a Hermann-Mauguin name: one, or one for each origin or choice of axes."""
-    import gemmi
-
     if name is None:
         return []
     plain = re.sub(r"[~_(){}$]|<su[bp]>|</su[bp]>", "", re.sub(r"_(?=-|[a-zA-Z])", " ", name))
     plain = " ".join(plain.strip("'\" ").split())
-    alpha, gamma = cell[3], cell[5]
-    found = gemmi.find_spacegroup_by_name(plain, alpha, gamma)
+    found = _find(plain, cell)
     mark = ""
     if match := MARK.match(plain):
-        marked = gemmi.find_spacegroup_by_name(match[1], alpha, gamma)
+        marked = _find(match[1], cell)
         choices = {_extension(g) for g in _same_name(marked)} if marked else set()
         if MARKS[match[2]] in choices - {""}:
             found, mark = marked, MARKS[match[2]]
     if found is None:
         return []
     return [g for g in _same_name(found) if mark in ("", _extension(g))]
+
+
+def _find(name: str, cell: Sequence[float]) -> gemmi.SpaceGroup | None:
+    """The group of a short or full name; the angles of the cell choose a unique axis."""
+    import gemmi
+
+    alpha, gamma = cell[3], cell[5]
+    found = gemmi.find_spacegroup_by_name(name, alpha, gamma)
+    if found is None and (short := _short_names().get(name.replace(" ", ""))):
+        found = gemmi.find_spacegroup_by_name(short, alpha, gamma)
+    return found
+
+
+@cache
+def _short_names() -> dict[str, str]:
+    """Short names by full ones without blanks: 'P21/n21/m21/a' is 'P n m a'."""
+    import moyopy
+
+    entries = [moyopy.HallSymbolEntry(number) for number in range(1, HALL_SYMBOLS + 1)]
+    plain = [(e.hm_full.replace("_", ""), e.hm_short.replace("_", "")) for e in entries]
+    return {full.replace(" ", ""): short for full, short in plain}
 
 
 def _same_name(group: gemmi.SpaceGroup) -> list[gemmi.SpaceGroup]:
