@@ -25,8 +25,8 @@ from hullward.tools.crystal.files.cif_block import (
     read_contents,
     read_sites,
 )
-from hullward.tools.crystal.files.cif_symmetry import Setting, read_symmetry
-from hullward.tools.records import Reason
+from hullward.tools.crystal.files.cif_symmetry import Setting, Symmetry, read_symmetry
+from hullward.tools.records import Flaw, Reason
 
 SAME_PLACE_A = 0.01
 # Images of one atom that are nearer than this are one place if the digits as written allow it.
@@ -47,7 +47,51 @@ class Reading:
     species: tuple[str, ...]
     frac_coords: np.ndarray  # (n, 3)
     multiplicities: tuple[int, ...]  # of each listed site
-    overlap: str | None  # two listed sites on one place
+
+
+@dataclass(frozen=True)
+class AtomList:
+    """What a block gives of its atoms, to be read in one setting or another."""
+
+    sites: Sequence[CifSite]
+    stated: Contents
+    cell: Sequence[float]
+    lattice: np.ndarray
+    max_sites: int
+
+    def read_in(self, setting: Setting) -> Reading | Flaw:
+        """The reading in a setting, or how it contradicts what the block states."""
+        if not setting.fits(self.lattice):
+            shown = ", ".join(f"{x:g}" for x in self.cell)
+            detail = f"the cell {shown} does not have the symmetry of {setting.name}"
+            return Flaw(reason=Reason.BAD_CIF, detail=detail)
+        orbits: list[np.ndarray] = []
+        total = 0
+        for site in self.sites:
+            orbits.append(_orbit(site, setting, self.lattice))
+            total += len(orbits[-1])
+            if total > self.max_sites:
+                detail = f"at least {total} sites, limit {self.max_sites}"
+                return Flaw(reason=Reason.TOO_LARGE, detail=detail)
+        species = tuple(
+            site.element
+            for site, orbit in zip(self.sites, orbits, strict=True)
+            for _ in range(len(orbit))
+        )
+        reading = Reading(setting, species, np.concatenate(orbits), tuple(map(len, orbits)))
+        fault = _contradiction(reading, self.sites, self.stated) or self._overlap(reading)
+        return Flaw(reason=Reason.BAD_CIF, detail=fault) if fault else reading
+
+    def _overlap(self, reading: Reading) -> str | None:
+        """Two listed sites on one place."""
+        owners = np.repeat(np.arange(len(self.sites)), reading.multiplicities)
+        apart = reading.frac_coords[:, None] - reading.frac_coords
+        near = _lengths(apart - np.round(apart), self.lattice) < SAME_PLACE_A
+        first, second = np.nonzero(near & (owners[:, None] < owners))
+        if not len(first):
+            return None
+        one, two = (self.sites[int(k)] for k in (owners[first[0]], owners[second[0]]))
+        return f"{one.name} and {two.name} occupy one place: occupancy 2"
 
 
 def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
@@ -55,38 +99,24 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     tags = parse_block(text)
     cell, lattice = read_cell(tags)
     sites = read_sites(tags, max_sites)
-    contents = read_contents(tags)
+    atoms = AtomList(sites, read_contents(tags), cell, lattice, max_sites)
     symmetry = read_symmetry(tags, cell, max_operators)
-    readings, faults = [], []
-    for setting in symmetry.settings:
-        if not setting.fits(lattice):
-            shown = ", ".join(f"{x:g}" for x in cell)
-            faults.append(f"the cell {shown} does not have the symmetry of {setting.name}")
-            continue
-        try:
-            reading = _expanded(sites, setting, lattice, max_sites)
-        except RefusedError as refusal:
-            if len(symmetry.settings) == 1:
-                raise
-            faults.append(f"{setting.name}: {refusal}")
-            continue
-        if fault := _contradiction(reading, sites, contents):
-            faults.append(f"{setting.name}: {fault}" if len(symmetry.settings) > 1 else fault)
-        else:
-            readings.append(reading)
+    found = [atoms.read_in(setting) for setting in symmetry.settings]
+    readings = [reading for reading in found if isinstance(reading, Reading)]
     if not readings:
-        raise bad("; ".join([*filter(None, [symmetry.doubt]), *faults[:2]]))
+        raise _refusal([flaw for flaw in found if isinstance(flaw, Flaw)], symmetry)
     readings = _distinct(readings, lattice)
     if len(readings) > 1:
         raise bad(_undecided(readings, symmetry.doubt))
     (reading,) = readings
-    alone = len(symmetry.settings) == 1
-    if symmetry.doubt and alone and not _fixes_the_count(sites, contents):
+    if symmetry.doubt and len(found) == 1 and not _fixes_the_count(sites, atoms.stated):
         raise bad(symmetry.doubt)
     if symmetry.named and _distances(reading, lattice)[1] < CRAMMED:
-        for setting in symmetry.named:
-            if _is_loose(sites, setting, contents, lattice, max_sites):
-                raise bad(f"{reading.setting.name} are not those of {setting.name}, which fit")
+        for other in map(atoms.read_in, symmetry.named):
+            if isinstance(other, Reading) and _distances(other, lattice)[1] >= LOOSE:
+                raise bad(
+                    f"{reading.setting.name} are not those of {other.setting.name}, which fit"
+                )
     return {
         "lattice": lattice.tolist(),
         "species": list(reading.species),
@@ -94,28 +124,16 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     }
 
 
-def _expanded(
-    sites: Sequence[CifSite], setting: Setting, lattice: np.ndarray, max_sites: int
-) -> Reading:
-    """Every image of the listed sites, each place once."""
-    orbits: list[np.ndarray] = []
-    total = 0
-    for site in sites:
-        orbits.append(_orbit(site, setting, lattice))
-        total += len(orbits[-1])
-        if total > max_sites:
-            raise RefusedError(Reason.TOO_LARGE, f"at least {total} sites, limit {max_sites}")
-    owners = np.repeat(np.arange(len(sites)), [len(orbit) for orbit in orbits])
-    coords = np.concatenate(orbits)
-    overlap = None
-    apart = coords[:, None] - coords
-    near = _lengths(apart - np.round(apart), lattice) < SAME_PLACE_A
-    first, second = np.nonzero(near & (owners[:, None] < owners))
-    if len(first):
-        one, two = (sites[int(k)] for k in (owners[first[0]], owners[second[0]]))
-        overlap = f"{one.name} and {two.name} occupy one place: occupancy 2"
-    species = tuple(sites[i].element for i in owners.tolist())
-    return Reading(setting, species, coords, tuple(map(len, orbits)), overlap)
+def _refusal(flaws: Sequence[Flaw], symmetry: Symmetry) -> RefusedError:
+    """Why no setting can be read."""
+    several = len(flaws) > 1
+    details = [
+        f"{setting.name}: {flaw.detail}" if several else flaw.detail
+        for setting, flaw in zip(symmetry.settings, flaws, strict=True)
+    ]
+    alike = {flaw.reason for flaw in flaws}
+    reason = alike.pop() if len(alike) == 1 else Reason.BAD_CIF
+    return RefusedError(reason, "; ".join([*filter(None, [symmetry.doubt]), *details[:2]]))
 
 
 def _orbit(site: CifSite, setting: Setting, lattice: np.ndarray) -> np.ndarray:
@@ -163,7 +181,7 @@ def _contradiction(reading: Reading, sites: Sequence[CifSite], stated: Contents)
     for element, number in stated.in_cell.items():
         if number != counts[element]:
             return f"{number:g} {element} are stated in the cell, the sites give {counts[element]}"
-    return reading.overlap or formula_fault(counts, stated)
+    return formula_fault(counts, stated)
 
 
 def formula_fault(counts: Mapping[str, int], stated: Contents) -> str | None:
@@ -212,24 +230,6 @@ def _distinct(readings: Sequence[Reading], lattice: np.ndarray) -> list[Reading]
         if not any(same):
             kept.append((reading, fingerprint))
     return [reading for reading, _ in kept]
-
-
-def _is_loose(
-    sites: Sequence[CifSite],
-    setting: Setting,
-    stated: Contents,
-    lattice: np.ndarray,
-    max_sites: int,
-) -> bool:
-    """Whether a setting keeps the atoms apart and agrees with what is stated."""
-    if not setting.fits(lattice):
-        return False
-    try:
-        reading = _expanded(sites, setting, lattice, max_sites)
-    except RefusedError:
-        return False
-    agrees = _contradiction(reading, sites, stated) is None
-    return agrees and _distances(reading, lattice)[1] >= LOOSE
 
 
 def _distances(reading: Reading, lattice: np.ndarray) -> tuple[np.ndarray, float]:
