@@ -14,12 +14,15 @@ from hullward.models.serving.faults import ServerFaultError
 
 MOST_BYTES = 4 * 2**20  # of an answer, unpacked; two hundred texts of 4,000 tokens have 3 MB
 MOST_OF_AN_ERROR = 2**16
+SECRET = 12  # characters; a shorter key is a word such as 'none' for servers that need no key
 CUT = "cut"  # the extension of a response of which only the beginning was kept
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def open_client(url: str, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+def open_client(url: str, timeout: httpx2.Timeout, key: str) -> httpx2.AsyncClient:
     """A client that follows no redirect and reads no more than these limits.
+
+    key: blanked where a server repeats it, since answers are stored and shown.
 
     Raises ServerFaultError for proxies and certificates of the environment that it cannot use.
     """
@@ -30,6 +33,7 @@ def open_client(url: str, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
             verify = address.scheme.lower() != "http"  # without TLS there is nothing to verify
             transport = httpx2.AsyncHTTPTransport(verify=verify)
         return BoundedClient(
+            key,
             transport=transport,
             timeout=timeout,
             follow_redirects=False,  # the key and the prompts go to this address only
@@ -49,6 +53,10 @@ def open_client(url: str, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
 class BoundedClient(httpx2.AsyncClient):
     """As its base, with whole responses that hold at most so many bytes, whatever was sent."""
 
+    def __init__(self, key: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._key = key.encode() if len(key) >= SECRET else b""
+
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         response = await super().send(request, **{**options, "stream": True})
         try:
@@ -66,7 +74,11 @@ class BoundedClient(httpx2.AsyncClient):
         about_bytes = (b"content-encoding", b"content-length", b"transfer-encoding")
         raw = response.headers.raw  # bytes, since not every server keeps to ASCII
         headers = [(name, value) for name, value in raw if name.lower() not in about_bytes]
-        body = b"".join(parts)[: limit if size <= limit else MOST_OF_AN_ERROR]
+        body = b"".join(parts)
+        if self._key:
+            body = body.replace(self._key, b"[key]")
+        if size > limit:
+            body = body[:MOST_OF_AN_ERROR]
         return httpx2.Response(
             response.status_code,
             headers=headers,

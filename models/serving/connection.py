@@ -74,7 +74,7 @@ class Connection:
                 api_key=self._key,
                 max_retries=0,
                 timeout=timeout,
-                http_client=open_client(self.url, timeout),
+                http_client=open_client(self.url, timeout, self._key),
             )
             self._opened.organization = self._opened.project = None  # read from the environment
         return self._opened

@@ -25,7 +25,8 @@ _OPTIONAL = frozenset(
 )  # fmt: skip
 # the two names of the limit, which is never left out: it bounds the cost of an answer
 _LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-_STATUSES = (400, 422, 501)
+_STATUSES = (400, 422, 500, 501)  # some templates fail with 500
+SYSTEM = "system role"  # among what is left out: the first user message then holds its text
 # Words in which a parameter may be meant, where its name is not enough or not given
 _MEANT = {
     "n": r"\bn ?(?:[=<>]|must|is|should|has)|multiple (?:choices|completions)|one choice",
@@ -34,7 +35,10 @@ _MEANT = {
 }
 _REFUSING = re.compile(
     r"support|unknown|unrecogni[sz]ed|unexpected|permitted|allowed|extra|forbidden|invalid|must be|"
-    r"cannot|deprecated|implement|available|only|required|incompatible|ignored"
+    r"cannot|deprecated|implement|available|only|required|incompatible|ignored|must alternate"
+)
+_NO_SYSTEM = re.compile(
+    r"system (?:role|message|prompt|instruction)|role.{0,20}\bsystem\b|roles must alternate"
 )
 # the limit gets its other name only where it is unknown, not where its value is refused
 _UNKNOWN = re.compile(
@@ -56,21 +60,27 @@ class Parameters:
         if not (self._left_out or self._renamed):
             return call
         names = self._renamed
+        given = {names.get(k, k): v for k, v in call.arguments.items() if self._takes(k)}
+        if SYSTEM in self._left_out and _has_system(call):
+            given["messages"] = _without_system(given["messages"])
         return replace(
             call,
-            arguments={names.get(k, k): v for k, v in call.arguments.items() if self._takes(k)},
+            arguments=given,
             extra={k: v for k, v in call.extra.items() if self._takes(k)},
-            left_out=tuple(sorted(self._left_out & {*call.arguments, *call.extra})),
+            left_out=tuple(sorted(self._left_out & _parts(call))),
         )
 
     def learn(self, call: Call, fault: ServerFaultError) -> bool:
         """Whether the same call, fitted again, is another one after this refusal."""
         if fault.status not in _STATUSES or fault.kind not in ("refused", "server"):
             return False
-        sent = {*call.arguments, *call.extra}
-        found = _refused_in(fault.body, sent)
+        sent = _parts(call)
+        text = message_of(fault.body)[:_MOST_READ].lower()
+        found = set() if fault.status == 500 else _refused_in(fault.body, sent)
         self._left_out |= found & _OPTIONAL
-        unknown = _UNKNOWN.search(message_of(fault.body)[:_MOST_READ].lower())
+        if SYSTEM in sent and _REFUSING.search(text) and _NO_SYSTEM.search(text):
+            self._left_out.add(SYSTEM)
+        unknown = _UNKNOWN.search(text)
         for name in found & _LIMITS.keys() if unknown and not self._renamed else ():
             self._renamed[name] = _LIMITS[name]
         gone = {name for name in sent if not self._takes(name) or name in self._renamed}
@@ -78,6 +88,22 @@ class Parameters:
 
     def _takes(self, name: str) -> bool:
         return name not in self._left_out
+
+
+def _parts(call: Call) -> set[str]:
+    """What a refusal may be about: the names of the parameters, and the system's role."""
+    return {*call.arguments, *call.extra} | ({SYSTEM} if _has_system(call) else set())
+
+
+def _has_system(call: Call) -> bool:
+    messages = call.arguments.get("messages", ())
+    return len(messages) > 1 and messages[0]["role"] == "system"
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages with the text of the system's in front of the next one's."""
+    system, first, *others = messages
+    return [first | {"content": f"{system['content']}\n\n{first['content']}"}, *others]
 
 
 def _refused_in(body: bytes, sent: set[str]) -> set[str]:

@@ -368,6 +368,49 @@ def test_a_refused_parameter_is_left_out_once_and_for_all(server: ServerDouble, 
     model.check()
 
 
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, "System role not supported"),
+        (500, "Jinja Exception: Conversation roles must alternate user/assistant/user/assistant"),
+        (400, "Unsupported value: 'messages[0].role' does not support 'system' with this model."),
+    ],
+)
+def test_a_template_without_a_system_gets_its_text_from_the_user(
+    server: ServerDouble, status: int, text: str
+) -> None:
+    def refusal(asked: dict[str, Any]) -> tuple[int, Any] | None:
+        first = asked["messages"][0]["role"]
+        return (status, {"error": {"message": text}}) if first == "system" else None
+
+    server.refusal = refusal
+    kept: list[RawResponse] = []
+    turns = tuple(Message(role=role, content=role) for role in ("system", "user"))
+    [answer] = asked_of(server, kept).complete(
+        [Request(request_id="q", messages=turns, sampling=Sampling())]
+    )
+    assert isinstance(answer, tuple)
+    assert kept[-1].left_out == ("system role",)
+    assert json.loads(kept[-1].asked)["messages"] == [{"role": "user", "content": "system\n\nuser"}]
+
+
+def test_a_key_that_a_server_repeats_is_not_stored_or_shown(server: ServerDouble) -> None:
+    server.key = "sk-canary-4567"
+    server.troubles += [Trouble("status", 400, text=f"Bad key {server.key}")] * 4
+    kept: list[RawResponse] = []
+    model = ServedModel(server.url, NAME, api_key=server.key, policy=HASTE, on_response=kept.append)
+    [answer] = model.complete([question()])
+    assert "Bad key [key]" in str(answer)
+    assert "canary" not in f"{answer} {kept}"
+    server.troubles.clear()
+    server.key = None
+    server.answer = lambda asked: "none of these"
+    plain = Request(request_id="q", messages=question().messages, sampling=Sampling())
+    for word in (None, "none", "x"):  # keys for servers that need none
+        [[one]] = ServedModel(server.url, NAME, api_key=word, policy=HASTE).complete([plain])
+        assert one.text == "none of these"
+
+
 def test_a_value_that_is_refused_is_not_asked_for_without_a_limit(server: ServerDouble) -> None:
     server.refusal = lambda asked: (400, {"error": "max_tokens must be at most 32"})
     [answer] = asked_of(server).complete([question()])
@@ -662,6 +705,7 @@ def test_what_a_server_refuses_is_stored_and_said_in_the_report(
 ) -> None:
     server.answer = plan_or_brief
     server.refusal = lambda asked: pydantic("seed") if "seed" in asked else None
+    server.dress = counts(2**63, 10**30)
     run(tmp_path / "c", campaign_of("campaigns/chat_plain.yaml", toy_settings, server.url))
     with Store.open(tmp_path / "c", command="test") as store:
         refused, taken = sorted(store.load(ModelResponse), key=lambda one: one.exchange)
