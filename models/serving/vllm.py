@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.language import CompletionError, Request, Sampling
+from hullward.models.serving import kept_child
 from hullward.models.serving.breaker import RetryPolicy
 from hullward.models.serving.client import ServedModel
 from hullward.models.serving.wire import Served
@@ -157,10 +159,11 @@ class ServerProcess:
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> ServerProcess:
-        # A process group of its own: Ctrl-C reaches us only, and `stop` ends the whole group.
+        # A process group of its own: Ctrl-C reaches us only, and `stop` ends the whole group. Where
+        # this process ends without `stop`, its end of the pipe closes and the group ends too.
         self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-I", "-S", kept_child.__file__, *self._command],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -221,6 +224,8 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 continue
         process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
         if self._reader is not None:
             self._reader.join(GRACE_S)
 

@@ -358,3 +358,46 @@ def test_a_campaign_is_told_the_form_of_the_model():
     assert f"  chat: {{url: {url}, model: m, format: chatml}}" in lines["llamat-2-chat"]
     assert f"  crystal: {{url: {url}, model: m, format: input-output}}" in lines["llamat-3-cif"]
     assert f"  crystal: {{url: {url}, model: peft, format: plain}}" in lines["llamat-3-cif"]
+
+
+PARENT = """
+import sys
+from hullward.models.serving import ServerProcess
+with ServerProcess(["sh", "-c", sys.argv[1]], lambda line: print(line, flush=True)) as child:
+    child.wait()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM; "])
+def test_a_server_and_all_it_started_end_with_their_parent(number, deaf):
+    """Also after `kill -9`, and where they do not listen to SIGTERM."""
+    script = f"{deaf}sh -c '{deaf.replace(chr(39), chr(34))}echo $$; sleep 300' & echo $$; wait"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, script], stdout=subprocess.PIPE, text=True
+    )
+    pids = [int(parent.stdout.readline()) for _ in range(2)]
+    assert all(map(alive, pids))
+    parent.send_signal(number)
+    parent.wait(30)
+    until = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(alive, pids))
+    parent.stdout.close()
+
+
+def test_the_end_of_a_server_by_a_signal_is_known():
+    with (
+        pytest.raises(PreflightError, match=r"ended with status -11: dying"),
+        ServerProcess(["sh", "-c", "echo dying; kill -SEGV $$"], lambda line: None) as child,
+    ):
+        child.wait()
+
+
+def test_a_command_that_cannot_be_run_is_named():
+    with (
+        pytest.raises(PreflightError, match=r"ended with status 1: .*/no/such/python"),
+        ServerProcess(["/no/such/python"], lambda line: None) as child,
+    ):
+        child.wait()
