@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from langchain_core.runnables import RunnableConfig
 
 from hullward.agents.campaign import checkpoints
 from hullward.agents.campaign.catching_up import catch_up, cycles_ended
+from hullward.agents.campaign.stopper import Stopper
 from hullward.agents.followup import close_with_opinions, run_phonons
 from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign, Machine, read_machine
@@ -22,53 +21,9 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools.records import RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
-from hullward.tools.store import inbox, lock, timestamp
+from hullward.tools.store import timestamp
 
 EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
-
-
-class Stopper:
-    """Whether to stop: after a signal or a `stop` command in the inbox. A second one is final."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.asked = ""
-
-    def __call__(self) -> bool:
-        if not self.asked and any(self._is_for_this_run(c) for c in self._stops()):
-            self.asked = "`hullward stop`"
-        return bool(self.asked)
-
-    def acknowledge(self) -> None:
-        """Remove `stop` commands from the inbox: they were meant for this run."""
-        for command in self._stops():
-            inbox.acknowledge(command)
-
-    def _stops(self) -> list[inbox.Command]:
-        return [command for command in inbox.drain(self.directory) if command.kind == "stop"]
-
-    def _is_for_this_run(self, command: inbox.Command) -> bool:
-        """False for a command to an earlier run, which was killed before it read it."""
-        here = lock.holder(self.directory)
-        return here is None or str(command.payload.get("since", command.sent)) >= here.since
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Treat the first SIGINT or SIGTERM as a request to stop; forget those to earlier runs."""
-        for command in self._stops():
-            if not self._is_for_this_run(command):
-                inbox.acknowledge(command)
-        before = {s: signal.signal(s, self._signalled) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
 
 
 def run(
@@ -102,7 +57,7 @@ def run(
     with closing(workspace):
         for line in workspace.store.notes:
             notes(line)
-        with stopper.listening():
+        with stopper.listening(workspace.store.is_busy):
             return _to_the_end(workspace, directory, stopper, notes)
 
 
@@ -111,7 +66,9 @@ def _to_the_end(
 ) -> ReportPaths:
     try:
         why = _invoke(workspace, notes)
+        _follow_up(workspace, directory, why, notes)
     except (RunInterruptedError, KeyboardInterrupt) as error:
+        stopper.obeyed()
         paths = _finish(workspace, directory, "stopped", stopper.asked or "interrupted")
         raise RunInterruptedError(
             f"stopped on {stopper.asked or 'request'}; go on with `hullward resume {directory}`; "
@@ -126,7 +83,14 @@ def _to_the_end(
     finally:
         stopper.acknowledge()
     reason: EndReason = "finished" if why.endswith("cycles done") else "budget"
-    if reason == "budget":
+    return _finish(workspace, directory, reason, why)
+
+
+def _follow_up(
+    workspace: Workspace, directory: Path, why: str, notes: Callable[[str], None]
+) -> None:
+    """Second opinions and phonons, where there is time for them."""
+    if not why.endswith("cycles done"):
         notes(
             f"the budget of this campaign is spent: {why}. To go on from its best structures, run "
             f"a file with `seeds_from: [{directory}]` in another --dir"
@@ -145,7 +109,6 @@ def _to_the_end(
             "no second opinions and no phonons, for there was no time left: `hullward opinion "
             f"{directory}` and `hullward phonons {directory}` compute them"
         )
-    return _finish(workspace, directory, reason, why)
 
 
 def _invoke(workspace: Workspace, notes: Callable[[str], None]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hullward.agents.campaign.commands import apply_waiting
-from hullward.agents.campaign.runner import Stopper, end_run
+from hullward.agents.campaign.runner import end_run
+from hullward.agents.campaign.stopper import Stopper
 from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
 from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
@@ -90,23 +91,38 @@ def screen_file(
             notes(left_out)
         for batch in proposals:
             store.add(batch)
-        with stopper.listening():
-            _steps(screen, there.stop_after, machine.home_folder)
-        screen, done = apply_waiting(screen, machine)
-        for line in done:
-            notes(line)
-        if there.stop_after == "judged" and not stopper.asked:
-            close_with_opinions(screen, there.second_opinion, notes)
-        stopper.acknowledge()
-        end_run(screen, "stopped" if stopper.asked else "finished", f"up to {there.stop_after}")
-        store.publish()
-        paths = write_report(directory)
+        with stopper.listening(store.is_busy):
+            try:
+                screen = _to_the_end(screen, there, machine, stopper, notes)
+            except KeyboardInterrupt:
+                stopper.obeyed()
+            stopper.acknowledge()
+            end_run(screen, "stopped" if stopper.asked else "finished", f"up to {there.stop_after}")
+            store.publish()
+            paths = write_report(directory)
         if stopper.asked:
             raise RunInterruptedError(
                 f"stopped on {stopper.asked}; run the same command again to go on; "
                 f"report so far: {paths.html}"
             )
         return paths
+
+
+def _to_the_end(
+    screen: Screen,
+    there: Screening,
+    machine: Machine,
+    stopper: Stopper,
+    notes: Callable[[str], None],
+) -> Screen:
+    """Run all steps and what was asked for meanwhile; returns the screen to go on with."""
+    _steps(screen, there.stop_after, machine.home_folder)
+    screen, done = apply_waiting(screen, machine)
+    for line in done:
+        notes(line)
+    if there.stop_after == "judged" and not stopper.asked:
+        close_with_opinions(screen, there.second_opinion, notes)
+    return screen
 
 
 def _steps(screen: Screen, last: StopAfter, home: Path) -> None:

@@ -105,6 +105,10 @@ class Store(AbstractContextManager["Store"]):
             self._journal.close()
             self._lock.close()
 
+    def is_busy(self) -> bool:
+        """Whether this thread is inside a method of the store, where nothing may interrupt it."""
+        return bool(self._mutex._is_owned())  # type: ignore[attr-defined]
+
     def add(self, records: Iterable[Record]) -> int:
         """Store the records that are not stored yet, and return how many those were.
 

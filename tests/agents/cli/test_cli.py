@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hullward.agents.campaign.runner import Stopper
+from hullward.agents.campaign.stopper import Stopper
 from hullward.agents.cli.app import app, main
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import State
@@ -163,9 +163,9 @@ def test_a_stop_ends_the_screening_that_runs_and_no_later_one(
     assert json.loads(call("stop", directory, "--json")[1]) == {"asked": False}
     listens = Stopper.listening
 
-    def asked_at_once(stopper: Stopper) -> Any:
+    def asked_at_once(stopper: Stopper, *others: Any) -> Any:
         assert json.loads(call("stop", directory, "--json")[1]) == {"asked": True}
-        return listens(stopper)
+        return listens(stopper, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(Stopper, "listening", asked_at_once)
