@@ -363,7 +363,7 @@ def _frames(lines: Iterator[str]) -> Iterator[str]:
         kept = "".join(islice(lines, min(int(line), MAX_SITES) + 1))
         for _ in islice(lines, max(int(line) - MAX_SITES, 0)):
             pass
-        yield line + kept
+        yield kept[kept.index(OVERSIZE) :] if OVERSIZE in kept else line + kept
 
 
 def _ase(structures: Callable[[Path], Iterator[str]]) -> Reader:

@@ -25,10 +25,10 @@ def pandas_form(value: Row) -> str:
     if "data" in value and ("columns" in value or "schema" in value):
         return "columns and data (orient='split' or 'table')"
     kinds = [columns for _, columns in KINDS]
-    for columns in kinds:
-        if set(columns) <= set(value) and all(_is_column(c, value[c]) for c in columns):
-            return "columns (orient='columns' or 'list')"
-    if value and all(isinstance(row, dict) for row in value.values()):
+    own = [columns for columns in kinds if set(columns) <= set(value)]
+    if any(all(_is_column(c, value[c]) for c in columns) for columns in own):
+        return "columns (orient='columns' or 'list')"
+    if not own and value and all(isinstance(row, dict) for row in value.values()):
         first = next(iter(value.values()))
         if any(set(columns) <= set(first) for columns in kinds):
             return "rows by name (orient='index')"

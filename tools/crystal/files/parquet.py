@@ -24,7 +24,7 @@ MAX_GROUP_BYTES = 256_000_000  # of the wanted columns of a row group, unpacked
 MAX_GROUP_VALUES = 30_000_000
 BATCH_ROWS = 1000
 BATCH_BYTES = 64_000_000
-MAX_ROW_BYTES = 32_000_000
+MAX_ROW_BYTES = 10_000_000
 
 
 def check_parquet(path: Path, file: pq.ParquetFile, columns: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _array_bytes(array: Any) -> int:
     import pyarrow.compute as pc
 
     if pa.types.is_dictionary(array.type):
-        lengths = pc.binary_length(array.dictionary.cast(pa.binary()))
+        lengths = pc.binary_length(array.dictionary)
         return int(pc.sum(lengths.take(array.indices)).as_py() or 0)
     if pa.types.is_struct(array.type):
         return sum(_array_bytes(child) for child in array.flatten())

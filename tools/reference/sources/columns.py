@@ -11,7 +11,7 @@ from typing import Any
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal import shorten
-from hullward.tools.crystal.files import check_parquet, read_lines
+from hullward.tools.crystal.files import check_parquet, plain_name, read_lines
 
 MAX_ROWS = 5_000_000
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
@@ -61,7 +61,7 @@ def finite_number(value: object, where: str) -> float:
 
 
 def _is_csv(path: Path) -> bool:
-    return path.name.lower().endswith(".csv")
+    return plain_name(path).endswith(".csv")
 
 
 def _csv_rows(path: Path) -> Any:

@@ -35,7 +35,7 @@ _OTHER_UNITS = {"mev", "kj", "kcal", "hartree", "ha", "ry", "rydberg", "joule", 
 _PROVIDER = re.compile(r"^_[a-z0-9]+_")  # OPTIMADE properties outside the standard
 
 
-_FUNCTIONAL = re.compile(r"[-_ ](r2?scan|pbesol|hse(?:06)?|scan\+u|gga_gga\+u_r2scan)$", re.I)
+_FUNCTIONAL = re.compile(r"[-_ ]((?:r2?)?scan|pbesol|hse(?:06)?|scan\+u|gga_gga\+u_r2scan)$", re.I)
 
 
 class EnergyColumn(NamedTuple):

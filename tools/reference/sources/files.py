@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hullward.models.errors import InputError
+from hullward.tools.crystal.files import plain_name
 from hullward.tools.hull import Phase, Reference
 from hullward.tools.reference.sources.base import FilePhases, Sidecar, read_sidecar, sidecar_path
 from hullward.tools.reference.sources.entries import EntryPhases
@@ -24,7 +25,7 @@ from hullward.tools.reference.sources.relaxed import (
 from hullward.tools.reference.sources.rows import is_optimade, read_json, read_rows
 from hullward.tools.reference.sources.tables import TablePhases
 
-ENTRY_SUFFIXES = (".json", ".jsonl", ".jsonl.zst", ".jsonl.gz")
+ENTRY_SUFFIXES = (".json", ".jsonl")
 TABLE_SUFFIXES = (".parquet", ".csv")
 
 
@@ -86,13 +87,15 @@ def _open(path: Path, energy_property: str | None = None) -> tuple[FilePhases, S
     sidecar = read_sidecar(sidecar_path(path))
     if energy_property is not None:
         sidecar = sidecar.model_copy(update={"energy_property": energy_property})
-    name = path.name.lower()
-    if name.endswith(TABLE_SUFFIXES):
+    name, plain = path.name.lower(), plain_name(path)
+    if name.endswith(TABLE_SUFFIXES) or plain.endswith(".csv"):
         return TablePhases(path, sidecar), sidecar
-    if name.endswith(ENTRY_SUFFIXES):
+    if plain.endswith(ENTRY_SUFFIXES):
         rows = read_rows(path)
         if is_optimade(rows):
             return OptimadePhases(rows, path.name, sidecar), sidecar
         return EntryPhases(path, sidecar, rows), sidecar
     known = ", ".join(ENTRY_SUFFIXES + TABLE_SUFFIXES)
-    raise InputError(f"cannot read {path.name}: known endings are {known}")
+    raise InputError(
+        f"cannot read {path.name}: known endings are {known}, of text also .gz and .zst"
+    )
