@@ -337,6 +337,9 @@ EXPECTED: dict[str, Read | Refused | list[Read]] = {
         Reason.BAD_CIF,
         "the symmetry is stated only as '_space_group_name_schoenflies'",
     ),
+    "own/cif/identity_only_uranium.cif": (Reason.BAD_CIF, "operators listed: 1, of C m c m: 16"),
+    "own/cif/origin_choice_in_words.cif": ("Si8", 8, 227, 2.352),
+    "own/cif/rhombohedral_axes_in_words.cif": ("Pb1Mo6S8", 15, 148, 2.364),
 }
 
 

@@ -105,7 +105,7 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     readings = [reading for reading in found if isinstance(reading, Reading)]
     if not readings:
         raise _refusal([flaw for flaw in found if isinstance(flaw, Flaw)], symmetry)
-    readings = _distinct(readings, lattice)
+    readings = _distinct(readings, lattice, by_distance=symmetry.doubt is None)
     if len(readings) > 1:
         raise bad(_undecided(readings, symmetry.doubt))
     (reading,) = readings
@@ -213,12 +213,14 @@ def _fixes_the_count(sites: Sequence[CifSite], stated: Contents) -> bool:
     return by_sum or bool(stated.in_cell) or all(site.multiplicity is not None for site in sites)
 
 
-def _distinct(readings: Sequence[Reading], lattice: np.ndarray) -> list[Reading]:
-    """One reading of each crystal, without crammed ones where another is loose."""
+def _distinct(
+    readings: Sequence[Reading], lattice: np.ndarray, *, by_distance: bool
+) -> list[Reading]:
+    """One reading of each crystal; by distance: without crammed ones where another is loose."""
     if len(readings) == 1:
         return list(readings)
     measured = [(reading, *_distances(reading, lattice)) for reading in readings]
-    if max(closest for *_, closest in measured) >= LOOSE:
+    if by_distance and max(closest for *_, closest in measured) >= LOOSE:
         measured = [m for m in measured if m[2] >= CRAMMED]
     kept: list[tuple[Reading, np.ndarray]] = []
     for reading, fingerprint, _ in measured:

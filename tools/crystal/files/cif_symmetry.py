@@ -48,6 +48,10 @@ SIGNED_TERM = re.compile(rf"([+-]?)({_TERM})")
 MARK = re.compile(r"^(.*?[^\s:]) *(?::| )? *(1|2|S|Z|O1|O2|H|R|HS|RS|HR)$")
 MARKS = {"1": "1", "S": "1", "O1": "1", "2": "2", "Z": "2", "O2": "2",
          "H": "H", "HS": "H", "HR": "H", "R": "R", "RS": "R"}  # fmt: skip
+MARKS_IN_WORDS = {
+    "origin choice 1": ":1", "origin choice 2": ":2",
+    "hexagonal axes": ":H", "rhombohedral axes": ":R",
+}  # fmt: skip
 TWENTY_FOURTHS = 24
 STEPS = 1000
 HALL_SYMBOLS = 530
@@ -255,6 +259,8 @@ def _by_name(name: str | None, cell: Sequence[float]) -> list[gemmi.SpaceGroup]:
     """The settings of a Hermann-Mauguin name: one, or one for each origin or choice of axes."""
     if name is None:
         return []
+    for words, mark in MARKS_IN_WORDS.items():
+        name = re.sub(rf"[\[(]?\b{words}\b[\])]?", mark, name, flags=re.I)
     plain = re.sub(r"[~_(){}$]|<su[bp]>|</su[bp]>", "", re.sub(r"_(?=-|[a-zA-Z])", " ", name))
     plain = " ".join(plain.strip("'\" ").split())
     found = _find(plain, cell)
