@@ -104,7 +104,7 @@ class ServedModel:
         self._ask_again = ask_again
         self._counts = TokenCounts()
         self._parameters = Parameters()
-        self._lists: tuple[str, ...] | None = None  # the models listed, where ours is not
+        self._lists: tuple[str, ...] = ()  # the models listed, where ours is not
         self.breaker = Breaker(self._policy)
         self._jitter = random.Random(0)
 
@@ -243,8 +243,8 @@ class ServedModel:
             except ServerFaultError as fault:
                 if self._parameters.learn(fitted, fault):
                     continue
-                if fault.status == 404 and self._lists is not None:
-                    names = ", ".join(self._lists[:_NAMED]) or "none"
+                if fault.status == 404 and self._lists:
+                    names = ", ".join(self._lists[:_NAMED])
                     raise ServerFaultError("refused", f"{fault}; it lists {names}") from None
                 raise
 

@@ -5,7 +5,9 @@ import math
 import ssl
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -598,6 +600,72 @@ def test_an_authority_of_ones_own_is_used_for_localhost_too(
 
 
 # whole campaigns
+
+HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n"
+
+
+def packed() -> Iterator[bytes]:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    first, block = (packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH) for _ in "12")
+    yield HEAD % 200 + b"Content-Encoding: gzip\r\n\r\n"
+    yield first
+    yield from repeat(block)
+
+
+# one a cycle, and how its requests are counted; '' for those that are answered
+ILL: list[tuple[Trouble, str]] = [
+    (Trouble("raw", raw=lambda: chain([HEAD % 500 + b"\r\n"], repeat(b"x" * 2**16))), "server"),
+    (Trouble("raw", raw=packed), "protocol"),
+    (reply(b'{"choices": ' + b"[" * 200_000), "protocol"),
+    (Trouble("status", 307, location="http://192.0.2.1:9/v1"), "refused"),
+    (reply({"model": "other", "choices": [{"message": {"content": "x"}}]}), "identity"),
+    (
+        reply(
+            {
+                "choices": [{"index": None, "message": {"content": json.dumps({"a": 1})}}],
+                "usage": {"prompt_tokens": 2**63, "completion_tokens": -(10**30)},
+            }
+        ),
+        "unfit",
+    ),
+]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_campaign_goes_on_with_a_server_that_goes_wrong_in_every_cycle(
+    server: ServerDouble, toy_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    server.answer = plan_or_brief
+    cycles = len(ILL) + 2  # the first and the last are well
+    left = iter([*(trouble for trouble, _ in ILL), None])
+
+    def between(step: str, done: int, total: int) -> None:
+        if step == "match" and done == total:
+            server.troubles.clear()
+            if (trouble := next(left, None)) is not None:
+                server.troubles += [trouble] * 12
+
+    budget = {"cycles": cycles, "proposals_per_cycle": 2}
+    asked = campaign_of("campaigns/chat_plain.yaml", toy_settings, server.url, budget=budget)
+    run(tmp_path / "c", asked, progress=between)
+    with Store.open(tmp_path / "c", command="test") as store:
+        plans = store.load(Plan)
+        asked_for = store.rows(
+            "SELECT cycle, list(DISTINCT failure) AS kinds FROM asked "
+            "WHERE purpose = 'plan' AND state = 'failed' GROUP BY cycle ORDER BY cycle"
+        )
+        proposed = store.rows("SELECT cycle, count(*) AS n FROM results GROUP BY cycle")
+        counted = store.rows("SELECT sum(prompt_tokens) AS n FROM asked")
+    kinds = [kind for _, kind in ILL]
+    assert [(row["cycle"], row["kinds"]) for row in asked_for] == [
+        (cycle, [kind]) for cycle, kind in enumerate(kinds, 1)
+    ]
+    assert [plan.made_by for plan in plans] == [NAME, *["rules"] * len(ILL), NAME]
+    assert all(kind in plan.reasons[0] for kind, plan in zip(kinds, plans[1:], strict=False))
+    assert {row["cycle"]: row["n"] for row in proposed} == dict.fromkeys(range(cycles), 2)
+    assert 0 < counted[0]["n"] < 10_000
+    assert (tmp_path / "c" / "journal.jsonl").stat().st_size < 3_000_000
+
 
 PLAN = {
     "formulas": ["LiMnO2", "Li2MnO3"],
