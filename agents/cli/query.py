@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -58,23 +59,31 @@ def query(
     form = AnswerFormat.JSON if as_json else form
     if form is AnswerFormat.PARQUET and out is None:
         raise InputError("parquet needs a file to write to: --out FILE.parquet")
-    answer = queries.run_query(directory, sql, limit)
-    if form is AnswerFormat.PARQUET and out is not None:
-        pq.write_table(answer.table, out)
-    else:
-        text = {
-            AnswerFormat.TABLE: queries.as_text,
-            AnswerFormat.CSV: queries.as_csv,
-            AnswerFormat.JSON: queries.as_json,
-        }[form](answer)
-        if out is None:
-            show(text.replace("\r\n", "\n").rstrip("\n"), as_json=form is AnswerFormat.JSON)
-            return
-        out.write_text(text, encoding="utf-8")
+    with queries.hard_limits(_end_late):
+        answer = queries.run_query(directory, sql, limit)
+        if form is AnswerFormat.PARQUET and out is not None:
+            pq.write_table(answer.table, out)
+        else:
+            text = {
+                AnswerFormat.TABLE: queries.as_text,
+                AnswerFormat.CSV: queries.as_csv,
+                AnswerFormat.JSON: queries.as_json,
+            }[form](answer)
+            if out is None:
+                plain = text.replace("\r\n", "\n").rstrip("\n")
+                show(plain, as_json=form is AnswerFormat.JSON)
+                return
+            out.write_text(text, encoding="utf-8")
     if as_json:
-        print_result({"rows": len(answer.rows), "file": str(out)}, [], as_json)
+        print_result({"rows": answer.table.num_rows, "file": str(out)}, [], as_json)
     else:
-        show_line(f"{len(answer.rows)} rows in {out}", err=True)
+        show_line(f"{answer.table.num_rows} rows in {out}", err=True)
+
+
+def _end_late() -> None:
+    """End this process: its query cannot be interrupted."""
+    show_line("hullward: the query did not end in time; ask for less, or add a LIMIT", err=True)
+    os._exit(InputError.exit_code)
 
 
 def export_(

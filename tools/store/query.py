@@ -1,6 +1,6 @@
 """Queries on the latest snapshot: one SELECT, no files, bounded memory and time.
 
-This protects users from mistakes; SQL written by a language model also needs a process of its own.
+Some functions of SQL heed neither limit; a process that only queries can set hard ones.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import csv
 import io
 import json
 import math
+import resource
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,6 +27,39 @@ from hullward.tools.store.campaign_store import open_snapshot
 
 MEMORY_LIMIT = "1GB"
 TIME_LIMIT_S = 60.0
+HARD_LIMIT_BYTES = 3 << 30  # DuckDB's memory, the answer and its text together
+HARD_LIMIT_S = 90.0
+
+
+@contextmanager
+def hard_limits(
+    on_late: Callable[[], object],
+    *,
+    seconds: float = HARD_LIMIT_S,
+    more_bytes: int = HARD_LIMIT_BYTES,
+) -> Iterator[None]:
+    """Bound what a query may use that does not heed its own limits.
+
+    Memory: a request beyond more_bytes fails. Time: on_late, called in a thread of its own, should
+    end the process, for nothing else ends a computation that cannot be interrupted.
+    """
+    timer = threading.Timer(seconds, on_late)
+    timer.daemon = True
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # not Linux: no limit of memory but DuckDB's own
+        pages = 0
+    if pages:
+        wanted = pages * resource.getpagesize() + more_bytes
+        soft = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
+        resource.setrlimit(resource.RLIMIT_AS, (soft, before[1]))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @dataclass(frozen=True)
@@ -65,6 +99,8 @@ def run_query(
         if "interrupt" in str(error).lower():
             raise InputError(f"the query took longer than {time_limit_s:g} s") from error
         raise InputError(f"the query failed: {error}") from error
+    except MemoryError as error:
+        raise InputError("the query takes too much memory; ask for less, or add a LIMIT") from error
     finally:
         connection.close()
 

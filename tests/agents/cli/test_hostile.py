@@ -4,10 +4,12 @@ import ast
 import errno
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -415,3 +417,35 @@ def test_streams_that_are_closed_or_full(sound: Path, after: str, code: int) -> 
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+LIMITED = """
+import sys
+from hullward.tools.store import query
+seconds, more_bytes = float(sys.argv.pop(1)), int(sys.argv.pop(1))
+query.hard_limits.__wrapped__.__kwdefaults__ |= {"seconds": seconds, "more_bytes": more_bytes}
+from hullward.agents.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("sql", "seconds", "more_bytes", "line"),
+    [
+        ("SELECT repeat('x', 1500000000)", 60, 600 << 20, "memory|alloc"),
+        ("SELECT * FROM range(100000000)", 60, 600 << 20, "memory|alloc"),
+        ("SELECT count(*) FROM range(100000000000) a, range(1000) b", 2, 8 << 30, "in time"),
+    ],
+)
+def test_a_query_that_heeds_no_limit_is_ended(
+    sql: str, seconds: float, more_bytes: int, line: str, sound: Path
+) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(seconds), str(more_bytes), "query", str(sound), sql],
+        capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+    assert done.returncode == InputError.exit_code, done.stderr
+    assert re.search(line, done.stderr, re.IGNORECASE), done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert time.monotonic() - began < 60
