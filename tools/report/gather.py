@@ -125,14 +125,15 @@ def _listing(
         current AS (
             SELECT v.* FROM verdicts v JOIN bases USING (reference_id, reference_version)
         )
-        SELECT w.*, c.charge_note, x.crystal, x.residual_force_ev_per_a, x.residual_stress_gpa,
-            x.steps, o.coverage_note, o.typical_error_ev_per_atom,
+        SELECT w.*, count(*) OVER () AS total, c.charge_note,
+            x.crystal, x.residual_force_ev_per_a, x.residual_stress_gpa, x.steps,
+            o.coverage_note, o.typical_error_ev_per_atom,
             o.decomposition AS over_reference, u.decomposition AS over_union
         FROM wanted w JOIN candidates c USING (candidate_id)
         LEFT JOIN relaxations x USING (relaxation_id)
         LEFT JOIN current o ON o.relaxation_id = w.relaxation_id AND o.height = 'reference'
         LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
-        ORDER BY {SHORT_LIST_ORDER}""",
+        ORDER BY {SHORT_LIST_ORDER} LIMIT {LISTED}""",
     )
     cifs = {}
     if pictured:
@@ -141,9 +142,10 @@ def _listing(
     vibrations = gather_vibrations(connection)
     entries = tuple(
         _entry(row, cifs.get(row["candidate_id"]), vibrations.get(row["candidate_id"]))
-        for row in found[:LISTED]
+        for row in found
     )
-    return Listing(total=len(found), entries=entries, rule=rule)
+    total = found[0]["total"] if found else 0
+    return Listing(total=total, entries=entries, rule=rule)
 
 
 def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
