@@ -117,7 +117,12 @@ FLOORS: dict[str, set[str]] = {
         "models.potential",
     },
     "training": {"training.crystals", "training.engine", "tools.screening"},
-    "agents.settings": {"tools.records", "tools.screening", "models.language"},
+    "agents.settings": {
+        "tools.records",
+        "tools.relax",
+        "tools.screening",
+        "models.language",
+    },
     "agents.language": {
         *CRYSTALS,
         *LANGUAGE,

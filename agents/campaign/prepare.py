@@ -53,7 +53,7 @@ def preparing(workspace: Workspace, cycle: int, *, meanwhile: bool = True) -> It
     raised at the end of the block, unless the block has one of its own.
     """
     screen = workspace.screen
-    wanted = meanwhile and workspace.campaign.overlap and screen.workers > 0
+    wanted = meanwhile and workspace.campaign.overlap and not screen.executor.in_this_process
     if not wanted or workspace.spending.reason_to_stop(cycle):
         yield
         return

@@ -100,9 +100,12 @@ def _follow_up(
         close_with_opinions(screen, campaign.second_opinion, notes)
         if campaign.phonons.top:
             with screen.hooks.timed("vibrations"):
-                stopping = screen.hooks.stopping
                 run_phonons(
-                    workspace.store, campaign.potential, campaign.phonons, stopping=stopping
+                    workspace.store,
+                    campaign.potential,
+                    campaign.phonons,
+                    screen.executor,
+                    stopping=screen.hooks.stopping,
                 )
     elif campaign.second_opinion or campaign.phonons.top:
         notes(

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.options import Json, ReferenceName, Workers
+from hullward.agents.cli.options import Device, Json, ReferenceName, Workers
 from hullward.agents.cli.output import Reporter, print_result
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.tools.hull import Reference
     from hullward.tools.records import Check
+    from hullward.tools.relax import Executor
     from hullward.tools.uncertainty import Learning, Outcome
 
 POTENTIAL = "chgnet-0.3.0"  # relaxes the structures of DATA, by the default protocol
@@ -62,6 +63,7 @@ def calibration(
     learning: LearningToo = False,
     second_potential: SecondPotentialName = "sevennet-l3i5",
     workers: Workers = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare probabilities with DFT, leaving out one generator at a time.
@@ -73,6 +75,7 @@ def calibration(
     default protocol (kept in the home folder), given a second energy by another potential at the
     relaxed geometry, and judged by the reference.
     """
+    from hullward.agents.settings import read_machine
     from hullward.tools.report.figures import reliability_figure
     from hullward.tools.uncertainty import shipped
 
@@ -84,7 +87,14 @@ def calibration(
     else:
         second = "" if second_potential.lower() == "none" else second_potential
         checks, document, lines = _measured(
-            data, reference, write, name, learning, second, workers, as_json
+            data,
+            reference,
+            write,
+            name,
+            learning,
+            second,
+            read_machine(device).executor(workers),
+            as_json,
         )
     if figure is not None and checks:
         figure.write_text(reliability_figure(checks), encoding="utf-8")
@@ -100,7 +110,7 @@ def _measured(
     name: str,
     learning: bool,
     second_potential: str,
-    workers: int | None,
+    executor: Executor,
     quiet: bool,
 ) -> tuple[Sequence[Check], dict[str, Any], list[str]]:
     """The checks of a fit to DATA, the document and the lines about it."""
@@ -109,7 +119,7 @@ def _measured(
     rows = read_dft_table(data)
     systems = sorted({r.crystal.chemsys for r in rows if r.crystal is not None})
     reference, found, lost = _outcomes(
-        rows, systems, reference_name, second_potential, workers, quiet
+        rows, systems, reference_name, second_potential, executor, quiet
     )
     _require_enough(data, len(rows), found, lost)
     arrays, folds = left_out_fits(found)
@@ -133,7 +143,7 @@ def _outcomes(
     systems: Sequence[str],
     reference_name: str,
     second_potential: str,
-    workers: int | None,
+    executor: Executor,
     quiet: bool,
 ) -> tuple[Reference, list[Outcome], dict[str, int]]:
     """The reference, the rows that it judged, and the counts of the others by reason."""
@@ -151,8 +161,7 @@ def _outcomes(
             POTENTIAL,
             Protocol(),
             reference,
-            machine.cache_home,
-            machine.workers_for(workers, None),
+            executor,
             reporter,
             second_potential,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hullward.agents.cli.options import (
+    Device,
     Directory,
     ForceConvergence,
     Json,
@@ -40,34 +41,45 @@ def run(
         Path | None, typer.Option("--dir", help="campaign directory; default: campaigns/NAME")
     ] = None,
     workers: Workers = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Run a campaign to its end; run again, it continues where it stopped."""
     from hullward.agents.settings import read_campaign
 
     settings = read_campaign(campaign)
-    _run(directory or Path("campaigns") / settings.name, settings, workers, as_json)
+    _run(directory or Path("campaigns") / settings.name, settings, workers, device, as_json)
 
 
-def resume(directory: Directory, workers: Workers = None, as_json: Json = False) -> None:
+def resume(
+    directory: Directory, workers: Workers = None, device: Device = None, as_json: Json = False
+) -> None:
     """Continue the campaign or screening of a directory where it stopped."""
-    _run(directory, None, workers, as_json)
+    _run(directory, None, workers, device, as_json)
 
 
-def _run(directory: Path, settings: Campaign | None, workers: int | None, as_json: bool) -> None:
+def _run(
+    directory: Path,
+    settings: Campaign | None,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
     from hullward.agents import campaign
     from hullward.agents.campaign import screen_file
+    from hullward.agents.settings import read_machine
     from hullward.agents.workspace import kind_of
 
+    given: dict[str, Any] = {"machine": read_machine(device), "workers": workers}
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
         if settings is None and kind_of(directory) == "screen":
             paths = screen_file.screen_file(
-                directory, None, None, workers=workers, progress=reporter, notes=reporter.note
+                directory, None, None, **given, progress=reporter, notes=reporter.note
             )
         else:
             paths = campaign.run(
-                directory, settings, workers=workers, progress=reporter, notes=reporter.note
+                directory, settings, **given, progress=reporter, notes=reporter.note
             )
     _show_counts(directory, paths, as_json)
 
@@ -116,11 +128,12 @@ def screen(
     fmax: ForceConvergence = 0.05,
     max_steps: Annotated[int, typer.Option(help="most steps of a relaxation")] = 500,
     workers: Workers = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Judge the structures of a file with the steps of a campaign, without the agent."""
     from hullward.agents.campaign import screen_file
-    from hullward.agents.settings import absolute_reference
+    from hullward.agents.settings import absolute_reference, read_machine
 
     settings = screen_file.describe(
         source,
@@ -134,7 +147,13 @@ def screen(
     )
     with Reporter(quiet=as_json) as reporter:
         paths = screen_file.screen_file(
-            directory, source, settings, workers=workers, progress=reporter, notes=reporter.note
+            directory,
+            source,
+            settings,
+            machine=read_machine(device),
+            workers=workers,
+            progress=reporter,
+            notes=reporter.note,
         )
     _show_counts(directory, paths, as_json)
 

@@ -88,7 +88,7 @@ def crystals(
     grammar: Grammar = False,
     min_distance: MinDistance = None,
     url: ServerUrl = None,
-    device: Device = "cpu",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Judge the crystals of a generator; every rate divides by all attempts.
@@ -183,15 +183,18 @@ def _temperature(given: float | None, source: str) -> float:
     return NANO_SAMPLING.temperature if source in ("nano", NANO) else 1.0
 
 
-def open_model(source: str, url: str | None, device: str) -> LanguageModel:
+def open_model(source: str, url: str | None, device: str | None) -> LanguageModel:
     """Open nano, a checkpoint folder, or with a URL the served model of that name.
 
     Raises InputError or PreflightError where it cannot be used.
     """
     if url is None:
+        from hullward.agents.settings import read_machine
+        from hullward.models.devices import torch_devices
         from hullward.models.language import LocalModel
 
-        return LocalModel(_checkpoint(source), device=device)
+        where = torch_devices(read_machine(device).device_for())[0]
+        return LocalModel(_checkpoint(source), device=where)
     return open_served(url, source)
 
 

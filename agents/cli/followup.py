@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hullward.agents.cli.options import Directory, Json, Workers
+from hullward.agents.cli.options import Device, Directory, Json, Workers
 from hullward.agents.cli.output import Reporter, print_result
 
 
@@ -26,6 +26,7 @@ def opinion(
     ] = 0.05,
     max_force_calls: Annotated[int, typer.Option(min=1, help="budget of force calls")] = 20_000,
     workers: Workers = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Check the short list and the suspects with another potential.
@@ -35,7 +36,7 @@ def opinion(
     the next entries are checked, until --top entries are undisputed or the budget is spent.
     """
     from hullward.agents.followup import opinions_of
-    from hullward.agents.settings import SecondOpinionSettings, parse_settings
+    from hullward.agents.settings import SecondOpinionSettings, parse_settings, read_machine
 
     wanted = parse_settings(
         SecondOpinionSettings,
@@ -47,7 +48,7 @@ def opinion(
         },
         "opinion",
     )
-    summary = opinions_of(directory, wanted, workers)
+    summary = opinions_of(directory, wanted, workers, read_machine(device))
     print_result(asdict(summary), summary.lines(), as_json)
 
 
@@ -61,14 +62,17 @@ def phonons(
     force_calls: Annotated[
         int, typer.Option(min=1, help="most force calls, all cells together")
     ] = 5000,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Look for imaginary vibrations of the short list, at zone centre and zone boundary."""
     from hullward.agents.followup import check_directory
+    from hullward.agents.settings import read_machine
 
+    machine = read_machine(device)
     with Reporter(quiet=as_json) as reporter:
         checked, report = check_directory(
-            directory, potential, top, max_atoms, force_calls, progress=reporter
+            directory, potential, top, max_atoms, force_calls, machine=machine, progress=reporter
         )
     rows = [{"formula": c.formula, **c.check.model_dump(mode="json")} for c in checked]
     lines = [f"{c.formula}  {c.check.candidate_id}  {c.check.words}" for c in checked]

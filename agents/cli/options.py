@@ -34,5 +34,8 @@ class TextForm(StrEnum):
 ServerUrl = Annotated[
     str | None, typer.Option("--url", help="an OpenAI-compatible server, with /v1")
 ]
-Device = Annotated[str, typer.Option("--device", help="for a checkpoint: cpu, cuda, …")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="auto (default: a GPU where there is one), cpu, cuda or cuda:N"),
+]
 Seed = Annotated[int, typer.Option("--seed", help="of the model's sampling")]

@@ -66,7 +66,7 @@ def propose(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="of one answer")] = None,
     seed: Seed = 0,
     url: ServerUrl = None,
-    device: Device = "cpu",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Propose crystals for one wish: text, structure and the hard checks of each.
@@ -148,7 +148,7 @@ def _checked(row: dict[str, Any], wish: Wish) -> dict[str, Any]:
 def _written(
     model: str,
     url: str | None,
-    device: str,
+    device: str | None,
     wish: Wish,
     form: TextForm,
     grammar: bool,

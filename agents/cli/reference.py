@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hullward.agents.cli.options import Json, PotentialName, ReferenceName, Workers
+from hullward.agents.cli.options import Device, Json, PotentialName, ReferenceName, Workers
 from hullward.agents.cli.output import print_result, show_line
 from hullward.models.errors import InputError, PreflightError
 
@@ -156,6 +156,7 @@ def build(
     formulas: Formulas = None,
     potential: PotentialName = "chgnet-0.3.0",
     workers: Workers = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Build a reference: relax known structure types in whole systems.
@@ -170,7 +171,7 @@ def build(
     from hullward.tools.reference.recipe import build_systems, log_progress
     from hullward.tools.reference.sources import embedded_stem
 
-    machine = read_machine()
+    machine = read_machine(device)
     structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
     structures += _candidates(campaigns or [])
     name = name or "-".join(sorted(system.lower() for system in systems))[:60]
@@ -185,7 +186,7 @@ def build(
         systems,
         folder / name,
         potential,
-        machine.workers_for(workers, None),
+        machine.executor(workers),
         formulas=formulas.read_text(encoding="utf-8").split() if formulas else (),
         structures=structures,
         extend=embedded_stem() if same else None,

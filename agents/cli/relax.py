@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hullward.agents.cli.options import (
+    Device,
     ForceConvergence,
     Json,
     PotentialName,
@@ -29,6 +30,7 @@ def relax(
         int, typer.Option(help="most steps; 0 evaluates structures without moving an atom")
     ] = 500,
     workers: Workers = None,
+    device: Device = None,
     out: Annotated[Path | None, typer.Option(help="write the JSON document here")] = None,
     as_json: Json = False,
 ) -> None:
@@ -42,9 +44,8 @@ def relax(
     with Reporter(quiet=as_json) as reporter:
         if left_out := skipped_note(source):
             reporter.note(left_out)
-        rows = relax_inputs(
-            source, potential, protocol, read_machine().workers_for(workers, None), reporter
-        )
+        executor = read_machine(device).executor(workers)
+        rows = relax_inputs(source, potential, protocol, executor, reporter)
     settings = {"potential": potential, "protocol": protocol.model_dump(mode="json")}
     content = settings | {"results": rows}
     document = sealed(json.dumps(content, allow_nan=False))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hullward.agents.followup.after_judging import model_folder
-from hullward.agents.settings import Phonons
+from hullward.agents.settings import Machine, Phonons, read_machine
 from hullward.agents.workspace import stored_settings
-from hullward.models.potential import load_potential, potential_card
+from hullward.models.potential import potential_card
 from hullward.tools.records import TrainingOverlap
+from hullward.tools.relax import Executor
 from hullward.tools.report import write_report
 from hullward.tools.screening import CheckedCell, audit, check_shortlist
 from hullward.tools.store import Store
@@ -22,16 +23,20 @@ def check_directory(
     max_atoms: int,
     force_calls: int,
     *,
+    machine: Machine | None = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> tuple[list[CheckedCell], Path]:
     """Check the short list of a directory, publish, and write its report again.
 
+    machine: None for the one that the environment describes.
     Raises InputError where there is no campaign, LockedError while another process writes there.
     """
     with Store.open(directory, command="phonons") as store:
-        name = potential or stored_settings(store, None).potential
+        settings = stored_settings(store, None)
+        name = potential or settings.potential
+        executor = (machine or read_machine()).executor(of=(settings.workers, settings.device))
         limits = Phonons(top=top, max_atoms=max_atoms, force_calls=force_calls)
-        checked = run_phonons(store, name, limits, progress=progress)
+        checked = run_phonons(store, name, limits, executor, progress=progress)
         store.publish()
         return checked, write_report(directory).html
 
@@ -52,6 +57,7 @@ def run_phonons(
     store: Store,
     potential: str,
     limits: Phonons,
+    executor: Executor,
     *,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     stopping: Callable[[], bool] = lambda: False,
@@ -61,7 +67,7 @@ def run_phonons(
         return []
     return check_shortlist(
         store,
-        lambda: load_potential(potential),
+        lambda: executor.load(potential),
         potential_card(potential).weights_sha256,
         top=limits.top,
         max_atoms=limits.max_atoms,

@@ -113,8 +113,7 @@ def take_opinions(
         reference=screen.reference,
         margin_ev_per_atom=wanted.margin_ev_per_atom,
         max_force_calls=wanted.max_force_calls,
-        home=screen.home,
-        workers=screen.workers,
+        executor=screen.executor,
         stopping=screen.hooks.stopping,
     )
     listed = ask_second_potential(second, _relaxed(screen, before), wanted.top)

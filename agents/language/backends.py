@@ -21,6 +21,7 @@ from hullward.agents.language.requests import (
     request_of_record,
 )
 from hullward.agents.settings import Backend, Campaign, CrystalBackend, Machine
+from hullward.models.devices import torch_devices
 from hullward.models.language import (
     NANO,
     NANO_SAMPLING,
@@ -76,7 +77,7 @@ def open_endpoints(campaign: Campaign, machine: Machine, store: Store) -> ModelE
     """
     crystal = chat = None
     if campaign.asks_crystal:
-        crystal = _endpoint("crystal", campaign.crystal, machine, store)
+        crystal = _endpoint("crystal", campaign.crystal, campaign.device, machine, store)
         backend = campaign.crystal
         nano = backend.kind == "nano" or backend.model in ("nano", NANO)
         form = backend.text_form or ("asymmetric" if nano else "cell")
@@ -89,11 +90,16 @@ def open_endpoints(campaign: Campaign, machine: Machine, store: Store) -> ModelE
             constrain=partial(constrain, form=form, server=backend.kind == "server"),
         )
     if not campaign.chat.absent:
-        chat = replace(_endpoint("chat", campaign.chat, machine, store), grammar=True)
+        chat = replace(
+            _endpoint("chat", campaign.chat, campaign.device, machine, store), grammar=True
+        )
     return ModelEndpoints.of(crystal, chat)
 
 
-def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> ModelEndpoint:
+def _endpoint(
+    role: Role, backend: Backend, asked_device: str | None, machine: Machine, store: Store
+) -> ModelEndpoint:
+    """The endpoint; a model of this process runs on the first device asked for."""
     card = model_card(backend.model) if backend.model in model_names() else None
     form = backend.format or (card.prompt_form if card else _FORM[role])
     reread = None
@@ -106,11 +112,11 @@ def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> M
     elif backend.path is not None:
         from hullward.models.language import LocalModel
 
-        model = LocalModel(backend.path)
+        model = LocalModel(backend.path, device=_first_device(machine, asked_device))
     else:
         from hullward.models.language import LocalModel
 
-        model = LocalModel(nano_folder())
+        model = LocalModel(nano_folder(), device=_first_device(machine, asked_device))
     return ModelEndpoint(
         role=role,
         label=backend.label,
@@ -122,6 +128,10 @@ def _endpoint(role: Role, backend: Backend, machine: Machine, store: Store) -> M
         constrain=partial(constrain, form="cell", server=backend.url is not None),
         reread=reread,
     )
+
+
+def _first_device(machine: Machine, asked: str | None) -> str:
+    return torch_devices(machine.device_for(asked))[0]
 
 
 def _served(

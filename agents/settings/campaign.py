@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from hullward.agents.settings.backends import ChatBackend, CrystalBackend, Strict
+from hullward.models.devices import DEVICE_PATTERN
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.screening import Limits
 
@@ -79,7 +80,12 @@ class Settings(Strict):
     max_atoms: int = Field(default=200, ge=1, le=500)
     phonons: Phonons = Phonons()
     seed: int = Field(default=0, ge=0)
-    workers: int | None = Field(default=None, ge=0, le=1024, description="default: one a core")
+    workers: int | None = Field(
+        default=None, ge=0, le=1024, description="default: one a core, or one a GPU"
+    )
+    device: str | None = Field(
+        default=None, pattern=DEVICE_PATTERN, description="auto, cpu, cuda or cuda:N; default: auto"
+    )
 
     @field_validator("protocol")
     @classmethod
@@ -91,7 +97,7 @@ class Settings(Strict):
     @property
     def campaign_id(self) -> str:
         """Equal for equal settings, apart from those that change no result and folders of files."""
-        aside = {"workers", "goal", "stop_after", "breaker_failures", "phonons"}
+        aside = {"workers", "device", "goal", "stop_after", "breaker_failures", "phonons"}
         if self.second_reference is None:  # keeps ids of before this setting
             aside |= {"second_reference", "disagreement_ev_per_atom"}
         if self.second_opinion is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hullward.models.devices import DEVICE_PATTERN, torch_devices
 from hullward.models.errors import InputError
+from hullward.tools.relax import Executor
 
 
 class Machine(BaseSettings):
@@ -18,6 +21,7 @@ class Machine(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HULLWARD_", extra="ignore", frozen=True)
 
     workers: Annotated[int | None, Field(ge=0)] = None
+    device: Annotated[str | None, Field(pattern=DEVICE_PATTERN)] = None
     home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "hullward")
     cache: bool = True
     mp_calls_per_day: Annotated[int, Field(gt=0)] = 500  # to the Materials Project, all processes
@@ -67,6 +71,27 @@ class Machine(BaseSettings):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         return {name: os.environ.get(name) for name in names}
 
+    def device_for(self, campaign: str | None = None) -> str:
+        """The torch device: command line, environment, campaign file, else 'auto'.
+
+        Raises InputError for a device by name that is not there.
+        """
+        device = self.device or campaign or "auto"
+        if device not in ("auto", "cpu"):
+            torch_devices(device)
+        return device
+
+    def executor(
+        self, workers: int | None = None, *, of: tuple[int | None, str | None] = (None, None)
+    ) -> Executor:
+        """Where relaxations run. `workers` is the command line's; of: the campaign's of both.
+
+        Raises as `device_for`.
+        """
+        choices = (workers, self.workers, of[0])
+        chosen = next((choice for choice in choices if choice is not None), None)
+        return Executor(workers=chosen, device=self.device_for(of[1]), home=self.cache_home)
+
     def workers_for(self, asked: int | None, campaign: int | None) -> int:
         """Worker processes: command line, environment, campaign file, else one a usable core."""
         for choice in (asked, self.workers, campaign):
@@ -83,10 +108,15 @@ def _sendable(key: str) -> SecretStr:
     return SecretStr(key)
 
 
-def read_machine() -> Machine:
-    """Read the environment; raises InputError for a HULLWARD_ variable with a wrong value."""
+def read_machine(device: str | None = None) -> Machine:
+    """Read the environment; raises InputError for a HULLWARD_ variable with a wrong value.
+
+    device: the command line's, which comes before the environment's.
+    """
+    if device is not None and not re.fullmatch(DEVICE_PATTERN, device):
+        raise InputError(f"--device {device!r}: write auto, cpu, cuda, cuda:N or mps")
     try:
-        return Machine()
+        return Machine() if device is None else Machine(device=device)
     except ValidationError as error:
         first = error.errors()[0]
         name = "HULLWARD_" + "_".join(str(x) for x in first["loc"]).upper()

@@ -155,7 +155,7 @@ def make_screen(
     own = settings.known_phases
     if own and (left_out := skipped_note(own)):
         store.notes.append(left_out)
-    processes = machine.workers_for(workers, settings.workers)
+    executor = machine.executor(workers, of=(settings.workers, settings.device))
     return Screen(
         store=store,
         basis=basis,
@@ -164,11 +164,10 @@ def make_screen(
         second=second,
         limits=settings.limits(),
         user_phases=read_known(own) if own else KnownPhases(),
-        workers=processes,
-        home=machine.cache_home,
+        executor=executor,
         relax_known=settings.relax_known,
         breaker_failures=settings.breaker_failures,
-        hooks=Hooks(progress, stopping, StageTimes(whole_process=processes == 0)),
+        hooks=Hooks(progress, stopping, StageTimes(whole_process=executor.in_this_process)),
     )
 
 

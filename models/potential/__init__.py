@@ -22,7 +22,12 @@ from hullward.models.potential.protocol import (
     PotentialCard,
     UnsupportedElementError,
 )
-from hullward.models.potential.registry import MPTRJ_ELEMENTS, load_potential, potential_card
+from hullward.models.potential.registry import (
+    MPTRJ_ELEMENTS,
+    load_potential,
+    potential_card,
+    takes_device,
+)
 
 __all__ = [
     "MPTRJ_ELEMENTS",
@@ -42,4 +47,5 @@ __all__ = [
     "in_batches",
     "load_potential",
     "potential_card",
+    "takes_device",
 ]

@@ -27,10 +27,15 @@ from hullward.models.potential.protocol import (
     IsolatedAtomError,
     PotentialCard,
     UnsupportedElementError,
+    out_of_memory,
 )
 
 if TYPE_CHECKING:
     from hullward.models.potential.chgnet_network import NetworkOutput
+
+
+_BYTES_A_ROW = 16_000  # of memory for a bond or an angle, measured on a CPU
+_FREE_SHARE = 0.6  # of the free memory of a device that a batch may take
 
 
 class ChgnetPotential:
@@ -106,8 +111,17 @@ class ChgnetPotential:
 
     @property
     def work_at_once(self) -> float:
-        """Bonds and angles a batch: what fits a core's cache, or fills a GPU."""
-        return 8_000 if self._on_cpu else 400_000
+        """Bonds and angles a batch: what fits a core's cache, or fills a GPU and its memory."""
+        if self._on_cpu:
+            return 8_000
+        return min(400_000.0, _FREE_SHARE * self._free_bytes() / _BYTES_A_ROW)
+
+    def _free_bytes(self) -> float:
+        import torch
+
+        if self._net.device.type != "cuda":
+            return float("inf")  # not stated; a batch too large is halved
+        return float(torch.cuda.mem_get_info(self._net.device)[0])
 
     def _unsupported(self, batch: CrystalBatch) -> dict[int, Exception]:
         """The crystals with elements the network was not trained on."""
@@ -125,11 +139,11 @@ class ChgnetPotential:
 
         try:
             return self._net(graph)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(str(error)) from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):  # the message of the CPU's allocator
-                raise MemoryError(str(error)) from error
+            if (full := out_of_memory(error)) is not None:
+                if self._net.device.type == "cuda":
+                    torch.cuda.empty_cache()  # for the smaller batch that follows
+                raise full from error
             if isinstance(error, torch.AcceleratorError):
                 raise DeviceLostError(str(error)) from error
             raise

@@ -53,6 +53,16 @@ class DeviceLostError(RuntimeError):
     """The accelerator failed; nothing can be computed in this process any more."""
 
 
+def out_of_memory(error: Exception) -> MemoryError | None:
+    """The error as a MemoryError where torch ran out of memory, on whatever device; else None."""
+    is_torch = isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or "allocate memory" in str(error)  # the message of the CPU's allocator
+        or "out of memory" in str(error)
+    )
+    return MemoryError(str(error)) if is_torch else None
+
+
 class Potential(Protocol):
     """Energies, forces and stresses of crystals."""
 
@@ -87,7 +97,13 @@ class SequentialPotential(ABC):
             return UnsupportedElementError(
                 f"{self._card.name} has no parameters for {', '.join(unknown)}"
             )
-        return self._evaluate_one(crystal)
+        try:
+            answer = self._evaluate_one(crystal)
+        except RuntimeError as error:
+            answer = error
+        if isinstance(answer, Exception):
+            return out_of_memory(answer) or answer
+        return answer
 
     @abstractmethod
     def _evaluate_one(self, crystal: Crystal) -> Evaluation | Exception:

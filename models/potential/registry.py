@@ -33,6 +33,7 @@ class _KnownPotential:
     card: PotentialCard
     load: Callable[[PotentialCard, str], Potential]
     weights: str | None = None  # path inside the chgnet package
+    takes_device: bool = True
 
 
 def _load_chgnet(card: PotentialCard, device: str) -> Potential:
@@ -111,6 +112,7 @@ _CATALOGUE = {
                 typical_error_source="none: a made-up world for tests, its own truth",
             ),
             _load_toy,
+            takes_device=False,
         ),
     )
 }
@@ -151,6 +153,14 @@ def load_potential(name: str, device: str = "cpu") -> Potential:
     if is_ase(name):
         return load_ase(card, device)
     return _entry(name).load(card, device)
+
+
+def takes_device(name: str) -> bool:
+    """Whether a potential can be loaded on a torch device; a calculator by its path chooses itself.
+
+    Raises InputError for an unknown name.
+    """
+    return name in KNOWN or (not is_ase(name) and _entry(name).takes_device)
 
 
 def _entry(name: str) -> _KnownPotential:

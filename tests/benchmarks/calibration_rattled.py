@@ -18,6 +18,7 @@ from common import MP2020_HULL, options
 
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
+from hullward.tools.relax import Executor
 from hullward.tools.uncertainty import left_out_fits, outcomes, read_dft_table
 from hullward.tools.uncertainty.calibrator import THRESHOLDS_EV_PER_ATOM
 from hullward.tools.uncertainty.fitting import rows_of
@@ -34,7 +35,9 @@ def main(data: Path, count: int, rattle_a: float) -> None:
     reference = load_reference(f"file:{data / MP2020_HULL}", None)
 
     def asked(rows: list, protocol: Protocol) -> list:
-        return outcomes(rows, "chgnet-0.3.0", protocol, reference, HOME, None, reading=SECOND)[0]
+        return outcomes(
+            rows, "chgnet-0.3.0", protocol, reference, Executor(home=HOME), reading=SECOND
+        )[0]
 
     every, folds = left_out_fits(asked(table, Protocol()))
     small = [r for r in table if not r.problem and r.crystal and r.crystal.n_atoms <= MOST_ATOMS]

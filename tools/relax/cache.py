@@ -10,7 +10,7 @@ repeated next time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hullward.models.crystal import Crystal
@@ -96,7 +96,7 @@ def relax_cached(
     protocol: Protocol,
     home: Path | None,
     workers: int | None = None,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
     stopping: Stopping = never,
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.workers.relax_many`, relaxing only what the cache in `home` lacks.
@@ -105,7 +105,7 @@ def relax_cached(
     at the same point. Home None means no cache. Yields in the order of finishing or finding.
     """
     if home is None:
-        return relax_many(jobs, potential, protocol, workers, None, device, stopping)
+        return relax_many(jobs, potential, protocol, workers, None, devices, stopping)
     cache = RelaxationCache(home, potential, protocol)
     found: list[Relaxation] = []
     under_way: dict[str, Crystal] = {}
@@ -120,7 +120,7 @@ def relax_cached(
                 yield candidate_id, crystal
 
     def results() -> Iterator[Relaxation]:
-        new = relax_many(unknown(), potential, protocol, workers, None, device, stopping)
+        new = relax_many(unknown(), potential, protocol, workers, None, devices, stopping)
         for done in new:
             yield from found
             found.clear()

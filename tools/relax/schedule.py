@@ -33,7 +33,7 @@ def relax_best_first(
     workers: int | None = None,
     limit: int | None = None,
     stopping: Stopping = never,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
 ) -> Iterator[Relaxation]:
     """As `hullward.tools.relax.cache.relax_cached`, in the order of the heights after a few steps.
 
@@ -61,7 +61,7 @@ def relax_best_first(
             if candidate_id in order.paused and not stopping():
                 yield order.paused.pop(candidate_id)
 
-    results = relax_many_in_turns(turns(), potential, protocol, workers, None, device, stopping)
+    results = relax_many_in_turns(turns(), potential, protocol, workers, None, devices, stopping)
     for result in results:
         if cache and isinstance(result, Relaxation):
             cache.keep(result, order.crystals[result.candidate_id])

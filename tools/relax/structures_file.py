@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.records import Flaw, Protocol
-from hullward.tools.relax.workers import relax_many
+from hullward.tools.relax.executor import Executor
 
 FIELDS = {  # of a relaxation record
     "converged",
@@ -34,7 +35,7 @@ def relax_inputs(
     path: Path,
     potential: str,
     protocol: Protocol,
-    workers: int | None,
+    executor: Executor,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> list[dict[str, Any]]:
     """Relax every structure of a file or folder; one row an input, in the order of the file.
@@ -56,7 +57,7 @@ def relax_inputs(
             rows.append(row)
     if not rows:
         raise InputError(f"{path} contains no structures")
-    results = relax_many(jobs.items(), potential, protocol, workers)
+    results = replace(executor, home=None).relax(jobs.items(), potential, protocol)
     for done, relaxation in enumerate(results, start=1):
         rows[int(relaxation.candidate_id)] |= relaxation.model_dump(mode="json", include=FIELDS)
         progress("relax", done, len(jobs))

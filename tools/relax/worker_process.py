@@ -45,6 +45,7 @@ class WorkerProcess:
     process: subprocess.Popen[bytes]
     pipe: Connection
     inbox: SimpleQueue[tuple[WorkerProcess, Any]]
+    device: str
     capacity: int = 0  # structures it may hold; 0 until it is ready
     held: dict[int, WorkItem] = field(default_factory=dict)
     ended_because: str = ""  # why this process killed it

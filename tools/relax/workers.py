@@ -19,16 +19,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hullward.models.crystal import Crystal
-from hullward.models.errors import HullwardError, PreflightError
+from hullward.models.devices import torch_devices
+from hullward.models.errors import HullwardError, InputError, PreflightError
 from hullward.models.potential import DeviceLostError, in_batches, load_potential, potential_card
 from hullward.tools.records import Protocol, Reason, Relaxation
 from hullward.tools.relax.state import Guards, PausedRelaxation
@@ -58,6 +59,13 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
+def processes_for(workers: int | None, devices: Sequence[str]) -> int:
+    """The number of worker processes; None stands for one a core, or one an accelerator."""
+    if devices[0] == "cpu":
+        return default_workers() if workers is None else workers
+    return min(len(devices), len(devices) if workers is None else workers)
+
+
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
     """A context in which started processes compute with one thread each."""
@@ -79,20 +87,20 @@ def relax_many(
     protocol: Protocol,
     workers: int | None = None,
     guards: Guards | None = None,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
     stopping: Stopping = never,
 ) -> Iterator[Relaxation]:
     """Relax (candidate id, crystal) pairs and yield each as it finishes, in no fixed order.
 
-    `workers` None means one per core, or one for an accelerator; 0 means in this process. `device`
-    is a torch device; if it is absent, the CPU is used. Jobs are drawn from the iterable as workers
-    have room. Closing the iterator, or an exception in its consumer, ends the workers at once. Once
-    `stopping` returns True nothing new begins, and what does not end within seconds is dropped.
+    `workers` None means one per core, or one per accelerator, of which none is shared; 0 means in
+    this process. `devices` are torch devices that exist. Jobs are drawn as workers have room.
+    Closing the iterator, or an exception in its consumer, ends the workers at once. Once `stopping`
+    returns True nothing new begins, and what does not end within seconds is dropped.
     Raises InputError or PreflightError at the call if the potential cannot be used, and
     PreflightError if workers cannot be started.
     """
     stream = relax_many_in_turns(
-        jobs, potential, protocol, workers, guards, device, stopping, pausing=False
+        jobs, potential, protocol, workers, guards, devices, stopping, pausing=False
     )
     return cast(Iterator[Relaxation], stream)  # nothing pauses
 
@@ -103,7 +111,7 @@ def relax_many_in_turns(
     protocol: Protocol,
     workers: int | None = None,
     guards: Guards | None = None,
-    device: str = "cpu",
+    devices: Sequence[str] = ("cpu",),
     stopping: Stopping = never,
     pausing: bool = True,
 ) -> Iterator[Relaxation | PausedRelaxation]:
@@ -114,21 +122,45 @@ def relax_many_in_turns(
     potential_card(potential)
     guards = guards or Guards()
     if workers == 0:
-        loaded = load_potential(potential, usable_device(device))
-        return relax_in_turns(jobs, loaded, protocol, guards, pausing=pausing, stopping=stopping)
-    if workers is None:
-        workers = default_workers() if device == "cpu" else 1
-    return _Pool((potential, protocol, guards, device, pausing), workers, stopping).run(jobs)
+        loaded = load_potential(potential, devices[0])
+        stream = relax_in_turns(jobs, loaded, protocol, guards, pausing=pausing, stopping=stopping)
+        return _unless_lost(stream, devices[0])
+    workers = processes_for(workers, devices)
+    settings = _WorkerSettings(potential, protocol, guards, pausing)
+    return _Pool(settings, devices, workers, stopping).run(jobs)
+
+
+def _unless_lost(
+    stream: Iterator[Relaxation | PausedRelaxation], device: str
+) -> Iterator[Relaxation | PausedRelaxation]:
+    """The stream; raises PreflightError where the accelerator fails in this process."""
+    try:
+        yield from stream
+    except DeviceLostError as error:
+        raise PreflightError(
+            f"the device {device} failed: {error}; go on with worker processes, which are started "
+            "anew, or with --device cpu"
+        ) from error
+
+
+class _WorkerSettings(NamedTuple):
+    """The first message to every worker, with its device."""
+
+    potential: str
+    protocol: Protocol
+    guards: Guards
+    pausing: bool
 
 
 class _Pool:
     def __init__(
         self,
-        settings: tuple[str, Protocol, Guards, str, bool],
+        settings: _WorkerSettings,
+        devices: Sequence[str],
         size: int,
         stopping: Stopping,
     ) -> None:
-        self._settings = settings
+        self._settings, self._devices = settings, devices
         self._size = size
         self._stop = StopWatch(stopping)
         self._workers: list[WorkerProcess] = []
@@ -218,7 +250,7 @@ class _Pool:
                     f"relaxation workers end before they are ready ({how}{hint}); see the lines "
                     "above for the reason and check the installation with `hullward doctor`"
                 )
-        potential, protocol, *_ = self._settings
+        potential, protocol = self._settings.potential, self._settings.protocol
         for item in worker.held.values():
             if item.tries < 2:
                 self._retries.append(item)
@@ -245,8 +277,10 @@ class _Pool:
             raise PreflightError(f"a relaxation worker cannot be started: {error}") from error
         finally:
             theirs.close()
-        worker = WorkerProcess(process, Connection(ours.detach()), self._inbox)
-        worker.outbox.put(self._settings)
+        taken = Counter(worker.device for worker in self._workers)
+        device = min(self._devices, key=lambda one: taken[one])
+        worker = WorkerProcess(process, Connection(ours.detach()), self._inbox, device)
+        worker.outbox.put((self._settings, device))
         self._workers.append(worker)
         return worker
 
@@ -258,8 +292,8 @@ def run_worker(handle: int, parent: int) -> None:
     _keep_freed_memory()
     pipe = Connection(handle)
     try:
-        name, protocol, guards, device, pausing = pipe.recv()
-        potential = load_potential(name, usable_device(device))
+        (name, protocol, guards, pausing), device = pipe.recv()
+        potential = load_potential(name, _if_still_there(device))
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
         at_once = in_batches(potential).work_at_once
@@ -300,15 +334,15 @@ def _receive_jobs(pipe: Connection, keys: dict[str, deque[int]]) -> Iterator[Job
         yield job
 
 
-def usable_device(wanted: str) -> str:
-    """The wanted torch device, or the CPU if there is no such accelerator (any more)."""
-    if wanted == "cpu":
-        return wanted
-    import torch
-
-    kind = wanted.split(":")[0]
-    present = torch.cuda.is_available() if kind == "cuda" else torch.accelerator.is_available()
-    return wanted if present else "cpu"
+def _if_still_there(device: str) -> str:
+    """The device, or the CPU where an accelerator has failed since the run began."""
+    if device == "cpu":
+        return device
+    try:
+        return torch_devices(device)[0]
+    except InputError as error:
+        print(f"{error}\nrelaxing on the CPU", file=sys.stderr)
+        return "cpu"
 
 
 def _keep_freed_memory() -> None:

@@ -1,15 +1,28 @@
-"""Relax candidates by the campaign's potential, storing each relaxation as it finishes."""
+"""Relax candidates by the campaign's potential, storing relaxations as they finish.
+
+What comes quickly is stored in batches, one transaction each: a kill loses at most the last one,
+which is relaxed or found in the cache again. A structure that relaxed into one that the hard checks
+reject has failed.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import BreakerError
 from hullward.tools.hull import height_over
 from hullward.tools.records import Candidate, Proposal, Relaxation
-from hullward.tools.relax import relax_best_first
 from hullward.tools.screening.screen import OF_BASIS, Screen, in_order
+from hullward.tools.screening.validate import Limits, check_geometry
+from hullward.tools.store import Store
+
+BATCH, GATHER_S = (
+    64,
+    0.5,
+)  # relaxations of one transaction, and the time for which they are gathered
 
 
 def waiting_for_relaxation(
@@ -46,15 +59,13 @@ def relax_candidates(
         jobs = waiting_for_relaxation(screen, proposals)
         if not jobs or limit == 0:
             return
-        results = relax_best_first(
+        results = screen.executor.relax_best_first(
             jobs,
             height_over(screen.reference),
             screen.checked_card.name,
             screen.basis.protocol,
-            screen.home,
-            screen.workers,
-            limit,
-            screen.hooks.stopping,
+            limit=limit,
+            stopping=screen.hooks.stopping,
         )
         total = len(jobs) if limit is None else min(limit, len(jobs))
         most = screen.breaker_failures
@@ -76,16 +87,56 @@ def store_relaxations(
     """
     failures = 0
     screen.hooks.progress(step, 0, total)
-    for done, relaxation in enumerate(results, start=1):
-        screen.store.add([relaxation])
-        screen.hooks.progress(step, done, total)
-        screen.hooks.timed.charge("relax", relaxation.cpu_s)
-        if screen.workers == 0:  # it ran in this process, whose time is charged to `within`
-            screen.hooks.timed.charge(within, -relaxation.cpu_s)
-        failures = failures + 1 if relaxation.failure else 0
-        if failures == most_failures:
-            raise BreakerError(
-                f"{failures} relaxations failed in a row, the last with "
-                f"{relaxation.failure}: {relaxation.detail}. Everything so far is stored; "
-                "see `hullward report`, then `hullward resume`"
-            )
+    with _Batches(screen.store) as batches:
+        for done, relaxed in enumerate(results, start=1):
+            relaxation = checked_again(relaxed, screen.limits)
+            batches.add(relaxation)
+            screen.hooks.progress(step, done, total)
+            screen.hooks.timed.charge("relax", relaxation.cpu_s)
+            if screen.executor.in_this_process:  # whose time is charged to `within`
+                screen.hooks.timed.charge(within, -relaxation.cpu_s)
+            failures = failures + 1 if relaxation.failure else 0
+            if failures == most_failures:
+                raise BreakerError(
+                    f"{failures} relaxations failed in a row, the last with "
+                    f"{relaxation.failure}: {relaxation.detail}. Everything so far is stored; "
+                    "see `hullward report`, then `hullward resume`"
+                )
+
+
+def checked_again(relaxation: Relaxation, limits: Limits) -> Relaxation:
+    """The relaxation; failed where the hard checks of the geometry reject what it converged to."""
+    if not relaxation.converged or relaxation.crystal is None:
+        return relaxation
+    flaw = check_geometry(relaxation.crystal, limits)
+    if flaw is None:
+        return relaxation
+    found = {"failure": flaw.reason, "detail": f"after relaxing: {flaw.detail}"}
+    return relaxation.model_copy(update={"converged": False, **found})
+
+
+class _Batches:
+    """Gathers relaxations for the store; what is left is stored when the block ends, however."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._gathered: list[Relaxation] = []
+        self._stored_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, relaxation: Relaxation) -> None:
+        """Gather one; stored at once unless the last batch was stored just before."""
+        self._gathered.append(relaxation)
+        if len(self._gathered) >= BATCH or time.monotonic() - self._stored_s > GATHER_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        batch, self._gathered = self._gathered, []
+        if batch:
+            self._store.add(batch)
+            self._stored_s = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()

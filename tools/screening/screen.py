@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from hullward.models.crystal import Crystal
@@ -29,6 +28,7 @@ from hullward.tools.records import (
     Verdict,
 )
 from hullward.tools.reference import require_known_energies
+from hullward.tools.relax import Executor
 from hullward.tools.screening.labels import (
     CampaignStructures,
     KnownStructures,
@@ -102,8 +102,7 @@ class Screen:
     limits: Limits
     second: SecondReferenceJudge | None = None
     user_phases: KnownPhases = field(default_factory=KnownPhases)
-    workers: int = 1
-    home: Path | None = None  # where relaxations are shared between campaigns
+    executor: Executor = field(default_factory=Executor)
     relax_known: bool = False
     breaker_failures: int = 25
     hooks: Hooks = field(default_factory=Hooks)

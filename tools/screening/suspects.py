@@ -19,7 +19,6 @@ from hullward.tools.records import (
     Suspect,
     Verdict,
 )
-from hullward.tools.relax import relax_cached
 from hullward.tools.screening.relaxing import store_relaxations
 from hullward.tools.screening.screen import OF_BASIS, OVER_REFERENCE, Screen
 from hullward.tools.screening.verdicts import SuspicionFound, suspicions
@@ -138,8 +137,7 @@ def _relax_again(screen: Screen, candidates: Sequence[Candidate]) -> dict[str, R
     jobs = [(c.candidate_id, c.crystal) for c in candidates if c.candidate_id not in done]
     if not jobs:
         return done
-    until_stopped = (job for job in jobs if not screen.hooks.stopping())
-    results = relax_cached(until_stopped, screen.card.name, protocol, screen.home, screen.workers)
+    results = screen.executor.relax(jobs, screen.card.name, protocol, screen.hooks.stopping)
     store_relaxations(screen, results, "second relaxation", len(jobs), within="judge")
     return _second_relaxations(screen, ids)
 

@@ -1,4 +1,4 @@
-"""Hard checks that reject a crystal before any force call.
+"""Hard checks that reject a crystal before any force call; those of its geometry also after it.
 
 They run in a fixed order, and the first that fails names the flaw:
 
@@ -80,13 +80,9 @@ def check_crystal(crystal: Crystal, limits: Limits, supported: frozenset[str]) -
     """
     if flaw := _size_flaw(crystal, limits) or _element_flaw(crystal, limits, supported):
         return flaw
-    radii = np.array([radius_a(s) for s in crystal.species])
-    with np.errstate(all="ignore"):  # absurd cells overflow; what comes of it is compared below
-        if flaw := _cell_flaw(crystal, radii, limits):
-            return flaw
-        pairs = nearest_pairs(crystal, limits.isolation_a)
-    if flaw := _distance_flaw(crystal, radii, pairs, limits):
+    if flaw := check_geometry(crystal, limits):
         return flaw
+    pairs = nearest_pairs(crystal, limits.isolation_a)
     charge = charge_balance(Counter(crystal.species), limits.allowed_oxidation_states)
     if limits.require_charge_balance and charge.balanced is False:
         return Flaw(reason=Reason.CHARGE_UNBALANCED, detail=f"{crystal.formula}: {charge.note}")
@@ -100,6 +96,16 @@ def check_crystal(crystal: Crystal, limits: Limits, supported: frozenset[str]) -
         charge_balanced=charge.balanced,
         charge_note=charge.note,
     )
+
+
+def check_geometry(crystal: Crystal, limits: Limits) -> Flaw | None:
+    """The first flaw of cell and distances; the elements must be real."""
+    radii = np.array([radius_a(s) for s in crystal.species])
+    with np.errstate(all="ignore"):  # absurd cells overflow; what comes of it is compared below
+        if flaw := _cell_flaw(crystal, radii, limits):
+            return flaw
+        pairs = nearest_pairs(crystal, limits.isolation_a)
+    return _distance_flaw(crystal, radii, pairs, limits)
 
 
 def candidate(proposal_id: str, crystal: Crystal, facts: Facts) -> Candidate:

@@ -20,7 +20,7 @@ from hullward.models.potential import potential_card
 from hullward.tools.crystal.files import CifReader, parse_raw, read_inputs
 from hullward.tools.hull import Reference
 from hullward.tools.records import Flaw, Protocol, Relaxation, SecondEnergy
-from hullward.tools.relax import relax_cached
+from hullward.tools.relax import Executor
 from hullward.tools.uncertainty.calibrator import case_of
 from hullward.tools.uncertainty.fitting import ELEMENTS, Outcome
 from hullward.tools.uncertainty.second_energies import check_scales, second_energies_of
@@ -106,8 +106,7 @@ def outcomes(
     potential: str,
     protocol: Protocol,
     reference: Reference,
-    home: Path | None,
-    workers: int | None,
+    executor: Executor,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
     reading: str = "",
 ) -> tuple[list[Outcome], dict[str, int]]:
@@ -120,7 +119,7 @@ def outcomes(
     lost: Counter[str] = Counter(r.problem for r in rows if r.problem)
     jobs = [(str(i), r.crystal) for i, r in enumerate(rows) if not r.problem and r.crystal]
     relaxed: dict[int, Relaxation] = {}
-    results = relax_cached(jobs, potential, protocol, home, workers)
+    results = executor.relax(jobs, potential, protocol)
     for done, relaxation in enumerate(results, start=1):
         relaxed[int(relaxation.candidate_id)] = relaxation
         progress("relax", done, len(jobs))
@@ -128,7 +127,7 @@ def outcomes(
     if reading:
         converged = {r.relaxation_id: i for i, r in relaxed.items() if r.converged}
         of = [relaxed[i] for i in converged.values()]
-        for done, one in enumerate(second_energies_of(of, reading, home, workers), start=1):
+        for done, one in enumerate(second_energies_of(of, reading, executor), start=1):
             second[converged[one.relaxation_id]] = one
             progress("second energy", done, len(converged))
     found = list(_judged(rows, relaxed, second, reference, lost))

@@ -179,13 +179,15 @@ def _computed(
     if potential_card(fitting.reading).weights_sha256 != fitting.reading_sha256:
         raise PreflightError("its weights are not those the calibrator was fitted with")
     hooks.progress("second energy", 0, len(todo))
-    energies = second_energies_of(todo, fitting.reading, screen.home, screen.workers)
+    energies = second_energies_of(todo, fitting.reading, screen.executor, hooks.stopping)
     for done, energy in enumerate(energies, start=1):
         if not energy.failure:
             screen.store.add([energy])
         yield energy
         hooks.progress("second energy", done, len(todo))
-        if screen.workers and len(todo) > FEW:  # else it was spent in this process
+        if (
+            not screen.executor.in_this_process and len(todo) > FEW
+        ):  # else it was spent in this process
             hooks.timed.charge("read", energy.cpu_s)
         if hooks.stopping():
             return

@@ -9,15 +9,15 @@ Materials Project's corrections are corrected.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 from hullward.models.errors import InputError
 from hullward.models.potential import UNCORRECTED, PotentialCard, potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Relaxation, SecondEnergy
-from hullward.tools.relax import relax_cached
+from hullward.tools.relax import Executor
 
 SECOND = "sevennet-l3i5"  # the second potential of the shipped calibrator
 NO_STEPS = Protocol(max_steps=0)
@@ -25,6 +25,7 @@ SECOND_ENERGY_STATE = (
     "read_higher_ev_per_atom",  # second minus first
     "read_log_force",  # of the largest force by the second
 )
+EVERY_CORE = Executor()
 FEW = 60  # computed in this process: workers would need longer to start
 CLIP_EV, LEAST_FORCE_EV_PER_A = 0.5, 0.01
 
@@ -32,12 +33,12 @@ CLIP_EV, LEAST_FORCE_EV_PER_A = 0.5, 0.01
 def second_energies_of(
     relaxations: Sequence[Relaxation],
     potential: str = SECOND,
-    home: Path | None = None,
-    workers: int | None = None,
+    executor: Executor = EVERY_CORE,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[SecondEnergy]:
     """The second energy of each converged relaxation as it is computed, or its `failure`.
 
-    home: where they are shared between campaigns.  workers: as in `relax_many`, for more than FEW.
+    executor: for more than FEW; those are computed in this process.  stopping: leave out the rest.
     Raises InputError where the energies of both cannot be brought to one scale, PreflightError
     where the potential is not installed, both at the call.
     """
@@ -47,8 +48,8 @@ def second_energies_of(
     first = {r.relaxation_id: r for r in relaxations}
     jobs = [(i, r.crystal) for i, r in first.items() if r.crystal is not None]
     if len(jobs) <= FEW:
-        workers = 0
-    there = relax_cached(jobs, potential, NO_STEPS, home, workers) if jobs else iter(())
+        executor = replace(executor, workers=0)
+    there = executor.relax(jobs, potential, NO_STEPS, stopping) if jobs else iter(())
     gone = [_second_energy(r, None, second) for r in relaxations if r.crystal is None]
     return chain(gone, (_second_energy(first[one.candidate_id], one, second) for one in there))
 

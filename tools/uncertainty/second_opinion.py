@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal import StructureLibrary
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Candidate, Protocol, Relaxation, SecondOpinion
-from hullward.tools.relax import relax_cached
+from hullward.tools.relax import Executor
 from hullward.tools.screening import UNFINISHED
 
 
@@ -32,8 +32,7 @@ class SecondPotential:
     reference: Reference
     margin_ev_per_atom: float
     max_force_calls: int
-    home: Path | None = None
-    workers: int = 0
+    executor: Executor = field(default_factory=partial(Executor, workers=0))
     stopping: Callable[[], bool] = lambda: False
     spent: int = 0  # force calls
     _done: dict[str, Relaxation] = field(default_factory=dict)  # by content id
@@ -99,7 +98,7 @@ class SecondPotential:
                 if crystal.content_id not in self._done and not self.exhausted:
                     yield crystal.content_id, crystal
 
-        for done in relax_cached(jobs(), self.potential, self.protocol, self.home, self.workers):
+        for done in self.executor.relax(jobs(), self.potential, self.protocol, self.stopping):
             self._done[done.candidate_id] = done
             self.spent += done.force_calls
 

@@ -20,6 +20,7 @@ from hullward.tools.records import (
     Verdict,
 )
 from hullward.tools.reference import load_reference
+from hullward.tools.relax import Executor
 from hullward.tools.screening import (
     FORMULAS,
     IDS,
@@ -114,14 +115,14 @@ def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkey
     ])  # fmt: skip
     asked = []
 
-    def relax(jobs, potential, protocol, home, workers):
+    def relax(self, jobs, potential, protocol, stopping):
         assert protocol == suspects.rattled_protocol(PROTOCOL)
         for candidate_id, crystal in jobs:
             asked.append(candidate_id)
             n = int(candidate_id[2:])
             yield relaxation(n, crystal, 0.0, there + 0.2, converged=True, protocol=protocol)
 
-    monkeypatch.setattr(suspects, "relax_cached", relax)
+    monkeypatch.setattr(Executor, "relax", relax)
     store_suspects(screen)
     found = {d.candidate_id: d for d in opened.load(Suspect)}
     assert set(found) == {"c-0", "c-2", "c-3"}
@@ -134,7 +135,7 @@ def test_what_fell_without_converging_is_relaxed_again_and_stored(screen, monkey
     )
     assert found["c-2"].reasons[0].startswith("−0.300 eV/atom from the hull, below −0.15")
     assert "4.00 times that of the phases it would decompose into" in found["c-3"].reasons[0]
-    monkeypatch.setattr(suspects, "relax_cached", lambda *_: pytest.fail("again"))
+    monkeypatch.setattr(Executor, "relax", lambda *_: pytest.fail("again"))
     store_suspects(screen)
     assert {d.candidate_id: d for d in opened.load(Suspect)} == found
     (row,) = opened.rows(
@@ -155,12 +156,12 @@ def test_second_relaxations_that_fail_in_a_row_stop_nothing(screen, monkeypatch)
         (crystal, relaxation(n, crystal, 9.0, 8.0, **stalled), None) for n in range(most + 2)
     ])  # fmt: skip
 
-    def relax(jobs, potential, protocol, home, workers):
+    def relax(self, jobs, potential, protocol, stopping):
         for candidate_id, structure in jobs:
             n = int(candidate_id[2:])
             yield relaxation(n, structure, 9.0, 8.0, protocol=protocol, **stalled)
 
-    monkeypatch.setattr(suspects, "relax_cached", relax)
+    monkeypatch.setattr(Executor, "relax", relax)
     store_suspects(screen)
     assert len(screen.store.load(Suspect)) == most + 2
 

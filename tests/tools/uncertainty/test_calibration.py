@@ -26,6 +26,7 @@ from hullward.tools.records import (
     StabilityProbability,
 )
 from hullward.tools.reference import load_reference
+from hullward.tools.relax import Executor
 from hullward.tools.report.figures import reliability_figure
 from hullward.tools.report.figures.reliability import wilson
 from hullward.tools.report.uncertainty import Trust
@@ -641,7 +642,7 @@ def test_the_targets_hold_on_the_real_data(shared_data: Path) -> None:
     rows = read_dft_table(shared_data / "known" / "generated_dft_decomposition.parquet")
     hull = shared_data / "hull" / "mp2020_whole_database_hull.parquet"
     reference = load_reference(f"file:{hull}", None)
-    found, lost = outcomes(rows, "chgnet-0.3.0", Protocol(), reference, None, None, reading=SECOND)
+    found, lost = outcomes(rows, "chgnet-0.3.0", Protocol(), reference, Executor(), reading=SECOND)
     assert len(found) + sum(lost.values()) == len(rows)
     bounds(checks_of(*left_out_fits(found)))
 

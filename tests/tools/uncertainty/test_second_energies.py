@@ -12,6 +12,7 @@ from hullward.models.potential import UNCORRECTED, PotentialCard, potential_card
 from hullward.tools.hull import MP2020, correction_ev_per_atom
 from hullward.tools.records import Protocol, Relaxation, SecondEnergy
 from hullward.tools.reference import read_embedded_once
+from hullward.tools.relax import Executor
 from hullward.tools.relax.stream import relax_one
 from hullward.tools.report.schema import ReportEntry
 from hullward.tools.report.words import probability_words
@@ -64,7 +65,7 @@ def test_corrections_are_those_published(formula: str, by_hand: float) -> None:
 
 def test_a_second_energy_by_the_same_potential_differs_by_nothing() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), Protocol())
-    (second,) = second_energies_of([done], "toy", workers=0)
+    (second,) = second_energies_of([done], "toy")
     assert second.higher_ev_per_atom == pytest.approx(0.0, abs=1e-6)
     assert second.correction_ev_per_atom == 0.0
     assert second.largest_force_ev_per_a == pytest.approx(done.residual_force_ev_per_a, abs=1e-6)
@@ -92,9 +93,9 @@ def test_second_energies_are_computed_once_and_found_again(tmp_path: Path) -> No
         )
         for k, a in enumerate((5.2, 5.6, 6.0, 6.4))
     ]
-    first = list(second_energies_of(done, "toy", tmp_path, workers=0))
+    first = list(second_energies_of(done, "toy", Executor(workers=0, home=tmp_path)))
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "relaxations").rglob("*.json")}
-    again = list(second_energies_of(done, "toy", tmp_path, workers=0))
+    again = list(second_energies_of(done, "toy", Executor(workers=0, home=tmp_path)))
     assert {r.relaxation_id for r in first} == {"r0", "r1", "r2", "r3"}
     spent = {r.relaxation_id: r.model_copy(update={"cpu_s": 0.0}) for r in first}
     assert spent == {r.relaxation_id: r for r in again}  # by somebody else
@@ -105,7 +106,7 @@ def test_second_energies_are_computed_once_and_found_again(tmp_path: Path) -> No
 def test_a_second_energy_that_fails_has_a_reason() -> None:
     lonely = rock_salt("Na", "Cl", 40.0)  # no neighbours within any cut-off
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
-    (second,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy", workers=0)
+    (second,) = second_energies_of([done.model_copy(update={"crystal": lonely})], "toy")
     assert second.higher_ev_per_atom is None
     assert "neighbour" in second.failure
     with pytest.raises(ValueError, match="has no second energy"):
@@ -114,7 +115,7 @@ def test_a_second_energy_that_fails_has_a_reason() -> None:
 
 def test_a_second_energy_needs_a_structure() -> None:
     done = relaxed_by("toy", rock_salt("Na", "Cl", 5.6), NO_STEPS)
-    (second,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy", workers=0)
+    (second,) = second_energies_of([done.model_copy(update={"crystal": None})], "toy")
     assert second.failure == "the first potential left no structure"
 
 
@@ -193,7 +194,7 @@ def test_the_second_network_reads_known_phases_where_chgnet_puts_them(
         for cell in (("Na", "Cl", 5.6), ("Mg", "O", 4.2), ("Fe", "O", 4.3))
     ]
     done = [r.model_copy(update={"relaxation_id": f"r{k}"}) for k, r in enumerate(done)]
-    for second in second_energies_of(done, SECOND, workers=0):
+    for second in second_energies_of(done, SECOND, Executor(workers=0)):
         assert second.failure == ""
         assert second.correction_ev_per_atom is not None
         assert second.correction_ev_per_atom < -0.3  # left out, they would lie this far apart

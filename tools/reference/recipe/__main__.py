@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hullward.tools.reference.recipe.build import build_stored, build_systems, log_progress
 from hullward.tools.reference.sources import read_manifest
+from hullward.tools.relax import Executor
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--extend", type=Path, help="an earlier build, path without ending")
     parser.add_argument("--potential", default="chgnet-0.3.0")
     parser.add_argument("--workers", type=int, default=1, help="processes; 0: in this one")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--redo-from", type=Path, help="systems of --extend to compute again")
     parser.add_argument(
         "--add-from", type=Path, help="systems of --extend to try nano's structure types in"
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         systems,
         arguments.out,
         arguments.potential,
-        arguments.workers,
+        Executor(workers=arguments.workers, device=arguments.device),
         formulas=formulas,
         extend=arguments.extend,
         redo=redo,

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from itertools import combinations
+from itertools import combinations, cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,20 @@ from hullward.tools.reference.recipe.system_results import (
     with_earlier,
 )
 from hullward.tools.reference.sources import Manifest, is_alloy, read_manifest
-from hullward.tools.relax import one_thread_each
+from hullward.tools.relax import Executor, one_thread_each
 
 log = logging.getLogger(__name__)
 
 Parts = list[tuple[str, ...]]
-Job = tuple[Any, ...]  # arguments of `build_system`
+Job = tuple[Any, ...]  # arguments of `build_system`, but for the device
+ONE_PROCESS = Executor(workers=1)
 
 
 def build_systems(
     systems: Sequence[str],
     out: Path,
     potential: str = "chgnet-0.3.0",
-    workers: int = 1,
+    executor: Executor = ONE_PROCESS,
     formulas: Iterable[str] = (),
     structures: Sequence[tuple[str, Crystal]] = (),
     extend: Path | None = None,
@@ -52,7 +53,7 @@ def build_systems(
 ) -> Manifest:
     """Relax the systems with all their subsystems and write OUT.parquet and OUT.json.
 
-    workers: processes; 0 computes in this one.  formulas: to try besides those of the rule.
+    executor: its cache is not used.  formulas: to try besides those of the rule.
     structures: (name, crystal) to try besides the types.  extend: OUT of an earlier build; its
     systems are kept, except that those of new `structures` or named in `redo` are computed again,
     and of these the lowest phases of both builds stay.  add: systems of that build to which only
@@ -86,7 +87,7 @@ def build_systems(
             below = {sub: r for sub, r in results.items() if set(sub) < set(part)}
             own = [(n, c) for n, c in structures if frozenset(c.species) == frozenset(part)]
             jobs.append((potential, work, part, named, own, below, earlier.get(part)))
-        for done, result in enumerate(_each(jobs, workers), start=1):
+        for done, result in enumerate(_each(jobs, executor, potential), start=1):
             results[result.elements] = with_earlier(result, replaced.get(result.elements))
             _log_result(result, done, len(todo))
     expected = {formula for found in by_system.values() for formula in found}
@@ -155,16 +156,22 @@ def _by_system(formulas: Iterable[str]) -> Mapping[frozenset[str], list[str]]:
     return found
 
 
-def _each(jobs: Sequence[Job], workers: int) -> Iterator[SystemResult]:
-    if workers == 0:
+def _each(jobs: Sequence[Job], executor: Executor, potential: str) -> Iterator[SystemResult]:
+    devices = executor.devices(potential)
+    if executor.in_this_process:
         for job in jobs:
-            yield build_system(*job)
+            yield build_system(*(*job, devices[0]))
         return
+    workers = executor.processes(potential)
     with (
         one_thread_each(),
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
     ):
-        for future in as_completed([pool.submit(build_system, *job) for job in jobs]):
+        futures = [
+            pool.submit(build_system, *(*job, device))
+            for job, device in zip(jobs, cycle(devices), strict=False)
+        ]
+        for future in as_completed(futures):
             try:
                 yield future.result()
             except BrokenProcessPool:

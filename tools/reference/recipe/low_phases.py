@@ -52,8 +52,8 @@ class EnergyCache:
     Each line has a checksum. What lines without a right one held is computed again.
     """
 
-    def __init__(self, potential: str, memory: Path) -> None:
-        self.name, self._memory = potential, memory
+    def __init__(self, potential: str, memory: Path, device: str = "cpu") -> None:
+        self.name, self._memory, self._device = potential, memory, device
         self._engine: Potential | None = None
         self._known: dict[str, Any] = {}
         ignored = 0
@@ -73,7 +73,7 @@ class EnergyCache:
     @property
     def engine(self) -> Potential:
         """The potential, loaded when something has to be computed."""
-        self._engine = self._engine or load_potential(self.name)
+        self._engine = self._engine or load_potential(self.name, self._device)
         return self._engine
 
     def energies(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:

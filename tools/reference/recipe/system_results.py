@@ -70,6 +70,7 @@ def build_system(
     structures: Sequence[tuple[str, Crystal]],
     below: Mapping[tuple[str, ...], SystemResult],
     earlier: SystemResult | None = None,
+    device: str = "cpu",
 ) -> SystemResult:
     """Run the recipe on one system, or read the stored result of the same work.
 
@@ -82,7 +83,7 @@ def build_system(
     made_by = result_key(potential, more_formulas, structures) + suffix
     if (stored := stored_result(path, made_by)) is not None:
         return stored
-    cache = EnergyCache(potential, work / f"{'-'.join(elements)}.jsonl")
+    cache = EnergyCache(potential, work / f"{'-'.join(elements)}.jsonl", device)
     given = (Trial(f"given:{name}", crystal) for name, crystal in structures)
     tried = [*trials(elements, more_formulas), *given]
     if earlier is not None:

@@ -22,9 +22,11 @@ from hullward.tools.reference.recipe.__main__ import main as build_command
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
 from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
+from hullward.tools.relax import Executor
 from hullward.tools.store import unsealed
 
 CARD = potential_card("toy")
+HERE = Executor(workers=0)
 
 
 def forbid(name: str) -> None:
@@ -35,7 +37,7 @@ def forbid(name: str) -> None:
 def built(tmp_path_factory):
     """Na-Cl in the toy potential's world, and where it was built."""
     out = tmp_path_factory.mktemp("build") / "na-cl"
-    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    build_reference.build_systems(["Na-Cl"], out, "toy", executor=HERE)
     return out
 
 
@@ -82,7 +84,7 @@ def test_types_of_the_encyclopedia_add_to_the_library_and_repeat_none():
 def test_a_missing_package_of_types_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(encyclopedia, "PACKAGE", "no-such-package")
     with pytest.raises(PreflightError, match=r"no-such-package is not installed.*pip install"):
-        build_reference.build_systems(["Na-Cl"], tmp_path / "x", "toy", workers=0)
+        build_reference.build_systems(["Na-Cl"], tmp_path / "x", "toy", executor=HERE)
 
 
 def test_a_build_is_a_reference_that_covers_what_was_tried(built):
@@ -111,7 +113,7 @@ def test_its_energies_are_the_potentials_at_its_structures(built):
 def test_a_second_build_computes_nothing(built, monkeypatch):
     before = built.with_suffix(".parquet").read_bytes()
     monkeypatch.setattr(recipe, "load_potential", forbid)
-    build_reference.build_systems(["Na-Cl"], built, "toy", workers=0)
+    build_reference.build_systems(["Na-Cl"], built, "toy", executor=HERE)
     assert built.with_suffix(".parquet").read_bytes() == before
 
 
@@ -125,7 +127,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(built, tmp_path, monkeypat
     with (work / "Cl-Na.jsonl").open("a") as file:
         file.write('{"key": "point:c-cut sho')
     monkeypatch.setattr(recipe, "load_potential", forbid)
-    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    build_reference.build_systems(["Na-Cl"], out, "toy", executor=HERE)
     assert out.with_suffix(".parquet").read_bytes() == built.with_suffix(".parquet").read_bytes()
 
 
@@ -143,7 +145,7 @@ def test_damaged_computations_are_made_again(built, tmp_path, seed, caplog):
     for name in ("Na.jsonl", "Na.result.json", "Cl.jsonl", "Cl-Na.jsonl"):
         damaged = flipped(built.with_suffix(".work") / name, seed)
         (work / name).write_bytes(damaged if seed else damaged[:-1])
-    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    build_reference.build_systems(["Na-Cl"], out, "toy", executor=HERE)
     assert "without a right checksum are computed again" in caplog.text
     assert "Na.result.json is not used" in caplog.text
     first, second = (read_built(path.parent, path.name) for path in (built, out))
@@ -152,7 +154,7 @@ def test_damaged_computations_are_made_again(built, tmp_path, seed, caplog):
     ]
     caplog.clear()
     (work / "Cl-Na.result.json").unlink()
-    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0)
+    build_reference.build_systems(["Na-Cl"], out, "toy", executor=HERE)
     assert "Cl-Na.jsonl: 1 lines" in caplog.text  # what was cut short ends its own line
 
 
@@ -172,7 +174,7 @@ def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
     assert set(results) == {("Na",), ("Cl",), ("Cl", "Na")}
     monkeypatch.setattr(recipe, "load_potential", forbid)
     out = tmp_path / "more"
-    build_reference.build_systems(["Na-Cl"], out, "toy", workers=0, extend=built)
+    build_reference.build_systems(["Na-Cl"], out, "toy", executor=HERE, extend=built)
     first, second = (read_built(path.parent, path.name) for path in (built, out))
     assert second.phases("Na-Cl") == first.phases("Na-Cl")
     assert second.source.manifest.deep == first.source.manifest.deep
@@ -180,7 +182,7 @@ def test_an_extension_keeps_what_it_extends(built, tmp_path, monkeypatch):
 
 def test_a_system_named_to_be_redone_is_computed_again(built, tmp_path):
     out = tmp_path / "redone"
-    build_reference.build_systems([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
+    build_reference.build_systems([], out, "toy", executor=HERE, extend=built, redo=["Cl-Na"])
     assert (out.with_suffix(".work") / "Cl-Na.result.json").is_file()
     assert not (out.with_suffix(".work") / "Na.result.json").is_file()  # taken over
     first, second = (read_built(path.parent, path.name) for path in (built, out))
@@ -198,7 +200,7 @@ def test_what_a_system_held_stays_when_it_is_computed_again(built, tmp_path, mon
     monkeypatch.setattr("hullward.tools.reference.recipe.system_results.low_phases", lambda *_: [])
     out = tmp_path / "redone"
     for _ in range(2):  # computed, then put together from what is stored
-        build_reference.build_systems([], out, "toy", workers=0, extend=built, redo=["Cl-Na"])
+        build_reference.build_systems([], out, "toy", executor=HERE, extend=built, redo=["Cl-Na"])
         first, second = (read_built(path.parent, path.name) for path in (built, out))
         assert first.phases("Na-Cl")
         assert [p.phase_id for p in second.phases("Na-Cl")] == [
@@ -212,7 +214,7 @@ def test_what_a_system_held_stays_when_it_is_computed_again(built, tmp_path, mon
 def test_an_extension_by_other_weights_is_refused(built, tmp_path):
     with pytest.raises(InputError, match=r"built with toy.*uses chgnet-0\.3\.0"):
         build_reference.build_systems(
-            ["Na-Cl"], tmp_path / "x", "chgnet-0.3.0", workers=0, extend=built
+            ["Na-Cl"], tmp_path / "x", "chgnet-0.3.0", executor=HERE, extend=built
         )
 
 
@@ -221,7 +223,7 @@ def test_the_users_structures_are_relaxed_whatever_their_rank(built, tmp_path):
     own = Crystal.from_arrays(cell, ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.45]])
     out = tmp_path / "own"
     build_reference.build_systems(
-        ["Na-Cl"], out, "toy", workers=0, structures=[("mine", own)], extend=built
+        ["Na-Cl"], out, "toy", executor=HERE, structures=[("mine", own)], extend=built
     )
     rows = (out.with_suffix(".work") / "Cl-Na.jsonl").read_text().splitlines()
     relaxed = [json.loads(row) for row in rows if "relaxation" in json.loads(row)]
@@ -237,7 +239,9 @@ def test_structures_of_other_systems_cost_an_extension_nothing(built, tmp_path, 
     salt = Crystal.from_arrays(cell, ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.45]])
     monkeypatch.setattr(recipe, "load_potential", forbid)
     out = tmp_path / "kept"
-    build_reference.build_systems(["Na"], out, "toy", 0, structures=[("mine", salt)], extend=built)
+    build_reference.build_systems(
+        ["Na"], out, "toy", HERE, structures=[("mine", salt)], extend=built
+    )
     assert read_built(out.parent, out.name).phases("Na-Cl")
 
 
@@ -255,7 +259,7 @@ def written(monkeypatch):
 
 def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_path, monkeypatch):
     out = tmp_path / "added"
-    build_reference.build_systems([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
+    build_reference.build_systems([], out, "toy", executor=HERE, extend=built, add=["Na-Cl"])
     before, after = (results_of_build(stem, CARD)[("Cl", "Na")] for stem in (built, out))
     assert after.tried == {"NaCl": before.tried["NaCl"] + 3}  # the first type both ways round
     assert after.expected == before.expected
@@ -266,14 +270,14 @@ def test_types_that_nano_wrote_are_added_to_what_was_found(built, written, tmp_p
         assert any(f.phase.source.startswith("nano:") for f in after.phases)
 
     monkeypatch.setattr(recipe, "load_potential", forbid)
-    build_reference.build_systems([], out, "toy", workers=0, extend=built, add=["Na-Cl"])
+    build_reference.build_systems([], out, "toy", executor=HERE, extend=built, add=["Na-Cl"])
     assert results_of_build(out, CARD)[("Cl", "Na")] == after
 
 
 def test_only_what_was_built_can_be_added_to(built, tmp_path):
     with pytest.raises(InputError, match=r"Cl-K not in"):
         build_reference.build_systems(
-            [], tmp_path / "x", "toy", workers=0, extend=built, add=["K-Cl"]
+            [], tmp_path / "x", "toy", executor=HERE, extend=built, add=["K-Cl"]
         )
 
 
@@ -293,7 +297,9 @@ def killed(*job: object) -> None:
 def test_a_killed_worker_ends_a_build_in_one_line(built, tmp_path, monkeypatch):
     monkeypatch.setattr(build_reference, "build_system", killed)
     with pytest.raises(RunInterruptedError, match=r"a worker of the build was killed.*goes on"):
-        build_reference.build_systems(["Na-Cl"], tmp_path / "x", "toy", workers=1)
+        build_reference.build_systems(
+            ["Na-Cl"], tmp_path / "x", "toy", executor=Executor(workers=1)
+        )
 
 
 def test_alloys_inside_a_salt_are_not_built(tmp_path):
@@ -314,7 +320,9 @@ def test_alloys_inside_a_salt_are_not_built(tmp_path):
 )
 def test_what_cannot_be_built_says_why(systems, formulas, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        build_reference.build_systems(systems, tmp_path / "x", "toy", workers=0, formulas=formulas)
+        build_reference.build_systems(
+            systems, tmp_path / "x", "toy", executor=HERE, formulas=formulas
+        )
 
 
 def test_a_build_can_be_made_again_from_its_manifest(built, tmp_path, capsys):
