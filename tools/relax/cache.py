@@ -20,7 +20,7 @@ from hullward.tools.relax.state import Guards
 from hullward.tools.relax.stream import within_limits
 from hullward.tools.relax.waiting import Stopping, never
 from hullward.tools.relax.workers import relax_many
-from hullward.tools.store import sealed, unsealed, write_whole
+from hullward.tools.store import sealed, sweep, unsealed, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class RelaxationCache:
         path = self._path(done.candidate_id, crystal)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
             write_whole(path, sealed(_Cached(key=path.stem, relaxation=done).model_dump_json()))
         except OSError as error:
             log.warning("relaxation not cached at %s: %s", path, error)

@@ -11,7 +11,7 @@ new kind of record in `tables`.
 
 from hullward.tools.store import funnel, inbox, lock, query
 from hullward.tools.store.campaign_store import Store, open_snapshot, read_first, rebuild
-from hullward.tools.store.files import sealed, timestamp, unsealed, write_whole
+from hullward.tools.store.files import sealed, sweep, timestamp, unsealed, write_whole
 from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
 from hullward.tools.store.projection import decode, fetch_records, fetch_rows
@@ -48,6 +48,7 @@ __all__ = [
     "read_first",
     "rebuild",
     "sealed",
+    "sweep",
     "timestamp",
     "unsealed",
     "write_whole",

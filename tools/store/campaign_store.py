@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -34,7 +35,7 @@ from hullward.tools.store.database import (
     require_usable_name,
     set_aside,
 )
-from hullward.tools.store.files import put_in_place
+from hullward.tools.store.files import put_in_place, sweep
 from hullward.tools.store.journal import NAME as JOURNAL
 from hullward.tools.store.journal import Journal, StorageError, first_of_kind
 from hullward.tools.store.lock import Lock
@@ -70,6 +71,7 @@ class Store(AbstractContextManager["Store"]):
         self._lock, self._journal = lock, journal
         self._mutex = threading.RLock()  # graph nodes may run in threads
         self._database = open_database(directory, journal, self._note)
+        self._place = os.open(directory, os.O_RDONLY)
         self._behind = False  # the journal holds more than the database
 
     @classmethod
@@ -86,6 +88,7 @@ class Store(AbstractContextManager["Store"]):
             undo.enter_context(_writing(directory))
             _examine(directory, create)
             lock = undo.enter_context(closing(Lock(directory, command)))
+            _tidy(directory)
             published = (directory / SNAPSHOT).exists()
             journal = open_journal(directory, _noted(notes), create=create)
             undo.enter_context(closing(journal))
@@ -104,6 +107,9 @@ class Store(AbstractContextManager["Store"]):
             self._database.close()
             self._journal.close()
             self._lock.close()
+            if self._place >= 0:
+                os.close(self._place)
+                self._place = -1
 
     def is_busy(self) -> bool:
         """Whether this thread is inside a method of the store, where nothing may interrupt it."""
@@ -190,6 +196,15 @@ class Store(AbstractContextManager["Store"]):
         _noted(self.notes)(note)
 
     def _catch_up(self) -> None:
+        try:
+            there = os.stat(self.directory)
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._place)):
+            raise StorageError(
+                f"{self.directory} was moved or removed while it was written to; what is stored "
+                "is in the directory where it is now: go on with `hullward resume` there"
+            )
         if self._behind:
             self._database.close()
             self._database = open_database(self.directory, self._journal, self._note)
@@ -257,7 +272,8 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
         journal = open_journal(directory, note, create=True, rescue=True)
         undo.enter_context(closing(journal))
         held = mark_in(directory / DATABASE)
-        if (directory / DATABASE).exists() and not (held and held.follows_from(journal)):
+        sound = held is not None and held.follows_from(journal) and not notes
+        if (directory / DATABASE).exists() and not sound:
             set_aside(directory, DATABASE, "it does not follow from the journal", note)
         build_database(directory, journal, note)
         store = Store(directory, lock, journal)
@@ -266,6 +282,14 @@ def rebuild(directory: Path, *, notes: list[str] | None = None) -> Path:
             store.publish()
             notes.extend(store.notes)
     return directory / DATABASE
+
+
+def _tidy(directory: Path) -> None:
+    """Remove what a killed writer left unfinished; the lock is held."""
+    for name in (DATABASE, SNAPSHOT, JOURNAL):
+        remove(directory / f"{name}.new")
+    for folder in (directory, directory / "inbox", directory / "report"):
+        sweep(folder)
 
 
 def _noted(notes: list[str]) -> Callable[[str], None]:

@@ -687,6 +687,56 @@ def test_a_full_disk_keeps_the_batch_out_altogether(filled, monkeypatch):
         assert store.add([proposal(5)]) == 1
 
 
+def test_a_writer_of_a_moved_directory_writes_nothing_into_another(template, filled, tmp_path):
+    with open_store(filled) as store:
+        moved = filled.rename(tmp_path / "moved")
+        for use in (store.publish, lambda: store.add([proposal(5)])):
+            with pytest.raises(StorageError, match="was moved or removed"):
+                use()
+        shutil.copytree(template, filled)  # another campaign at the old place
+        before = {path.name: path.read_bytes() for path in filled.iterdir()}
+        for use in (store.publish, lambda: store.add([proposal(5)])):
+            with pytest.raises(StorageError, match="was moved or removed"):
+                use()
+        assert {path.name: path.read_bytes() for path in filled.iterdir()} == before
+    with open_store(moved) as store:
+        assert store.add([proposal(5)]) == 1
+
+
+def test_what_killed_writers_left_is_removed(filled):
+    (filled / "inbox").mkdir()
+    old, young = filled / "inbox" / ".1.part", filled / ".2.part"
+    for path in (old, young, filled / "snapshot.duckdb.new", filled / "journal.jsonl.new"):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    open_store(filled).close()
+    assert young.exists()  # perhaps another process is writing it
+    assert not old.exists()
+    assert not list(filled.glob("*.new"))
+
+
+def test_a_full_disk_is_not_taken_for_damage(filled, monkeypatch):
+    before = {path.name for path in filled.iterdir()}
+    usual = duckdb.connect
+
+    def full(path=":memory:", *args, **kwargs):
+        if str(path).startswith(str(filled)):
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+        return usual(path, *args, **kwargs)
+
+    monkeypatch.setattr(duckdb, "connect", full)
+    with pytest.raises(StorageError, match="No space left"):
+        open_store(filled)
+    monkeypatch.undo()
+    (filled / DATABASE).write_bytes(b"garbage")
+    monkeypatch.setattr(duckdb, "connect", full)
+    with pytest.raises(StorageError, match="No space left"):
+        open_store(filled)
+    monkeypatch.undo()
+    assert {path.name for path in filled.iterdir()} == before
+    open_store(filled).close()
+
+
 def test_a_broken_identity_is_not_published(filled):
     old = (filled / SNAPSHOT).read_bytes()
     with open_store(filled) as store:
