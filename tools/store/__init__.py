@@ -1,8 +1,8 @@
 """One campaign directory on disk: an append-only journal, and DuckDB as its projection.
 
-Every record is fsynced to the journal before it counts; the database can be rebuilt from it.
-Readers open published snapshots, each replaced as a whole. This package stores, counts and queries
-records; what they mean is decided elsewhere.
+Every record is fsynced to the journal before it counts. The database can be rebuilt from it, and
+lost lines of it from the database. Readers open published snapshots, each replaced as a whole. This
+package stores, counts and queries records; what they mean is decided elsewhere.
 
 Start with `Store`; `funnel` counts, `query` answers SQL, `inbox` takes commands, `lock` names the
 writer, `SHORT_LIST` is the rule of the short list. A new column of `results` is added in `views`, a
