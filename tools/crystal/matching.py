@@ -106,21 +106,69 @@ class StructureLibrary:
         return best
 
 
-@dataclass(frozen=True)
 class ComparedCrystal:
-    """What is kept of a crystal to compare it with others."""
+    """A crystal to compare with many; what is kept of it once it was reduced takes about 1 kB."""
 
-    name: str
-    content_id: str
-    cell: Cell | None  # None: compared by content only
+    __slots__ = ("_anchor", "_content_id", "_counts", "_crystal", "_numbers", "n_atoms", "name")
 
-    @classmethod
-    def of(cls, name: str, crystal: Crystal) -> ComparedCrystal:
-        return cls(name, crystal.content_id, LibraryEntry(name, crystal).cell)
+    def __init__(self, name: str, crystal: Crystal, content_id: str | None = None) -> None:
+        """content_id: that of the crystal, where it is known already."""
+        self.name, self.n_atoms = name, crystal.n_atoms
+        self._content_id = content_id
+        self._crystal: Crystal | None = crystal
+        self._counts: tuple[int, ...] = ()  # of a crystal that cannot be superposed
+        self._anchor, self._numbers = 0, _NOTHING
+
+    @property
+    def content_id(self) -> str:
+        if self._content_id is None:
+            assert self._crystal is not None  # kept until its content id is known
+            self._content_id = self._crystal.content_id
+        return self._content_id
+
+    def is_identical(self, other: ComparedCrystal) -> bool:
+        """Whether both have identical content."""
+        return self.n_atoms == other.n_atoms and self.content_id == other.content_id
 
     def rms_to(self, other: ComparedCrystal) -> float | None:
         """Normalised rms displacement, rounded; None if the two do not superpose."""
-        return _rms(self, other)
+        other._reduce()
+        # a primitive cell has as many sites as the cell given, or a whole fraction of them
+        if not other._counts or self.n_atoms % sum(other._counts):
+            return None
+        self._reduce()
+        if self._counts != other._counts:
+            return None
+        try:
+            rms = rms_displacement(self._cell(), other._cell())
+        except CELL_ERRORS:
+            return None
+        return None if rms is None else round(rms, RMS_DIGITS)
+
+    def _reduce(self) -> None:
+        """Replace the crystal by its reduced cell."""
+        if self._crystal is None:
+            return
+        cell, self._content_id = LibraryEntry(self.name, self._crystal).cell, self.content_id
+        self._crystal = None
+        if cell is not None:
+            self._counts, self._anchor = cell.counts, cell.anchor
+            parts = (cell.lattice, cell.lengths, cell.angles, cell.frac)
+            self._numbers = np.concatenate([part.ravel() for part in parts])
+
+    def _cell(self) -> Cell:
+        numbers = self._numbers
+        return Cell(
+            numbers[:9].reshape(3, 3),
+            numbers[15:].reshape(-1, 3),
+            self._counts,
+            self._anchor,
+            numbers[9:12],
+            numbers[12:15],
+        )
+
+
+_NOTHING = np.empty(0)
 
 
 def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
@@ -162,12 +210,7 @@ def _formula(crystal: Crystal) -> Formula:
     return tuple(sorted(reduced_amounts(Counter(crystal.species)).items()))
 
 
-def _rms(
-    entry: LibraryEntry | ComparedCrystal,
-    query: LibraryEntry | ComparedCrystal,
-    *,
-    first: bool = False,
-) -> float | None:
+def _rms(entry: LibraryEntry, query: LibraryEntry, *, first: bool = False) -> float | None:
     """Normalised rms displacement, rounded; None if the two do not superpose."""
     one, two = entry.cell, query.cell
     if one is None or two is None:

@@ -23,7 +23,7 @@ from hullward.tools.records import Label
 
 Moment = Literal["before", "after"]  # relaxation
 Kind = Literal["known", "duplicate"]
-KEPT = 20_000  # structures kept for comparison, some 60 MB; read again from the store beyond
+KEPT = 100_000  # structures kept for comparison, some 100 MB; read again from the store beyond
 
 
 class KnownStructures:
@@ -57,6 +57,7 @@ class Stored(NamedTuple):
     crystal: Crystal
     known: Match | None
     duplicate: Match | None
+    content_id: str | None = None  # of the crystal, where it is known
 
 
 class Unlabelled(NamedTuple):
@@ -90,7 +91,7 @@ class _Group:
     def match(self, crystal: ComparedCrystal) -> Match | None:
         """The match with a member of identical content, else with the representative, else any."""
         for member in self.members:
-            if member.content_id == crystal.content_id:
+            if member.is_identical(crystal):
                 return Match(member.name, None)
         for member in sorted(self.members, key=lambda m: m.name != self.represented_by):
             if (rms := member.rms_to(crystal)) is not None:
@@ -117,7 +118,8 @@ class _Formula:
             while (closest := found.closest.get(first)) is not None:
                 first = closest.match_id
             group = by_first.setdefault(first, _Group(first))
-            group.members.append(ComparedCrystal.of(one.candidate_id, one.crystal))
+            compared = ComparedCrystal(one.candidate_id, one.crystal, one.content_id)
+            group.members.append(compared)
             found.of[one.candidate_id] = group
         found.groups = list(by_first.values())
         return found
@@ -127,7 +129,7 @@ class _Formula:
 
         open_ids: candidates that may still be labelled. Groups that others represent stay apart.
         """
-        compared = ComparedCrystal.of(candidate_id, crystal)
+        compared = ComparedCrystal(candidate_id, crystal)
         into, merged = None, list[_Group]()
         for group in self.groups:
             settled = group.represented_by not in open_ids

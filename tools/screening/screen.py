@@ -247,6 +247,7 @@ class Screen:
                 Crystal.model_validate_json(row["crystal"]),
                 matches.get((proposal_id, "known")),
                 matches.get((proposal_id, "duplicate")),
+                row["candidate_id"] if moment == "before" else None,
             )
             found.setdefault(row["formula"], []).append(one)
         return found
