@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -39,6 +40,9 @@ from hullward.models.language import (
 )
 from hullward.tools.records import ModelRequest, ModelResponse
 from hullward.tools.store import Store
+
+if TYPE_CHECKING:
+    from hullward.models.serving import RawResponse
 
 # LLaMat's authors drew crystals at 0.9 and 0.9 (doi:10.1038/s42256-026-01199-8)
 SAMPLING: dict[Role, Sampling] = {
@@ -150,21 +154,10 @@ def _served(
     assert backend.url is not None
     assert backend.model is not None  # checked by the settings
 
+    first_name = _first_name(store, role)
+
     def journal(raw: RawResponse) -> None:
-        paid = paid_tokens(raw)
-        response = ModelResponse(
-            request_id=raw.request_id,
-            exchange=raw.exchange,
-            path=raw.path,
-            model=raw.model,
-            status=raw.status,
-            body=raw.body.decode("utf-8", "backslashreplace"),
-            prompt_tokens=paid.prompt_tokens,
-            completion_tokens=paid.completion_tokens,
-            answered_by=name_in(raw),
-            left_out=raw.left_out,
-        )
-        store.add([response])
+        store.add([_record_of(raw, *paid_tokens(raw), name_in(raw))])
 
     def reread(request: Request, response: ModelResponse) -> Answer:
         raw = RawResponse(
@@ -176,7 +169,7 @@ def _served(
             status=response.status,
             body=response.body.encode(),
         )
-        answer = read_answer(request, raw, response.model)
+        answer = read_answer(request, raw, response.model, first_name)
         broken = isinstance(answer, CompletionError) or any(one.fault for one in answer)
         if request.constraint is not None and request.constraint.kind == "json" and broken:
             return CompletionError("sent again", retry=True)
@@ -189,10 +182,27 @@ def _served(
         api_key=key.get_secret_value() if key else None,
         policy=replace(RetryPolicy(), concurrency=backend.at_once),
         on_response=journal,
-        answered_as=_first_name(store, role),
+        answered_as=first_name,
         ask_again=isinstance(backend, CrystalBackend),  # the planner repeats its own requests
     )
     return model, reread
+
+
+def _record_of(
+    raw: RawResponse, prompt_tokens: int | None, completion_tokens: int | None, name: str | None
+) -> ModelResponse:
+    return ModelResponse(
+        request_id=raw.request_id,
+        exchange=raw.exchange,
+        path=raw.path,
+        model=raw.model,
+        status=raw.status,
+        body=raw.body.decode("utf-8", "backslashreplace"),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        answered_by=name,
+        left_out=raw.left_out,
+    )
 
 
 def _first_name(store: Store, role: Role) -> str | None:

@@ -25,6 +25,7 @@ from hullward.models.language.local import LocalModel
 from hullward.models.language.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.language.prompt_forms import PromptForm, render
 from hullward.models.language.protocol import (
+    MOST_TOKENS,
     Answer,
     Completion,
     CompletionError,
@@ -39,6 +40,7 @@ from hullward.models.language.protocol import (
 from hullward.models.language.weights import adapter_rank, find_weights
 
 __all__ = [
+    "MOST_TOKENS",
     "NANO",
     "NANO_SAMPLING",
     "Answer",

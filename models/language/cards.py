@@ -9,13 +9,13 @@ model cards. No commit of the six is known for certain, so none is pinned here: 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.language.answer_text import parse_json
 from hullward.models.language.nano import NANO, NANO_SAMPLING, nano_folder
 from hullward.models.language.prompt_forms import CHATML_STOP, PromptForm
 from hullward.models.language.protocol import Sampling
@@ -172,7 +172,7 @@ def read_folder(folder: Path) -> ModelCard:
 
 def _json(path: Path, what: str, *, any_json: bool = False) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError(f"{what}: {path}: {error}") from error
     if not isinstance(found, dict):

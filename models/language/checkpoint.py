@@ -7,7 +7,6 @@ beside the weights is ever run.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hullward.models.errors import PreflightError
+from hullward.models.language.answer_text import parse_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -106,10 +106,10 @@ def _files(folder: Path) -> list[Path]:
     if not (folder / "config.json").is_file():
         raise PreflightError(f"{folder} is no checkpoint: it has no config.json")
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        parse_json((folder / "config.json").read_text(encoding="utf-8"))
         shards = [SINGLE]
         if not (folder / SINGLE).is_file() and (folder / INDEX).is_file():
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            index = parse_json((folder / INDEX).read_text(encoding="utf-8"))
             shards = sorted(set(index["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise PreflightError(f"the checkpoint {folder} cannot be read: {_line(error)}") from error

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hullward.models.errors import InputError
 from hullward.models.language.protocol import (
+    MOST_TOKENS,
     Answer,
     Completion,
     CompletionError,
@@ -73,8 +74,8 @@ class _RecordedLine(BaseModel):
 
     text: str
     finish_reason: FinishReason = "unknown"
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: int | None = Field(default=None, ge=0, le=MOST_TOKENS)
+    completion_tokens: int | None = Field(default=None, ge=0, le=MOST_TOKENS)
     model: str | None = None
     request_id: str | None = None
     prompt: str | None = None
@@ -97,7 +98,7 @@ class RecordedModel:
     def __init__(self, path: Path, served: Sequence[Request] = ()) -> None:
         try:
             content = path.read_bytes()
-            lines = content.decode().split("\n")
+            lines = content.decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the recording {path} cannot be read: {error}") from error
         self.name = f"recorded:{path.name}@{hashlib.sha256(content).hexdigest()[:12]}"
@@ -125,7 +126,9 @@ class RecordedModel:
         try:
             entry = _RecordedLine.model_validate_json(line)
         except ValidationError as error:
-            raise InputError(f"{where}: not a recorded completion: {error}") from error
+            raise InputError(
+                f"{where}: not a recorded completion: {' '.join(str(error).split())[:300]}"
+            ) from error
         key = (
             ("request_id", entry.request_id) if entry.request_id else ("prompt", entry.prompt or "")
         )

@@ -16,6 +16,8 @@ from hullward.models.language.answer_text import json_texts, parse_json, read_js
 # repetition: the same few tokens again and again; unknown: the server gave no reason
 FinishReason = Literal["stop", "length", "repetition", "unknown"]
 
+MOST_TOKENS = 10_000_000  # of a count that is believed; no context is longer
+
 Fault = Literal[
     "unreachable",  # no server listens there, or the connection broke
     "timeout",  # the server listens and does not finish in time

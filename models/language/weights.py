@@ -5,10 +5,10 @@ Nothing is downloaded without `fetch`, and then by commit: safetensors and plain
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hullward.models.errors import FetchError, InputError, PreflightError
+from hullward.models.language.answer_text import parse_json
 from hullward.models.language.cards import COMMIT, ModelCard, read_folder
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
@@ -74,7 +74,7 @@ def adapter_rank(folder: Path) -> int:
     if not (folder / "adapter_model.safetensors").is_file():
         raise PreflightError(f"{folder} holds no adapter_model.safetensors; no other file is read")
     try:
-        rank = json.loads(config.read_text(encoding="utf-8"))["r"]
+        rank = parse_json(config.read_text(encoding="utf-8"))["r"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError(f"{config} cannot be read: no rank `r` in it ({error})") from error
     if not isinstance(rank, int) or rank < 1:

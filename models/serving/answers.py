@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hullward.models.language import (
+    MOST_TOKENS,
     Answer,
     Completion,
     CompletionError,
@@ -28,7 +29,6 @@ from hullward.models.serving.wire import REPETITION_COUNT, SEEDS, RawResponse, o
 # characters, for servers that do not stop repetitions themselves
 _LONGEST_PATTERN, _LEAST_COVERED = 200, 64
 
-MOST_TOKENS = 10_000_000  # of a count that is believed; no context is longer
 SECOND_SEED = 1_000_003  # added for an answer asked for again
 _ASK_AGAIN: frozenset[Fault] = frozenset({"protocol", "encoding"})
 _SHOWN = 2000  # characters of a wrong answer that are shown to the model

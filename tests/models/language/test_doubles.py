@@ -211,3 +211,11 @@ def test_what_is_no_recording_is_refused_with_its_place(tmp_path, content, probl
 def test_a_missing_recording_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.jsonl"):
         RecordedModel(tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize("count", [-1, 2**63, 10**30])
+def test_a_count_that_no_model_can_have_written_is_no_recording(tmp_path, count):
+    path = tmp_path / "tape.jsonl"
+    path.write_text(json.dumps({"text": "x", "completion_tokens": count}))
+    with pytest.raises(InputError, match=r"line 1: .*completion_tokens.* Input should be"):
+        RecordedModel(path)
