@@ -231,7 +231,7 @@ def _from_rows(
     path: Path, kind: tuple[Format, tuple[str, ...]], rows: Iterable[object]
 ) -> Iterator[RawInput]:
     for number, row in enumerate(rows):
-        source = f"{path.name}#{number}"
+        source = f"{_clean(path.name)}#{number}"
         if isinstance(row, dict):
             yield _from_row(row, kind, source)
         else:  # parsed as a table row, it gives MALFORMED_ROW and is shown unchanged
@@ -328,7 +328,7 @@ def _cif(path: Path) -> Iterator[RawInput]:
     data = _beginning(path)
     text = decode_cif(data)
     blocks = [text] if len(data) > CifLimits().max_bytes else split_blocks(text)
-    return (RawInput(_clean(b), "cif", f"{path.name}#{i}") for i, b in enumerate(blocks))
+    return (RawInput(_clean(b), "cif", f"{_clean(path.name)}#{i}") for i, b in enumerate(blocks))
 
 
 def _poscar(path: Path) -> Iterator[RawInput]:
@@ -336,7 +336,7 @@ def _poscar(path: Path) -> Iterator[RawInput]:
     text = data.decode("utf-8-sig", "backslashreplace")
     if len(data) > CifLimits().max_bytes:
         text = f"{OVERSIZE}a file of more than {CifLimits().max_bytes:,} bytes"
-    return iter([RawInput(_clean(text), "poscar", f"{path.name}#0")])
+    return iter([RawInput(_clean(text), "poscar", f"{_clean(path.name)}#0")])
 
 
 def _extxyz(path: Path) -> Iterator[RawInput]:
@@ -347,7 +347,7 @@ def _extxyz(path: Path) -> Iterator[RawInput]:
             f"{path} contains no frames. An extxyz frame starts with its number of atoms."
         )
     return (
-        RawInput(_clean(frame), "extxyz", f"{path.name}#{i}")
+        RawInput(_clean(frame), "extxyz", f"{_clean(path.name)}#{i}")
         for i, frame in enumerate(chain([first], frames))
     )
 
@@ -373,7 +373,7 @@ def _ase(structures: Callable[[Path], Iterator[str]]) -> Reader:
         if first is None:
             raise InputError(f"{path} contains no structures")
         return (
-            RawInput(raw, "crystal_json", f"{path.name}#{i}")
+            RawInput(raw, "crystal_json", f"{_clean(path.name)}#{i}")
             for i, raw in enumerate(chain([first], found))
         )
 
