@@ -41,7 +41,9 @@ class Budget(Strict):
     relaxations: int | None = Field(default=None, gt=0)
     force_calls: int | None = Field(default=None, gt=0, description="checked between cycles")
     tokens: int | None = Field(default=None, gt=0, description="of language models, in and out")
-    hours: float | None = Field(default=None, gt=0, description="wall time; not repeatable")
+    hours: float | None = Field(
+        default=None, gt=0, description="wall time of all runs together; not repeatable"
+    )
 
 
 class Phonons(Strict):
