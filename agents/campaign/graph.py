@@ -172,7 +172,9 @@ def campaign_graph() -> CompiledStateGraph[Cycle, CampaignDirectory, Start, Cycl
     def campaign(state: Cycle, runtime: Runtime[CampaignDirectory]) -> Any:
         directory = Path(runtime.context.directory)
         with closing(open_workspace(directory, read_machine(), command="graph")) as workspace:
-            return inside.invoke(state, recursion_limit(workspace), context=workspace)
+            last = inside.invoke(state, recursion_limit(workspace), context=workspace)
+            workspace.store.publish()
+            return last
 
     graph = StateGraph(Cycle, context_schema=CampaignDirectory, input_schema=Start)
     graph.add_node("campaign", campaign)
