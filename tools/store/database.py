@@ -14,7 +14,8 @@ from hullward.models.errors import InputError, LockedError
 from hullward.tools.store import schema
 from hullward.tools.store.files import copy_open_file, put_in_place, timestamp
 from hullward.tools.store.journal import Journal, Mark, StorageError
-from hullward.tools.store.projection import CountingError, Index, Projector, problem_of
+from hullward.tools.store.keys import Index
+from hullward.tools.store.projection import CountingError, Projector, problem_of
 from hullward.tools.store.tables import TABLES
 
 DATABASE = "hullward.duckdb"
@@ -44,7 +45,7 @@ class Database:
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self.connection = connection
         self.projector = Projector(connection)
-        self.index = Index.of(connection)
+        self.index = Index(connection)
         self._path, self._file = path, -1
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import duckdb
@@ -176,86 +175,6 @@ def held_records(connection: duckdb.DuckDBPyConnection) -> dict[Place, Record]:
 
 def key_of(table: RecordTable, data: Mapping[str, Any]) -> Key:
     return tuple(data[name] for name in table.key)
-
-
-@dataclass
-class Index:
-    """The stored keys: they make adding idempotent and show what could not be counted."""
-
-    keys: dict[str, set[Key]] = field(default_factory=lambda: {kind: set() for kind in TABLES})
-    candidate_ids: set[str] = field(default_factory=set)
-    _staged: list[tuple[str, Key, str | None]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, connection: duckdb.DuckDBPyConnection) -> Index:
-        index = cls()
-        for kind, table in TABLES.items():
-            columns, source = ", ".join(table.key), table.name
-            if kind == "Candidate":  # the table holds the first proposal of each crystal only
-                source = "proposals WHERE candidate_id IS NOT NULL"
-            index.keys[kind].update(
-                connection.execute(f"SELECT {columns} FROM {source}").fetchall()
-            )
-        found = connection.execute("SELECT candidate_id FROM candidates").fetchall()
-        index.candidate_ids.update(row[0] for row in found)
-        return index
-
-    def stage(self, kind: str, data: Mapping[str, Any]) -> bool:
-        """Note a record that will be stored; False if one with its key is stored already.
-
-        Raises CountingError (InputError for another campaign) when it cannot be stored.
-        """
-        table = TABLES[kind]
-        key = key_of(table, data)
-        if key in self.keys[kind]:
-            return table.latest
-        self._check(kind, data)
-        candidate_id = data["candidate_id"] if kind == "Candidate" else None
-        self.keys[kind].add(key)
-        fresh_id = candidate_id if candidate_id not in self.candidate_ids else None
-        if fresh_id:
-            self.candidate_ids.add(fresh_id)
-        self._staged.append((kind, key, fresh_id))
-        return True
-
-    def commit(self) -> None:
-        self._staged.clear()
-
-    def discard(self) -> None:
-        """Forget the records staged since the last commit."""
-        for kind, key, candidate_id in self._staged:
-            self.keys[kind].discard(key)
-            self.candidate_ids.discard(candidate_id or "")
-        self._staged.clear()
-
-    def _check(self, kind: str, data: Mapping[str, Any]) -> None:
-        if kind in ("CampaignRecord", "Basis", "SecondReference"):
-            self._one_campaign(data["campaign_id"])
-        for needed, column in REFERENCES.get(kind, ()):
-            if (needed, column) == ("Candidate", "candidate_id"):
-                if data[column] not in self.candidate_ids:
-                    raise CountingError(
-                        f"a {kind} of candidate {data[column]}, which is not stored"
-                    )
-            else:
-                self._require(needed, (data[column],), kind)
-        opposite = {"Rejection": "Candidate", "Candidate": "Rejection"}.get(kind)
-        if opposite and (data["proposal_id"],) in self.keys[opposite]:
-            raise CountingError(
-                f"proposal {data['proposal_id']} cannot be rejected and a candidate"
-            )
-
-    def _require(self, needed: str, key: Key, kind: str) -> None:
-        if key not in self.keys[needed]:
-            raise CountingError(f"a {kind} of {key[0]}, of which no {needed} is stored")
-
-    def _one_campaign(self, campaign_id: str) -> None:
-        owners = {key[0] for kind in ("CampaignRecord", "Basis") for key in self.keys[kind]}
-        if owners - {campaign_id}:
-            raise InputError(
-                f"this directory belongs to {', '.join(sorted(owners))}, not to {campaign_id}; "
-                "choose another directory"
-            )
 
 
 class Projector:

@@ -47,6 +47,7 @@ from hullward.tools.records import (
     Rejection,
     Relaxation,
     RunEnd,
+    RunTime,
     SecondEnergy,
     SecondOpinion,
     SecondReference,
@@ -284,6 +285,7 @@ ONE_OF_EACH = [
     ),
     CycleEnd(campaign_id="k", cycle=0, proposed=2, judged=1, force_calls=6),
     RunEnd(campaign_id="k", number=0, reason="finished", detail=""),
+    RunTime(campaign_id="k", number=0, wall_s=1.5),
     ModelRequest(
         request_id="r",
         campaign_id="k",
