@@ -250,13 +250,14 @@ def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal
             "when it began; put them back, or start anew in another --dir"
         )
     if not stored:
+        devices = ", ".join(screen.executor.devices(settings.potential))
         record = CampaignRecord(
             campaign_id=settings.campaign_id,
             kind="campaign" if isinstance(settings, Campaign) else "screen",
             name=settings.name,
             seed=settings.seed,
             settings=settings.model_dump(mode="json"),
-            versions=versions() | {"inputs": inputs_digest},
+            versions=versions() | {"inputs": inputs_digest, "device": devices},
         )
         screen.store.add([screen.basis, record])
     else:

@@ -48,7 +48,7 @@ class CampaignRecord(Record):
     name: str
     seed: int
     settings: dict[str, Any]  # resolved, as run
-    versions: dict[str, str]  # packages and code
+    versions: dict[str, str]  # packages, code, and the device of the first run
 
 
 class Basis(Record):
