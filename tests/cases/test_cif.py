@@ -220,6 +220,10 @@ EXPECTED: dict[str, Read | Refused | list[Read]] = {
         Reason.BAD_CIF,
         "operators listed: 1, of P 63/m m c: 24",
     ),
+    "own/cif/identity_only_misfit.cif": (
+        Reason.BAD_CIF,
+        "the cell does not have the symmetry of P m -3 m",
+    ),
     "own/cif/identity_only_perovskite.cif": ("Sr1Ti1O3", 5, 221, 1.95),
     "own/cif/identity_only_spinel_o2.cif": ("Mg8Al16O32", 56, 227, 1.923),
     "own/cif/identity_only_wurtzite.cif": ("Zn2O2", 4, 186, 1.974),

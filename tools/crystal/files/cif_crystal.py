@@ -109,8 +109,12 @@ def read_block(text: str, max_sites: int, max_operators: int) -> dict[str, Any]:
     if len(readings) > 1:
         raise bad(_undecided(readings, symmetry.doubt))
     (reading,) = readings
-    if symmetry.doubt and len(found) == 1 and not _fixes_the_count(sites, atoms.stated):
-        raise bad(symmetry.doubt)
+    if symmetry.doubt and not _fixes_the_count(sites, atoms.stated):
+        misfits = [setting.name for setting in symmetry.settings if not setting.fits(lattice)]
+        if misfits and reading.setting is symmetry.settings[0]:
+            raise bad(f"{symmetry.doubt}; the cell does not have the symmetry of {misfits[0]}")
+        if len(found) == 1:
+            raise bad(symmetry.doubt)
     if symmetry.named and _distances(reading, lattice)[1] < CRAMMED:
         for other in map(atoms.read_in, symmetry.named):
             if isinstance(other, Reading) and _distances(other, lattice)[1] >= LOOSE:
