@@ -256,6 +256,7 @@ KNOWN: dict[str, list[tuple[str, str]] | str] = {
         ("user:structures.json#0", "CsCl"),
         ("user:structures.json#1", "NaCl"),
     ],
+    "own/tables/known/wrong_formula.csv": "wrong_formula.csv#1: formula KCl but its structure hol",
     "own/tables/known/words.csv": [("NA", "NaCl"), ("null", "NaCl")],
 }
 
@@ -290,6 +291,8 @@ ENTRIES: dict[str, list[Entry] | str] = {
         ("lmo", "LiMnO2", -7.25, None),
     ],
     "hull/ent_mismatch.json": "ent_mismatch.json#3: entry 'nacl': composition NaCl but its struct",
+    "own/tables/hull/null_amount.json": "null_amount.json#1: not a ComputedEntry (ValueError: comp",
+    "own/tables/hull/r2scan_in_data.json": "e.g. salt (NaCl: run type r2SCAN)",
     "hull/ent_nan.json": "ent_nan.json#6: not a ComputedEntry (energy_ev_per_atom: Input should b",
     "hull/ent_neg_amount.json": "ent_neg_amount.json#6: entry 'lmo': \"{'Li': -1, 'Mn': 1, '",
     "hull/ent_noeps_dict_entries.json": [

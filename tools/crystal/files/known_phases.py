@@ -14,11 +14,12 @@ from pathlib import Path
 
 from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
+from hullward.models.formulas import composition_amounts, reduced_spelling
 from hullward.tools.crystal.files.cif import CifReader
 from hullward.tools.crystal.files.cif_block import Contents, formula_amounts, volume_fault
 from hullward.tools.crystal.files.cif_crystal import formula_fault
 from hullward.tools.crystal.files.inputs import ID_COLUMNS, RawInput, parse_raw, read_inputs
-from hullward.tools.crystal.files.json_values import id_text
+from hullward.tools.crystal.files.json_values import absent, id_text
 from hullward.tools.crystal.files.unpacking import plain_name
 from hullward.tools.crystal.input_checks import checked_crystal
 from hullward.tools.records import Flaw, Reason
@@ -77,6 +78,8 @@ def read_known(path: Path) -> KnownPhases:
             read = crystal or parse_raw(item.raw, item.format, reader)
             if isinstance(read, Flaw):
                 raise InputError(f"known phase {item.source}: {read.reason}: {read.detail}")
+            if tabular:
+                _compare_formula(item, read)
             name = (_own_name(item) if tabular else None) or f"user:{item.source}"
             if found.setdefault(name, read).content_id != read.content_id:
                 found[f"{name}#{number}"] = read  # a table may list one id twice
@@ -106,6 +109,22 @@ def plain_cif(text: str) -> Crystal | None:
         matrix, [r[0] for r in rows], [[float(x) for x in r[1:]] for r in rows], Reason.BAD_CIF
     )
     return None if isinstance(found, Flaw) else found
+
+
+def _compare_formula(item: RawInput, read: Crystal) -> None:
+    """Raise InputError where the formula of a row is not that of its structure."""
+    stated = item.row.get("formula")
+    if absent(stated) or not str(stated).strip():
+        return
+    try:
+        formula = reduced_spelling(composition_amounts(stated))
+    except InputError as error:
+        raise InputError(f"known phase {item.source}: {error}") from None
+    if formula != reduced_spelling(read.amounts):
+        raise InputError(
+            f"known phase {item.source}: formula {formula} but its structure holds "
+            f"{read.formula}; correct one of the two, or leave the formula out"
+        )
 
 
 def _own_name(item: RawInput) -> str | None:

@@ -76,6 +76,8 @@ def _entry_phase(entry: dict[str, Any], where: str) -> tuple[Phase, str]:
     try:
         if not isinstance(entry["composition"], dict):
             raise ValueError("composition: expected amounts of elements")
+        if lost := [el for el, amount in entry["composition"].items() if amount is None]:
+            raise ValueError(f"composition: no amount of {', '.join(lost[:3])}")
         composition = composition_amounts(entry["composition"])
         energy = float(entry["energy"]) + float(entry.get("correction") or 0.0)
         phase = Phase(
@@ -105,7 +107,8 @@ def why_not_mp2020(entry: Mapping[str, Any], elements: frozenset[str]) -> str:
 
     if _is_chgnet(entry):
         return ""
-    run = (entry.get("parameters") or {}).get("run_type")
+    facts = {**(entry.get("data") or {}), **(entry.get("parameters") or {})}
+    run = facts.get("run_type")
     if run is not None and str(run).upper() not in PBE_RUNS:
         return f"run type {run}"
     if other := other_functional(str(entry.get("entry_id") or "")):
