@@ -140,6 +140,7 @@ INPUTS: dict[str, list[str] | str] = {
     ],
     "own/tables/inputs/not.yaml": "not.yaml is no YAML: 'while parsing a flow node\\ndid not find",
     "own/tables/inputs/not_gzip.cif.gz": "not_gzip.cif.gz is damaged, cut short or not gzip: Not",
+    "own/tables/inputs/open_quote.csv": "open_quote.csv: line 14: the file ends inside quotes",
     "own/tables/inputs/null_rows.jsonl": [
         "empty: no structure given",
         "CsCl/2",
@@ -291,6 +292,7 @@ ENTRIES: dict[str, list[Entry] | str] = {
         ("lmo", "LiMnO2", -7.25, None),
     ],
     "hull/ent_mismatch.json": "ent_mismatch.json#3: entry 'nacl': composition NaCl but its struct",
+    "own/tables/hull/open_quote.csv": "open_quote.csv: line 3: the file ends inside quotes",
     "own/tables/hull/null_amount.json": "null_amount.json#1: not a ComputedEntry (ValueError: comp",
     "own/tables/hull/r2scan_in_data.json": "e.g. salt (NaCl: run type r2SCAN)",
     "hull/ent_nan.json": "ent_nan.json#6: not a ComputedEntry (energy_ev_per_atom: Input should b",

@@ -19,7 +19,7 @@ from hullward.tools.crystal.files.json_values import id_text
 from hullward.tools.crystal.files.kinds import Format
 from hullward.tools.crystal.files.known_phases import KnownPhases, read_known
 from hullward.tools.crystal.files.parquet import check_parquet
-from hullward.tools.crystal.files.unpacking import plain_name, read_lines, read_text
+from hullward.tools.crystal.files.unpacking import csv_rows, plain_name, read_lines, read_text
 
 __all__ = [
     "CifReader",
@@ -27,6 +27,7 @@ __all__ = [
     "KnownPhases",
     "RawInput",
     "check_parquet",
+    "csv_rows",
     "difference",
     "id_text",
     "parse_raw",

@@ -51,7 +51,9 @@ from hullward.tools.crystal.files.json_values import (
 from hullward.tools.crystal.files.kinds import KINDS, Format, pandas_form
 from hullward.tools.crystal.files.parquet import parquet_rows
 from hullward.tools.crystal.files.unpacking import (
+    MAX_CELL_CHARS,
     OVERSIZE,
+    csv_rows,
     plain_name,
     read_lines,
     read_text,
@@ -68,7 +70,6 @@ NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `spe
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
 _NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
 MOST_NAMES = 20  # of files left out, in a note
-MAX_CELL_CHARS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -171,18 +172,8 @@ def _parquet(path: Path) -> Iterator[RawInput]:
 
 
 def _csv(path: Path) -> Iterator[RawInput]:
-    csv.field_size_limit(MAX_CELL_CHARS)  # a CIF in a cell exceeds the default
-    header = csv.DictReader(read_lines(path, newline="")).fieldnames
-    kind = _kind(path, [header or []])
-    return _from_rows(path, kind, _csv_rows(path))
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(read_lines(path, newline=""))
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise InputError(f"{path.name}: line {reader.line_num}: {error}") from None
+    kind = _kind(path, [next(csv_rows(path, csv.reader), [])])
+    return _from_rows(path, kind, csv_rows(path, csv.DictReader))
 
 
 def _json(path: Path) -> Iterator[RawInput]:

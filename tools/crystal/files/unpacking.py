@@ -6,23 +6,26 @@ A packed file of kilobytes may unpack to gigabytes, and a line may be as long as
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hullward.models.errors import InputError
 
 PACKED = (".gz", ".zst")
 OVERSIZE = "too large: "  # begins what stands in the place of a row beyond the limits
+MAX_CELL_CHARS = 10_000_000
 MAX_LINE_CHARS = 16_000_000
 MAX_TEXT_BYTES = 100_000_000  # of a document that is read whole
 MAX_BYTES = 20_000_000_000  # of a file of lines, unpacked
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 1 << 10  # may unpack to 30,000 times as much
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+Row = TypeVar("Row")
 
 
 def plain_name(path: Path) -> str:
@@ -77,6 +80,33 @@ def read_lines(path: Path, *, cut: bool = False, newline: str | None = None) -> 
                 rest = text.readline(_CHUNK)
             line = f"{OVERSIZE}a line of more than {MAX_LINE_CHARS:,} characters\n"
         yield line
+
+
+def csv_rows(path: Path, reader: Callable[[Iterator[str]], Iterator[Row]]) -> Iterator[Row]:
+    """The rows of a CSV by csv.reader or csv.DictReader.
+
+    Raises InputError, with the line, where a row cannot be read or the file ends inside quotes.
+    """
+    csv.field_size_limit(MAX_CELL_CHARS)  # a CIF in a cell exceeds the default
+    number, ended = 0, False
+
+    def lines() -> Iterator[str]:
+        nonlocal number, ended
+        for line in read_lines(path, newline=""):
+            number += 1
+            yield line
+        ended = True
+
+    try:
+        for row in reader(lines()):
+            if ended:  # the reader looked for the rest of the row
+                raise InputError(
+                    f"{path.name}: line {number}: the file ends inside quotes: it was cut "
+                    "short, or a quotation mark is too many"
+                )
+            yield row
+    except csv.Error as error:
+        raise InputError(f"{path.name}: line {number}: {error}") from None
 
 
 class _Pieces(io.RawIOBase):

@@ -11,7 +11,7 @@ from typing import Any
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal import shorten
-from hullward.tools.crystal.files import check_parquet, plain_name, read_lines
+from hullward.tools.crystal.files import check_parquet, csv_rows, plain_name
 
 MAX_ROWS = 5_000_000
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
@@ -65,12 +65,9 @@ def _is_csv(path: Path) -> bool:
 
 
 def _csv_rows(path: Path) -> Any:
-    csv.field_size_limit(10_000_000)
     try:
-        for row in csv.reader(read_lines(path, newline="")):
-            if row:
-                yield row
-    except (csv.Error, UnicodeError) as error:
+        yield from filter(None, csv_rows(path, csv.reader))
+    except UnicodeError as error:
         raise InputError(f"{path.name} cannot be read as a table: {error}") from None
 
 
