@@ -69,6 +69,7 @@ SIZES = (1_000, 10_000, 100_000)
 PER_CYCLE = 100
 BATCH = 2_000  # candidates written at once
 PALETTE = ("Li", "Na", "Mg", "Mn", "Fe", "O", "F")  # 35 systems of three elements
+WIDE = (*PALETTE, "K", "Ca", "Al", "Ti", "Ni", "Zn", "S")  # 364, in which proposals do not run out
 MOST_ATOMS = 24
 CHGNET_CPU_S = 0.41  # a structure: RESULTS.md, "Relaxation engine", fire-bfgs, fmax 0.1 eV/Å
 STAGES = ("plan", "propose", "check", "match", "supervise", "judge", "publish")
@@ -99,11 +100,11 @@ def main() -> None:
 # ---- a fabricated campaign ----
 
 
-def settings_of(reference: Path, cycles: int) -> Campaign:
-    """A campaign of 35 systems with default operators."""
+def settings_of(reference: Path, cycles: int, palette: tuple[str, ...] = PALETTE) -> Campaign:
+    """A campaign of all systems of three elements, with default operators."""
     asked = {
         "name": "growth",
-        "elements": PALETTE,
+        "elements": palette,
         "min_elements": 3,
         "max_elements": 3,
         "max_atoms": MOST_ATOMS,
@@ -116,13 +117,13 @@ def settings_of(reference: Path, cycles: int) -> Campaign:
     return parse_settings(Campaign, asked, "growth.py")
 
 
-def toy_reference(folder: Path) -> Path:
+def toy_reference(folder: Path, palette: tuple[str, ...] = PALETTE) -> Path:
     """The embedded phases of the palette, relaxed by the toy potential, as an entry file."""
-    path = folder / "toy.jsonl"
+    path = folder / f"toy{len(palette)}.jsonl"
     if path.exists():
         return path
     potential, lines = load_potential("toy"), []
-    for phase in load_reference("embedded").phases("-".join(sorted(PALETTE))):
+    for phase in load_reference("embedded").phases("-".join(sorted(palette))):
         if phase.crystal is None:
             continue
         done = relax_one(phase.phase_id, phase.crystal, potential, Protocol(max_steps=1000))
@@ -138,7 +139,7 @@ def toy_reference(folder: Path) -> Path:
         lines.append(json.dumps(entry))
     path.write_text("\n".join(lines) + "\n")
     sidecar = {"energy_scheme": "toy", "corrected": True, "complete": True}
-    path.with_name("toy.reference.json").write_text(json.dumps(sidecar))
+    path.with_suffix(".reference.json").write_text(json.dumps(sidecar))
     return path
 
 
@@ -485,7 +486,7 @@ def run_whole(folder: Path, proposals: int) -> None:
     """A campaign from start to report; its relaxations, which are not measured, are short."""
     directory = folder / "real"
     shutil.rmtree(directory, ignore_errors=True)
-    asked = settings_of(toy_reference(folder), proposals // 200).model_dump(mode="json")
+    asked = settings_of(toy_reference(folder, WIDE), proposals // 200, WIDE).model_dump(mode="json")
     asked["budget"]["proposals_per_cycle"] = 200
     asked |= {"protocol": {"fmax_ev_per_a": 0.5, "max_steps": 60}}
     asked["operators"] = ["substitution", "perturbation"]  # few swaps of a cell differ
