@@ -23,6 +23,7 @@ from hullward.tools.records import (
     stable_id,
 )
 from hullward.tools.reference import load_reference
+from hullward.tools.relax import Executor
 from hullward.tools.screening import (
     Limits,
     Screen,
@@ -100,7 +101,12 @@ class Campaign:
         store.add([CampaignRecord(**record, settings={}, versions={}), basis])
         limits = Limits(min_distance_factor=0.2, max_packing=5, min_volume_per_atom_a3=1)
         self.screen = Screen(
-            store=store, basis=basis, card=card, reference=reference, limits=limits, workers=0
+            store=store,
+            basis=basis,
+            card=card,
+            reference=reference,
+            limits=limits,
+            executor=Executor(workers=0),
         )
 
     def propose(self, made: list[Crystal]) -> list[Proposal]:

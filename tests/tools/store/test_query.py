@@ -89,6 +89,7 @@ def test_anything_else_is_refused_with_its_reason(campaign, sql, message):
         run_query(campaign, sql, time_limit_s=2)
     assert {path.name for path in campaign.iterdir()} <= {
         "hullward.duckdb",
+        "journal.head",
         "journal.jsonl",
         "lock",
         "snapshot.duckdb",
