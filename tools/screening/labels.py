@@ -2,10 +2,11 @@
 
 Matching is not transitive: A may match B and C though these do not match. Candidates that a chain
 of matches connects are one group, so that the labels of one call do not depend on the order of
-proposing. A group is represented by a known phase if there is one among them, else by the first
-that was proposed; the others are its duplicates. What was settled by an earlier call stays: a
-candidate that was found new then, and relaxed since, keeps no label though a later one may link it
-to an earlier group. That later one is the duplicate of the first group.
+proposing; what matches one known phase is connected by it. A group is represented by a known phase
+if there is one among them, else by the first that was proposed; the others are its duplicates.
+Known phases keep to their own groups, whatever links them. What was settled by an earlier call
+stays: a candidate that was found new then, and relaxed since, keeps no label though a later one may
+link it to an earlier group. That later one is the duplicate of the first group.
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ class StructureSource:
 
 @dataclass(eq=False)
 class _Group:
-    """Candidates that a chain of matches connects."""
+    """Candidates that a chain of matches connects; phase: the known phase among them, if any."""
 
     represented_by: str
+    phase: str | None = None
     members: list[ComparedCrystal] = field(default_factory=list)
 
     def match(self, crystal: ComparedCrystal) -> Match | None:
@@ -110,14 +112,16 @@ class _Formula:
 
     @classmethod
     def of_stored(cls, stored: Sequence[Stored]) -> _Formula:
-        found, by_first = cls(), dict[str, _Group]()
+        found, by_first = cls(), dict[tuple[str | None, str], _Group]()
         found.known = {one.candidate_id: one.known for one in stored if one.known}
         found.closest = {one.candidate_id: one.duplicate for one in stored if one.duplicate}
         for one in stored:
             first = one.candidate_id
             while (closest := found.closest.get(first)) is not None:
                 first = closest.match_id
-            group = by_first.setdefault(first, _Group(first))
+            phase = found.known[first].match_id if first in found.known else None
+            place = (phase, "" if phase else first)
+            group = by_first.setdefault(place, _Group(first, phase))
             compared = ComparedCrystal(one.candidate_id, one.crystal, one.content_id)
             group.members.append(compared)
             found.of[one.candidate_id] = group
@@ -127,13 +131,18 @@ class _Formula:
     def add(self, candidate_id: str, crystal: Crystal, open_ids: Collection[str]) -> None:
         """Place a candidate in the groups it links.
 
-        open_ids: candidates that may still be labelled. Groups that others represent stay apart.
+        open_ids: candidates that may still be labelled. Groups that others represent stay apart,
+        and so do those of known phases.
         """
         compared = ComparedCrystal(candidate_id, crystal)
-        into, merged = None, list[_Group]()
+        phase = self.known[candidate_id].match_id if candidate_id in self.known else None
+        into = next((group for group in self.groups if phase and group.phase == phase), None)
+        merged: list[_Group] = []
         for group in self.groups:
-            settled = group.represented_by not in open_ids
-            if (settled and into is not None) or (match := group.match(compared)) is None:
+            settled = group.phase is not None or group.represented_by not in open_ids
+            if settled and (phase is not None or into is not None):
+                continue
+            if (match := group.match(compared)) is None:
                 continue
             if settled or candidate_id not in self.closest:
                 self.closest[candidate_id] = match
@@ -146,6 +155,7 @@ class _Formula:
         elif into is None:
             into = _Group(candidate_id)
             self.groups.append(into)
+        into.phase = into.phase or phase
         for group in merged:
             self.groups.remove(group)
             into.members += group.members

@@ -32,7 +32,6 @@ from hullward.tools.screening import (
     judge_union,
     label_candidates,
     relaxing,
-    suspects,
 )
 from hullward.tools.store import Store, campaign_store
 
@@ -176,7 +175,7 @@ def campaign(tmp_path, toy_reference):
 
 
 def test_a_cycle_reads_what_is_new(campaign, monkeypatch):
-    monkeypatch.setattr(suspects, "relax_cached", campaign.rattled)
+    monkeypatch.setattr(Executor, "relax", lambda self, *asked: campaign.rattled(*asked))
     reading, made, spent = Reading(monkeypatch), crystals(420, 0), {}
     for start, stop in ((0, 60), (60, 66), (66, 408), (408, 414)):
         spent[stop] = campaign.cycle(campaign.propose(made[start:stop]), reading)
@@ -195,7 +194,7 @@ def test_a_cycle_reads_what_is_new(campaign, monkeypatch):
 
 
 def test_a_cycle_leaves_nothing_undone(campaign, monkeypatch):
-    monkeypatch.setattr(suspects, "relax_cached", campaign.rattled)
+    monkeypatch.setattr(Executor, "relax", lambda self, *asked: campaign.rattled(*asked))
     reading, made = Reading(monkeypatch), crystals(60, 3)
     for start in range(0, 60, 20):
         campaign.cycle(campaign.propose(made[start : start + 20]), reading)
