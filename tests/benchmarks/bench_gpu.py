@@ -53,6 +53,11 @@ def peer(structures: list, device: str) -> tuple[float, list[float]]:
     return time.perf_counter() - started, energies
 
 
+def energies(crystals: list, potential: Any) -> np.ndarray:
+    """(n,) eV/atom."""
+    return np.array([e.energy_ev_per_atom for e in potential.evaluate(crystals)])
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("workload", type=Path)
@@ -72,9 +77,8 @@ def main() -> None:
     potential.evaluate(crystals[:8])  # starts the device
     seconds, relaxed = ours(crystals, potential)
     peer_seconds, theirs = peer(structures[: args.peer], device)
-    here = np.array([e.energy_ev_per_atom for e in potential.evaluate(crystals[: args.peer])])
-    on_cpu = load_potential("chgnet-0.3.0").evaluate(crystals[: args.peer])
-    exact = np.abs(here - [e.energy_ev_per_atom for e in on_cpu])
+    here = energies(crystals[: args.peer], potential)
+    exact = np.abs(here - energies(crystals[: args.peer], load_potential("chgnet-0.3.0")))
     gaps_mev = [
         1e3 * abs(own.energy_ev_per_atom - other)
         for own, other in zip(relaxed, theirs, strict=False)

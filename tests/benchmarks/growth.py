@@ -15,7 +15,6 @@ With --real a campaign of so many proposals runs from its start to its report in
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import resource
@@ -26,6 +25,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -353,7 +353,7 @@ def explanations_of(
     for moment in ("before", "after"):
         yield Explanation(
             candidate_id=candidate.candidate_id,
-            moment=moment,  # type: ignore[arg-type]
+            moment=moment,
             kind="new_prototype" if new_type else "structure_type",
             match_id=None if new_type else parent,
             match_formula=None if new_type else candidate.formula,
@@ -488,12 +488,12 @@ def run_whole(folder: Path, proposals: int) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     asked = settings_of(toy_reference(folder, WIDE), proposals // 200, WIDE).model_dump(mode="json")
     asked["budget"]["proposals_per_cycle"] = 200
-    asked |= {"protocol": {"fmax_ev_per_a": 0.5, "max_steps": 60}}
-    asked["operators"] = ["substitution", "perturbation"]  # few swaps of a cell differ
+    asked |= {"protocol": {"fmax_ev_per_a": 1.0, "max_steps": 40}}
+    asked["operators"] = ["perturbation"]  # what other operators propose runs out, or is rejected
     campaign = parse_settings(Campaign, asked, "growth.py")
     record, seen = graph.record, [(0.0, 0.0)]
 
-    @functools.wraps(record)
+    @wraps(record)
     def watched(state: Any, runtime: Any) -> Any:
         result = record(state, runtime)
         relaxing = runtime.context.screen.hooks.timed.cpu_s["relax"]
@@ -536,7 +536,7 @@ def print_chgnet(workspace: Workspace, number: int) -> None:
     chosen = workspace.store.load(Candidate, ids[:: max(1, len(ids) // number)][:number])
     potential = load_potential("chgnet-0.3.0")
     spent = [
-        cpu_s(lambda one=c: relax_one(one.candidate_id, one.crystal, potential, Protocol()))[0]
+        cpu_s(partial(relax_one, c.candidate_id, c.crystal, potential, Protocol()))[0]
         for c in chosen
     ]
     print(f"CHGNet, {len(spent)} of them, default protocol: {math.fsum(spent) / len(spent):.2f} s")

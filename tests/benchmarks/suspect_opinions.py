@@ -20,7 +20,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Candidate, Relaxation
 from hullward.tools.reference import load_reference
-from hullward.tools.relax import relax_cached
+from hullward.tools.relax import Executor, relax_cached
 from hullward.tools.screening import UNFINISHED, rattled_protocol, suspicions
 from hullward.tools.uncertainty import SecondPotential
 
@@ -41,7 +41,7 @@ def main(directory: Path, spec: str, potentials: list[str]) -> None:
             reference=reference,
             margin_ev_per_atom=0.05,
             max_force_calls=1_000_000,
-            home=HOME,
+            executor=Executor(workers=0, home=HOME),
         )
         for candidate, first, again in found:
             if first.converged:
