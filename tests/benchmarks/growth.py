@@ -69,7 +69,7 @@ SIZES = (1_000, 10_000, 100_000)
 PER_CYCLE = 100
 BATCH = 2_000  # candidates written at once
 PALETTE = ("Li", "Na", "Mg", "Mn", "Fe", "O", "F")  # 35 systems of three elements
-WIDE = (*PALETTE, "K", "Ca", "Al", "Ti", "Ni", "Zn", "S")  # 364, in which proposals do not run out
+WIDE = (*PALETTE, "K", "Ca", "Al", "Ti", "Ni", "Zn", "S")  # 364 systems
 MOST_ATOMS = 24
 CHGNET_CPU_S = 0.41  # a structure: RESULTS.md, "Relaxation engine", fire-bfgs, fmax 0.1 eV/Å
 STAGES = ("plan", "propose", "check", "match", "supervise", "judge", "publish")
@@ -488,8 +488,8 @@ def run_whole(folder: Path, proposals: int) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     asked = settings_of(toy_reference(folder, WIDE), proposals // 200, WIDE).model_dump(mode="json")
     asked["budget"]["proposals_per_cycle"] = 200
-    asked |= {"protocol": {"fmax_ev_per_a": 1.0, "max_steps": 40}}
-    asked["operators"] = ["perturbation"]  # what other operators propose runs out, or is rejected
+    asked |= {"protocol": {"fmax_ev_per_a": 0.5, "max_steps": 60}}
+    asked["operators"] = ["substitution", "perturbation"]  # few swaps of a cell differ
     campaign = parse_settings(Campaign, asked, "growth.py")
     record, seen = graph.record, [(0.0, 0.0)]
 
