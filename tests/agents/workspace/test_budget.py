@@ -11,6 +11,7 @@ from hullward.agents.settings import Campaign, parse_settings, read_machine
 from hullward.agents.workspace import budget, open_workspace
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import RunEnd, RunTime
+from hullward.tools.relax import waiting
 from hullward.tools.screening import relaxing
 from hullward.tools.store import Store, funnel, inbox, open_snapshot
 
@@ -76,8 +77,9 @@ def test_a_long_cycle_ends_within_its_budget_and_is_closed_with_what_it_has(
 
     store_relaxations = relaxing.store_relaxations
     monkeypatch.setattr(relaxing, "store_relaxations", in_an_hour_each)
+    monkeypatch.setattr(waiting, "GRACE_S", 0.0)  # nothing under way ends on top of it
     notes: list[str] = []
-    run(tmp_path / "c", campaign(toy_settings, hours=2.5), notes=notes.append)
+    run(tmp_path / "c", campaign(toy_settings, hours=2.5), workers=0, notes=notes.append)
     assert ends(tmp_path / "c") == [("budget", "2.5 hours over")]
     assert any("seeds_from" in note for note in notes)
     with open_snapshot(tmp_path / "c") as connection:
