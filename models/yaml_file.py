@@ -246,26 +246,39 @@ def _refuse_unprintable(event: Any) -> None:
 
 
 def _scalar(event: Any) -> Any:
-    """The value of text by the core schema of YAML 1.2; quoted text is text."""
+    """The value of text; quoted text is text."""
     _refuse_tag(event)
     _refuse_unprintable(event)
-    text = str(event.value)
-    if event.style is not None:
-        return text
+    try:
+        return str(event.value) if event.style is not None else plain_value(str(event.value))
+    except ValueError as error:
+        raise _WrongError(event, str(error)) from None
+
+
+def plain_value(text: str) -> Any:
+    """The value of unquoted text by the core schema of YAML 1.2.
+
+    Raises ValueError for a whole number of more than `MAX_DIGITS` digits.
+
+    >>> [plain_value(text) for text in ("010", "0x10", "5e-1", "No", "1:30", "~")]
+    [10, 16, 0.5, 'No', '1:30', None]
+    """
     if _NULL.fullmatch(text):
         return None
     if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
         return text.lower() == "true"
     if _WHOLE.fullmatch(text):
-        if len(text) > MAX_DIGITS:
-            raise _WrongError(event, f"a number of {len(text)} digits: at most {MAX_DIGITS}")
-        return int(text)
+        return int(_not_too_long(text))
     if _OCTAL.fullmatch(text) or _HEX.fullmatch(text):
-        if len(text) > MAX_DIGITS:
-            raise _WrongError(event, f"a number of {len(text)} digits: at most {MAX_DIGITS}")
-        return int(text, 0)
+        return int(_not_too_long(text), 0)
     if _DECIMAL.fullmatch(text):
         return float(text)
     if infinite := _INFINITY.fullmatch(text):
         return -math.inf if infinite[1] == "-" else math.inf
     return math.nan if _NAN.fullmatch(text) else text
+
+
+def _not_too_long(number: str) -> str:
+    if len(number) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(number)} digits: at most {MAX_DIGITS}")
+    return number

@@ -98,10 +98,8 @@ def screen(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
 def relax(state: Cycle, runtime: Runtime[Workspace]) -> dict[str, Any]:
     """Relax what is new, within the budget, while the next cycle is prepared."""
     workspace = runtime.context
-    proposals, limit = (
-        workspace.proposals(state["proposal_ids"]),
-        workspace.spending.relaxations_left(),
-    )
+    proposals = workspace.proposals(state["proposal_ids"])
+    limit = workspace.spending.relaxations_left()
     with preparing(workspace, state["cycle"] + 1, meanwhile=bool(proposals)):
         relax_candidates(workspace.screen, proposals, limit)
     _stop_here_if_asked(workspace)

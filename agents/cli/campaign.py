@@ -175,7 +175,7 @@ def stop(directory: Directory, as_json: Json = False) -> None:
     running = lock.holder(directory)
     if running:
         inbox.send(directory, "stop", {"since": running.since})
-        line = "stop requested; what is in flight will finish first"
+        line = "stop requested; the run ends within seconds, and what it has done is kept"
     else:
         line = f"nothing is running in {directory}"
     print_result({"asked": running is not None}, [line], as_json)

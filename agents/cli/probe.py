@@ -42,13 +42,14 @@ def probe(
     which their known texts are likeliest, and most of its own texts are crystals, comes first.
     """
     from hullward.models.language import Sampling, probe_forms
-    from hullward.tools.crystal.text import parse_cell_text, split_completion
+    from hullward.tools.crystal.text import parse_cell_text, read_completion
     from hullward.tools.records import Flaw
 
     served = open_served(url, model)
 
     def parses(text: str) -> bool:
-        return not isinstance(parse_cell_text(split_completion(text.lstrip())[0]), Flaw)
+        cut = read_completion(text)
+        return cut.flaw is None and not isinstance(parse_cell_text(cut.raw), Flaw)
 
     sampling = Sampling(
         temperature=temperature, n=samples, max_tokens=320, stop=("Title", "<|im_end|>")

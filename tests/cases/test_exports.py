@@ -166,6 +166,13 @@ def test_p1_is_written_with_a_note_where_no_symmetry_is_found() -> None:
     assert "'P 1'" in text
 
 
+def test_p1_is_written_where_a_symmetry_search_might_not_end() -> None:
+    needle = Crystal.from_arrays(np.diag([2.5, 2.5, 400.0]), ["Cu"], [[0.0, 0.0, 0.0]])
+    text, setting = write_cif(needle, 0.01)
+    assert setting == "P1, every atom as stored; symmetry within 0.01 Å: no symmetry is found"
+    assert "'P 1'" in text
+
+
 def test_p1_is_written_with_a_note_where_the_symmetrised_form_changes_the_crystal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,7 +187,7 @@ def test_p1_is_written_with_a_note_where_the_symmetrised_form_changes_the_crysta
     assert difference(crystal, read) is None
 
 
-ZNO = "zno_3_digits"
+ZNO, PEROVSKITE = "zno_3_digits", "gdfeo3_pnma"
 
 
 def moved(crystal: Crystal) -> Crystal:
@@ -199,7 +206,6 @@ def stretched(crystal: Crystal, *factors: float) -> Crystal:
     return Crystal.from_arrays(lattice, crystal.species, crystal.frac_coords)
 
 
-ZNO, PEROVSKITE = "zno_3_digits", "gdfeo3_pnma"
 CHANGES = [
     (ZNO, lambda c: with_species(c, {"Zn": "Cd"}), "ZnO reads back as CdO"),
     (ZNO, lambda c: stretched(c, 1.01, 1.01, 1.01), "Å3 per atom read back as"),

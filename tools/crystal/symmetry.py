@@ -25,7 +25,7 @@ def find_symmetry(crystal: Crystal, symprec_a: float, *, standard_setting: bool 
     """
     import moyopy
 
-    if not _search_ends(crystal, symprec_a):
+    if _is_extreme(crystal) or not _search_ends(crystal, symprec_a):
         raise ValueError(
             f"sites too close, or a cell too long, for a symmetry search within {symprec_a:g} Å"
         )
@@ -41,15 +41,20 @@ def space_group(crystal: Crystal, symprec_a: float) -> int | None:
 
     By moyopy, or by spglib where moyopy's search might not end.
     """
-    heights = plane_spacings_a(np.array(crystal.lattice))
-    if not 0.5 <= heights.min() <= heights.max() <= 500:
-        return None  # no search ends in a cell this flat or this long
+    if _is_extreme(crystal):
+        return None
     try:
         if _search_ends(crystal, symprec_a):
             return int(find_symmetry(crystal, symprec_a).number)
         return _by_spglib(crystal, symprec_a)
     except ValueError:
         return None
+
+
+def _is_extreme(crystal: Crystal) -> bool:
+    """Whether the cell is so flat or so long that no search ends."""
+    heights = plane_spacings_a(np.array(crystal.lattice))
+    return not 0.5 <= heights.min() <= heights.max() <= 500
 
 
 def _search_ends(crystal: Crystal, symprec_a: float) -> bool:

@@ -19,10 +19,8 @@ from hullward.tools.screening.screen import OF_BASIS, Screen, in_order
 from hullward.tools.screening.validate import Limits, check_geometry
 from hullward.tools.store import Store
 
-BATCH, GATHER_S = (
-    64,
-    0.5,
-)  # relaxations of one transaction, and the time for which they are gathered
+BATCH = 64  # relaxations of one transaction
+GATHER_S = 0.5  # for which they are gathered
 
 
 def waiting_for_relaxation(

@@ -11,7 +11,6 @@ from hullward.agents.settings import Campaign, parse_settings, read_machine
 from hullward.agents.workspace import budget, open_workspace
 from hullward.models.errors import RunInterruptedError
 from hullward.tools.records import RunEnd, RunTime
-from hullward.tools.relax import waiting
 from hullward.tools.screening import relaxing
 from hullward.tools.store import Store, funnel, inbox, open_snapshot
 
@@ -77,7 +76,7 @@ def test_a_long_cycle_ends_within_its_budget_and_is_closed_with_what_it_has(
 
     store_relaxations = relaxing.store_relaxations
     monkeypatch.setattr(relaxing, "store_relaxations", in_an_hour_each)
-    monkeypatch.setattr(waiting, "GRACE_S", 0.0)  # nothing under way ends on top of it
+    monkeypatch.setenv("HULLWARD_CACHE", "false")  # what is cached needs no time
     notes: list[str] = []
     run(tmp_path / "c", campaign(toy_settings, hours=2.5), workers=0, notes=notes.append)
     assert ends(tmp_path / "c") == [("budget", "2.5 hours over")]

@@ -360,9 +360,11 @@ def test_a_campaign_is_told_the_form_of_the_model():
     assert f"  crystal: {{url: {url}, model: peft, format: plain}}" in lines["llamat-3-cif"]
 
 
+# A shell starts what runs in its background with SIGINT ignored; this program listens to it.
 PARENT = """
-import sys
+import signal, sys
 from hullward.models.serving import ServerProcess
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with ServerProcess(["sh", "-c", sys.argv[1]], lambda line: print(line, flush=True)) as child:
     child.wait()
 """

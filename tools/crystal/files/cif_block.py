@@ -202,7 +202,7 @@ def read_sites(tags: Tags, max_sites: int) -> list[CifSite]:
 def read_contents(tags: Tags) -> Contents:
     """The formula, the number of its units and the atom types that a block states."""
     stated = [(key, tags.one(key)) for key in FORMULA_KEYS]
-    readable = [(text, a) for _, text in stated if text and (a := formula_amounts(text))]
+    readable = [(text, a) for _, text in stated if text and (a := stated_amounts(text))]
     formula, amounts = readable[0] if readable else (None, {})
     units = tags.one("_cell_formula_units_z")
     # pymatgen writes 0 for half a molecule in the cell
@@ -218,8 +218,11 @@ def read_contents(tags: Tags) -> Contents:
     return Contents(formula, amounts, count, in_cell, frozenset(s for s in symbols if s))
 
 
-def formula_amounts(text: str) -> dict[str, float]:
-    """Amounts in a formula of symbols and numbers; empty for text that is none."""
+def stated_amounts(text: str) -> dict[str, float]:
+    """Amounts in a formula of symbols and numbers; empty for text that is none.
+
+    More lenient than `hullward.models.formulas`: D is H, and a leading point needs no zero.
+    """
     if len(text) > 1000 or not FORMULA.fullmatch(text.strip()):
         return {}
     amounts: dict[str, float] = {}

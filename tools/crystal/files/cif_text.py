@@ -19,7 +19,7 @@ from hullward.tools.crystal.files.cif_crystal import read_block
 from hullward.tools.crystal.geometry import nearest_pairs
 from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.matching import StructureLibrary
-from hullward.tools.crystal.symmetry import find_symmetry, space_group
+from hullward.tools.crystal.symmetry import find_symmetry
 
 if TYPE_CHECKING:
     import gemmi
@@ -113,9 +113,12 @@ def _symmetrised(crystal: Crystal, symprec_a: float) -> str | None:
     import gemmi
     import moyopy
 
-    if space_group(crystal, symprec_a) in (None, 1):
+    try:
+        found = find_symmetry(crystal, symprec_a, standard_setting=True)
+    except ValueError:
         return None
-    found = find_symmetry(crystal, symprec_a, standard_setting=True)
+    if found.number == 1:
+        return None
     # moyopy writes = for the " of Hall's axes
     symbol = moyopy.HallSymbolEntry(found.hall_number).hall_symbol.replace("=", '"')
     operations = gemmi.symops_from_hall(symbol)

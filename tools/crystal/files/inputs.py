@@ -299,7 +299,7 @@ def _folder(path: Path) -> Iterator[RawInput]:
     files = structure_files(path)
     if not files:
         raise InputError(
-            f"{path} contains no .cif files. Give a folder of CIFs or a file of proposals."
+            f"{path} contains no CIF and no POSCAR. Give a folder of them, or a file of proposals."
         )
     return (found for file in files for found in (_reader(file) or _cif)(file))
 

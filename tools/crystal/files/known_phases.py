@@ -16,7 +16,7 @@ from hullward.models.crystal import Crystal, lattice_matrix
 from hullward.models.errors import InputError
 from hullward.models.formulas import composition_amounts, reduced_spelling
 from hullward.tools.crystal.files.cif import CifReader
-from hullward.tools.crystal.files.cif_block import Contents, formula_amounts, volume_fault
+from hullward.tools.crystal.files.cif_block import Contents, stated_amounts, volume_fault
 from hullward.tools.crystal.files.cif_crystal import formula_fault
 from hullward.tools.crystal.files.inputs import ID_COLUMNS, RawInput, parse_raw, read_inputs
 from hullward.tools.crystal.files.json_values import absent, id_text
@@ -100,7 +100,7 @@ def plain_cif(text: str) -> Crystal | None:
         matrix = lattice_matrix(numbers[:3], numbers[3:])
     except ValueError:
         return None  # the other reader finds the flaw
-    stated = Contents(formula, formula_amounts(formula), float(units) or None)
+    stated = Contents(formula, stated_amounts(formula), float(units) or None)
     places = {tuple(round(float(x) % 1.0, 4) % 1.0 for x in row[1:]) for row in rows}
     agrees = formula_fault(Counter(row[0] for row in rows), stated) is None
     if not agrees or len(places) < len(rows) or volume_fault(float(volume), matrix):

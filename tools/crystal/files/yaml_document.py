@@ -1,11 +1,11 @@
-"""Structures in YAML, as pymatgen writes them; numbers as in YAML 1.2, aliases bounded."""
+"""Structures in YAML, as pymatgen writes them: by the rules of YAML 1.2, aliases bounded."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Any, ClassVar
 
 from hullward.models.errors import InputError
+from hullward.models.yaml_file import plain_value
 from hullward.tools.crystal.input_checks import shorten
 
 MAX_YAML_BYTES = 20_000_000
@@ -17,13 +17,11 @@ def load_yaml(text: str, name: str) -> Any:
     import yaml
 
     class Loader(yaml.CSafeLoader):
-        """PyYAML's safe loader, which takes 1e-05 for text otherwise."""
+        """PyYAML's safe loader, whose own rules are those of YAML 1.1: `No` is false."""
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
     try:
         value = yaml.load(text, Loader)  # noqa: S506 - a safe loader
         if _count(value, {}) > MAX_VALUES:
@@ -33,6 +31,10 @@ def load_yaml(text: str, name: str) -> Any:
     except RecursionError:
         raise InputError(f"{name}: nested too deeply, or an alias that holds itself") from None
     return value
+
+
+def _scalar(_: object, node: Any) -> Any:
+    return node.value if node.style else plain_value(node.value)
 
 
 def _count(value: object, known: dict[int, int]) -> int:

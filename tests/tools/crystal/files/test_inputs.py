@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal.files import CifReader, RawInput, parse_raw, read_inputs
+from hullward.tools.crystal.files.yaml_document import load_yaml
 from hullward.tools.records import Flaw, Reason
 
 TEXT = "4.0 4.0 4.0\n90 90 90\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"
@@ -273,7 +274,7 @@ def test_arbitrary_cells_never_raise(row: dict[str, Any]) -> None:
         ("a.csv", b"formula,energy\nNaCl,1\n", "found `formula`, `energy`"),
         ("a.csv", b"", "found no rows"),
         ("a.extxyz", b"\n", "no frames"),
-        ("folder/a.txt", b"", "no .cif files"),
+        ("folder/a.txt", b"", "contains no CIF and no POSCAR"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
@@ -321,3 +322,13 @@ def test_published_generated_cifs_are_read(shared_data: Path, reader: CifReader)
     for found in list(read_inputs(path))[::15]:
         crystal = parse(found, reader)
         assert isinstance(crystal, Crystal) or crystal.reason == Reason.EMPTY
+
+
+def test_yaml_is_read_by_the_rules_of_1_2() -> None:
+    """Nitrogen monoxide is not false, a leading zero is no octal, and 5e-1 is a number."""
+    text = "a: [No, O]\nb: [042e-1, 5e-1, 010, '5']\nc: {No: ~}\n"
+    assert load_yaml(text, "x.yaml") == {
+        "a": ["No", "O"],
+        "b": [4.2, 0.5, 10, "5"],
+        "c": {"No": None},
+    }
