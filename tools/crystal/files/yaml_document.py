@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from hullward.models.errors import InputError
 from hullward.models.yaml_file import plain_value
@@ -19,8 +19,7 @@ def load_yaml(text: str, name: str) -> Any:
     class Loader(yaml.CSafeLoader):
         """PyYAML's safe loader, whose own rules are those of YAML 1.1: `No` is false."""
 
-        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
+    Loader.yaml_implicit_resolvers = {}
     Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
     try:
         value = yaml.load(text, Loader)  # noqa: S506 - a safe loader
