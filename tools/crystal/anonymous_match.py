@@ -17,8 +17,9 @@ from itertools import permutations, product
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal.equivalence import CELL_ERRORS
 from hullward.tools.crystal.formulas import reduced_amounts
-from hullward.tools.crystal.matching import CELL_ERRORS, LibraryEntry
+from hullward.tools.crystal.matching import LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
 

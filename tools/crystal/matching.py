@@ -1,39 +1,25 @@
 """Find a crystal in a library of structures.
 
 Identical content is found by its id. Otherwise the crystal is superposed on entries of the same
-reduced formula whose primitive cells have as many sites and compatible lengths; no pair that
-StructureMatcher matches is excluded. Its tolerances are wider than most differences between
-polymorphs, so no fingerprint of distances could be both safe and useful (the figures are in
-tests/benchmarks/RESULTS.md).
+reduced formula (`equivalence`); no pair that StructureMatcher matches is excluded. Its tolerances
+are wider than most differences between polymorphs, so no fingerprint of distances could be both
+safe and useful (the figures are in tests/benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal.equivalence import ComparedCells, compared_cells, superposed_rms
 from hullward.tools.crystal.formulas import reduced_amounts
-from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
-from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
-from hullward.tools.crystal.superposition import rms_displacement
-
-# Compared by content only, because reduction and superposition would take minutes and gigabytes:
-# primitive cells with more sites than this (time grows with the cube of the sites and more),
-MAX_MATCHED_SITES = 200
-# needles and sheets with more lattice points than this within 1.2 of the longest edge,
-MAX_LATTICE_POINTS = 20_000
-# and cells thinner than any crystal's.
-THINNEST_A = 0.5
-# rms values closer than this tie, and the entry added first wins.
-RMS_DIGITS = 6
-# What reduction and superposition raise on degenerate cells (LinAlgError is a ValueError).
-CELL_ERRORS = (ValueError, ArithmeticError, IndexError)
+from hullward.tools.crystal.reduced_cell import Cell
 
 Formula = tuple[tuple[str, int], ...]
 
@@ -54,18 +40,14 @@ class LibraryEntry:
     crystal: Crystal
 
     @cached_property
+    def cells(self) -> ComparedCells | None:
+        """The reduced cells; None if the crystal cannot be superposed."""
+        return compared_cells(self.crystal)
+
+    @property
     def cell(self) -> Cell | None:
-        """The reduced cell (about 3 kB); None if the crystal cannot be superposed."""
-        matrix = compact_cell(np.array(self.crystal.lattice))
-        volume = abs(float(np.linalg.det(matrix)))
-        sphere = 4 / 3 * math.pi * (1.2 * float(np.linalg.norm(matrix, axis=1).max())) ** 3
-        if plane_spacings_a(matrix).min() < THINNEST_A or sphere > MAX_LATTICE_POINTS * volume:
-            return None
-        try:
-            cell = reduced_cell(self.crystal)
-        except CELL_ERRORS:
-            return None
-        return cell if len(cell) <= MAX_MATCHED_SITES else None
+        """The primitive one of the reduced cells."""
+        return None if self.cells is None else self.cells.primitive
 
 
 class StructureLibrary:
@@ -73,8 +55,10 @@ class StructureLibrary:
 
     Matches are those of `StructureMatcher.fit` with pymatgen's defaults: lengths within 20 %,
     sites within 0.3 (V/n)^(1/3), angles within 5 degrees, primitive cells scaled to one volume
-    (hullward.tools.crystal.superposition). Mirror images match. Cells beyond MAX_MATCHED_SITES,
-    MAX_LATTICE_POINTS or THINNEST_A, or that cannot be reduced, match identical content only.
+    (hullward.tools.crystal.superposition); or those without reduction, or of a cell with a noisy
+    supercell of it (hullward.tools.crystal.equivalence). Mirror images match. Cells beyond
+    MAX_MATCHED_SITES, MAX_LATTICE_POINTS or THINNEST_A, or that cannot be reduced, match identical
+    content only.
     """
 
     def __init__(self, entries: Iterable[tuple[str, Crystal]] = ()) -> None:
@@ -109,15 +93,14 @@ class StructureLibrary:
 class ComparedCrystal:
     """A crystal to compare with many; what is kept of it once it was reduced takes about 1 kB."""
 
-    __slots__ = ("_anchor", "_content_id", "_counts", "_crystal", "_numbers", "n_atoms", "name")
+    __slots__ = ("_cells", "_content_id", "_crystal", "n_atoms", "name")
 
     def __init__(self, name: str, crystal: Crystal, content_id: str | None = None) -> None:
         """content_id: that of the crystal, where it is known already."""
         self.name, self.n_atoms = name, crystal.n_atoms
         self._content_id = content_id
         self._crystal: Crystal | None = crystal
-        self._counts: tuple[int, ...] = ()  # of a crystal that cannot be superposed
-        self._anchor, self._numbers = 0, _NOTHING
+        self._cells: tuple[_PackedCell | None, _PackedCell | None] = (None, None)
 
     @property
     def content_id(self) -> str:
@@ -132,43 +115,37 @@ class ComparedCrystal:
 
     def rms_to(self, other: ComparedCrystal) -> float | None:
         """Normalised rms displacement, rounded; None if the two do not superpose."""
-        other._reduce()
-        # a primitive cell has as many sites as the cell given, or a whole fraction of them
-        if not other._counts or self.n_atoms % sum(other._counts):
+        one, two = self._unpacked(), other._unpacked()
+        return None if one is None or two is None else superposed_rms(one, two)
+
+    def _unpacked(self) -> ComparedCells | None:
+        if self._crystal is not None:
+            cells, self._content_id = compared_cells(self._crystal), self.content_id
+            self._crystal = None
+            if cells is not None:
+                whole = None if cells.whole is None else _packed(cells.whole)
+                self._cells = _packed(cells.primitive), whole
+        primitive, packed = self._cells
+        if primitive is None:
             return None
-        self._reduce()
-        if self._counts != other._counts:
-            return None
-        try:
-            rms = rms_displacement(self._cell(), other._cell())
-        except CELL_ERRORS:
-            return None
-        return None if rms is None else round(rms, RMS_DIGITS)
-
-    def _reduce(self) -> None:
-        """Replace the crystal by its reduced cell."""
-        if self._crystal is None:
-            return
-        cell, self._content_id = LibraryEntry(self.name, self._crystal).cell, self.content_id
-        self._crystal = None
-        if cell is not None:
-            self._counts, self._anchor = cell.counts, cell.anchor
-            parts = (cell.lattice, cell.lengths, cell.angles, cell.frac)
-            self._numbers = np.concatenate([part.ravel() for part in parts])
-
-    def _cell(self) -> Cell:
-        numbers = self._numbers
-        return Cell(
-            numbers[:9].reshape(3, 3),
-            numbers[15:].reshape(-1, 3),
-            self._counts,
-            self._anchor,
-            numbers[9:12],
-            numbers[12:15],
-        )
+        return ComparedCells(_unpacked(primitive), None if packed is None else _unpacked(packed))
 
 
-_NOTHING = np.empty(0)
+class _PackedCell(NamedTuple):
+    counts: tuple[int, ...]
+    anchor: int
+    numbers: np.ndarray  # of the lattice, the lengths, the angles and the sites
+
+
+def _packed(cell: Cell) -> _PackedCell:
+    parts = (cell.lattice, cell.lengths, cell.angles, cell.frac)
+    return _PackedCell(cell.counts, cell.anchor, np.concatenate([part.ravel() for part in parts]))
+
+
+def _unpacked(packed: _PackedCell) -> Cell:
+    counts, anchor, numbers = packed
+    lattice, sites = numbers[:9].reshape(3, 3), numbers[15:].reshape(-1, 3)
+    return Cell(lattice, sites, counts, anchor, numbers[9:12], numbers[12:15])
 
 
 def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:
@@ -200,7 +177,7 @@ def _groups(crystals: Sequence[Crystal], bucket: list[int]) -> list[list[int]]:
 
 
 def _same(entry: LibraryEntry, query: LibraryEntry) -> bool:
-    if entry.cell is None or query.cell is None:
+    if entry.cells is None or query.cells is None:
         return entry.crystal.content_id == query.crystal.content_id
     return _rms(entry, query, first=True) is not None
 
@@ -211,12 +188,5 @@ def _formula(crystal: Crystal) -> Formula:
 
 
 def _rms(entry: LibraryEntry, query: LibraryEntry, *, first: bool = False) -> float | None:
-    """Normalised rms displacement, rounded; None if the two do not superpose."""
-    one, two = entry.cell, query.cell
-    if one is None or two is None:
-        return None
-    try:
-        rms = rms_displacement(one, two, first=first)
-    except CELL_ERRORS:
-        return None
-    return None if rms is None else round(rms, RMS_DIGITS)
+    one, two = entry.cells, query.cells
+    return None if one is None or two is None else superposed_rms(one, two, first=first)

@@ -56,12 +56,15 @@ class Cell:
         return same
 
 
-def reduced_cell(crystal: Crystal) -> Cell:
-    """The reduced cell of a crystal; raises ValueError if the lattice has no Niggli cell."""
+def reduced_cell(crystal: Crystal, tolerance_a: float = PRIMITIVE_TOLERANCE_A) -> Cell:
+    """The reduced cell of a crystal; raises ValueError if the lattice has no Niggli cell.
+
+    tolerance_a: within which sites that a translation brings together are one, along each vector.
+    """
     species, frac = list(crystal.species), np.array(crystal.frac_coords)
     lattice, frac = _niggli(np.array(crystal.lattice), frac)
     folded = False
-    while (smaller := _smaller(lattice, species, frac)) is not None:
+    while (smaller := _smaller(lattice, species, frac, tolerance_a)) is not None:
         lattice, species, frac = smaller
         folded = True
     if folded:
@@ -97,7 +100,7 @@ def _niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _smaller(
-    lattice: np.ndarray, species: list[str], frac: np.ndarray
+    lattice: np.ndarray, species: list[str], frac: np.ndarray, tolerance_a: float
 ) -> tuple[np.ndarray, list[str], np.ndarray] | None:
     """The same crystal in a smaller cell; None if there is none."""
     names = np.array(species)
@@ -106,7 +109,7 @@ def _smaller(
     units = math.gcd(*map(len, groups))
     if units == 1:
         return None
-    tolerance = PRIMITIVE_TOLERANCE_A / np.linalg.norm(lattice, axis=1)
+    tolerance = tolerance_a / np.linalg.norm(lattice, axis=1)
     shifts = _translations(groups, tolerance)
     if len(shifts) == 1:  # only the identity
         return None
@@ -115,7 +118,7 @@ def _smaller(
         present = (np.abs(apart - np.round(apart)) < tolerance).all(-1).any(-1).all(-1)
         for matrix, inverse in zip(matrices[present], inverses[present], strict=True):
             small = inverse @ lattice
-            folded = [_folded(group, matrix, size, small, tolerance) for group in groups]
+            folded = [_folded(g, matrix, size, small, tolerance, tolerance_a) for g in groups]
             if all(f is not None for f in folded):
                 sites = [f for f in folded if f is not None]
                 kinds = [s for s, f in zip(symbols, sites, strict=True) for _ in f]
@@ -172,7 +175,12 @@ def _hermite_forms(size: int) -> Iterator[np.ndarray]:
 
 
 def _folded(
-    group: np.ndarray, matrix: np.ndarray, size: int, small: np.ndarray, tolerance: np.ndarray
+    group: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    small: np.ndarray,
+    tolerance: np.ndarray,
+    tolerance_a: float,
 ) -> np.ndarray | None:
     """(n / size, 3) mean sites in the small cell; None unless sites coincide in sets of `size`."""
     apart = group - group[:, None]
@@ -181,7 +189,7 @@ def _folded(
     sites = group @ matrix
     offset = sites - sites[:, None]  # [i, j]: from i to j
     offset -= np.round(offset)
-    coincident = (np.abs(offset) < PRIMITIVE_TOLERANCE_A / np.linalg.norm(small, axis=1)).all(-1)
+    coincident = (np.abs(offset) < tolerance_a / np.linalg.norm(small, axis=1)).all(-1)
     coincident &= separate
     first = coincident.argmax(1)
     if (coincident.sum(0) != size).any() or (coincident[first] != coincident).any():

@@ -19,6 +19,16 @@ from hullward.tools.crystal.reduced_cell import Cell, parameters
 LENGTH_TOLERANCE = 0.2  # fraction
 ANGLE_TOLERANCE_DEG = 5.0
 SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
+# Cells of different size, one the other repeated and distorted: lengths, sites and rms. Many phases
+# are distorted superstructures of another phase, so only what may be noise of a relaxation is not a
+# difference, or what leaves no symmetry at all (tests/benchmarks/RESULTS.md).
+REPEATED_LENGTHS = 0.1  # fraction
+REPEATED_SITES = 0.25  # of (V/n)^(1/3), as the next three
+REPEATED_RMS = 0.02
+REPEATED_RMS_WITHOUT_SYMMETRY = 0.08
+SYMMETRY_TOLERANCE = 0.01
+MAX_REPEATED = 16  # cells
+MAX_REPEATED_SITES = 100  # of the larger cell
 EXACT = 1e-7  # rms displacement at which the search ends
 LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
 CHUNK_PAIRS = 20_000  # pairs of sites compared at once
@@ -39,6 +49,46 @@ def rms_displacement(one: Cell, two: Cell, *, first: bool = False) -> float | No
         if fits and (first or best < EXACT):
             break
     return best if fits else None
+
+
+def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
+    """Smallest rms displacement over (V/n)^(1/3) of a supercell of one crystal from another.
+
+    None unless `large` is a whole number of `small` cells (at most MAX_REPEATED and
+    MAX_REPEATED_SITES) within the tolerances above.
+    """
+    times = len(large) // len(small)
+    counts = tuple(n * times for n in small.counts)
+    if not 1 < times <= MAX_REPEATED or large.counts != counts or len(large) > MAX_REPEATED_SITES:
+        return None
+    best = math.inf
+    for basis in _settings(small, large, times, REPEATED_LENGTHS):
+        cell = _repeated(small, basis, times)
+        for rms, largest in _laid_over(cell, large, basis[None], REPEATED_SITES):
+            best = min(best, float(rms[largest < REPEATED_SITES].min(initial=math.inf)))
+        if best < REPEATED_RMS:
+            return best
+    return best if best < REPEATED_RMS_WITHOUT_SYMMETRY and not _has_symmetry(large) else None
+
+
+def _has_symmetry(cell: Cell) -> bool:
+    import spglib
+
+    kinds = np.repeat(np.arange(len(cell.counts)), cell.counts)
+    found = spglib.get_symmetry((cell.lattice, cell.frac, kinds), symprec=SYMMETRY_TOLERANCE)
+    return found is not None and len(found["rotations"]) > 1
+
+
+def _repeated(cell: Cell, basis: np.ndarray, times: int) -> Cell:
+    """The same crystal in a cell of basis (3, 3) that holds `times` primitive ones."""
+    matrix = np.rint(basis @ np.linalg.inv(cell.lattice))
+    adjugate = np.rint(np.linalg.inv(matrix) * np.linalg.det(matrix)).astype(int)
+    steps = np.indices((times,) * 3).reshape(3, -1).T @ adjugate
+    shifts = np.unique(np.mod(steps, times), axis=0) / times * np.sign(np.linalg.det(matrix))
+    blocks = [cell.frac[block] @ np.linalg.inv(matrix) for block in cell.blocks]
+    frac = np.concatenate([(b[:, None] + shifts).reshape(-1, 3) for b in blocks])
+    counts = tuple(n * times for n in cell.counts)
+    return Cell(basis, frac, counts, cell.anchor, *parameters(basis))
 
 
 def comparable(one: Cell, two: Cell) -> bool:
@@ -66,13 +116,13 @@ def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def _laid_over(
-    one: Cell, two: Cell, lattices: np.ndarray
+    one: Cell, two: Cell, lattices: np.ndarray, site_tolerance: float = SITE_TOLERANCE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rms, largest displacement) of the placements in settings (m, 3, 3), in batches."""
     mean = _mean_lattices(lattices, two)
     unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
     heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
-    reach = 2 * SITE_TOLERANCE * unit[:, None] * heights  # fractions
+    reach = 2 * site_tolerance * unit[:, None] * heights  # fractions
     sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
     moved = _placements(one, two, lattices)
     setting = np.repeat(np.arange(len(lattices)), len(moved) // len(lattices))
@@ -152,13 +202,18 @@ def _images() -> np.ndarray:
     return np.array(sorted(product((-1.0, 0.0, 1.0), repeat=3), key=np.linalg.norm))
 
 
-def _settings(one: Cell, two: Cell) -> np.ndarray:
-    """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first."""
-    longest = two.lengths.max() * (1 + LENGTH_TOLERANCE)
+def _settings(
+    one: Cell, two: Cell, times: int = 1, length_tolerance: float = LENGTH_TOLERANCE
+) -> np.ndarray:
+    """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first.
+
+    times: cells of one that each basis spans.
+    """
+    longest = two.lengths.max() * (1 + length_tolerance)
     points = _points(one.lattice, longest)
     sizes = np.linalg.norm(points, axis=1)
     ratios = sizes[:, None] / two.lengths
-    fitting = (ratios < 1 + LENGTH_TOLERANCE) & (ratios > 1 / (1 + LENGTH_TOLERANCE))
+    fitting = (ratios < 1 + length_tolerance) & (ratios > 1 / (1 + length_tolerance))
     chosen = [np.flatnonzero(fitting[:, k]) for k in range(3)]
     if min(map(len, chosen)) == 0:
         return np.empty((0, 3, 3))
@@ -173,7 +228,7 @@ def _settings(one: Cell, two: Cell) -> np.ndarray:
     row, k = np.nonzero(fits_ac[i] & fits_bc[j])
     i, j = i[row], j[row]
     bases: np.ndarray = points[np.stack([chosen[0][i], chosen[1][j], chosen[2][k]], axis=1)]
-    same_volume = np.abs(np.abs(np.linalg.det(bases)) / len(one) - 1) < 0.5
+    same_volume = np.abs(np.abs(np.linalg.det(bases)) / len(one) - times) < 0.5
     strain = sum(
         np.abs(np.log(ratios[index[at], axis]))
         for axis, (index, at) in enumerate(zip(chosen, (i, j, k), strict=True))

@@ -272,11 +272,11 @@ def test_a_campaign_says_what_each_candidate_is(toy_settings, tmp_path):
 
 def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
     """Only crystals of the same formula, elements aside, are ever reduced."""
-    from hullward.tools.crystal import matching
+    from hullward.tools.crystal import equivalence
 
     asked = []
-    reduce = matching.reduced_cell
-    monkeypatch.setattr(matching, "reduced_cell", lambda c: asked.append(c) or reduce(c))
+    reduce = equivalence.reduced_cell
+    monkeypatch.setattr(equivalence, "reduced_cell", lambda c: asked.append(c) or reduce(c))
     known = [(f"k-{n}", odd("Ti", "O", seed=n)) for n in range(2000)]
     known.append(("salt", halite("Na", "Cl")))
     assert PrototypeLibrary(known).nearest(halite("K", "Cl")).match_id == "salt"
