@@ -9,6 +9,7 @@ Start with `Proposal`, `Candidate`, `Relaxation`, `Verdict`; `Reason` lists why 
 
 from hullward.tools.records.assessments import (
     Explanation,
+    FamilyMember,
     NoveltyKind,
     PhononCheck,
     SoftMode,
@@ -62,6 +63,7 @@ __all__ = [
     "Curve",
     "CycleEnd",
     "Explanation",
+    "FamilyMember",
     "Flaw",
     "Label",
     "LeftOut",

@@ -36,6 +36,18 @@ class Explanation(Record):
     bare_namesakes: Count = 0  # phases of this formula whose structures the reference lacks
 
 
+class FamilyMember(Record):
+    """The family of a relaxed candidate: one formula on one lattice, whatever its ordering."""
+
+    relaxation_id: str
+    candidate_id: str
+    family_id: str  # the candidate that founded it; of merged families the earlier founder
+    joined: str  # the family that it joined when it was compared; no later candidate changes it
+    link: Literal["first", "lattice", "lineage"]  # lineage: an exchange of atoms made it
+    kin: str | None  # the earlier member that it was linked to
+    shared: tuple[str, ...] = ()  # 'Li Mn': elements that stand on one site in it and its kin
+
+
 class SoftMode(Record):
     """Imaginary modes at one wave vector."""
 

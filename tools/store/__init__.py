@@ -12,10 +12,11 @@ new kind of record in `tables`.
 from hullward.tools.store import funnel, inbox, lock, query
 from hullward.tools.store.campaign_store import Store, open_snapshot, read_first, rebuild
 from hullward.tools.store.files import sealed, sweep, timestamp, unsealed, write_whole
-from hullward.tools.store.funnel import APART, NESTED, NOVEL, count
+from hullward.tools.store.funnel import APART, FAMILIES, NESTED, NOVEL, count
 from hullward.tools.store.journal import StorageError
 from hullward.tools.store.projection import decode, fetch_records, fetch_rows
 from hullward.tools.store.short_list import (
+    MEMBERS,
     ORDER_BEFORE_OPINIONS,
     SHORT_LIST,
     SHORT_LIST_ORDER,
@@ -26,6 +27,8 @@ from hullward.tools.store.tables import TABLES
 
 __all__ = [
     "APART",
+    "FAMILIES",
+    "MEMBERS",
     "NESTED",
     "NOVEL",
     "ORDER_BEFORE_OPINIONS",

@@ -13,6 +13,7 @@ from hullward.tools.store.projection import CountingError
 
 NESTED = ("proposed", "parsed", "valid", "unique", "relaxed", "metastable", "stable")
 NOVEL = ("novel_metastable", "novel_stable")
+FAMILIES = ("novel_families",)
 APART = ("rediscovered", "below_reference", "suspect")
 _SHOWN = 3  # ids of what is wrong
 
@@ -28,7 +29,7 @@ class Counting:
     """How far the proposals of a campaign came."""
 
     states: dict[str, int]  # every State; together they are `proposed`
-    funnel: dict[str, int]  # NESTED, NOVEL and APART
+    funnel: dict[str, int]  # NESTED, NOVEL, FAMILIES and APART
     rejections: dict[str, int]  # reason: count, most frequent first
 
     @property
@@ -43,7 +44,7 @@ class Counting:
 def count(source: Source) -> Counting:
     """The counts by the views of the database."""
     states: dict[str, int] = {state.value: 0 for state in State}
-    stages = (*NESTED, *NOVEL, *APART)
+    stages = (*NESTED, *NOVEL, *FAMILIES, *APART)
     columns = ", ".join(f'"{stage}"' for stage in stages)
     *numbers, found = source.execute(f"SELECT {columns}, states FROM counts").fetchone()
     states.update(found or {})
@@ -88,7 +89,12 @@ def _problems(counting: Counting, recount: Counter[str]) -> Iterable[str]:
     ):
         if funnel[stage] != expected:
             yield f"{funnel[stage]} {stage} by the funnel, {expected} by the tables"
-    for chain in (NESTED, ("metastable", *NOVEL), ("stable", "novel_stable")):
+    for chain in (
+        NESTED,
+        ("metastable", *NOVEL),
+        ("stable", "novel_stable"),
+        ("novel_metastable", *FAMILIES),
+    ):
         for outer, inner in pairwise(chain):
             if funnel[inner] > funnel[outer]:
                 yield f"more {inner} ({funnel[inner]}) than {outer} ({funnel[outer]})"

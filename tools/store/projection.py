@@ -44,7 +44,8 @@ REFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
         (("Candidate", "candidate_id"),),
     ),
     **dict.fromkeys(
-        ("Verdict", "Doubt", "Chance", "Opinion", "Reading"), (("Relaxation", "relaxation_id"),)
+        ("Verdict", "FamilyMember", "Doubt", "Chance", "Opinion", "Reading"),
+        (("Relaxation", "relaxation_id"),),
     ),
 }
 

@@ -120,6 +120,9 @@ placed AS (
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
         x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
+        -- one that was never compared is a family of its own
+        CASE WHEN r.converged THEN coalesce(f.family_id, s.candidate_id) END AS family_id,
+        coalesce(f.joined, s.candidate_id) AS joined,
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -144,44 +147,65 @@ placed AS (
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
     LEFT JOIN second_energy e ON e.relaxation_id = r.relaxation_id
     LEFT JOIN explained x ON x.candidate_id = s.candidate_id
+    LEFT JOIN families f ON f.relaxation_id = r.relaxation_id
+),
+shown AS (
+    SELECT
+        proposal_id, candidate_id, relaxation_id, cycle, operator, parents, state,
+        formula, chemsys, n_atoms, energy_ev_per_atom,
+        over_reference AS e_above_reference_ev_per_atom,
+        over_union AS e_above_union_ev_per_atom,
+        label, covered, suspicions, second_look,
+        known_before, duplicate_before, rediscovered, duplicate_after,
+        state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
+            AND duplicate_after IS NULL AS novel,
+        -- too good or too odd, and no second opinion has confirmed it
+        coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
+        state = 'judged' AND covered AND NOT suspect
+            AND label IN ('stable', 'metastable') AS metastable,
+        -- counts for plans, prompts and operators: like the short list, but by the height over the
+        -- reference, which later candidates cannot change
+        -- and only the first of its family
+        novel AND covered AND NOT suspect AND within_threshold AS worthy,
+        space_group_loose, space_group_tight,
+        coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
+        converged,
+        coalesce(rejection_reason, failure) AS reason,
+        coalesce(rejection_detail, nullif(relaxation_detail, '')) AS detail,
+        force_calls, cpu_s,
+        over_second AS e_above_second_reference_ev_per_atom,
+        second_label, second_rediscovered,
+        over_second - over_reference AS second_minus_first_ev_per_atom,
+        abs(over_second - over_reference) > margin AS references_disagree,
+        novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by,
+        reasons AS suspect_because, formula_seen, parent_seen, training,
+        p_below_50mev, p_below_50mev_low, p_below_50mev_high,
+        p_below_100mev, p_below_100mev_low, p_below_100mev_high,
+        calibrator_id, probability_note,
+        disputed,  -- by a second opinion; NULL without one
+        -- the second potential whose energy of this structure the probability uses, and that energy
+        -- minus the one in this row, on one scale
+        second_energy_by, second_energy_higher_ev_per_atom,
+        bare_namesakes,  -- phases of this formula whose structures the reference lacks
+        family_id, joined, request_id, "index"
+    FROM placed
 )
 SELECT
-    proposal_id, candidate_id, relaxation_id, cycle, operator, parents, state,
-    formula, chemsys, n_atoms, energy_ev_per_atom,
-    over_reference AS e_above_reference_ev_per_atom,
-    over_union AS e_above_union_ev_per_atom,
-    label, covered, suspicions, second_look,
-    known_before, duplicate_before, rediscovered, duplicate_after,
-    state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
-        AND duplicate_after IS NULL AS novel,
-    -- too good or too odd, and no second opinion has confirmed it
-    coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
-    state = 'judged' AND covered AND NOT suspect
-        AND label IN ('stable', 'metastable') AS metastable,
-    -- counts for plans, prompts and operators: like the short list, but by the height over the
-    -- reference, which later candidates cannot change
-    novel AND covered AND NOT suspect AND within_threshold AS rewarded,
-    space_group_loose, space_group_tight,
-    coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
-    converged,
-    coalesce(rejection_reason, failure) AS reason,
-    coalesce(rejection_detail, nullif(relaxation_detail, '')) AS detail,
-    force_calls, cpu_s,
-    over_second AS e_above_second_reference_ev_per_atom,
-    second_label, second_rediscovered,
-    over_second - over_reference AS second_minus_first_ev_per_atom,
-    abs(over_second - over_reference) > margin AS references_disagree,
-    novelty_kind, novelty_match, novelty, disorder, phonons, lowest_phonon_thz, phonons_by,
-    reasons AS suspect_because, formula_seen, parent_seen, training,
-    p_below_50mev, p_below_50mev_low, p_below_50mev_high,
-    p_below_100mev, p_below_100mev_low, p_below_100mev_high,
-    calibrator_id, probability_note,
-    disputed,  -- by a second opinion; NULL without one
-    -- the second potential whose energy of this structure the probability uses, and that energy
-    -- minus the one in this row, on one scale
-    second_energy_by, second_energy_higher_ev_per_atom,
-    bare_namesakes  -- phases of this formula whose structures the reference lacks
-FROM placed;
+    * EXCLUDE (joined, request_id, "index", worthy),
+    coalesce(worthy AND row_number() OVER (
+        PARTITION BY joined, worthy ORDER BY cycle, request_id, "index", proposal_id
+    ) = 1, false) AS rewarded,
+    -- judged members of different structure
+    CASE WHEN family_id IS NOT NULL THEN count(*) FILTER (
+        state = 'judged' AND duplicate_after IS NULL
+    ) OVER (PARTITION BY family_id) END AS family_size,
+    -- the lowest in energy of the short-listed members, or of the credible ones without any
+    family_id IS NOT NULL AND state = 'judged' AND row_number() OVER (
+        PARTITION BY family_id
+        ORDER BY coalesce(novel AND metastable, false) DESC, state = 'judged' DESC, suspect,
+            energy_ev_per_atom NULLS LAST, candidate_id
+    ) = 1 AS represents_family
+FROM shown;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
 
@@ -192,7 +216,7 @@ WITH marks AS (
     SELECT
         state, novel, rediscovered, label, suspect, metastable,
         candidate_id IS NOT NULL AS valid,
-        metastable AND label = 'stable' AS stable
+        metastable AND label = 'stable' AS stable, represents_family
     FROM results
 )
 SELECT
@@ -205,6 +229,7 @@ SELECT
     count(*) FILTER (stable) AS stable,
     count(*) FILTER (metastable AND novel) AS novel_metastable,
     count(*) FILTER (stable AND novel) AS novel_stable,
+    count(*) FILTER (metastable AND novel AND represents_family) AS novel_families,
     count(*) FILTER (rediscovered IS NOT NULL) AS rediscovered,
     count(*) FILTER (state = 'judged' AND label = 'below_reference') AS below_reference,
     count(*) FILTER (suspect) AS suspect,
@@ -222,6 +247,7 @@ SELECT
     count(*) AS proposed,
     count(*) FILTER (state = 'judged') AS judged,
     count(*) FILTER (novel AND metastable) AS novel_metastable,
+    count(*) FILTER (rewarded) AS new_families,
     coalesce(sum(force_calls), 0)::BIGINT AS force_calls
 FROM results GROUP BY operator, cycle ORDER BY cycle, operator;
 

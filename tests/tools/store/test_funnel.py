@@ -10,6 +10,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.records import (
     Basis,
     Candidate,
+    FamilyMember,
     Label,
     Proposal,
     Protocol,
@@ -294,10 +295,11 @@ def test_a_proposal_is_in_the_state_its_records_tell(store, name):
 
 def test_every_case_together_gives_the_funnel(store):
     counting = funnel.verify(store)
-    expected = dict.fromkeys((*funnel.NESTED, *funnel.NOVEL, *funnel.APART), 0)
+    expected = dict.fromkeys((*funnel.NESTED, *funnel.NOVEL, *funnel.FAMILIES, *funnel.APART), 0)
     for _, _, words in CASES.values():
         for stage in stages(words):
             expected[stage] += 1
+    expected["novel_families"] = expected["novel_metastable"]  # none has been compared
     assert counting.funnel == expected
     assert list(counting.funnel) == list(expected)
     assert counting.states == {
@@ -383,6 +385,41 @@ def test_the_short_list_is_rewarded_and_a_confirmed_suspect_counts_everywhere(
     assert {f"c-{name}" for name in rewarded} <= parents
     assert not any("pending" in i or "reproduced" in i or "refuted" in i for i in parents)
     assert evidence.successes
+
+
+def test_a_family_is_one_entry_and_one_reward(tmp_path):
+    """Energies 3, 1, 2 and 0 meV/atom; the lowest is high above the hull, so no entry."""
+    names = ["a-1", "b-22", "c-1", "d-22"]  # of cycles 1, 0, 1, 0
+    members = [
+        FamilyMember(
+            relaxation_id=relaxation(name).relaxation_id,
+            candidate_id=f"c-{name}",
+            family_id="c-b-22",
+            joined=joined,
+            link="lattice",
+            kin=None,
+        )
+        for name, joined in zip(names, ("c-a-1", "c-b-22", "c-a-1", "c-b-22"), strict=True)
+    ]
+    records = [basis(), *members]
+    for name, energy in zip(names, (0.003, 0.001, 0.002, 0.0), strict=True):
+        height = 0.4 if name == "d-22" else energy
+        word = VerdictLabel.UNSTABLE if name == "d-22" else META
+        found = relaxation(name).model_copy(update={"energy_ev_per_atom": energy})
+        records += [proposal(name), candidate(name), found, verdict(name, height, word),
+                    verdict(name, height, word, "reference")]  # fmt: skip
+    with Store.open(tmp_path / "c", command="test", create=True) as store:
+        store.add(sorted(records, key=lambda r: isinstance(r, FamilyMember)))
+        rows = {row["proposal_id"]: row for row in store.rows("FROM results")}
+        counted = funnel.verify(store).funnel
+        listed = store.rows(f"SELECT proposal_id FROM results WHERE {SHORT_LIST}")
+        families = sum(row["new_families"] for row in store.rows("FROM operators"))
+    assert listed == [{"proposal_id": "b-22"}]
+    assert [rows[name]["represents_family"] for name in names] == [False, True, False, False]
+    assert {(row["family_id"], row["family_size"]) for row in rows.values()} == {("c-b-22", 4)}
+    # a-1 and c-1 had joined another family before a later candidate merged the two
+    assert [rows[name]["rewarded"] for name in names] == [True, True, False, False]
+    assert (counted["novel_metastable"], counted["novel_families"], families) == (3, 1, 2)
 
 
 def test_nothing_proposed_counts_nothing(tmp_path):

@@ -51,8 +51,12 @@ COLUMNS = {
     """,
     "counts": """
         proposed BIGINT, parsed BIGINT, valid BIGINT, unique BIGINT, relaxed BIGINT, metastable
-        BIGINT, stable BIGINT, novel_metastable BIGINT, novel_stable BIGINT, rediscovered BIGINT,
-        below_reference BIGINT, suspect BIGINT, states MAP(VARCHAR, UBIGINT)
+        BIGINT, stable BIGINT, novel_metastable BIGINT, novel_stable BIGINT, novel_families
+        BIGINT, rediscovered BIGINT, below_reference BIGINT, suspect BIGINT, states MAP(VARCHAR, UBIGINT)
+    """,
+    "families": """
+        relaxation_id VARCHAR KEY, candidate_id VARCHAR, family_id VARCHAR, joined VARCHAR, link
+        VARCHAR, kin VARCHAR, shared VARCHAR[]
     """,
     "funnel": """
         stage VARCHAR, count BIGINT, rate DOUBLE
@@ -63,7 +67,7 @@ COLUMNS = {
     """,
     "operators": """
         operator VARCHAR, cycle INTEGER, proposed BIGINT, judged BIGINT, novel_metastable BIGINT,
-        force_calls BIGINT
+        new_families BIGINT, force_calls BIGINT
     """,
     "opinions": """
         relaxation_id VARCHAR KEY, reference_id VARCHAR KEY, reference_version VARCHAR KEY,
@@ -129,8 +133,8 @@ COLUMNS = {
         INTEGER, energy_ev_per_atom DOUBLE, e_above_reference_ev_per_atom DOUBLE,
         e_above_union_ev_per_atom DOUBLE, label VARCHAR, covered BOOLEAN, suspicions VARCHAR[],
         second_look VARCHAR, known_before VARCHAR, duplicate_before VARCHAR, rediscovered VARCHAR,
-        duplicate_after VARCHAR, novel BOOLEAN, suspect BOOLEAN, metastable BOOLEAN, rewarded
-        BOOLEAN, space_group_loose INTEGER, space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
+        duplicate_after VARCHAR, novel BOOLEAN, suspect BOOLEAN, metastable BOOLEAN,
+        space_group_loose INTEGER, space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
         converged BOOLEAN, reason VARCHAR, detail VARCHAR, force_calls BIGINT, cpu_s DOUBLE,
         e_above_second_reference_ev_per_atom DOUBLE, second_label VARCHAR, second_rediscovered
         VARCHAR, second_minus_first_ev_per_atom DOUBLE, references_disagree BOOLEAN, novelty_kind
@@ -140,7 +144,7 @@ COLUMNS = {
         DOUBLE, p_below_50mev_high DOUBLE, p_below_100mev DOUBLE, p_below_100mev_low DOUBLE,
         p_below_100mev_high DOUBLE, calibrator_id VARCHAR, probability_note VARCHAR, disputed
         BOOLEAN, second_energy_by VARCHAR, second_energy_higher_ev_per_atom DOUBLE, bare_namesakes
-        BIGINT
+        BIGINT, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT, represents_family BOOLEAN
     """,
     "runs": """
         campaign_id VARCHAR KEY, number INTEGER KEY, reason VARCHAR, detail VARCHAR, stage_cpu_s
