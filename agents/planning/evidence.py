@@ -43,7 +43,8 @@ def read_evidence(store: Store, cycle: int, metastable_ev_per_atom: float) -> Ev
     )
     near = store.rows(
         f"""SELECT formula, min(e_above_reference_ev_per_atom) AS height FROM results
-            WHERE cycle <= $up_to AND novel AND covered AND NOT suspect
+            WHERE cycle <= $up_to AND state = 'judged' AND covered AND NOT suspect
+              AND known_before IS NULL AND rediscovered IS NULL AND duplicate_when_judged IS NULL
             GROUP BY formula
             HAVING height > $threshold AND height <= 2 * $threshold
             ORDER BY height, formula LIMIT {MOST_SUCCESSES}""",

@@ -69,7 +69,7 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
             ranked AS (
                 SELECT candidate_id, formula, e_above_reference_ev_per_atom,
                        row_number() OVER (ORDER BY {order}) AS place
-                FROM credible WHERE duplicate_after IS NULL
+                FROM credible WHERE duplicate_when_judged IS NULL
                 QUALIFY row_number() OVER (PARTITION BY formula ORDER BY {order})
                     <= {PARENTS_PER_FORMULA}
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints, open_endpoints
@@ -16,7 +17,7 @@ from hullward.agents.workspace.references import (
     fetch_for_start,
     open_reference,
 )
-from hullward.agents.workspace.workspace import Workspace
+from hullward.agents.workspace.workspace import Workspace, relaxed_seeds
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard, potential_card
@@ -75,6 +76,9 @@ def open_workspace(
             endpoints=endpoints,
         )
         record_basis(screen, settings, workspace.seeds)
+        if workspace.seeds:
+            relaxed = relaxed_seeds(settings.seeds_from, screen.basis)
+            workspace.screen = replace(screen, seeds=relaxed)
     except BaseException:
         store.close()
         raise

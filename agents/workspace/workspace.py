@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hullward.agents.language import ModelEndpoints
 from hullward.agents.settings import Campaign, Machine
@@ -15,9 +16,9 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
 from hullward.tools.prototypes import Substitution
-from hullward.tools.records import Proposal, Record
+from hullward.tools.records import Basis, Proposal, Record
 from hullward.tools.reference import load_reference
-from hullward.tools.screening import Screen
+from hullward.tools.screening import RelaxedSeed, Screen
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 MAX_FORMULA_COEFFICIENT = 8
@@ -149,12 +150,29 @@ def _nearest_hull(reference: Reference, system: str) -> list[tuple[float, str, C
 
 def read_seeds(directory: Path, most: int = SPARE_PARENTS) -> dict[str, Crystal]:
     """The best judged structures of an earlier campaign, by candidate id."""
+    rows = _seed_rows(directory, "crystal", most)
+    return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}
+
+
+def relaxed_seeds(directories: Iterable[Path], basis: Basis) -> dict[str, RelaxedSeed]:
+    """Energies and volumes of the seeds that were relaxed as this basis says, by candidate id."""
+    given = basis.potential_sha256, basis.protocol.protocol_id
+    columns = "potential_sha256, protocol_id, energy_ev_per_atom, volume_per_atom_a3"
+    return {
+        candidate_id: RelaxedSeed(energy, volume)
+        for directory in directories
+        for candidate_id, *relaxed_by, energy, volume in _seed_rows(directory, columns)
+        if tuple(relaxed_by) == given
+    }
+
+
+def _seed_rows(directory: Path, columns: str, most: int = SPARE_PARENTS) -> list[tuple[Any, ...]]:
+    """(candidate id, columns of its relaxation) of the best judged candidates of a campaign."""
     with open_snapshot(directory) as connection:
-        rows = connection.execute(
-            f"""SELECT r.candidate_id, x.crystal FROM results r JOIN
-                (SELECT relaxation_id, crystal FROM relaxations) x USING (relaxation_id)
+        return connection.execute(
+            f"""SELECT r.candidate_id, x.* EXCLUDE (relaxation_id) FROM results r JOIN
+                (SELECT relaxation_id, {columns} FROM relaxations) x USING (relaxation_id)
                 WHERE r.state = 'judged' AND NOT r.suspect AND r.duplicate_after IS NULL
                 ORDER BY {ORDER_BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
-    return {candidate_id: Crystal.model_validate_json(text) for candidate_id, text in rows}

@@ -68,7 +68,9 @@ class Label(Record):
     moment: Literal["before", "after"]
     kind: Literal["known", "duplicate"]
     match_id: str  # phase id for known, candidate id for duplicate
-    rms_a: float | None  # normalised rms displacement of the match; None for identical content
+    # normalised rms displacement of the match; None for identical content, and for what a
+    # perturbation is by its energy and volume, its parent
+    rms_a: float | None
 
 
 class Protocol(Record):

@@ -107,7 +107,7 @@ def _template(name: str) -> Template:
     )
     environment.filters |= {
         "mev": words.mev,
-        "products": words.products,
+        "decomposition": words.decomposition,
         "notes": words.notes,
         "probabilities": probability_words,
         "opinion": opinion_words,

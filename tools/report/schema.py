@@ -79,6 +79,7 @@ class ReportEntry(Record):
     novelty: str
     novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
+    duplicate_after: str | None = None  # the lowest in energy of the same relaxed structure
     disorder: str | None  # why species may share a site in reality; null: no sign of it
     suspect_because: tuple[str, ...]  # one sentence with numbers for each suspicion
     training: str | None  # overlap with the training data of the proposing model; null: no model

@@ -40,6 +40,27 @@ def products(parts: Sequence[Product]) -> str:
     return " + ".join(f"{p.fraction:.2f} {p.formula}" for p in parts) or DASH
 
 
+def decomposition(entry: ReportEntry, hull: str) -> str:
+    """What a candidate would decompose into on the hull 'reference' or 'union', and how far.
+
+    A phase of its own composition is a polymorph, and it is its own duplicate's equal.
+    """
+    parts, height = entry.decomposition_union, entry.e_above_union_ev_per_atom
+    if hull == "reference":
+        parts, height = entry.decomposition_reference, entry.e_above_reference_ev_per_atom
+    if len(parts) != 1 or parts[0].formula != entry.formula:
+        return products(parts)
+    (other,) = parts
+    if other.phase_id == entry.candidate_id:
+        return "on the hull itself"
+    if other.phase_id == entry.duplicate_after:
+        return f"the same structure as {other.phase_id}"
+    if height is None or not round(1000 * height):
+        return f"same composition: {other.phase_id} is as low"
+    where = "lower" if height > 0 else "higher"
+    return f"same composition: {other.phase_id} is {abs(round(1000 * height))} meV/atom {where}"
+
+
 def reference_name(basis: Basis | None) -> str:
     if basis is None:
         return "no reference"

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal import Match
 from hullward.tools.hull import Reference
 from hullward.tools.records import Basis, Candidate, Proposal, Relaxation
 from hullward.tools.screening.labels import Unlabelled
+from hullward.tools.screening.returned import returned_to_parents
 from hullward.tools.screening.screen import (
     OVER_REFERENCE,
     PROPOSED_ORDER,
@@ -40,11 +42,15 @@ def _judge(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     first_time = {row["relaxation_id"] for row in rows if not row["judged"]}
     matches = {r.relaxation_id: screen.known.match(_structure(r)) for _, r in pairs}
     known = {i: match for i, match in matches.items() if match is not None}
+    returned = returned_to_parents(screen, pairs)
+    for candidate, relaxation in pairs:
+        if parent := returned.known.get(candidate.candidate_id):
+            known.setdefault(relaxation.relaxation_id, Match(parent, None))
     new = [(c, r) for c, r in pairs if r.relaxation_id in first_time]
     unlabelled = _unlabelled(screen, new)
     by_candidate = {c.candidate_id: known.get(r.relaxation_id) for c, r in new}
     phases = {i: match for i, match in by_candidate.items() if match is not None}
-    screen.store.add(screen.relaxed_structures.labels(unlabelled, phases))
+    screen.store.add(screen.relaxed_structures.labels(unlabelled, phases, returned.candidates))
     threshold = screen.basis.metastable_ev_per_atom
     screen.store.add(verdicts_over(screen.reference, pairs, known, threshold, screen.card))
 

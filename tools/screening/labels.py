@@ -128,21 +128,31 @@ class _Formula:
         found.groups = list(by_first.values())
         return found
 
-    def add(self, candidate_id: str, crystal: Crystal, open_ids: Collection[str]) -> None:
+    def add(
+        self,
+        candidate_id: str,
+        crystal: Crystal,
+        open_ids: Collection[str],
+        parent: str | None = None,
+    ) -> None:
         """Place a candidate in the groups it links.
 
         open_ids: candidates that may still be labelled. Groups that others represent stay apart,
-        and so do those of known phases.
+        and so do those of known phases.  parent: a candidate that it is, whatever matches.
         """
         compared = ComparedCrystal(candidate_id, crystal)
         phase = self.known[candidate_id].match_id if candidate_id in self.known else None
         into = next((group for group in self.groups if phase and group.phase == phase), None)
+        home = self.of.get(parent) if parent else None
         merged: list[_Group] = []
         for group in self.groups:
             settled = group.phase is not None or group.represented_by not in open_ids
             if settled and (phase is not None or into is not None):
                 continue
-            if (match := group.match(compared)) is None:
+            match = group.match(compared)
+            if match is None and group is home:
+                match = Match(str(parent), None)
+            if match is None:
                 continue
             if settled or candidate_id not in self.closest:
                 self.closest[candidate_id] = match
@@ -220,11 +230,18 @@ class CampaignStructures:
         self.moment, self._source = moment, source
         self._formulas: OrderedDict[str, _Formula] = OrderedDict()
 
-    def labels(self, rows: Sequence[Unlabelled], known: Mapping[str, Match]) -> list[Label]:
+    def labels(
+        self,
+        rows: Sequence[Unlabelled],
+        known: Mapping[str, Match],
+        parents: Mapping[str, str] | None = None,
+    ) -> list[Label]:
         """Labels of unlabelled proposals, in the order of proposing, of each formula all there are.
 
-        known: the known phases that candidates match, by candidate id.
+        known: the known phases that candidates match.  parents: candidates that others are, whether
+        or not they superpose. Both by candidate id.
         """
+        parents = parents or {}
         by_formula: dict[str, list[Unlabelled]] = {}
         for row in rows:
             by_formula.setdefault(row.formula, []).append(row)
@@ -238,7 +255,8 @@ class CampaignStructures:
             )
             for row in own_rows:
                 if row.own and row.candidate_id not in groups.of:
-                    groups.add(row.candidate_id, row.crystal, open_ids)
+                    parent = parents.get(row.candidate_id)
+                    groups.add(row.candidate_id, row.crystal, open_ids, parent)
             groups.settle(own_rows)
             found += [x for row in own_rows if (x := groups.label(row, self.moment)) is not None]
         self._forget()

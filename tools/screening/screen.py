@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
@@ -91,6 +91,13 @@ class SecondReferenceJudge:
         return KnownStructures(self.reference)
 
 
+class RelaxedSeed(NamedTuple):
+    """Energy and volume of a parent, relaxed as the candidates are."""
+
+    energy_ev_per_atom: float
+    volume_per_atom_a3: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Screen:
     """The context of the stages."""
@@ -102,6 +109,7 @@ class Screen:
     limits: Limits
     second: SecondReferenceJudge | None = None
     user_phases: KnownPhases = field(default_factory=KnownPhases)
+    seeds: Mapping[str, RelaxedSeed] = field(default_factory=dict)  # by candidate id
     executor: Executor = field(default_factory=Executor)
     relax_known: bool = False
     breaker_failures: int = 25

@@ -28,7 +28,7 @@ from hullward.tools.records import (
 )
 from hullward.tools.reference import offset_note
 
-STABLE_TOLERANCE = 1e-9  # eV/atom: rounding, not physics
+STABLE_EV_PER_ATOM = 0.001  # on the hull: relaxations are no more exact
 FAR_BELOW_EV_PER_ATOM = -0.15  # no credible new phase lies deeper below a covered hull
 # Volume per atom over the additive estimate: of the phases it would decompose into where their
 # structures are known, else of the elements (ionic compounds are far denser than their metals). Of
@@ -241,4 +241,4 @@ def _label(height: float, coverage: Coverage, threshold_ev_per_atom: float) -> V
         return VerdictLabel.UNSTABLE  # a missing phase could only raise it
     if not coverage.covered:
         return VerdictLabel.BELOW_REFERENCE
-    return VerdictLabel.STABLE if height <= STABLE_TOLERANCE else VerdictLabel.METASTABLE
+    return VerdictLabel.STABLE if height <= STABLE_EV_PER_ATOM else VerdictLabel.METASTABLE

@@ -65,6 +65,38 @@ matches AS (
         max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
     FROM labels GROUP BY proposal_id
 ),
+-- Candidates that a chain of matches connects, by the one to which the others' labels lead.
+twins AS (
+    SELECT c.candidate_id, l.match_id AS leads_to
+    FROM labels l JOIN candidates c USING (proposal_id)
+    WHERE l.moment = 'after' AND l.kind = 'duplicate'
+),
+members AS (
+    SELECT t.candidate_id, coalesce(f.leads_to, t.leads_to) AS group_id
+    FROM twins t LEFT JOIN twins f ON f.candidate_id = t.leads_to
+    UNION
+    SELECT t.leads_to, coalesce(f.leads_to, t.leads_to)
+    FROM twins t LEFT JOIN twins f ON f.candidate_id = t.leads_to
+),
+-- The lowest in energy represents a group, or what is known if there is such a one among them.
+represented AS (
+    SELECT
+        g.candidate_id, g.group_id,
+        first_value(g.candidate_id) OVER (
+            PARTITION BY g.group_id
+            ORDER BY
+                c.candidate_id IS NOT NULL,
+                m.known_after IS NULL AND m.known_before IS NULL AND h.rediscovered IS NULL,
+                coalesce(len(w.suspicions) > 0 AND w.second_look <> 'confirmed', false),
+                r.energy_ev_per_atom NULLS LAST, g.candidate_id <> g.group_id, g.candidate_id
+        ) AS represented_by
+    FROM members g
+    LEFT JOIN candidates c ON c.candidate_id = g.candidate_id
+    LEFT JOIN matches m ON m.proposal_id = c.proposal_id
+    LEFT JOIN (FROM relaxed WHERE converged) r ON r.candidate_id = g.candidate_id
+    LEFT JOIN heights h ON h.relaxation_id = r.relaxation_id
+    LEFT JOIN words w ON w.relaxation_id = r.relaxation_id
+),
 -- as relaxed, or as proposed before that
 explained AS (
     SELECT
@@ -108,15 +140,16 @@ placed AS (
         s.*, r.* EXCLUDE (candidate_id, force_calls, cpu_s, detail), r.detail AS relaxation_detail,
         j.stage, j.reason AS rejection_reason, j.detail AS rejection_detail,
         h.over_reference, h.over_union, h.within_threshold,
+        nullif(g.represented_by, s.candidate_id) AS represented_by,
         coalesce(h.rediscovered, CASE WHEN r.converged THEN s.known_after END) AS rediscovered,
         w.label, w.covered, coalesce(w.suspicions, d.suspicions) AS suspicions,
         coalesce(w.second_look, d.second_look) AS second_look, d.reasons,
         t.formula_seen, t.match_seen AS parent_seen, t.words AS training,
         o.over_second, o.second_label, o.second_rediscovered, o.margin,
-        CASE WHEN s.duplicate_before IS NULL THEN x.novelty_kind ELSE 'duplicate' END
-            AS novelty_kind,
-        coalesce(s.duplicate_before, x.novelty_match) AS novelty_match,
-        coalesce('the same as earlier candidate ' || s.duplicate_before, x.novelty) AS novelty,
+        coalesce(s.duplicate_before, nullif(g.represented_by, s.candidate_id)) AS same_as,
+        CASE WHEN same_as IS NULL THEN x.novelty_kind ELSE 'duplicate' END AS novelty_kind,
+        coalesce(same_as, x.novelty_match) AS novelty_match,
+        coalesce('the same as candidate ' || same_as, x.novelty) AS novelty,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
         x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
@@ -146,7 +179,10 @@ placed AS (
     LEFT JOIN probability k ON k.relaxation_id = r.relaxation_id
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
     LEFT JOIN second_energy e ON e.relaxation_id = r.relaxation_id
-    LEFT JOIN explained x ON x.candidate_id = s.candidate_id
+    LEFT JOIN represented g ON g.candidate_id = s.own_candidate_id
+    -- what represents a group is what the first of the group was found to be
+    LEFT JOIN explained x ON x.candidate_id =
+        CASE WHEN g.represented_by = s.candidate_id THEN g.group_id ELSE s.candidate_id END
     LEFT JOIN families f ON f.relaxation_id = r.relaxation_id
 ),
 shown AS (
@@ -156,17 +192,21 @@ shown AS (
         over_reference AS e_above_reference_ev_per_atom,
         over_union AS e_above_union_ev_per_atom,
         label, covered, suspicions, second_look,
-        known_before, duplicate_before, rediscovered, duplicate_after,
+        known_before, duplicate_before, rediscovered,
+        represented_by AS duplicate_after,  -- the lowest in energy of the same relaxed structure
         state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
-            AND duplicate_after IS NULL AS novel,
+            AND represented_by IS NULL AS novel,
         -- too good or too odd, and no second opinion has confirmed it
         coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
         state = 'judged' AND covered AND NOT suspect
             AND label IN ('stable', 'metastable') AS metastable,
-        -- counts for plans, prompts and operators: like the short list, but by the height over the
-        -- reference, which later candidates cannot change
-        -- and only the first of its family
-        novel AND covered AND NOT suspect AND within_threshold AS worthy,
+        -- for plans, prompts and operators: like the short list, but as later candidates cannot
+        -- change it: by the height over the reference, the first of those with one structure and
+        -- only the first of its family
+        placed.duplicate_after AS duplicate_when_judged,
+        state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
+            AND duplicate_when_judged IS NULL AND covered AND NOT suspect AND within_threshold
+            AS worthy,
         space_group_loose, space_group_tight,
         coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
         converged,

@@ -52,7 +52,8 @@ COLUMNS = {
     "counts": """
         proposed BIGINT, parsed BIGINT, valid BIGINT, unique BIGINT, relaxed BIGINT, metastable
         BIGINT, stable BIGINT, novel_metastable BIGINT, novel_stable BIGINT, novel_families
-        BIGINT, rediscovered BIGINT, below_reference BIGINT, suspect BIGINT, states MAP(VARCHAR, UBIGINT)
+        BIGINT, rediscovered BIGINT, below_reference BIGINT, suspect BIGINT,
+        states MAP(VARCHAR, UBIGINT)
     """,
     "families": """
         relaxation_id VARCHAR KEY, candidate_id VARCHAR, family_id VARCHAR, joined VARCHAR, link
@@ -134,7 +135,8 @@ COLUMNS = {
         e_above_union_ev_per_atom DOUBLE, label VARCHAR, covered BOOLEAN, suspicions VARCHAR[],
         second_look VARCHAR, known_before VARCHAR, duplicate_before VARCHAR, rediscovered VARCHAR,
         duplicate_after VARCHAR, novel BOOLEAN, suspect BOOLEAN, metastable BOOLEAN,
-        space_group_loose INTEGER, space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
+        duplicate_when_judged VARCHAR, space_group_loose INTEGER, space_group_tight INTEGER,
+        volume_per_atom_a3 DOUBLE,
         converged BOOLEAN, reason VARCHAR, detail VARCHAR, force_calls BIGINT, cpu_s DOUBLE,
         e_above_second_reference_ev_per_atom DOUBLE, second_label VARCHAR, second_rediscovered
         VARCHAR, second_minus_first_ev_per_atom DOUBLE, references_disagree BOOLEAN, novelty_kind
