@@ -6,6 +6,7 @@ If the most electronegative element is a non-metal, it is the anion, and mean io
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 
@@ -64,7 +65,9 @@ def _radius(symbol: str, anion: bool, symbols: tuple[str, ...]) -> float:
         ionic = element.average_anionic_radius if anion else element.average_cationic_radius
         if ionic > 0:
             return float(ionic)
-    metallic = element.metallic_radius if element.is_metal else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that pymatgen has none
+        metallic = element.metallic_radius if element.is_metal else None
     return float(metallic or element.atomic_radius or 1.5)
 
 

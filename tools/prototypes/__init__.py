@@ -33,6 +33,7 @@ from hullward.tools.prototypes.structure_types import (
     typed_crystal,
 )
 from hullward.tools.prototypes.substitution import Substitution
+from hullward.tools.prototypes.textbook_phases import TextbookPhase, textbook_phases
 
 __all__ = [
     "INSTALL_ENCYCLOPEDIA",
@@ -43,6 +44,7 @@ __all__ = [
     "Decorated",
     "Prototype",
     "Substitution",
+    "TextbookPhase",
     "TypeLibrary",
     "TypedCrystal",
     "anonymous_formula",
@@ -58,6 +60,7 @@ __all__ = [
     "require_encyclopedia",
     "seeded_rng",
     "swap",
+    "textbook_phases",
     "type_class",
     "typed_crystal",
 ]

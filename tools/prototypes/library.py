@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -86,8 +87,6 @@ def prototype_library() -> tuple[Prototype, ...]:
 def textbook() -> Mapping[str, Crystal]:
     """Our own types by name, each with the atoms of its first compound, in a primitive cell."""
     import yaml
-    from ase.spacegroup import Spacegroup
-    from ase.spacegroup import crystal as build
 
     types = {}
     for name in OWN_TYPES:
@@ -95,17 +94,25 @@ def textbook() -> Mapping[str, Crystal]:
         for entry in yaml.safe_load(text):
             if entry["id"] in types:
                 raise InputError(f"data/{name}: {entry['id']!r} occurs twice; rename one")
-            group = Spacegroup(entry["spacegroup"], entry.get("setting", 1))
-            atoms = build(
-                [site[0] for site in entry["sites"]],
-                basis=[site[1:] for site in entry["sites"]],
-                spacegroup=group,
-                cellpar=entry["cell"],
-                # ASE's cut can lose atoms on the faces of a cell that is primitive already
-                primitive_cell=not group.symbol.startswith("P"),
-            )
-            types[entry["id"]] = Crystal.from_ase(atoms)
+            types[entry["id"]] = build_type(entry)
     return types
+
+
+def build_type(entry: Mapping[str, Any]) -> Crystal:
+    """The primitive cell of an entry with `spacegroup`, `cell`, `sites` and perhaps `setting`."""
+    from ase.spacegroup import Spacegroup
+    from ase.spacegroup import crystal as build
+
+    group = Spacegroup(entry["spacegroup"], entry.get("setting", 1))
+    atoms = build(
+        [site[0] for site in entry["sites"]],
+        basis=[site[1:] for site in entry["sites"]],
+        spacegroup=group,
+        cellpar=entry["cell"],
+        # ASE's cut can lose atoms on the faces of a cell that is primitive already
+        primitive_cell=not group.symbol.startswith("P"),
+    )
+    return Crystal.from_ase(atoms)
 
 
 def decorate(
