@@ -33,7 +33,7 @@ from hullward.tools.prototypes.structure_types import (
     typed_crystal,
 )
 from hullward.tools.prototypes.substitution import Substitution
-from hullward.tools.prototypes.textbook_phases import TextbookPhase, textbook_phases
+from hullward.tools.prototypes.textbook import TextbookPhase, textbook_phases
 
 __all__ = [
     "INSTALL_ENCYCLOPEDIA",

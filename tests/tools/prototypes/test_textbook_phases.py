@@ -7,7 +7,7 @@ import pytest
 from hullward.models.errors import InputError
 from hullward.tools.crystal import nearest_pairs, space_group
 from hullward.tools.prototypes import TextbookPhase, textbook_phases
-from hullward.tools.prototypes.textbook_phases import _replacements
+from hullward.tools.prototypes.textbook import _replacements
 
 NAMED = {  # formula: space groups of phases that everybody knows
     "CsBr": {221}, "CsI": {221}, "FeP": {62}, "Al3Ni2": {164}, "Mg3Sb2": {164}, "CsSnI3": {221, 62},
