@@ -1,4 +1,4 @@
-"""Assess judged candidates: suspects, probabilities, novelty, overlap with training data."""
+"""Assess judged candidates: suspects, probabilities, novelty, families, training overlap."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from hullward.models.errors import HullwardError
 from hullward.models.language import checkpoint_name, model_card, nano_folder
 from hullward.tools.records import Proposal
-from hullward.tools.screening import Screen, audit_new, explain_all, store_suspects
+from hullward.tools.screening import Screen, audit_new, explain_all, store_families, store_suspects
 from hullward.tools.uncertainty import store_probabilities
 
 
 def assess_candidates(
     screen: Screen, home: Path, proposals: Iterable[Proposal] | None = None
 ) -> None:
-    """Store suspects and why, probabilities, what each candidate is, and its training overlap.
+    """Store suspects and why, probabilities, what each candidate is, its family and overlap.
 
     home: where the user's own calibrators are kept.  proposals: those of the cycle that ends; None:
     look at everything.
@@ -25,6 +25,7 @@ def assess_candidates(
     store_probabilities(screen, home)
     with screen.hooks.timed("match"):
         explain_all(screen)
+        store_families(screen)
         audit_new(screen.store, model_folder)
 
 

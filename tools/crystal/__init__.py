@@ -32,6 +32,7 @@ from hullward.tools.crystal.matching import (
     StructureLibrary,
     group_equal,
 )
+from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
@@ -42,6 +43,7 @@ __all__ = [
     "ComparedCrystal",
     "LibraryEntry",
     "Match",
+    "OrderedLattice",
     "PrototypeLibrary",
     "PrototypeMatch",
     "States",
@@ -62,6 +64,7 @@ __all__ = [
     "parse_formula",
     "plane_spacings_a",
     "reduced_amounts",
+    "shared_by",
     "shared_sites",
     "shorten",
     "space_group",

@@ -62,13 +62,13 @@ def reduced_cell(crystal: Crystal, tolerance_a: float = PRIMITIVE_TOLERANCE_A) -
     tolerance_a: within which sites that a translation brings together are one, along each vector.
     """
     species, frac = list(crystal.species), np.array(crystal.frac_coords)
-    lattice, frac = _niggli(np.array(crystal.lattice), frac)
+    lattice, frac = niggli(np.array(crystal.lattice), frac)
     folded = False
     while (smaller := _smaller(lattice, species, frac, tolerance_a)) is not None:
         lattice, species, frac = smaller
         folded = True
     if folded:
-        lattice, frac = _niggli(lattice, frac)
+        lattice, frac = niggli(lattice, frac)
     return _cell(lattice, species, frac)
 
 
@@ -90,7 +90,8 @@ def _cell(matrix: np.ndarray, species: list[str], frac: np.ndarray) -> Cell:
     return Cell(matrix, frac[order], tuple(counts.values()), anchor, *parameters(matrix))
 
 
-def _niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def niggli(matrix: np.ndarray, frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Niggli basis (3, 3) of a lattice and the sites (n, 3) in it; raises ValueError."""
     import spglib
 
     reduced = spglib.niggli_reduce(matrix)

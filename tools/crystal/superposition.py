@@ -57,18 +57,36 @@ def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
     None unless `large` is a whole number of `small` cells (at most MAX_REPEATED and
     MAX_REPEATED_SITES) within the tolerances above.
     """
+    best = repeated_superposition(small, large, REPEATED_LENGTHS, REPEATED_SITES, REPEATED_RMS)
+    if best is None or best < REPEATED_RMS:
+        return best
+    return best if best < REPEATED_RMS_WITHOUT_SYMMETRY and not _has_symmetry(large) else None
+
+
+def repeated_superposition(
+    small: Cell,
+    large: Cell,
+    length_tolerance: float,
+    site_tolerance: float,
+    enough: float = math.inf,
+) -> float | None:
+    """Smallest rms displacement of a supercell of `small` from `large`, or one below `enough`.
+
+    length_tolerance: a fraction.  site_tolerance: of the largest displacement, like the rms over
+    (V/n)^(1/3). None if there is no such supercell of at most MAX_REPEATED cells.
+    """
     times = len(large) // len(small)
     counts = tuple(n * times for n in small.counts)
     if not 1 < times <= MAX_REPEATED or large.counts != counts or len(large) > MAX_REPEATED_SITES:
         return None
     best = math.inf
-    for basis in _settings(small, large, times, REPEATED_LENGTHS):
+    for basis in _settings(small, large, times, length_tolerance):
         cell = _repeated(small, basis, times)
-        for rms, largest in _laid_over(cell, large, basis[None], REPEATED_SITES):
-            best = min(best, float(rms[largest < REPEATED_SITES].min(initial=math.inf)))
-        if best < REPEATED_RMS:
+        for rms, largest in _laid_over(cell, large, basis[None], site_tolerance):
+            best = min(best, float(rms[largest < site_tolerance].min(initial=math.inf)))
+        if best < enough:
             return best
-    return best if best < REPEATED_RMS_WITHOUT_SYMMETRY and not _has_symmetry(large) else None
+    return best if best < math.inf else None
 
 
 def _has_symmetry(cell: Cell) -> bool:

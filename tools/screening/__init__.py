@@ -9,6 +9,7 @@ opinions) is in `hullward.tools.uncertainty`.
 
 from hullward.tools.screening.checking import check_proposals, label_candidates
 from hullward.tools.screening.explain import explain_all
+from hullward.tools.screening.families import store_families
 from hullward.tools.screening.judging import judge_proposals, over_reference
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
@@ -72,6 +73,7 @@ __all__ = [
     "over_reference",
     "rattled_protocol",
     "relax_candidates",
+    "store_families",
     "store_suspects",
     "suspicions",
     "unconverged_suspects",

@@ -1,0 +1,169 @@
+"""Families of relaxed candidates: one formula on one lattice, whatever its ordering.
+
+Two candidates are kin if their relaxed structures are orderings of one parent lattice
+(`hullward.tools.crystal.parent_lattice`), or if one was made from the other, or both from one
+parent, by an exchange of atoms, and they were orderings of one lattice as proposed, however
+relaxation distorted them since. A family is everything that a chain of kin connects, so it does not
+depend on the order in which candidates come. Only candidates without a family are compared, with
+those of their formula; stored members are written again only where a new one connects two families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hullward.models.crystal import Crystal
+from hullward.tools.crystal import OrderedLattice, shared_by
+from hullward.tools.records import FamilyMember
+from hullward.tools.screening.screen import PROPOSED_ORDER, RELAXED, Screen
+
+EXCHANGE = "swap"  # the operator that exchanges atoms of a parent
+LinkKind = Literal["first", "lattice", "lineage"]
+COMPARED = 50  # members of a family that a candidate is compared with, those proposed first
+BATCH = 200  # formulas read at once
+
+
+@dataclass(eq=False)
+class _Node:
+    """A relaxed candidate; `record` is None until it has a family."""
+
+    row: dict[str, Any]
+    record: FamilyMember | None
+    _relaxed: OrderedLattice | None = None
+    _proposed: OrderedLattice | None = None
+
+    @property
+    def candidate_id(self) -> str:
+        return str(self.row["candidate_id"])
+
+    @property
+    def exchanged_from(self) -> str | None:
+        """The parent whose atoms were exchanged to make it."""
+        parents = self.row["parents"] or ()
+        return str(parents[0]) if self.row["operator"] == EXCHANGE and parents else None
+
+    def relaxed(self, screen: Screen) -> OrderedLattice:
+        self._relaxed = self._relaxed or _lattice(screen, "relaxations", self.row["relaxation_id"])
+        return self._relaxed
+
+    def proposed(self, screen: Screen) -> OrderedLattice:
+        self._proposed = self._proposed or _lattice(screen, "candidates", self.candidate_id)
+        return self._proposed
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Why a candidate is kin to an earlier one."""
+
+    kin: _Node
+    by_lineage: bool
+    shared: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class _Families:
+    """The families of one formula; members in the order of proposing."""
+
+    screen: Screen
+    members: dict[str, list[_Node]] = field(default_factory=dict)  # by family id
+    changed: dict[str, FamilyMember] = field(default_factory=dict)  # by relaxation id
+
+    def place(self, node: _Node) -> None:
+        """Give a candidate its family, joining families that it connects."""
+        links = {name: link for name in self.members if (link := self._link(node, name))}
+        joined = next(iter(links), node.candidate_id)  # the family that was founded first
+        first = links.get(joined)
+        how: LinkKind = "first" if first is None else "lineage" if first.by_lineage else "lattice"
+        record = FamilyMember(
+            relaxation_id=node.row["relaxation_id"],
+            candidate_id=node.candidate_id,
+            family_id=joined,
+            joined=joined,
+            link=how,
+            kin=first.kin.candidate_id if first else None,
+            shared=tuple(sorted({group for link in links.values() for group in link.shared})),
+        )
+        self._keep(node, record)
+        for name in list(links)[1:]:
+            for member in self.members.pop(name):
+                assert member.record is not None
+                self._keep(member, member.record.model_copy(update={"family_id": joined}))
+        self.members.get(joined, []).sort(key=lambda member: member.row["place"])
+
+    def _keep(self, node: _Node, record: FamilyMember) -> None:
+        node.record = record
+        self.changed[record.relaxation_id] = record
+        self.members.setdefault(record.family_id, []).append(node)
+
+    def _link(self, node: _Node, family_id: str) -> _Link | None:
+        """How a candidate is kin to a family; None if it is not."""
+        members = self.members[family_id]
+        for member in members[:COMPARED]:
+            shared = shared_by(node.relaxed(self.screen), member.relaxed(self.screen))
+            if shared is not None:
+                return _Link(member, False, shared)
+        parent = node.exchanged_from
+        for member in members if parent is not None else ():
+            if member.candidate_id == parent:
+                other = member.relaxed(self.screen)
+            elif member.exchanged_from == parent:
+                other = member.proposed(self.screen)
+            else:
+                continue
+            shared = shared_by(node.proposed(self.screen), other)
+            if shared is not None:
+                return _Link(member, True, shared)
+        return None
+
+
+def store_families(screen: Screen) -> None:
+    """Store the family of every relaxed candidate that has none yet."""
+    new = screen.store.rows(
+        f"""SELECT DISTINCT c.formula FROM (FROM relaxations WHERE {RELAXED}) r
+            JOIN candidates c USING (candidate_id)
+            ANTI JOIN families f USING (relaxation_id) ORDER BY c.formula""",
+        screen.relaxed_by,
+    )
+    formulas = [row["formula"] for row in new]
+    for start in range(0, len(formulas), BATCH):
+        by_formula: dict[str, list[dict[str, Any]]] = {}
+        for row in _rows(screen, formulas[start : start + BATCH]):
+            by_formula.setdefault(row["formula"], []).append(row)
+        changed = [r for rows in by_formula.values() for r in _families_of(screen, rows)]
+        screen.store.add(changed)
+
+
+def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[FamilyMember]:
+    """The new and changed records of one formula."""
+    families, new = _Families(screen), list[_Node]()
+    for place, row in enumerate(rows):
+        node = _Node(row | {"place": place}, None)
+        if row["family_id"] is None:
+            new.append(node)
+            continue
+        node.record = FamilyMember(**{name: row[name] for name in FamilyMember.model_fields})
+        families.members.setdefault(node.record.family_id, []).append(node)
+    for node in new:
+        families.place(node)
+    return families.changed.values()
+
+
+def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:
+    """Relaxed candidates of some formulas with their records, in the order of proposing."""
+    return screen.store.rows(
+        f"""SELECT r.relaxation_id, r.candidate_id, c.formula, p.operator, p.parents,
+                f.* EXCLUDE (relaxation_id, candidate_id)
+            FROM (FROM relaxations WHERE {RELAXED}) r
+            JOIN candidates c USING (candidate_id) JOIN proposals p USING (proposal_id)
+            LEFT JOIN families f USING (relaxation_id)
+            WHERE c.formula IN (SELECT unnest($formulas::VARCHAR[])) ORDER BY {PROPOSED_ORDER}""",
+        screen.relaxed_by | {"formulas": list(formulas)},
+    )
+
+
+def _lattice(screen: Screen, table: str, row_id: str) -> OrderedLattice:
+    key = "relaxation_id" if table == "relaxations" else "candidate_id"
+    (row,) = screen.store.rows(f"SELECT crystal FROM {table} WHERE {key} = $id", {"id": row_id})
+    return OrderedLattice(Crystal.model_validate_json(row["crystal"]))
