@@ -41,7 +41,7 @@ from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_
 TRIES_PER_PROPOSAL = 8  # children made for each one kept
 FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and plan
 POSITIONS = 100_000  # for each operator within a cycle
-ASKED_AT_ONCE = 32  # constructed crystals that are looked up in the store together
+ASKED_AT_ONCE = (32, 1024)  # constructed crystals looked up together: at first, and at most
 
 Need = Literal["formulas", "a parent", "two parents", "a crystal model", "instructions followed"]
 Construct = Callable[[Workspace, Plan], Iterator[Constructed]]
@@ -186,7 +186,9 @@ def _fresh(
     workspace: Workspace, plan: Plan, built: Iterator[Constructed], taken: set[str]
 ) -> Iterator[Constructed]:
     """Those that neither an earlier cycle nor this one (`taken`, added to) has proposed."""
-    while some := list(islice(built, ASKED_AT_ONCE)):
+    at_once, most = ASKED_AT_ONCE
+    while some := list(islice(built, at_once)):
+        at_once = min(2 * at_once, most)  # what comes first has often been proposed long ago
         ids = {one.crystal.content_id for one in some}
         taken |= workspace.proposed_content(ids, before_cycle=plan.cycle)
         for one in some:

@@ -46,13 +46,13 @@ class Workspace:
         return self.store.load(Proposal, list(ids))
 
     def proposed_content(self, content_ids: Collection[str], before_cycle: int) -> set[str]:
-        """Which of these content ids are crystals proposed in earlier cycles."""
+        """Which of these are crystals proposed in earlier cycles, whatever became of them."""
         rows = self.store.rows(
-            """SELECT candidate_id FROM proposals
-               WHERE cycle < $cycle AND candidate_id IN (SELECT unnest($ids::VARCHAR[]))""",
+            """SELECT coalesce(content_id, candidate_id) AS id FROM proposals
+               WHERE cycle < $cycle AND id IN (SELECT unnest($ids::VARCHAR[]))""",
             {"cycle": before_cycle, "ids": list(content_ids)},
         )
-        return {row["candidate_id"] for row in rows}
+        return {row["id"] for row in rows}
 
     @cached_property
     def formulas(self) -> list[str]:

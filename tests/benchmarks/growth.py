@@ -89,10 +89,9 @@ def main() -> None:
         run_whole(asked.folder, asked.real)
         return
     if len(asked.sizes) > 1:  # memory is that of a process
-        rest = [word for word in sys.argv[1:] if not word.isdigit() and word != "--sizes"]
         for size in asked.sizes:
-            more = ["--sizes", str(size), "--cycles", str(asked.cycles)]
-            subprocess.run([sys.executable, __file__, *rest, *more], check=True)
+            more = ["--sizes", str(size)]  # the last one counts
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], *more], check=True)
         return
     measure(asked.folder, asked.sizes[0], asked)
 
@@ -304,8 +303,9 @@ def records_of(
         space_group_tight=1,
     )
     yield relaxation
-    if rng.random() < 0.03 and (earlier := phases[candidate.chemsys]):
-        twin = earlier[int(rng.integers(len(earlier)))].phase_id
+    same = [p.phase_id for p in phases[candidate.chemsys] if p.formula == candidate.formula]
+    twin = same[int(rng.integers(len(same)))] if same and rng.random() < 0.03 else None
+    if twin is not None:
         yield Label(
             proposal_id=proposal_id, moment="after", kind="duplicate", match_id=twin, rms_a=0.1
         )
@@ -320,7 +320,7 @@ def records_of(
             source="this campaign",
         )
     )
-    yield from explanations_of(workspace, candidate, parent, new_type=rng.random() < 0.03)
+    yield from explanations_of(workspace, candidate, parent, twin, new_type=rng.random() < 0.03)
     yield probability_of(workspace, candidate, relaxation)
 
 
@@ -347,23 +347,44 @@ def verdict_over(
 
 
 def explanations_of(
-    workspace: Workspace, candidate: Candidate, parent: str, *, new_type: bool
+    workspace: Workspace, candidate: Candidate, parent: str, twin: str | None, *, new_type: bool
 ) -> Iterator[Explanation]:
+    """Before and after relaxation; after it, `twin` is the one that it is a duplicate of."""
     explainer = explainer_of(workspace.screen.reference, KnownPhases())
-    for moment in ("before", "after"):
+    found: dict[str, Any] = {"kind": "new_prototype", "words": "new prototype"}
+    if not new_type:
+        found = {
+            "kind": "structure_type",
+            "match_id": parent,
+            "match_formula": candidate.formula,
+            "exchanged": ("Ca→Mg",),
+            "rms_a": 0.1,
+            "words": f"same prototype as {parent}",
+        }
+    after = found
+    if twin is not None:
+        words = f"the same as earlier candidate {twin}"
+        after = {
+            "kind": "duplicate",
+            "match_id": twin,
+            "match_formula": candidate.formula,
+            "words": words,
+        }
+    for moment, changes in (("before", found), ("after", after)):
         yield Explanation(
-            candidate_id=candidate.candidate_id,
-            moment=moment,
-            kind="new_prototype" if new_type else "structure_type",
-            match_id=None if new_type else parent,
-            match_formula=None if new_type else candidate.formula,
-            exchanged=() if new_type else ("Ca→Mg",),
-            inverse=False,
-            rms_a=None if new_type else 0.1,
-            against=explainer.against,
-            against_id=explainer.against_id,
-            words=f"same prototype as {parent}",
-            disorder="",
+            **{
+                "candidate_id": candidate.candidate_id,
+                "moment": moment,
+                "match_id": None,
+                "match_formula": None,
+                "exchanged": (),
+                "inverse": False,
+                "rms_a": None,
+                "against": explainer.against,
+                "against_id": explainer.against_id,
+                "disorder": "",
+                **changes,
+            }
         )
 
 

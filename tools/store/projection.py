@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
+from hullward.models.crystal import Crystal
 from hullward.models.errors import HullwardError, InputError, first_problem
 from hullward.tools.records import Protocol, Record
 from hullward.tools.store.tables import KIND_OF, TABLES, RecordTable
@@ -113,7 +115,20 @@ def encode(table: RecordTable, data: Mapping[str, Any]) -> Row:
     }
     if "protocol_id" in table.columns:
         row["protocol_id"] = Protocol.model_validate(data["protocol"]).protocol_id
+    if "content_id" in table.columns:
+        row["content_id"] = _content_id(data)
     return row
+
+
+def _content_id(proposal: Mapping[str, Any]) -> str | None:
+    """That of a proposal that is a crystal as it stands; None for other words of a model."""
+    if proposal["format"] != "crystal_json":
+        return None
+    try:
+        with np.errstate(all="ignore"):  # absurd cells overflow
+            return Crystal.model_validate_json(proposal["raw"]).content_id
+    except ValueError:
+        return None
 
 
 def decode(kind: type[AnyRecord], row: Mapping[str, Any]) -> AnyRecord:

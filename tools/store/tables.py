@@ -128,6 +128,7 @@ TABLES: dict[str, RecordTable] = {
             types={"index": "INTEGER"},
         ),
         RecordTable("ModelFailure", "request_failures", r.ModelFailure, ("request_id",)),
+        # content_id: of a proposal that is a crystal as it stands, candidate or not; else NULL.
         # candidate_id: NULL until it becomes a candidate. force_calls and cpu_s: of all relaxations
         # of a candidate, charged to the first proposal of it; NULL before.
         RecordTable(
@@ -136,7 +137,12 @@ TABLES: dict[str, RecordTable] = {
             r.Proposal,
             ("proposal_id",),
             order=("cycle", "request_id", "index", "proposal_id"),
-            extra={"candidate_id": "VARCHAR", "force_calls": "BIGINT", "cpu_s": "DOUBLE"},
+            extra={
+                "content_id": "VARCHAR",
+                "candidate_id": "VARCHAR",
+                "force_calls": "BIGINT",
+                "cpu_s": "DOUBLE",
+            },
         ),
         RecordTable("Rejection", "rejections", r.Rejection, ("proposal_id",)),
         # of proposals with the same crystal only the first one

@@ -99,7 +99,7 @@ COLUMNS = {
         BIGINT, operator VARCHAR, plan_id VARCHAR, parents VARCHAR[], evidence_ids VARCHAR[], model
         VARCHAR, prompt VARCHAR, sampling VARCHAR, seed HUGEINT, raw VARCHAR, format VARCHAR, source
         VARCHAR, target_formula VARCHAR, prompt_tokens BIGINT, completion_tokens BIGINT,
-        candidate_id VARCHAR, force_calls BIGINT, cpu_s DOUBLE
+        content_id VARCHAR, candidate_id VARCHAR, force_calls BIGINT, cpu_s DOUBLE
     """,
     "rejections": """
         proposal_id VARCHAR KEY, stage VARCHAR, reason VARCHAR, detail VARCHAR
