@@ -4,10 +4,10 @@
     python tests/benchmarks/first_hour.py check FOLDER STRUCTURES.parquet STABLE.parquet
 
 `run` makes a campaign of each system on the embedded defaults, 24 proposals in two cycles, one
-after the other; what is finished is not run again. `check` reads them: the first ten formulas beside the
-formulas that the Materials Project has in the system, the standing of every judged candidate, and
-for those called new a structure of the table that StructureMatcher finds equal, or a textbook phase
-of the same formula and space group. The systems were fixed before the first of them was run.
+after the other; what is finished is not run again. `check` reads them: the first ten formulas
+beside those that the Materials Project has in the system, the standing of every judged candidate,
+and for those called new a structure of the table that StructureMatcher finds equal, or a textbook
+phase of the same formula. The systems were fixed before the first of them was run.
 """
 
 from __future__ import annotations
