@@ -65,6 +65,7 @@ FLOORS: dict[str, set[str]] = {
     "tools.hull": {"tools.records", "models.potential"},
     "tools.crystal": {"tools.records"},
     "tools.crystal.text": {"tools.crystal", "tools.records", "models.language"},
+    "tools.crystal.stoichiometry": {"tools.crystal"},
     "tools.crystal.files": {"tools.crystal", "tools.crystal.text", "tools.records"},
     "tools.prototypes": CRYSTALS,
     "tools.relax": {*CRYSTALS, "tools.store", "models.potential"},

@@ -29,7 +29,7 @@ def planned(workspace: Workspace, cycle: int) -> Plan:
     """The plan of a cycle: by the rules, changed by the chat model where there is one."""
     outcomes = read_outcomes(workspace.store, cycle)
     rules = make_plan(
-        workspace.campaign, cycle, outcomes, workspace.formulas, workspace.spare_parents()
+        workspace.campaign, cycle, outcomes, workspace.reasons, workspace.spare_parents()
     )
     return plan_by_chat(workspace, rules, outcomes, make_brief(workspace, cycle, outcomes))
 

@@ -12,7 +12,7 @@ to survive DFT where a calibrator gives probabilities, else the lowest, at most 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hullward.agents.planning.ledger import MAX_PARENTS, PARENTS_PER_FORMULA, Outcomes
 from hullward.agents.settings import Campaign
@@ -26,24 +26,25 @@ TRY_CHARGE_EV_PER_ATOM = 0.01  # added for every try
 # proposed already.
 FORMULAS_PER_PROPOSAL = 4
 LEAST_FORMULAS = 300
+SHOWN_FORMULAS = 10  # with their reasons
 
 
 def make_plan(
     campaign: Campaign,
     cycle: int,
     outcomes: Outcomes,
-    formulas: Sequence[str],
+    formulas: Mapping[str, str],
     spare_parents: Sequence[str],
 ) -> Plan:
     """Decide what one cycle proposes.
 
-    formulas: every formula the campaign may aim at, simplest first.
+    formulas: every formula the campaign may aim at, likeliest first, each with the reason.
     spare_parents: ids of reference phases or seeds, used while there are few candidates.
     """
     quotas = _quotas(campaign, outcomes)
-    ordered = _formulas(formulas, outcomes)
+    ordered = _formulas(tuple(formulas), outcomes)
     parents = _parents(outcomes, spare_parents)
-    reasons = _reasons(outcomes, quotas, ordered, parents)
+    reasons = _reasons(outcomes, quotas, ordered, formulas, parents)
     content = [campaign.campaign_id, cycle, quotas, parents, ordered, outcomes.up_to_cycle]
     most = max(LEAST_FORMULAS, FORMULAS_PER_PROPOSAL * campaign.budget.proposals_per_cycle)
     return Plan(
@@ -109,11 +110,15 @@ def _parents(outcomes: Outcomes, spare: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reasons(
-    outcomes: Outcomes, quotas: dict[str, int], formulas: Sequence[str], parents: Sequence[str]
+    outcomes: Outcomes,
+    quotas: dict[str, int],
+    formulas: Sequence[str],
+    why: Mapping[str, str],
+    parents: Sequence[str],
 ) -> tuple[str, ...]:
     """The plan in words, for the report."""
     split = ", ".join(f"{n} {name}" for name, n in quotas.items())
-    first = ", ".join(formulas[:5]) or "none"
+    first = "; ".join(f"{f} ({why[f]})" for f in formulas[:SHOWN_FORMULAS]) or "none"
     if outcomes.up_to_cycle < 0:
         basis = "No results may be seen yet: an equal split."
     else:

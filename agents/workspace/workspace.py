@@ -21,7 +21,6 @@ from hullward.tools.reference import load_reference
 from hullward.tools.screening import RelaxedSeed, Screen
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
-MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
 
 
@@ -56,21 +55,13 @@ class Workspace:
 
     @cached_property
     def formulas(self) -> list[str]:
-        """Charge-balanced formulas of every target system that fit a cell, simplest first."""
-        from pymatgen.core import Composition
+        """Formulas of every target system that fit a cell, likeliest first."""
+        return list(self.reasons)
 
-        from hullward.tools.crystal import charge_balanced_formulas
-
-        allowed = self.campaign.oxidation_states or None
-        found: dict[str, int] = {}
-        for system in self.campaign.target_systems:
-            for counts in charge_balanced_formulas(
-                system.split("-"), MAX_FORMULA_COEFFICIENT, allowed
-            ):
-                size = int(sum(counts.values()))
-                if size <= self.campaign.max_atoms:
-                    found.setdefault(Composition(counts).reduced_formula, size)
-        return sorted(found, key=lambda formula: (found[formula], formula))
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        """Why each formula has its place, in the order of `formulas`."""
+        return reasons_of_formulas(self.campaign)
 
     def spare_parents(self) -> list[str]:
         """Seeds of earlier campaigns, then the reference phases nearest its own hull."""
@@ -176,3 +167,23 @@ def _seed_rows(directory: Path, columns: str, most: int = SPARE_PARENTS) -> list
                 ORDER BY {ORDER_BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
+
+
+def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
+    """Why each formula of a campaign's systems has its place, likeliest formulas first."""
+    from hullward.tools.crystal.stoichiometry import likely_formulas
+
+    elements = {s: "the element" for s in campaign.target_systems if "-" not in s}
+    found = [
+        likely
+        for system in campaign.target_systems
+        if system not in elements
+        for likely in likely_formulas(
+            system.split("-"),
+            campaign.max_atoms,
+            campaign.oxidation_states or None,
+            balanced_only=campaign.require_charge_balance,
+        )
+    ]
+    found.sort(key=lambda likely: -likely.score)  # stable
+    return {likely.formula: likely.reason for likely in found} | elements

@@ -20,6 +20,7 @@ from hullward.tools.crystal.charges import (
     charge_balance,
     charge_balanced_formulas,
     has_bonded_carbon,
+    is_alloy,
 )
 from hullward.tools.crystal.disorder import shared_sites
 from hullward.tools.crystal.formulas import parse_formula, reduced_amounts
@@ -57,6 +58,7 @@ __all__ = [
     "find_symmetry",
     "group_equal",
     "has_bonded_carbon",
+    "is_alloy",
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",

@@ -31,7 +31,13 @@ def outcome(operator: str, rewarded: int, proposed: int = 20) -> OperatorOutcome
 
 
 def plan(outcomes: Outcomes, **changes: Any) -> Plan:
-    return make_plan(campaign(**changes), 2, outcomes, FORMULAS, ["spare-1", "spare-2"])
+    return make_plan(
+        campaign(**changes),
+        2,
+        outcomes,
+        dict.fromkeys(FORMULAS, "a reason"),
+        ["spare-1", "spare-2"],
+    )
 
 
 def seen(**rewards: int) -> Outcomes:
@@ -87,16 +93,18 @@ def test_a_formula_near_the_hull_comes_first() -> None:
 def test_a_plan_carries_the_formulas_it_can_use_and_a_hash_of_all() -> None:
     """Ten elements have 30,000 formulas; none of them is lost, for the rest comes up later."""
     formulas = [f"Li{n}O" for n in range(30_000)]
-    first = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), formulas, [])
+    first = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), dict.fromkeys(formulas, ""), [])
     assert first.formulas == tuple(formulas[:LEAST_FORMULAS])
     assert len(first.model_dump_json()) < 10_000
     assert first.formulas_ranked == len(formulas)
-    other = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), [*formulas[:-1], "LiO2"], [])
+    other = make_plan(
+        campaign(), 2, Outcomes(up_to_cycle=-1), dict.fromkeys([*formulas[:-1], "LiO2"], ""), []
+    )
     assert (other.formulas, other.formulas_ranked) == (first.formulas, first.formulas_ranked)
     assert other.formulas_digest != first.formulas_digest
     assert other.plan_id != first.plan_id
     many = campaign(budget={"proposals_per_cycle": 500})
-    asked = make_plan(many, 2, Outcomes(up_to_cycle=-1), formulas, []).formulas
+    asked = make_plan(many, 2, Outcomes(up_to_cycle=-1), dict.fromkeys(formulas, ""), []).formulas
     assert len(asked) == FORMULAS_PER_PROPOSAL * 500
 
 
@@ -138,5 +146,7 @@ def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
         everyone = read_outcomes(store, 9)
     assert len(few.parents) < len(everyone.parents)
     monkeypatch.undo()
-    plans = [make_plan(settings, 9, found, FORMULAS, []) for found in (few, everyone)]
+    plans = [
+        make_plan(settings, 9, found, dict.fromkeys(FORMULAS, ""), []) for found in (few, everyone)
+    ]
     assert plans[0].parents == plans[1].parents

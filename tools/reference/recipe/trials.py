@@ -16,7 +16,7 @@ from math import gcd
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import bond_length, charge_balance
+from hullward.tools.crystal import bond_length, charge_balance, is_alloy
 from hullward.tools.prototypes import (
     PARENTS,
     Decorated,
@@ -29,7 +29,7 @@ from hullward.tools.prototypes import (
     prototype_library,
 )
 from hullward.tools.records import Relaxation
-from hullward.tools.reference.sources import common_states_of, is_alloy, served_class
+from hullward.tools.reference.sources import common_states_of, served_class
 
 EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tried
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon
+from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon, is_alloy
 from hullward.tools.hull import Coverage
 from hullward.tools.records import Protocol, Record
 
@@ -89,13 +89,6 @@ def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
             f"{LEAST_STRUCTURES} structures tried"
         )
     return ""
-
-
-def is_alloy(elements: Iterable[str]) -> bool:
-    """Whether no element here is an anion by nature: metals and metalloids other than Te."""
-    from pymatgen.core import Element
-
-    return all(Element(el).is_metal or el in METALLOIDS - {"Te"} for el in elements)
 
 
 def served_class(composition: Mapping[str, float]) -> Coverage:

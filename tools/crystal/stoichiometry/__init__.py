@@ -1,0 +1,10 @@
+"""Which formulas a chemical system is likely to have, the likeliest first, each with a reason.
+
+Charges, families of intermetallics, counts of stoichiometries among known compounds and, where the
+caller has an index of them, known compounds of neighbouring elements. No structures, no energies.
+`python -m hullward.tools.crystal.stoichiometry` counts the stoichiometries.
+"""
+
+from hullward.tools.crystal.stoichiometry.ranking import LikelyFormula, likely_formulas
+
+__all__ = ["LikelyFormula", "likely_formulas"]
