@@ -10,6 +10,7 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.potential import load_potential, potential_card
+from hullward.tools.crystal import is_alloy
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import encyclopedia
@@ -21,7 +22,7 @@ from hullward.tools.reference.recipe import low_phases as recipe
 from hullward.tools.reference.recipe.__main__ import main as build_command
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
 from hullward.tools.reference.recipe.trials import trials
-from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
+from hullward.tools.reference.sources import read_built, untried_subsystems
 from hullward.tools.relax import Executor
 from hullward.tools.store import unsealed
 
