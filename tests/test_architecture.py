@@ -88,6 +88,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "tools.reference": {
         *CRYSTALS,
+        "tools.crystal.stoichiometry",
         "tools.hull",
         "tools.relax",
         "tools.store",

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
 from hullward.tools.hull import Hull, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
@@ -14,6 +15,7 @@ from hullward.tools.reference.names import imported, known_names, load_reference
 from hullward.tools.reference.sources import BuiltPhases, TablePhases
 
 STABLE_TOLERANCE_EV_PER_ATOM = 1e-9  # rounding
+MOST_ATOMS = 40  # of the formula unit of a compound that stands for a subsystem
 NAMED_SYSTEMS = 20  # listed by name; the rest is counted
 
 
@@ -166,8 +168,10 @@ def _shown(phase: Phase, hull: Hull) -> ShownPhase:
 def _coverage(
     reference: Reference, hull: Hull, stable: Iterable[ShownPhase]
 ) -> tuple[ShownCoverage, ...]:
-    """Coverage of every stable compound, and at equal amounts in subsystems without one."""
+    """Coverage of every stable compound, and of the likeliest one in subsystems without any."""
     from pymatgen.core import Composition
+
+    from hullward.tools.crystal.stoichiometry import likely_formulas
 
     compositions: dict[str, dict[str, float]] = {}
     for phase in stable:
@@ -178,7 +182,8 @@ def _coverage(
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
-                compositions["-".join(part)] = dict.fromkeys(part, 1.0)
+                likeliest = likely_formulas(part, MOST_ATOMS)[0].formula
+                compositions[f"{'-'.join(part)}, as {likeliest}"] = formula_amounts(likeliest)
     return tuple(
         ShownCoverage(formula=name, **reference.coverage(amounts)._asdict())
         for name, amounts in compositions.items()
