@@ -27,7 +27,13 @@ LARGEST_PACKAGE = 15  # modules, the face not counted
 MOST_TOOLS = 12  # packages in tools/
 
 GROUND = {"data", "models"}  # models: errors, formulas, crystal, wyckoff
-CRYSTALS = {"tools.records", "tools.crystal", "tools.crystal.text", "tools.crystal.files"}
+CRYSTALS = {
+    "tools.records",
+    "tools.crystal",
+    "tools.crystal.text",
+    "tools.crystal.files",
+    "tools.crystal.stoichiometry",
+}
 LANGUAGE = {"models.language", "models.serving"}
 REFERENCES = {
     "tools.reference",
@@ -64,8 +70,8 @@ FLOORS: dict[str, set[str]] = {
     "tools.store": {"tools.records"},
     "tools.hull": {"tools.records", "models.potential"},
     "tools.crystal": {"tools.records"},
-    "tools.crystal.text": {"tools.crystal", "tools.records", "models.language"},
     "tools.crystal.stoichiometry": {"tools.crystal"},
+    "tools.crystal.text": {"tools.crystal", "tools.records", "models.language"},
     "tools.crystal.files": {"tools.crystal", "tools.crystal.text", "tools.records"},
     "tools.prototypes": CRYSTALS,
     "tools.relax": {*CRYSTALS, "tools.store", "models.potential"},
@@ -118,7 +124,13 @@ FLOORS: dict[str, set[str]] = {
         "models.language",
         "models.potential",
     },
-    "training": {"training.crystals", "training.engine", "tools.screening"},
+    "training": {
+        "training.crystals",
+        "training.engine",
+        "tools.crystal",
+        "tools.crystal.stoichiometry",
+        "tools.screening",
+    },
     "agents.settings": {
         "tools.records",
         "tools.relax",

@@ -1,7 +1,7 @@
 """Default oxidation states of the elements: one table for labels, coverage, cards and planner.
 
 The states are those that pymatgen lists for an element as common and as frequent in the ICSD; for
-elements that its ICSD statistics lack, every positive state it knows; and Fe4+ (SrFeO3, CaFeO3).
+elements that its ICSD statistics lack, every positive state it knows.
 Their order, likeliest first, and the line between usual and rarer ones are ours. Usual are the
 states of ordinary solids: Mn3+ beside Mn2+ and Mn4+, and P5+, S6+, N5+ as the centres of their oxo
 anions. Metals without an anion have no charges to balance, and Zintl phases have rules of their
@@ -16,7 +16,7 @@ from functools import cache
 _TABLE = """
 H 1 -1; Li 1; Be 2; B 3 | -3; C 4 -4 | 3 2 -1 -2 -3 1; N -3 5 | 3 1 -1 -2; O -2; F -1;
 Na 1; Mg 2; Al 3; Si 4 -4; P 5 -3 | 3 4 -1 -2; S -2 6 | 4 -1 2; Cl -1 | 7 5 3 1; K 1; Ca 2;
-Sc 3 | 2; Ti 4 3 | 2; V 5 4 3 | 2; Cr 3 6 | 2 4 5; Mn 2 3 4 | 7; Fe 3 2 | 4; Co 2 3 | 4 1;
+Sc 3 | 2; Ti 4 3 | 2; V 5 4 3 | 2; Cr 3 6 | 2 4 5; Mn 2 3 4 | 7; Fe 3 2; Co 2 3 | 4 1;
 Ni 2 3 | 4 1; Cu 2 1 | 3; Zn 2; Ga 3 | 2; Ge 4 -4 | 2 3; As 5 3 -3 | -1 -2 2; Se -2 4 6 | -1 2;
 Br -1 | 5 3 1; Kr | 2; Rb 1; Sr 2; Y 3; Zr 4 | 3 2; Nb 5 4 | 3 2; Mo 6 4 | 5 3 2;
 Tc 7 4 | 6 5 3 2 1; Ru 4 5 3 | 6 2; Rh 3 4; Pd 2 4; Ag 1 | 2 3; Cd 2; In 3 1 | 2;

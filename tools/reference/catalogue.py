@@ -182,8 +182,12 @@ def _coverage(
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
-                likeliest = likely_formulas(part, MOST_ATOMS)[0].formula
-                compositions[f"{'-'.join(part)}, as {likeliest}"] = formula_amounts(likeliest)
+                system = "-".join(part)
+                if likely := likely_formulas(part, MOST_ATOMS):
+                    formula = likely[0].formula
+                    compositions[f"{system}, as {formula}"] = formula_amounts(formula)
+                else:  # noble gases
+                    compositions[system] = dict.fromkeys(part, 1.0)
     return tuple(
         ShownCoverage(formula=name, **reference.coverage(amounts)._asdict())
         for name, amounts in compositions.items()

@@ -26,6 +26,11 @@ MANY_ELEMENTS_MOST = 3
 RARER_STATE = 0.5  # for every step down an element's list of states
 MIXED_VALENCE = 0.7
 CONDENSED = 1.0  # fewer oxygens than isolated oxo anions need
+# Beside oxygen, an element that could be the centre of an oxo anion is seldom an anion itself.
+ANION_BESIDE_OXYGEN = {
+    **dict.fromkeys(("B", "C", "N", "Si", "P", "Ge", "As"), 1.0),
+    **dict.fromkeys(("S", "Se", "Te"), 0.5),
+}
 UNBALANCED = 6.0  # salts
 UNBALANCED_ALLOY = 2.0
 
@@ -97,7 +102,7 @@ def balance(symbols: Sequence[str], grid: np.ndarray, allowed: States | None = N
     for pattern in sign_patterns(_choices(symbols, allowed, alloy), slack=0.0):
         for ranks in itertools.product(*(range(len(pattern[s])) for s in symbols)):
             chosen = [pattern[s][rank] for s, rank in zip(symbols, ranks, strict=True)]
-            price = RARER_STATE * sum(ranks) + _condensed(symbols, grid, chosen)
+            price = RARER_STATE * sum(ranks) + _beside_oxygen(symbols, grid, chosen)
             charge = grid @ np.array(chosen)
             single = tuple((state,) for state in chosen)
             note(charge == 0, price, single)
@@ -137,16 +142,18 @@ def _mixed_with(symbol: str, low: int, states: Sequence[int]) -> int | None:
     return min((q for q in states if low < q <= low + 2), default=None)
 
 
-def _condensed(symbols: Sequence[str], grid: np.ndarray, states: Sequence[int]) -> np.ndarray:
-    """(n,) the cost of oxo anions that must share oxygens."""
-    if "O" not in symbols or most_electronegative(symbols) not in ("O", "F"):
+def _beside_oxygen(symbols: Sequence[str], grid: np.ndarray, states: Sequence[int]) -> np.ndarray:
+    """(n,) the cost of other anions beside oxygen, and of oxo anions that must share oxygens."""
+    if "O" not in symbols:
         return np.zeros(len(grid))
+    pairs = list(zip(symbols, states, strict=True))
+    anions = sum(ANION_BESIDE_OXYGEN.get(symbol, 0.0) for symbol, state in pairs if state < 0)
     needed = sum(
-        OXO_ANIONS[symbol] * grid[:, k]
-        for k, symbol in enumerate(symbols)
-        if is_centre(symbol, states[k])
+        (OXO_ANIONS[s] * grid[:, k] for k, (s, state) in enumerate(pairs) if is_centre(s, state)),
+        start=np.zeros(len(grid)),
     )
-    return np.where(grid[:, list(symbols).index("O")] < needed, CONDENSED, 0.0)
+    condensed = np.where(grid[:, list(symbols).index("O")] < needed, CONDENSED, 0.0)
+    return np.asarray(anions + condensed)
 
 
 def is_centre(symbol: str, state: int) -> bool:

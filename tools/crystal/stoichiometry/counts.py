@@ -29,7 +29,6 @@ MOST_ELEMENTS = 7
 
 Amounts = tuple[int, ...]
 Classes = tuple[str, ...]
-Rows = list[tuple[str, str, int]]  # (level, key, compounds)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _add(table: dict[Classes, Counter[Amounts]], pairs: list[tuple[str, int]], n
     table[tuple(name for name, _ in pairs)][tuple(amount for _, amount in pairs)] += n
 
 
-def count(compounds: Iterable[Mapping[str, int]]) -> Rows:
+def count_stoichiometries(compounds: Iterable[Mapping[str, int]]) -> list[tuple[str, str, int]]:
     """(level, key, compounds) of reduced amounts, each compound once; sorted."""
     by_system: dict[tuple[str, ...], set[Amounts]] = defaultdict(set)
     for amounts in compounds:

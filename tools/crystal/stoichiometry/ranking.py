@@ -43,8 +43,8 @@ UNSEEN = 0.3  # counted for a pattern that no known compound has
 PATTERN_POWER, ANONYMOUS_POWER = 0.7, 0.5
 COARSE_TRUST, COARSE_TRUST_ALLOY, FINE_TRUST = 100.0, 4.0, 2.0  # known compounds that outweigh it
 CHARGE_SHARE = 0.5  # of the cost of charges, applied to counted stoichiometries
-NEIGHBOURS_ASKED = 60  # formulas whose neighbours are looked up
-MOST_LISTED = 500  # formulas of a system; what follows is combinatorial
+NEIGHBOURS_ASKED = 60  # formulas whose neighbours are looked up, unless fewer are asked for
+MOST_LISTED = 500  # of one system; five metals have 15,000
 NEIGHBOUR_TRUST = 3.0
 # Largest amounts of formulas that balance with rarer states only.
 MOST_RARE = {2: 8, 3: 8, 4: 6, 5: 4}
@@ -70,12 +70,14 @@ def likely_formulas(
     *,
     balanced_only: bool = False,
     known: Known | None = None,
+    neighbours_asked: int = NEIGHBOURS_ASKED,
 ) -> list[LikelyFormula]:
     """At most `MOST_LISTED` formulas of exactly these elements, likeliest first.
 
     max_atoms: of a formula unit.  allowed: oxidation states that replace the usual ones; formulas
     of a salt that they do not balance are left out.  balanced_only: the same with the usual states.
-    known: whether a compound of a formula is known.
+    known: whether a compound of a formula is known; asked for the first `neighbours_asked` formulas
+    and their neighbours.
     Raises InputError for fewer than two elements.
     """
     symbols = sorted(set(elements))
@@ -94,13 +96,11 @@ def likely_formulas(
     grid = grid[grid.sum(axis=1) <= max_atoms]
     found = balance(symbols, grid, allowed)
     is_rare = np.array([tuple(row) in rare for row in grid.tolist()], dtype=bool)
-    if strict and not all(is_metal(symbol) for symbol in symbols):
-        kept = is_rare | (found.which >= 0)
-        grid, is_rare = grid[kept], is_rare[kept]
-        found = Balanced(found.cost[kept], found.which[kept], found.states)
-    if not is_alloy(symbols):
-        # A pile of combinations is no list: salts need charges, or a known stoichiometry.
-        kept = is_rare | (found.which >= 0) | _counted(grid, fine)
+    metals = all(is_metal(symbol) for symbol in symbols)
+    if not metals and (strict or not is_alloy(symbols)):
+        kept = is_rare | (found.which >= 0)  # combinations that nothing speaks for are left out
+        if not strict:
+            kept |= np.array([tuple(row) in fine for row in grid.tolist()], dtype=bool)
         grid, is_rare = grid[kept], is_rare[kept]
         found = Balanced(found.cost[kept], found.which[kept], found.states)
     if not len(grid):
@@ -109,17 +109,26 @@ def likely_formulas(
     rows = [tuple(row) for row in grid.tolist()]
     score = _scores(symbols, rows, cost, found, counts, fine, coarse)
     order = np.argsort(-score, kind="stable")
-    return _listed(symbols, rows, order, score, found, fine, known)
+    kin: dict[int, list[str]] = {}
+    if known is not None:
+        kin = {int(i): _known_neighbours(symbols, rows[i], known) for i in order[:neighbours_asked]}
+        score = _raised(score, kin)
+        order = np.argsort(-score, kind="stable")
+    listed = []
+    for i in order[:MOST_LISTED].tolist():
+        formula = reduced_spelling(dict(zip(symbols, rows[i], strict=True)))
+        compounds = round(fine.get(rows[i], 0.0))
+        reason = reason_of_formula(symbols, rows[i], found.of(i), kin.get(i, []), compounds)
+        if i in kin and known is not None and known(formula):
+            reason = f"known compound; {reason}"
+        listed.append(LikelyFormula(formula, float(score[i]), reason))
+    return listed
 
 
 def _with_more(grid: np.ndarray, more: Sequence[Amounts]) -> np.ndarray:
     have = {tuple(row) for row in grid.tolist()}
     extra = [row for row in more if row not in have]
     return np.vstack([grid, np.array(extra, dtype=grid.dtype)]) if extra else grid
-
-
-def _counted(grid: np.ndarray, counted: dict[Amounts, float]) -> np.ndarray:
-    return np.array([tuple(row) in counted for row in grid.tolist()], dtype=bool)
 
 
 def _scores(
@@ -168,37 +177,14 @@ def _mixed(
     return np.asarray((weighted + trust * coarser) / (total + trust))
 
 
-def _listed(
-    symbols: Sequence[str],
-    rows: Sequence[Amounts],
-    order: np.ndarray,
-    score: np.ndarray,
-    found: Balanced,
-    fine: dict[Amounts, float],
-    known: Known | None,
-) -> list[LikelyFormula]:
-    """The formulas in order, those with known neighbours moved up, and their reasons."""
-    kin: dict[int, list[str]] = {}
-    if known is not None:
-        asked = order[:NEIGHBOURS_ASKED]
-        kin = {int(i): _known_neighbours(symbols, rows[i], known) for i in asked}
-        total = sum(map(len, kin.values()))
-        share = {i: len(names) / max(total, 1) ** 0.5 / NEIGHBOUR_TRUST for i, names in kin.items()}
-        here = float(score[asked].sum())
-        score = score.copy()
-        for i in kin:
-            score[i] += share[i] * here
-        order = np.argsort(-score, kind="stable")
-    listed = []
-    for i in order[:MOST_LISTED].tolist():
-        formula = reduced_spelling(dict(zip(symbols, rows[i], strict=True)))
-        reason = reason_of_formula(
-            symbols, rows[i], found.of(i), kin.get(i, []), round(fine.get(rows[i], 0.0))
-        )
-        if i in kin and known is not None and known(formula):
-            reason = f"known compound; {reason}"
-        listed.append(LikelyFormula(formula, float(score[i]), reason))
-    return listed
+def _raised(score: np.ndarray, kin: dict[int, list[str]]) -> np.ndarray:
+    """Scores, higher for formulas with known neighbours."""
+    asked = list(kin)
+    total = sum(map(len, kin.values()))
+    known = np.array([len(kin[i]) for i in asked]) / max(total, 1) ** 0.5
+    raised = score.copy()
+    raised[asked] += float(score[asked].sum()) * known / NEIGHBOUR_TRUST
+    return raised
 
 
 def _known_neighbours(symbols: Sequence[str], row: Amounts, known: Known) -> list[str]:
