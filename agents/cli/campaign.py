@@ -86,12 +86,13 @@ def _run(
 
 def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> None:
     """Print the counts of the last snapshot, and where the report is."""
-    from hullward.tools.report import count_requests, requests_line
-    from hullward.tools.store import funnel, open_snapshot
+    from hullward.tools.report import count_requests, gather_identities, new_words, requests_line
+    from hullward.tools.store import funnel, open_snapshot, stage_words
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
         requests = count_requests(connection)
+        identities = gather_identities(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
     lines = []
     for name, counts in (
@@ -99,8 +100,11 @@ def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> N
         ("funnel", counting.funnel),
         ("rejected", counting.rejections),
     ):
-        found = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        found = ", ".join(f"{n} {stage_words(what)}" for what, n in counts.items() if n)
         lines.append(f"{name + ':':<10} {found or 'none'}")
+    document["standings"] = {one.standing: one.judged for one in identities.standings}
+    if new := new_words(identities):
+        lines.append(f"{'standing:':<10} {new}")
     if requests:
         document["requests"] = requests
         lines.append(f"{'requests:':<10} {requests_line(requests)}")

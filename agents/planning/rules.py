@@ -2,7 +2,7 @@
 
 Operators share a cycle's proposals in proportion to their expected reward per proposal, a Beta
 posterior with prior mean 1/4, and none falls below a floor, so that every operator keeps being
-measured. A reward is a novel candidate within the metastable threshold of a hull that covers it.
+measured. A reward is an unknown candidate within the metastable threshold of a hull that covers it.
 
 Formulas are tried in order of promise: the best height seen so far, or an optimistic guess for a
 formula never tried, plus a charge for every try already spent. Parents are the candidates likeliest

@@ -13,6 +13,7 @@ from hullward.tools.records.assessments import (
     NoveltyKind,
     PhononCheck,
     SoftMode,
+    Standing,
     Suspect,
     TrainingOverlap,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "SoftMode",
     "StabilityProbability",
     "Stage",
+    "Standing",
     "State",
     "Suspect",
     "Suspicion",

@@ -7,6 +7,7 @@ into a sentence in `words`, shown by the two templates that `render` fills.
 """
 
 from hullward.tools.report.export import export_structures
+from hullward.tools.report.novelty import gather_identities, new_words
 from hullward.tools.report.render import ReportPaths, write_report
 from hullward.tools.report.requests import count_requests
 from hullward.tools.report.words import requests_line
@@ -15,6 +16,8 @@ __all__ = [
     "ReportPaths",
     "count_requests",
     "export_structures",
+    "gather_identities",
+    "new_words",
     "requests_line",
     "write_report",
 ]

@@ -170,13 +170,13 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> R
 
 def _novelty(row: Mapping[str, Any]) -> str:
     if row["rediscovered"]:
-        return f"rediscovered {row['rediscovered']}"
+        return f"known structure: {row['rediscovered']}"
     if row["known_before"]:
-        return f"known before relaxation as {row['known_before']}"
+        return f"known structure, before relaxation: {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    novel = "novel: matches no known phase and no other candidate"
-    return f"{novel}; {row['novelty']}" if row["novelty"] else novel
+    found = (row["standing"], row["novelty"])
+    return "; ".join(filter(None, found)) or "not compared with known structures"
 
 
 def _products(text: str | None) -> tuple[Product, ...]:

@@ -34,7 +34,14 @@ from hullward.tools.report.words import (
     probability_words,
     trust_words,
 )
-from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot, write_whole
+from hullward.tools.store import (
+    APART,
+    NESTED,
+    NOVEL,
+    open_snapshot,
+    stage_words,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -85,7 +92,7 @@ def render(report: Report, template: str) -> str:
         novel=NOVEL,
         apart=APART,
         funnel_figure=lambda: _trusted(
-            funnel_figure({k: report.funnel[k] for k in NESTED + NOVEL})
+            funnel_figure({stage_words(k): report.funnel[k] for k in NESTED + NOVEL})
         ),
         structure_figure=_structure,
         reliability_figure=lambda checks: _trusted(reliability_figure(checks)),
@@ -116,7 +123,7 @@ def _template(name: str) -> Template:
         "sub": subscripts,
         "md": markdown_text,
         "code": _backticks_as_code,
-        "words": lambda name: name.replace("_", " "),
+        "words": stage_words,
         "data_uri": _data_uri,
     }
     return environment.get_template(name)

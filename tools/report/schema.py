@@ -77,6 +77,7 @@ class ReportEntry(Record):
     read_higher_ev_per_atom: float | None = None  # second energy minus the first, on one scale
     disputed: bool | None = None  # by a second opinion; null: there is none
     novelty: str
+    standing: str | None = None  # next to what is known; null: not compared yet, or a duplicate
     novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     duplicate_after: str | None = None  # the lowest in energy of the same relaxed structure

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hullward.tools.records import Basis, Product
+from hullward.tools.report.novelty import new_words
 from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.uncertainty import Trust
@@ -110,11 +111,14 @@ def _found(report: Report) -> str:
     if not report.states["judged"]:
         return f"Judged nothing: {reference_name(basis)} has no hull for what was relaxed."
     threshold = round(1000 * basis.metastable_ev_per_atom)
+    left = [one for one in report.identities.standings if one.standing != "known structure"]
+    near, on_it = sum(one.metastable for one in left), sum(one.stable for one in left)
     return (
-        f"Novel and within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
-        f"{kind(report)}: {share(funnel['novel_metastable'], funnel['proposed'])}; "
-        f"on that hull: {share(funnel['novel_stable'], funnel['proposed'])}."
-    )
+        f"Within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
+        f"{kind(report)}, known structures and duplicates left out: "
+        f"{share(near, funnel['proposed'])}; on that hull: {share(on_it, funnel['proposed'])}. "
+        f"{new_words(report.identities)}"
+    ).rstrip()
 
 
 def _best(report: Report) -> str:
@@ -128,7 +132,8 @@ def _best(report: Report) -> str:
         return "The short list is empty." + (f" Counted separately: {counts}." if counts else "")
     best = report.short_list.entries[0]
     return (
-        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}: "
+        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}"
+        f"{f' ({best.standing})' if best.standing else ''}: "
         f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {kind(report)}, "
         f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
     )

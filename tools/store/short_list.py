@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 SHORT_LIST_RULE = (
-    "judged, novel before and after relaxation, composition covered by the reference, not suspect "
-    "(or confirmed by a second opinion), stable or metastable; of each family (one formula on one "
-    "lattice, whatever its ordering) the lowest in energy. Order: candidates that a second "
+    "judged, neither a known structure nor a duplicate, composition covered by the reference, not "
+    "suspect (or confirmed by a second opinion), stable or metastable; of each family (one formula "
+    "on one lattice, whatever its ordering) the lowest in energy. Order: candidates that a second "
     "opinion disputes last, then by the probability that DFT finds them within 50 meV/atom of the "
     "hull, where a calibrator gives one, then by height over reference ∪ campaign and over the "
     "reference alone"
 )
 
-# The rows that the funnel counts as novel_metastable, and those of them that stand for a family.
-MEMBERS = "novel AND metastable"
+# The rows that the funnel counts as novel_metastable and those whose novelty could not be judged,
+# and those of them that stand for a family.
+MEMBERS = "unmatched AND metastable"
 SHORT_LIST = f"{MEMBERS} AND represents_family"
 
 

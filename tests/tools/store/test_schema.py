@@ -47,7 +47,7 @@ COLUMNS = {
     "explanations": """
         candidate_id VARCHAR KEY, moment VARCHAR KEY, kind VARCHAR, match_id VARCHAR, match_formula
         VARCHAR, exchanged VARCHAR[], inverse BOOLEAN, rms_a DOUBLE, against VARCHAR, against_id
-        VARCHAR, words VARCHAR, disorder VARCHAR, bare_namesakes BIGINT
+        VARCHAR, words VARCHAR, disorder VARCHAR, bare_namesakes BIGINT, standing VARCHAR
     """,
     "counts": """
         proposed BIGINT, parsed BIGINT, valid BIGINT, unique BIGINT, relaxed BIGINT, metastable
@@ -134,9 +134,9 @@ COLUMNS = {
         INTEGER, energy_ev_per_atom DOUBLE, e_above_reference_ev_per_atom DOUBLE,
         e_above_union_ev_per_atom DOUBLE, label VARCHAR, covered BOOLEAN, suspicions VARCHAR[],
         second_look VARCHAR, known_before VARCHAR, duplicate_before VARCHAR, rediscovered VARCHAR,
-        duplicate_after VARCHAR, novel BOOLEAN, suspect BOOLEAN, metastable BOOLEAN,
-        duplicate_when_judged VARCHAR, space_group_loose INTEGER, space_group_tight INTEGER,
-        volume_per_atom_a3 DOUBLE,
+        duplicate_after VARCHAR, unmatched BOOLEAN, standing VARCHAR, novel BOOLEAN, suspect
+        BOOLEAN, metastable BOOLEAN, duplicate_when_judged VARCHAR, space_group_loose INTEGER,
+        space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
         converged BOOLEAN, reason VARCHAR, detail VARCHAR, force_calls BIGINT, cpu_s DOUBLE,
         e_above_second_reference_ev_per_atom DOUBLE, second_label VARCHAR, second_rediscovered
         VARCHAR, second_minus_first_ev_per_atom DOUBLE, references_disagree BOOLEAN, novelty_kind
