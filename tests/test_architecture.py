@@ -40,6 +40,7 @@ REFERENCES = {
     "tools.reference.sources",
     "tools.reference.materials_project",
     "tools.reference.recipe",
+    "tools.reference.known",
 }
 BELOW_SCREENING = {
     *CRYSTALS,
@@ -101,6 +102,14 @@ FLOORS: dict[str, set[str]] = {
         "models.potential",
         "tools.reference.sources",
         "tools.reference.materials_project",
+        "tools.reference.known",
+    },
+    "tools.reference.known": {
+        *CRYSTALS,
+        "tools.hull",
+        "tools.prototypes",
+        "tools.reference.sources",
+        "tools.reference.recipe",
     },
     "tools.reference.recipe": {
         *BELOW_SCREENING,

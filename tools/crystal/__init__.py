@@ -34,6 +34,8 @@ from hullward.tools.crystal.matching import (
     group_equal,
 )
 from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
+from hullward.tools.crystal.powder_pattern import PowderPattern, packed, unpacked
+from hullward.tools.crystal.protostructure import Protostructure, find_protostructure
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
@@ -45,6 +47,8 @@ __all__ = [
     "LibraryEntry",
     "Match",
     "OrderedLattice",
+    "PowderPattern",
+    "Protostructure",
     "PrototypeLibrary",
     "PrototypeMatch",
     "States",
@@ -55,6 +59,7 @@ __all__ = [
     "charge_balance",
     "charge_balanced_formulas",
     "compact_cell",
+    "find_protostructure",
     "find_symmetry",
     "group_equal",
     "has_bonded_carbon",
@@ -62,6 +67,7 @@ __all__ = [
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",
+    "packed",
     "packing_fraction",
     "parse_formula",
     "plane_spacings_a",
@@ -70,4 +76,5 @@ __all__ = [
     "shared_sites",
     "shorten",
     "space_group",
+    "unpacked",
 ]
