@@ -33,6 +33,7 @@ CRYSTALS = {
     "tools.crystal.text",
     "tools.crystal.files",
     "tools.crystal.stoichiometry",
+    "tools.crystal.identity",
 }
 LANGUAGE = {"models.language", "models.serving"}
 REFERENCES = {
@@ -71,6 +72,7 @@ FLOORS: dict[str, set[str]] = {
     "tools.store": {"tools.records"},
     "tools.hull": {"tools.records", "models.potential"},
     "tools.crystal": {"tools.records"},
+    "tools.crystal.identity": {"tools.crystal", "tools.records"},
     "tools.crystal.stoichiometry": {"tools.crystal"},
     "tools.crystal.text": {"tools.crystal", "tools.records", "models.language"},
     "tools.crystal.files": {"tools.crystal", "tools.crystal.text", "tools.records"},

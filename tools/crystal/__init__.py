@@ -3,7 +3,8 @@
 Everything here works on one or two crystals, without energies or campaigns. `charges` balances
 charges and recognises peroxides by formula.
 `hullward.tools.crystal.text` reads and writes the text forms of language models,
-`hullward.tools.crystal.files` reads CIF, tables and other files.
+`hullward.tools.crystal.files` reads CIF, tables and other files, `hullward.tools.crystal.identity`
+describes a crystal by a few facts.
 """
 
 from hullward.tools.crystal.anonymous_match import (
@@ -34,8 +35,6 @@ from hullward.tools.crystal.matching import (
     group_equal,
 )
 from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
-from hullward.tools.crystal.powder_pattern import PowderPattern, packed, unpacked
-from hullward.tools.crystal.protostructure import Protostructure, find_protostructure
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
@@ -47,8 +46,6 @@ __all__ = [
     "LibraryEntry",
     "Match",
     "OrderedLattice",
-    "PowderPattern",
-    "Protostructure",
     "PrototypeLibrary",
     "PrototypeMatch",
     "States",
@@ -59,7 +56,6 @@ __all__ = [
     "charge_balance",
     "charge_balanced_formulas",
     "compact_cell",
-    "find_protostructure",
     "find_symmetry",
     "group_equal",
     "has_bonded_carbon",
@@ -67,7 +63,6 @@ __all__ = [
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",
-    "packed",
     "packing_fraction",
     "parse_formula",
     "plane_spacings_a",
@@ -76,5 +71,4 @@ __all__ = [
     "shared_sites",
     "shorten",
     "space_group",
-    "unpacked",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import PowderPattern, find_protostructure, packed, unpacked
+from hullward.tools.crystal.identity import PowderPattern, find_protostructure, packed, unpacked
 
 ROCK_SALT = Crystal.from_parameters(
     (5.64,) * 3,

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import packed
+from hullward.tools.crystal.identity import packed
 from hullward.tools.prototypes import NANO_PREFIX
 from hullward.tools.reference.known.recognition import Facts, Sighting
 from hullward.tools.reference.recipe import Trial, trials

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import packed
+from hullward.tools.crystal.identity import packed
 from hullward.tools.prototypes import encyclopedia_types, prototype_library
 from hullward.tools.reference.known.arrangements import Arrangements, tried_arrangements
 from hullward.tools.reference.known.file import write_index

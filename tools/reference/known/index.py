@@ -15,7 +15,7 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.formulas import formula_amounts, reduced_spelling
-from hullward.tools.crystal import unpacked
+from hullward.tools.crystal.identity import unpacked
 from hullward.tools.hull import split_chemsys
 from hullward.tools.reference.known.file import read_index
 from hullward.tools.reference.known.recognition import Facts, Sighting

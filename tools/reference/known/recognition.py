@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import PowderPattern, Protostructure, find_protostructure
+from hullward.tools.crystal.identity import PowderPattern, Protostructure, find_protostructure
 
 EXACT_A, USUAL_A = 0.01, 0.1  # tolerances at which an entry is described
 CLEAR_A = (0.01, 0.03)  # symmetry within these is no accident of displaced atoms
