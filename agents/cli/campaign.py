@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,10 +19,10 @@ from hullward.agents.cli.options import (
     Structures,
     Workers,
 )
-from hullward.agents.cli.output import Reporter, print_result, show_line
+from hullward.agents.cli.output import Reporter, print_result
 
 if TYPE_CHECKING:
-    from hullward.agents.settings import Campaign
+    from hullward.agents.settings import Campaign, Settings
     from hullward.tools.report import ReportPaths
 
 
@@ -71,9 +72,11 @@ def _run(
     from hullward.agents.workspace import kind_of
 
     given: dict[str, Any] = {"machine": read_machine(device), "workers": workers}
+    screened = settings is None and kind_of(directory) == "screen"
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
-        if settings is None and kind_of(directory) == "screen":
+        reporter.note(_loading(settings))
+        if screened:
             paths = screen_file.screen_file(
                 directory, None, None, **given, progress=reporter, notes=reporter.note
             )
@@ -84,7 +87,16 @@ def _run(
     _show_counts(directory, paths, as_json)
 
 
-def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> None:
+def _loading(settings: Settings | None) -> str:
+    """What takes the first seconds of a run."""
+    if settings is None:
+        return "loading the potential and checking the reference …"
+    return f"loading {settings.potential} and checking the reference {settings.reference} …"
+
+
+def _show_counts(
+    directory: Path, paths: ReportPaths | None, as_json: bool, first: Sequence[str] = ()
+) -> None:
     """Print the counts of the last snapshot, and where the report is."""
     from hullward.tools.report import count_requests, gather_identities, new_words, requests_line
     from hullward.tools.store import funnel, open_snapshot, stage_words
@@ -94,7 +106,7 @@ def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> N
         requests = count_requests(connection)
         identities = gather_identities(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
-    lines = []
+    lines = [*first]
     for name, counts in (
         ("states", counting.states),
         ("funnel", counting.funnel),
@@ -150,6 +162,7 @@ def screen(
         protocol={"fmax_ev_per_a": fmax, "max_steps": max_steps},
     )
     with Reporter(quiet=as_json) as reporter:
+        reporter.note(_loading(settings))
         paths = screen_file.screen_file(
             directory,
             source,
@@ -167,15 +180,16 @@ def status(directory: Directory, as_json: Json = False) -> None:
     from hullward.tools.store import lock
 
     holder = lock.holder(directory)
-    if not as_json:
-        show_line(f"{'writer:':<10} {holder.describe() if holder else 'none'}")
-    _show_counts(directory, None, as_json)
+    writer = f"{'writer:':<10} {holder.describe() if holder else 'none'}"
+    _show_counts(directory, None, as_json, [writer])
 
 
 def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask a running campaign to finish what is in flight and stop."""
-    from hullward.tools.store import inbox, lock
+    from hullward.tools.store import inbox, lock, open_snapshot
 
+    if not (directory / "lock").is_file():
+        open_snapshot(directory).close()  # which names what is missing
     running = lock.holder(directory)
     if running:
         inbox.send(directory, "stop", {"since": running.since})

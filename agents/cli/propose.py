@@ -111,8 +111,10 @@ def _given(
     e_hull: float | None,
 ) -> dict[str, Any]:
     """The options of a wish; raises InputError for one that is missing or out of place."""
+    from hullward.tools.hull import split_chemsys
+
     options: dict[str, Any] = {
-        "elements": elements.split("-") if elements else None,
+        "elements": elements.split("-") if elements and split_chemsys(elements) else None,
         "formula": formula,
         "space_group": space_group,
         "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,

@@ -6,9 +6,7 @@ Precedence: command line, then environment (HULLWARD_…), then campaign file, t
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from math import comb
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hullward.agents.settings.backends import ChatBackend, CrystalBackend, Strict
 from hullward.models.devices import DEVICE_PATTERN
+from hullward.models.formulas import ELEMENTS, element_hint
 from hullward.tools.records import Protocol, stable_id
 from hullward.tools.screening import Limits
 
@@ -276,25 +275,10 @@ class Campaign(Settings):
 
 def _elements(symbols: Any) -> list[str]:
     """The symbols, checked; raises ValueError naming the nearest real element."""
-    from pymatgen.core import Element
-
-    real = {e.symbol for e in Element}
     for symbol in symbols:
-        if symbol not in real:
-            raise ValueError(f"{symbol!r} is not an element{_hint(str(symbol), real)}")
+        if symbol not in ELEMENTS:
+            raise ValueError(f"{symbol!r} is not an element{element_hint(str(symbol))}")
     return list(symbols)
-
-
-def _hint(symbol: str, real: set[str]) -> str:
-    """What may have been meant by what is no element."""
-    if symbol in ("D", "T"):
-        return "; hydrogen is H, whatever its isotope"
-    parts = re.findall("[A-Z][a-z]?", symbol)
-    if len(parts) > 1 and "".join(parts) == symbol and real.issuperset(parts):
-        return f"; did you mean the system {'-'.join(parts)}?"
-    symbol = unicodedata.normalize("NFKC", symbol)
-    near = difflib.get_close_matches(symbol.capitalize(), sorted(real), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _hyphenated(system: str) -> str:

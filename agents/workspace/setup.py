@@ -80,7 +80,7 @@ def open_workspace(
             relaxed = relaxed_seeds(settings.seeds_from, screen.basis)
             workspace.screen = replace(screen, seeds=relaxed)
     except BaseException:
-        store.close()
+        store.abandon()
         raise
     return workspace
 

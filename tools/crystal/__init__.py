@@ -36,7 +36,7 @@ from hullward.tools.crystal.matching import (
 )
 from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
-from hullward.tools.crystal.symmetry import find_symmetry, space_group
+from hullward.tools.crystal.symmetry import find_symmetry, space_group, space_group_symbol
 
 __all__ = [
     "LANTHANIDES",
@@ -71,4 +71,5 @@ __all__ = [
     "shared_sites",
     "shorten",
     "space_group",
+    "space_group_symbol",
 ]

@@ -87,3 +87,19 @@ def plain_cell(crystal: Crystal) -> tuple[list[list[float]], list[list[float]], 
         [list(v) for v in crystal.frac_coords],
         [atomic_numbers[symbol] for symbol in crystal.species],
     )
+
+
+def space_group_symbol(number: int | None) -> str:
+    """The short symbol of a space group by its number; '' for None.
+
+    >>> space_group_symbol(14), space_group_symbol(225)
+    ('P2_1/c', 'Fm-3m')
+    """
+    if number is None:
+        return ""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    symbol = str(sg_symbol_from_int_number(number))
+    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
+        symbol = symbol[0] + symbol[2:-1]
+    return symbol

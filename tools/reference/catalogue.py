@@ -13,6 +13,7 @@ from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
 from hullward.tools.reference.names import imported, known_names, load_reference
 from hullward.tools.reference.sources import BuiltPhases, TablePhases
+from hullward.tools.reference.structure_words import structure_words
 
 STABLE_TOLERANCE_EV_PER_ATOM = 1e-9  # rounding
 MOST_ATOMS = 40  # of the formula unit of a compound that stands for a subsystem
@@ -47,6 +48,9 @@ class ShownPhase(Record):
     e_above_hull_ev_per_atom: float
     has_structure: bool
     source: str
+    space_group: str = ""
+    structure_type: str = ""  # in words, where it is a named one
+    note: str = ""  # of an element: what experiment finds instead
 
 
 class ShownCoverage(Record):
@@ -133,6 +137,20 @@ def show(system: str, reference: Reference, everything: bool = False) -> Shown:
     phases = [_shown(phase, hull) for phase in reference.phases(system) if phase.is_phase]
     phases.sort(key=lambda p: (p.formula, p.e_above_hull_ev_per_atom, p.phase_id))
     stable = [p for p in phases if p.stable]
+    by_id = {phase.phase_id: phase for phase in reference.phases(system)}
+    listed = phases if everything else stable
+    described = [
+        p.model_copy(
+            update=dict(
+                zip(
+                    ("space_group", "structure_type", "note"),
+                    structure_words(by_id[p.phase_id]),
+                    strict=True,
+                )
+            )
+        )
+        for p in listed
+    ]
     return Shown(
         system="-".join(hull.elements),
         reference_id=reference.reference_id,
@@ -140,7 +158,7 @@ def show(system: str, reference: Reference, everything: bool = False) -> Shown:
         energy_scheme=reference.energy_scheme,
         statement=reference.statement,
         n_phases=len(phases),
-        phases=tuple(phases if everything else stable),
+        phases=tuple(described),
         coverage=_coverage(reference, hull, stable),
     )
 

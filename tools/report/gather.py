@@ -13,6 +13,7 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.crystal import space_group_symbol
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
@@ -187,11 +188,7 @@ def space_group(number: int | None) -> str:
     """'Fd-3m (227)', 'C2/m (12)', 'Cmc2₁ (36)'; a dash while unknown."""
     if number is None:
         return "—"
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
-
-    symbol = sg_symbol_from_int_number(number)
-    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
-        symbol = symbol[0] + symbol[2:-1]
+    symbol = space_group_symbol(number)
     return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
 
