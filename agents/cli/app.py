@@ -23,7 +23,17 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from hullward.agents.cli.calibration import calibrate, calibration
-from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
+from hullward.agents.cli.campaign import (
+    init,
+    rebuild,
+    rejudge,
+    report,
+    resume,
+    run,
+    screen,
+    status,
+    stop,
+)
 from hullward.agents.cli.doctor import doctor
 from hullward.agents.cli.evaluate import app as evaluate_app
 from hullward.agents.cli.followup import audit, opinion, phonons
@@ -193,7 +203,7 @@ def _report(error: BaseException) -> str:
 
 
 # In the order in which `hullward --help` lists them.
-for command in (doctor, run, resume, screen, status, stop, report, rejudge, rebuild):
+for command in (doctor, init, run, resume, screen, status, stop, report, rejudge, rebuild):
     app.command()(command)
 app.command()(relax)
 app.add_typer(reference_app)

@@ -1,4 +1,4 @@
-"""Commands on a campaign directory: run, resume, screen, status, stop, report, rejudge, rebuild."""
+"""Commands on campaigns: init, run, resume, screen, status, stop, report, rejudge, rebuild."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ class StopAfter(StrEnum):
 
 
 def run(
-    campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml")],
+    campaign: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAMPAIGN.yaml|SYSTEM", help="a campaign file, or a system such as Li-Mn-O"
+        ),
+    ],
     directory: Annotated[
         Path | None, typer.Option("--dir", help="campaign directory; default: campaigns/NAME")
     ] = None,
@@ -46,10 +51,31 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a campaign to its end; run again, it continues where it stopped."""
-    from hullward.agents.settings import read_campaign
+    from hullward.agents.settings import find_campaign
 
-    settings = read_campaign(campaign)
+    settings = find_campaign(campaign)
     _run(directory or Path("campaigns") / settings.name, settings, workers, device, as_json)
+
+
+def init(
+    system: Annotated[str, typer.Argument(help="a chemical system, such as Na-Fe-P-O")],
+    out: Annotated[
+        Path | None, typer.Option(help="the file to write; default: the system's name")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a campaign file for a chemical system, with every default and its meaning."""
+    from hullward.agents.settings import campaign_of, campaign_template
+    from hullward.models.errors import InputError
+
+    campaign = campaign_of(system)
+    path = out or Path(f"{campaign.name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(campaign_template(campaign, str(path)))
+    except FileExistsError:
+        raise InputError(f"{path} exists and stays as it is; choose another --out") from None
+    print_result({"campaign": str(path)}, [f"wrote {path}: `hullward run {path}` runs it"], as_json)
 
 
 def resume(

@@ -20,6 +20,7 @@ from hullward.tools.records.assessments import (
 from hullward.tools.records.base import Flaw, Reason, Record, Stage, State, stable_id
 from hullward.tools.records.campaign import (
     Basis,
+    BudgetRaise,
     CampaignRecord,
     CycleEnd,
     OperatorOutcome,
@@ -57,6 +58,7 @@ from hullward.tools.records.verdicts import Product, SecondLook, Suspicion, Verd
 
 __all__ = [
     "Basis",
+    "BudgetRaise",
     "Calibration",
     "CampaignRecord",
     "Candidate",

@@ -169,6 +169,7 @@ TABLES: dict[str, RecordTable] = {
         _latest("Reading", "second_energies", r.SecondEnergy, ("relaxation_id", _WEIGHTS)),
         RecordTable("Calibration", "calibrations", r.Calibration, ("calibrator_id",)),
         RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
+        RecordTable("BudgetRaise", "budget_raises", r.BudgetRaise, ("campaign_id", "number")),
         RecordTable("RunEnd", "runs", r.RunEnd, ("campaign_id", "number")),
         _latest("RunTime", "run_times", r.RunTime, ("campaign_id", "number")),
     )

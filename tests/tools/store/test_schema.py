@@ -27,6 +27,9 @@ COLUMNS = {
         reference_kind VARCHAR, reference_statement VARCHAR, metastable_ev_per_atom DOUBLE,
         protocol_id VARCHAR
     """,
+    "budget_raises": """
+        campaign_id VARCHAR KEY, number INTEGER KEY, budget VARCHAR
+    """,
     "calibrations": """
         calibrator_id VARCHAR KEY, name VARCHAR, potential VARCHAR, statement VARCHAR, rows BIGINT,
         reading VARCHAR, reading_sha256 VARCHAR, checks VARCHAR
