@@ -36,7 +36,12 @@ def planned(workspace: Workspace, cycle: int) -> Plan:
         return workspace.store.load(Plan, [begun[0]["plan_id"]])[0]
     outcomes = read_outcomes(workspace.store, cycle)
     rules = make_plan(
-        workspace.campaign, cycle, outcomes, workspace.reasons, workspace.spare_parents()
+        workspace.campaign,
+        cycle,
+        outcomes,
+        workspace.reasons,
+        list(workspace.seeds),
+        workspace.spare_phases(),
     )
     return plan_by_chat(workspace, rules, outcomes, make_brief(workspace, cycle, outcomes))
 

@@ -6,6 +6,7 @@ A key of the campaign file is a field of `Campaign`; `Campaign.limits` hands the
 
 from hullward.agents.settings.backends import Backend, CrystalBackend, check_url
 from hullward.agents.settings.campaign import (
+    BY_PARENT,
     Budget,
     Campaign,
     Phonons,
@@ -26,6 +27,7 @@ from hullward.agents.settings.machine import Machine, read_machine
 from hullward.agents.settings.template import campaign_template
 
 __all__ = [
+    "BY_PARENT",
     "Backend",
     "Budget",
     "Campaign",

@@ -35,6 +35,7 @@ InstructionOperator = Literal["mutation", "crossover"]  # ask a model that follo
 ConstructionOperator = Literal["substitution", "perturbation", "swap"]  # ask no model
 OperatorName = Literal[CrystalModelOperator, InstructionOperator, ConstructionOperator]
 BY_CRYSTAL_MODEL: tuple[str, ...] = get_args(CrystalModelOperator)
+BY_PARENT = ("infill", "mutation", "crossover", "perturbation", "swap")  # of what is there
 BY_INSTRUCTION: tuple[str, ...] = get_args(InstructionOperator)
 
 
@@ -270,6 +271,11 @@ class Campaign(Settings):
         if not self.chat.absent:
             return "chat"
         return None if self.crystal.kind in ("none", "nano") else "crystal"
+
+    @property
+    def perturbs_phases(self) -> bool:
+        """Whether known phases are perturbed: only where nothing else begins without parents."""
+        return all(name in BY_PARENT for name in self.operators)
 
     @property
     def asks_crystal(self) -> bool:

@@ -63,9 +63,13 @@ class Workspace:
         """Why each formula has its place, in the order of `formulas`."""
         return reasons_of_formulas(self.campaign)
 
-    def spare_parents(self) -> list[str]:
-        """Seeds of earlier campaigns, then the reference phases nearest its own hull."""
-        return [*self.seeds, *list(self._reference_parents)[:SPARE_PARENTS]]
+    def spare_phases(self) -> list[str]:
+        """The reference phases nearest its own hull, in the campaign's limits."""
+        return list(self._reference_parents)[:SPARE_PARENTS]
+
+    def is_phase(self, parent_id: str) -> bool:
+        """Whether a parent is a reference phase."""
+        return parent_id in self._reference_parents
 
     def parent(self, parent_id: str) -> Crystal | None:
         """The structure behind a parent id: a seed, a reference phase or a relaxed candidate."""

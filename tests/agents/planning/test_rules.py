@@ -80,6 +80,22 @@ def test_no_operator_starves() -> None:
     assert min(quotas.values()) >= 1
 
 
+def test_what_operators_without_parents_cannot_use_goes_to_the_others() -> None:
+    made = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), FORMULAS, [])
+    assert made.quotas == {"substitution": 30, "perturbation": 0, "swap": 0}
+    assert made.reasons[-1].startswith("No parents yet for perturbation and swap: the other")
+    phases = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), FORMULAS, [], ["MnO#1"])
+    assert phases.quotas == {"substitution": 15, "perturbation": 0, "swap": 15}
+
+
+def test_formulas_do_not_circle() -> None:
+    """One that was tried without results waits behind the next ones; so does a good one, later."""
+    tried = (FormulaOutcome(formula="LiMnO2", tried=4, best_ev_per_atom=None),)
+    assert plan(Outcomes(up_to_cycle=-1, formulas=tried)).formulas[-1] == "LiMnO2"
+    good = (FormulaOutcome(formula="LiMnO2", tried=12, best_ev_per_atom=-0.02),)
+    assert plan(Outcomes(up_to_cycle=0, formulas=good)).formulas[-1] == "LiMnO2"
+
+
 def test_a_formula_that_came_out_high_waits_behind_untried_ones() -> None:
     tried = (FormulaOutcome(formula="LiMnO2", tried=2, best_ev_per_atom=0.4),)
     assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[-1] == "LiMnO2"
@@ -135,9 +151,7 @@ def test_what_ranks_higher_is_likelier_then_lower() -> None:
 def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
     toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = parse_settings(
-        Campaign, toy_settings | {"operators": ["perturbation", "swap"]}, "test"
-    )
+    settings = parse_settings(Campaign, toy_settings | {"operators": ["substitution"]}, "test")
     run(tmp_path / "c", settings)
     with Store.open(tmp_path / "c", command="test") as store:
         few = read_outcomes(store, 9)
