@@ -17,6 +17,7 @@ from hullward.tools.records import OperatorOutcome, Plan
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
+WHY = dict.fromkeys(FORMULAS, "a reason")
 
 
 def campaign(**changes: Any) -> Campaign:
@@ -35,7 +36,7 @@ def plan(outcomes: Outcomes, **changes: Any) -> Plan:
         campaign(**changes),
         2,
         outcomes,
-        dict.fromkeys(FORMULAS, "a reason"),
+        WHY,
         ["spare-1", "spare-2"],
     )
 
@@ -81,10 +82,10 @@ def test_no_operator_starves() -> None:
 
 
 def test_what_operators_without_parents_cannot_use_goes_to_the_others() -> None:
-    made = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), FORMULAS, [])
+    made = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), WHY, [])
     assert made.quotas == {"substitution": 30, "perturbation": 0, "swap": 0}
     assert made.reasons[-1].startswith("No parents yet for perturbation and swap: the other")
-    phases = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), FORMULAS, [], ["MnO#1"])
+    phases = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), WHY, [], ["MnO#1"])
     assert phases.quotas == {"substitution": 15, "perturbation": 0, "swap": 15}
 
 
