@@ -52,6 +52,7 @@ class ExportedStructure:
     crystal: Crystal
     provenance: Mapping[str, str | int | float | None]  # None: not known
     magmoms_mu_b: tuple[float, ...] | None = None  # one an atom, by the potential
+    source: str | None = None  # the user's own name of a screened structure
 
 
 def export_structures(
@@ -109,7 +110,7 @@ def export_structures(
 
 
 def file_stem(candidate: ExportedStructure, rank: int, count: int) -> str:
-    """The name of a candidate's file: rank of `count`, formula, space group, short id.
+    """The name of a candidate's file: rank of `count`, own name, formula, space group, short id.
 
     >>> one = ExportedStructure("c-4d10d3d6aa", None, {"formula": "NaCl", "space_group": "P2_1/c"})
     >>> file_stem(one, 3, 120)
@@ -118,7 +119,9 @@ def file_stem(candidate: ExportedStructure, rank: int, count: int) -> str:
     facts = [str(candidate.provenance.get(key) or "") for key in ("formula", "space_group")]
     words = [re.sub("[^A-Za-z0-9._-]", "", f.replace("_", "").replace("/", "_")) for f in facts]
     short = safe_name(candidate.candidate_id)[:SHORT_ID]
-    return "_".join(filter(None, (f"{rank:0{max(2, len(str(count)))}}", *words, short)))
+    own = re.sub(r"(?i)[.](cif|vasp|jsonl?|csv|parquet)(?=[#)]|$)", "", candidate.source or "")
+    own = re.sub("[^A-Za-z0-9]+", "-", own)[:60].strip("-")
+    return "_".join(filter(None, (f"{rank:0{max(2, len(str(count)))}}", own, *words, short)))
 
 
 def _exported(out: Path, suffix: str) -> list[Path]:
@@ -137,7 +140,7 @@ def relaxed(
     if where not in _CONDITIONS:
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
     if ids is not None:
-        _check_known(connection, ids)
+        ids = [_full_id(connection, asked) for asked in ids]
     rows = fetch_rows(
         connection,
         f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
@@ -159,12 +162,18 @@ def relaxed(
     return found
 
 
-def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
-    known = [i for (i,) in connection.execute("SELECT candidate_id FROM candidates").fetchall()]
-    for unknown in sorted(set(ids) - set(known)):
-        near = difflib.get_close_matches(unknown, known, n=3, cutoff=0.5)
-        hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
-        raise InputError(f"no candidate {unknown!r}; {hint}")
+def _full_id(connection: duckdb.DuckDBPyConnection, asked: str) -> str:
+    """The id that begins with these characters, as reports show it."""
+    rows = connection.execute("SELECT candidate_id FROM candidates").fetchall()
+    known: list[str] = [i for (i,) in rows]
+    begun = [i for i in known if i.startswith(asked)] if len(asked) >= SHORT_ID else []
+    if asked in known or len(begun) == 1:
+        return asked if asked in known else begun[0]
+    if begun:
+        raise InputError(f"{asked!r} begins {len(begun)} ids: {', '.join(sorted(begun)[:3])}, …")
+    near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
+    hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
+    raise InputError(f"no candidate {asked!r}; {hint}")
 
 
 def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
@@ -173,8 +182,10 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
         candidate_id=row["candidate_id"],
         crystal=Crystal.model_validate_json(row["crystal"]),
         magmoms_mu_b=row["magmoms_mu_b"] and tuple(row["magmoms_mu_b"]),
+        source=row["source"],
         provenance={
             "candidate_id": row["candidate_id"],
+            **({"source": row["source"]} if row["source"] else {}),
             "formula": row["formula"],
             "space_group": space_group_symbol(row["space_group_tight"]),
             "energy_ev_per_atom": row["energy_ev_per_atom"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ import duckdb
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
-from hullward.tools.crystal import space_group_symbol
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
+from hullward.tools.report.names import space_group
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
 from hullward.tools.report.requests import gather_asked
@@ -182,14 +181,6 @@ def _novelty(row: Mapping[str, Any]) -> str:
 
 def _products(text: str | None) -> tuple[Product, ...]:
     return tuple(Product.model_validate(product) for product in json.loads(text or "[]"))
-
-
-def space_group(number: int | None) -> str:
-    """'Fd-3m (227)', 'C2/m (12)', 'Cmc2₁ (36)'; a dash while unknown."""
-    if number is None:
-        return "—"
-    symbol = space_group_symbol(number)
-    return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
 
 def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:

@@ -237,6 +237,9 @@ shown AS (
         -- minus the one in this row, on one scale
         second_energy_by, second_energy_higher_ev_per_atom,
         bare_namesakes,  -- phases of this formula whose structures the reference lacks
+        -- the user's own name of a screened structure: its file, or its row
+        regexp_replace(source, '(?i)(([.](cif|vasp)|^(poscar|contcar)[^#]*)([.]gz|[.]zst)?)#0$',
+            '\\1') AS source,
         family_id, joined, request_id, "index"
     FROM placed
 )

@@ -6,7 +6,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
 from hullward.tools.report import export_structures
-from hullward.tools.report.export import safe_name
+from hullward.tools.report.export import ExportedStructure, file_stem, safe_name
 from hullward.tools.store import Store
 
 REFERENCE = {"reference_id": "embedded-li-mn-o", "reference_version": "5e1f" * 8}
@@ -133,8 +133,26 @@ def test_each_choice_is_what_it_says(made, tmp_path, where, count):
 
 
 def test_ids_choose_whatever_was_relaxed(made, tmp_path):
-    (path,) = export_structures(made[0], tmp_path, ids=[made[1][2]])
-    assert path.name == f"01_MnO_Fm-3m_{made[1][2][:10]}.cif"
+    for asked in (made[1][2], made[1][2][:10]):
+        (path,) = export_structures(made[0], tmp_path, ids=[asked])
+        assert path.name == f"01_MnO_Fm-3m_{made[1][2][:10]}.cif"
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("mp-1005.cif", "03_mp-1005_MnO_c-"),
+        ("b.cif#1", "03_b-1_MnO_c-"),
+        ("mp-7 (table.csv#12)", "03_mp-7-table-12_MnO_c-"),
+        ("../../etc/passwd é", "03_etc-passwd_MnO_c-"),
+        ("é", "03_MnO_c-"),
+        (None, "03_MnO_c-"),
+    ],
+)
+def test_a_file_has_the_users_own_name_where_there_is_one(source, stem):
+    made = crystal(4.2)
+    one = ExportedStructure(made.content_id, made, {"formula": "MnO"}, source=source)
+    assert file_stem(one, 3, 9).startswith(stem)
 
 
 def test_a_second_export_neither_mixes_nor_loses(made, tmp_path):

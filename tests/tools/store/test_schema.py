@@ -149,7 +149,8 @@ COLUMNS = {
         DOUBLE, p_below_50mev_high DOUBLE, p_below_100mev DOUBLE, p_below_100mev_low DOUBLE,
         p_below_100mev_high DOUBLE, calibrator_id VARCHAR, probability_note VARCHAR, disputed
         BOOLEAN, second_energy_by VARCHAR, second_energy_higher_ev_per_atom DOUBLE, bare_namesakes
-        BIGINT, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT, represents_family BOOLEAN
+        BIGINT, source VARCHAR, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT,
+        represents_family BOOLEAN
     """,
     "runs": """
         campaign_id VARCHAR KEY, number INTEGER KEY, reason VARCHAR, detail VARCHAR, stage_cpu_s
