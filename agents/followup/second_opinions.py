@@ -16,6 +16,7 @@ from hullward.tools.screening import (
     Screen,
     confirm_suspects,
     judge_union,
+    store_diagrams,
     unconverged_suspects,
 )
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
@@ -245,4 +246,5 @@ def _confirm(screen: Screen, name: str, opinions: list[SecondOpinion]) -> int:
     )
     if confirmed:
         judge_union(screen)
+        store_diagrams(screen)
     return confirmed

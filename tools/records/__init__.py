@@ -54,7 +54,15 @@ from hullward.tools.records.uncertainty import (
     StabilityProbability,
     Worst,
 )
-from hullward.tools.records.verdicts import Product, SecondLook, Suspicion, Verdict, VerdictLabel
+from hullward.tools.records.verdicts import (
+    DiagramPhase,
+    PhaseDiagram,
+    Product,
+    SecondLook,
+    Suspicion,
+    Verdict,
+    VerdictLabel,
+)
 
 __all__ = [
     "Basis",
@@ -65,6 +73,7 @@ __all__ = [
     "Check",
     "Curve",
     "CycleEnd",
+    "DiagramPhase",
     "Explanation",
     "FamilyMember",
     "Flaw",
@@ -76,6 +85,7 @@ __all__ = [
     "ModelResponse",
     "NoveltyKind",
     "OperatorOutcome",
+    "PhaseDiagram",
     "PhononCheck",
     "Plan",
     "Product",

@@ -22,6 +22,7 @@ from hullward.tools.reference.names import (
     load_reference,
     read_embedded_once,
 )
+from hullward.tools.reference.structure_words import element_structures
 
 __all__ = [
     "NOTABLE_OFFSET_EV_PER_ATOM",
@@ -31,6 +32,7 @@ __all__ = [
     "built_folder",
     "check_canaries",
     "element_offsets",
+    "element_structures",
     "import_file",
     "judge_entries",
     "load_known_index",

@@ -21,7 +21,9 @@ from hullward.tools.store.short_list import (
     SHORT_LIST,
     SHORT_LIST_ORDER,
     SHORT_LIST_RULE,
+    SYSTEMS_DRAWN,
     ranking,
+    systems_to_draw,
 )
 from hullward.tools.store.tables import TABLES
 
@@ -35,6 +37,7 @@ __all__ = [
     "SHORT_LIST",
     "SHORT_LIST_ORDER",
     "SHORT_LIST_RULE",
+    "SYSTEMS_DRAWN",
     "TABLES",
     "StorageError",
     "Store",
@@ -53,6 +56,7 @@ __all__ = [
     "sealed",
     "stage_words",
     "sweep",
+    "systems_to_draw",
     "timestamp",
     "unsealed",
     "write_whole",

@@ -159,6 +159,12 @@ TABLES: dict[str, RecordTable] = {
             "Relaxation", "relaxations", r.Relaxation, ("relaxation_id",), extra=_PROTOCOL_ID
         ),
         _latest("Verdict", "verdicts", r.Verdict, (*_OF_VERDICT, "height")),
+        _latest(
+            "PhaseDiagram",
+            "phase_diagrams",
+            r.PhaseDiagram,
+            ("chemsys", "reference_id", "reference_version"),
+        ),
         _latest("Explanation", "explanations", r.Explanation, ("candidate_id", "moment")),
         _latest("FamilyMember", "families", r.FamilyMember, ("relaxation_id",)),
         _latest("PhononCheck", "phonon_checks", r.PhononCheck, ("candidate_id", _WEIGHTS)),

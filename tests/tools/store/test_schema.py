@@ -152,6 +152,10 @@ COLUMNS = {
         BIGINT, source VARCHAR, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT,
         represents_family BOOLEAN
     """,
+    "phase_diagrams": """
+        chemsys VARCHAR KEY, reference_id VARCHAR KEY, reference_version VARCHAR KEY,
+        element_energies_ev_per_atom VARCHAR, phases VARCHAR, facets VARCHAR
+    """,
     "runs": """
         campaign_id VARCHAR KEY, number INTEGER KEY, reason VARCHAR, detail VARCHAR, stage_cpu_s
         VARCHAR
