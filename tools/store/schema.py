@@ -70,7 +70,10 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "rediscovered": "known phase that it matches as relaxed",
             "duplicate_after": "lowest candidate of the same relaxed structure, if it is another",
             "duplicate_when_judged": "earlier candidate of the same relaxed structure",
-            "novel": "judged, no known phase and no duplicate",
+            "standing": "known structure, new structure of a known compound, new composition, or "
+            "novelty not judged",
+            "unmatched": "judged, matches no known phase and no other candidate",
+            "novel": "unmatched, and new by its standing",
             "suspect": "too good or too odd, and not confirmed",
             "metastable": "judged, covered, not suspect, stable or metastable",
             "rewarded": "counts as a success of its operator",
