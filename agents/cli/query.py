@@ -34,7 +34,8 @@ class CrystalFile(StrEnum):
 class Which(StrEnum):
     """Which candidates an export writes."""
 
-    SHORTLIST = "shortlist"
+    SHORTLIST = "shortlist"  # one of each family
+    MEMBERS = "members"  # all of the families on the short list
     JUDGED = "judged"
     RELAXED = "relaxed"
 

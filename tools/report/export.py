@@ -21,6 +21,7 @@ from hullward.models.errors import InputError, system_reason
 from hullward.tools.crystal import space_group_symbol
 from hullward.tools.crystal.files import difference, write_cif
 from hullward.tools.store import (
+    MEMBERS,
     SHORT_LIST,
     SHORT_LIST_ORDER,
     fetch_rows,
@@ -29,7 +30,7 @@ from hullward.tools.store import (
 )
 
 Format = Literal["cif", "poscar", "extxyz"]
-Where = Literal["shortlist", "judged", "relaxed"]
+Where = Literal["shortlist", "members", "judged", "relaxed"]
 
 SYMPREC_A = 0.01  # of the symmetrised CIF, Å
 SAFE_NAME = re.compile(r"^[a-zA-Z0-9-]+$")
@@ -39,6 +40,7 @@ ALL_IN_ONE = "candidates.extxyz"
 
 _CONDITIONS: dict[Where, str] = {
     "shortlist": SHORT_LIST,
+    "members": MEMBERS,  # of every family on it
     "judged": "state = 'judged'",
     "relaxed": "converged",
 }
@@ -201,6 +203,8 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
             "converged": str(row["converged"]).lower(),
             "state": row["state"],
             "operator": row["operator"],
+            "family": row["family_id"],
+            "family_size": row["family_size"],
             "parents": " ".join(row["parents"] or ()),
             "method": "machine-learned potential, not DFT",
         },

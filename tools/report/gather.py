@@ -14,6 +14,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
+from hullward.tools.report.families import Family, gather_families
 from hullward.tools.report.names import space_group
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
@@ -140,21 +141,30 @@ def _listing(
         ids = [row["candidate_id"] for row in found[:pictured]]
         cifs = {r.candidate_id: cif_text(r) for r in relaxed(connection, ids=ids, where="relaxed")}
     vibrations = gather_vibrations(connection)
+    families = gather_families(connection, (row["family_id"] for row in found if rule))
     entries = tuple(
-        _entry(row, cifs.get(row["candidate_id"]), vibrations.get(row["candidate_id"]))
+        _entry(
+            row,
+            cifs.get(row["candidate_id"]),
+            vibrations.get(row["candidate_id"]),
+            families.get(row["family_id"]),
+        )
         for row in found
     )
     total = found[0]["total"] if found else 0
     return Listing(total=total, entries=entries, rule=rule)
 
 
-def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
+def _entry(
+    row: Mapping[str, Any], cif: str | None, vibrations: str | None, family: Family | None
+) -> ReportEntry:
     stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
     shown = {
         "parents": tuple(row["parents"] or ()),
         "suspicions": tuple(row["suspicions"] or ()),
         "novelty": _novelty(row),
         "vibrations": vibrations,
+        "family": family,
         "suspect_because": tuple(row["suspect_because"] or ()),
         "read_by": row["second_energy_by"],
         "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],

@@ -82,6 +82,7 @@ def render(report: Report, template: str) -> str:
         r=report,
         share=words.share,
         percent=words.percent,
+        families=words.families,
         kind=words.kind(report),
         reference=words.reference_name(report.basis),
         second=words.second_sentence(report),

@@ -12,7 +12,7 @@ heights are signed; null means unknown. A list that may be cut has its `total`.
     headline      five sentences
     states, funnel, rejections
                   counts, exactly those of `hullward.tools.store.funnel.count`
-    short_list    {rule, total, entries}: best first; the first ones with their CIF
+    short_list    {rule, total, entries}: one of each family, best first; the first ones with CIF
     rediscovered, suspects, below_reference
                   {total, entries}: counted separately, not as discoveries
     trust         probabilities that DFT agrees: how many, by which calibrator, its checks
@@ -36,6 +36,7 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
+from hullward.tools.report.families import Family
 from hullward.tools.report.novelty import Identities
 from hullward.tools.report.opinions import Opinions
 from hullward.tools.report.systems import System
@@ -81,6 +82,7 @@ class ReportEntry(Record):
     novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     duplicate_after: str | None = None  # the lowest in energy of the same relaxed structure
+    family: Family | None = None  # orderings of its lattice that are folded; null: there are none
     disorder: str | None  # why species may share a site in reality; null: no sign of it
     suspect_because: tuple[str, ...]  # one sentence with numbers for each suspicion
     training: str | None  # overlap with the training data of the proposing model; null: no model

@@ -76,6 +76,10 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def families(count: int) -> str:
+    return plural(count, "family", "families")
+
+
 def headline(report: Report) -> tuple[str, ...]:
     """What was searched, found and best, how certain it is and what to do next."""
     return (_searched(report), _found(report), _best(report), _certainty(report), _next(report))
@@ -225,7 +229,8 @@ def notes(entry: ReportEntry) -> str:
         parts.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:
         parts.append(_second(entry))
-    further = filter(None, (entry.disorder, entry.vibrations, entry.training))
+    family = entry.family.words if entry.family else None
+    further = filter(None, (family, entry.disorder, entry.vibrations, entry.training))
     return "; ".join([*parts, *further, entry.novelty])
 
 

@@ -192,7 +192,7 @@ def test_an_id_without_a_structure_is_refused(made, tmp_path, wanted, said):
 def test_unknown_formats_and_choices_are_refused(made, tmp_path):
     with pytest.raises(InputError, match="known: cif, poscar, extxyz"):
         export_structures(made[0], tmp_path, format="pdb")
-    with pytest.raises(InputError, match="known: shortlist, judged, relaxed"):
+    with pytest.raises(InputError, match="known: shortlist, members, judged, relaxed"):
         export_structures(made[0], tmp_path, where="best")
 
 
