@@ -7,8 +7,10 @@ import pytest
 
 from hullward.tools.report.families import gather_families, merged, mixing_mev_per_atom
 
-COLUMNS = ("family_id, candidate_id, formula, energy_ev_per_atom, rediscovered, unmatched, metastable, "
-           "relaxation_id, represents_family, state, duplicate_after, family_size")  # fmt: skip
+COLUMNS = (
+    "family_id, candidate_id, formula, energy_ev_per_atom, rediscovered, unmatched, metastable, "
+    "relaxation_id, represents_family, state, duplicate_after, family_size"
+)
 
 
 def gathered(rows, shared=("Li Mn",)):
@@ -17,8 +19,8 @@ def gathered(rows, shared=("Li Mn",)):
         connection.execute("CREATE TABLE families (relaxation_id VARCHAR, shared VARCHAR[])")
         connection.execute(
             "CREATE TABLE results (family_id VARCHAR, candidate_id VARCHAR, formula VARCHAR, "
-            "energy_ev_per_atom DOUBLE, rediscovered VARCHAR, unmatched BOOLEAN, metastable BOOLEAN, "
-            "relaxation_id VARCHAR, represents_family BOOLEAN, state VARCHAR, "
+            "energy_ev_per_atom DOUBLE, rediscovered VARCHAR, unmatched BOOLEAN, "
+            "metastable BOOLEAN, relaxation_id VARCHAR, represents_family BOOLEAN, state VARCHAR, "
             "duplicate_after VARCHAR, family_size BIGINT)"
         )
         first = min((r for r in rows if r[2]), default=None)
