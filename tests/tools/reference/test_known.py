@@ -200,3 +200,11 @@ def test_the_index_that_ships_knows_textbook_phases():
     assert index.counts.structures > 30_000
     assert index.counts.formulas > 90_000
     assert index.structure(CAESIUM_CHLORIDE) is None
+    # a Heusler alloy, whose strongest lines are beyond one byte
+    heusler = cubic(
+        6.2, ["Mn", "Ga", "Pd", "Pd"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.25] * 3, [0.75] * 3]
+    )
+    primitive = Crystal.from_arrays(
+        [[0, 3.1, 3.1], [3.1, 0, 3.1], [3.1, 3.1, 0]], heusler.species, heusler.frac_coords
+    )
+    assert index.structure(primitive).space_group == 225

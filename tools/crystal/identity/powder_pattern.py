@@ -24,6 +24,7 @@ FAINTEST = 1e-4  # lines weaker than this, of at most 1, are left out
 MAX_SITES = 500
 SKETCH_SIZE = 48
 SKETCH_STEP = 0.004  # of the whole numbers of a sketch
+LARGEST_NUMBER = 127 * SKETCH_STEP  # one in 1,750 numbers is larger, and cut
 LARGEST_STRAIN = 0.025  # of a fit
 _PROBE = 1e-3  # strain for derivatives
 _DAMPING = 0.01
@@ -65,8 +66,9 @@ class PowderPattern:
             matrix = matrix * (_volume(self._matrix) / _volume(matrix)) ** (1 / 3)
         q = np.linalg.norm(self._indices @ (2 * np.pi * np.linalg.inv(matrix).T), axis=1)
         spread = np.exp(-((np.log(q)[:, None] - _points()) ** 2) / (2 * WIDTH**2)) / q[:, None]
-        found: np.ndarray = (self._lines @ spread).ravel() @ self._projection
-        return found
+        found = (self._lines @ spread).ravel() @ self._projection
+        limited: np.ndarray = np.clip(found, -LARGEST_NUMBER, LARGEST_NUMBER)
+        return limited
 
     @cached_property
     def plain(self) -> np.ndarray:
@@ -100,7 +102,7 @@ class PowderPattern:
 
 def packed(sketch: np.ndarray) -> np.ndarray:
     """(SKETCH_SIZE,) whole numbers of one byte, int8."""
-    return np.clip(np.rint(sketch / SKETCH_STEP), -127, 127).astype(np.int8)
+    return np.rint(sketch / SKETCH_STEP).astype(np.int8)
 
 
 def unpacked(numbers: np.ndarray) -> np.ndarray:
