@@ -70,7 +70,9 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     counting = count(connection)
     campaign = _campaign(connection)
     runs = _runs(connection)
-    systems, systems_total = gather_systems(connection)
+    systems, systems_total = gather_systems(
+        connection, tuple(campaign.settings.get("systems") or ())
+    )
     return Report(
         campaign=campaign,
         basis=_only(connection, Basis, "bases"),
@@ -209,7 +211,8 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
         for row in fetch_rows(
             connection,
             f"""SELECT state, reason, count(*) AS n,
-                list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
+                list((coalesce(source, proposal_id), detail) ORDER BY proposal_id)[:{EXAMPLES}]
+                    AS examples
                 FROM results WHERE reason IS NOT NULL
                 GROUP BY state, reason ORDER BY n DESC, reason""",
         )

@@ -20,11 +20,12 @@ from hullward.models.errors import InputError
 from hullward.tools.report import words
 from hullward.tools.report.figures import (
     funnel_figure,
-    hull_figure,
+    phase_diagram_figure,
     reliability_figure,
     structure_figure,
 )
 from hullward.tools.report.gather import gather
+from hullward.tools.report.names import short_id, space_group
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
 from hullward.tools.report.words import (
@@ -97,7 +98,12 @@ def render(report: Report, template: str) -> str:
         ),
         structure_figure=_structure,
         reliability_figure=lambda checks: _trusted(reliability_figure(checks)),
-        hull_figure=_hull,
+        phase_diagram=_diagram,
+        space_group=space_group,
+        short=short_id,
+        carded={e.candidate_id for e in report.short_list.entries if e.cif},
+        any_p=bool(report.trust.with_probability),
+        any_read=any(e.read_higher_ev_per_atom is not None for e in report.short_list.entries),
     )
 
 
@@ -117,6 +123,7 @@ def _template(name: str) -> Template:
         "mev": words.mev,
         "decomposition": words.decomposition,
         "notes": words.notes,
+        "cell": words.cell,
         "probabilities": probability_words,
         "opinion": opinion_words,
         "percentage": percentage,
@@ -152,10 +159,13 @@ def _structure(entry: ReportEntry) -> Markup:
     return _trusted(structure_figure(entry.crystal) if entry.crystal else "")
 
 
-def _hull(system: System) -> Markup:
-    at = {p.name: p.composition for p in system.points}
-    lines = [(at[a], at[b]) for a, b in system.tie_lines]
-    return _trusted(hull_figure(system.points, system.chemsys.split("-"), lines) or "")
+def _diagram(system: System) -> Markup:
+    """The phase diagram; '' without a stored one, or for other than two to four elements."""
+    if not system.facets:
+        return _trusted("")
+    elements = system.chemsys.split("-")
+    drawn = phase_diagram_figure(system.points, elements, system.facets, system.apex)
+    return _trusted(drawn or "")
 
 
 def _data_uri(text: str) -> str:

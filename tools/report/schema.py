@@ -18,7 +18,7 @@ heights are signed; null means unknown. A list that may be cut has its `total`.
     trust         probabilities that DFT agrees: how many, by which calibrator, its checks
     opinions      second opinions, and how they change the short list
     identities    comparison with known structures: counts, most frequent parents
-    systems       heights by chemical system, for plots: points, tie lines, lowest per formula
+    systems       phase diagrams: points, facets, stable phases; lowest candidate per formula
     operators, cycles
                   yield of each; cycles with their plan and its reasons
     stops         why proposals ended, by state and reason, with three examples each
@@ -47,6 +47,7 @@ class ReportEntry(Record):
     """One judged candidate."""
 
     candidate_id: str
+    source: str | None = None  # the user's own name of a screened structure
     formula: str
     chemsys: str
     n_atoms: int
@@ -134,7 +135,7 @@ class EndCount(Record):
     state: str
     reason: str
     count: int
-    examples: tuple[tuple[str, str], ...]  # proposal id, detail
+    examples: tuple[tuple[str, str], ...]  # own name or proposal id, detail
 
 
 class ModelUse(Record):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
 from hullward.tools.report.novelty import new_words
 from hullward.tools.report.opinions import OpinionEntry
@@ -60,6 +61,18 @@ def decomposition(entry: ReportEntry, hull: str) -> str:
         return f"same composition: {other.phase_id} is as low"
     where = "lower" if height > 0 else "higher"
     return f"same composition: {other.phase_id} is {abs(round(1000 * height))} meV/atom {where}"
+
+
+def cell(crystal: Crystal) -> str:
+    """'a 4.100, b 4.100, c 4.100 Å, α 90.0, β 90.0, γ 90.0°'."""
+    lengths, angles = crystal.parameters
+    sides = ", ".join(f"{name} {x:.3f}" for name, x in zip("abc", lengths, strict=True))
+    return (
+        sides
+        + " Å, "
+        + ", ".join(f"{name} {x:.1f}" for name, x in zip("αβγ", angles, strict=True))
+        + "°"
+    )
 
 
 def reference_name(basis: Basis | None) -> str:
@@ -118,7 +131,7 @@ def _found(report: Report) -> str:
     left = [one for one in report.identities.standings if one.standing != "known structure"]
     near, on_it = sum(one.metastable for one in left), sum(one.stable for one in left)
     return (
-        f"Within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
+        f"Within {threshold} meV/atom of the hull of {reference_name(basis)} + this "
         f"{kind(report)}, known structures and duplicates left out: "
         f"{share(near, funnel['proposed'])}; on that hull: {share(on_it, funnel['proposed'])}. "
         f"{new_words(report.identities)}"
@@ -138,7 +151,8 @@ def _best(report: Report) -> str:
     return (
         f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}"
         f"{f' ({best.standing})' if best.standing else ''}: "
-        f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {kind(report)}, "
+        f"{mev(best.e_above_union_ev_per_atom)} meV/atom above the hull "
+        f"(reference + this {kind(report)}), "
         f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
     )
 
