@@ -17,11 +17,14 @@ from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Basis, Proposal, Record
-from hullward.tools.reference import load_reference
+from hullward.tools.reference import load_known_index, load_reference
 from hullward.tools.screening import RelaxedSeed, Screen
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 SPARE_PARENTS = 6
+# Formulas whose neighbours are looked up in the index of known compounds: of all systems together,
+# and of each at least.
+NEIGHBOURS_ASKED, LEAST_NEIGHBOURS_ASKED = 600, 5
 
 
 @dataclass(kw_only=True)
@@ -177,6 +180,8 @@ def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
     """Why each formula of a campaign's systems has its place, likeliest formulas first."""
     from hullward.tools.crystal.stoichiometry import likely_formulas
 
+    index = load_known_index()
+    asked = max(LEAST_NEIGHBOURS_ASKED, NEIGHBOURS_ASKED // len(campaign.target_systems))
     elements = {s: "the element" for s in campaign.target_systems if "-" not in s}
     found = [
         likely
@@ -187,6 +192,8 @@ def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
             campaign.max_atoms,
             campaign.oxidation_states or None,
             balanced_only=campaign.require_charge_balance,
+            known=index.knows,
+            neighbours_asked=asked,
         )
     ]
     found.sort(key=lambda likely: -likely.score)  # stable

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
 from hullward.tools.report import words
+from hullward.tools.report.backends import backends_sentence
 from hullward.tools.report.figures import (
     funnel_figure,
     phase_diagram_figure,
@@ -29,7 +30,6 @@ from hullward.tools.report.names import short_id, space_group
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
 from hullward.tools.report.words import (
-    backends_sentence,
     opinion_words,
     percentage,
     probability_words,

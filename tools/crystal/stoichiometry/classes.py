@@ -50,7 +50,7 @@ def neighbours(symbol: str) -> tuple[str, ...]:
     """Elements that most likely form the same compounds.
 
     Above and below in the group, beside in a row of transition metals, and the three nearest
-    rare earths on each side.
+    rare earths on each side. Hydrogen has none.
     """
     from pymatgen.core import Element
 
@@ -58,8 +58,10 @@ def neighbours(symbol: str) -> tuple[str, ...]:
         at = RARE_EARTHS.index(symbol)
         return (*RARE_EARTHS[max(0, at - 3) : at], *RARE_EARTHS[at + 1 : at + 4])
     here, found = Element(symbol), []
+    if symbol == "H":
+        return ()
     for other in Element:
-        if other.is_lanthanoid or other.is_actinoid != here.is_actinoid or other.Z > 96:
+        if other.is_lanthanoid or other.is_actinoid != here.is_actinoid or not 1 < other.Z <= 96:
             continue
         beside = other.row == here.row and abs(other.Z - here.Z) == 1
         if (other.group == here.group and abs(other.row - here.row) == 1) or (

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.identity import packed
 from hullward.tools.prototypes import NANO_PREFIX
-from hullward.tools.reference.known.recognition import Facts, Sighting
-from hullward.tools.reference.recipe import Trial, trials
+from hullward.tools.reference.known.recognition import KnownFacts, Sighting
+from hullward.tools.reference.recipe import Trial, all_trials
 from hullward.tools.reference.sources import BuiltPhases, read_embedded
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Arrangements:
     """
 
     types: list[str] = field(default_factory=list)
-    facts: list[Facts] = field(default_factory=list)
+    facts: list[KnownFacts] = field(default_factory=list)
     tried: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -79,7 +79,7 @@ def tried_arrangements() -> Arrangements:
         elements = system.split("-")
         groups: dict[str, list[Trial]] = defaultdict(list)
         if len(elements) > 1:
-            for trial in trials(elements, facts.tried_formulas):
+            for trial in all_trials(elements, facts.tried_formulas):
                 groups[trial.crystal.formula].append(trial)
         for formula, group in groups.items():
             known.add(formula, as_many(group, facts.tried_formulas.get(formula, 0)))

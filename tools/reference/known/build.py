@@ -18,7 +18,7 @@ from hullward.tools.crystal.identity import packed
 from hullward.tools.prototypes import encyclopedia_types, prototype_library
 from hullward.tools.reference.known.arrangements import Arrangements, tried_arrangements
 from hullward.tools.reference.known.file import write_index
-from hullward.tools.reference.known.recognition import Facts, Sighting
+from hullward.tools.reference.known.recognition import KnownFacts, Sighting
 from hullward.tools.reference.known.tables import Table, read_table
 from hullward.tools.reference.sources import BuiltPhases, read_embedded
 
@@ -63,7 +63,7 @@ def build_index(
     """Write OUT and return its manifest.
 
     of_tables: the origin of all tables.  with_embedded: besides the tables, take the embedded
-    reference, what it tried, and the lists of structure types. Facts of structures are kept in
+    reference, what it tried, and the lists of structure types. KnownFacts of structures are kept in
     OUT.work, so that the same call continues after a stop. The bytes depend on the content of the
     tables alone. Raises InputError for a table that cannot be read, and PreflightError where the
     package with AFLOW's types is missing.
@@ -117,14 +117,14 @@ def _embedded_parts() -> list[tuple[Origin, Table]]:
     ]
 
 
-Row = tuple[str, str, str, Facts, float]  # formula, id, source, facts, Å³ per atom
+Row = tuple[str, str, str, KnownFacts, float]  # formula, id, source, facts, Å³ per atom
 
 
 def _rows(
     parts: Sequence[tuple[Origin, Table]], facts: _FactsFile
 ) -> tuple[list[Row], Counter[int]]:
     """The rows in order, and how many come from each table; repeats of one id count once."""
-    kept: dict[str, list[Facts]] = {}
+    kept: dict[str, list[KnownFacts]] = {}
     rows: list[Row] = []
     taken: Counter[int] = Counter()
     for number, (origin, table) in enumerate(parts):
@@ -140,7 +140,7 @@ def _rows(
     return rows, taken
 
 
-def _is_repeat(one: Facts, two: Facts) -> bool:
+def _is_repeat(one: KnownFacts, two: KnownFacts) -> bool:
     near = float(np.linalg.norm(one.sketch - two.sketch)) < NEAR_REPEAT
     return near and one.marks[1] == two.marks[1]
 
@@ -172,7 +172,7 @@ def _tables(rows: Sequence[Row], formulas: Iterable[str], arrangements: Arrangem
     }
 
 
-def _columns(facts: Sequence[Facts]) -> dict[str, Any]:
+def _columns(facts: Sequence[KnownFacts]) -> dict[str, Any]:
     import pyarrow as pa
 
     return {
@@ -185,11 +185,11 @@ def _columns(facts: Sequence[Facts]) -> dict[str, Any]:
 
 
 class _FactsFile:
-    """Facts of crystals by content id, appended to a file as they are computed."""
+    """KnownFacts of crystals by content id, appended to a file as they are computed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._facts: dict[str, Facts | None] = {}
+        self._facts: dict[str, KnownFacts | None] = {}
         for line in path.read_text().splitlines() if path.exists() else ():
             try:
                 key, value = json.loads(line)
@@ -197,7 +197,7 @@ class _FactsFile:
                 continue
             self._facts[key] = None if value is None else _unwritten(value)
 
-    def get(self, content_id: str) -> Facts | None:
+    def get(self, content_id: str) -> KnownFacts | None:
         """None for a crystal of which no facts can be computed, e.g. one that is too large."""
         return self._facts[content_id]
 
@@ -218,7 +218,7 @@ class _FactsFile:
                 log.info("%d of %d", start + len(piece), len(todo))
 
 
-def facts_of(crystal: Crystal) -> Facts | None:
+def facts_of(crystal: Crystal) -> KnownFacts | None:
     """The facts of a crystal; None for a cell that is too large or has no volume."""
     try:
         return Sighting(crystal).facts
@@ -226,11 +226,11 @@ def facts_of(crystal: Crystal) -> Facts | None:
         return None
 
 
-def _written(facts: Facts) -> list[Any]:
+def _written(facts: KnownFacts) -> list[Any]:
     sketch = [round(float(x), 5) for x in facts.sketch]
     return [facts.space_group, facts.exact_group, list(facts.marks), sketch]
 
 
-def _unwritten(value: list[Any]) -> Facts:
+def _unwritten(value: list[Any]) -> KnownFacts:
     group, exact, marks, sketch = value
-    return Facts(group, exact, (marks[0], marks[1]), np.array(sketch))
+    return KnownFacts(group, exact, (marks[0], marks[1]), np.array(sketch))

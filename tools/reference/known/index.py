@@ -18,7 +18,7 @@ from hullward.models.formulas import formula_amounts, reduced_spelling
 from hullward.tools.crystal.identity import unpacked
 from hullward.tools.hull import split_chemsys
 from hullward.tools.reference.known.file import read_index
-from hullward.tools.reference.known.recognition import Facts, Sighting
+from hullward.tools.reference.known.recognition import KnownFacts, Sighting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,7 +169,7 @@ class _File:
         names = self.formula_of_row
         return range(bisect_left(names, formula), bisect_right(names, formula))
 
-    def facts(self, row: int) -> Facts:
+    def facts(self, row: int) -> KnownFacts:
         return _facts(self._structures, self._sketches, row)
 
     def phase(self, row: int) -> IndexedPhase:
@@ -181,7 +181,7 @@ class _File:
             source=self.sources[row],
         )
 
-    def arrangement_facts(self, number: int) -> Facts:
+    def arrangement_facts(self, number: int) -> KnownFacts:
         return _facts(self._arrangements, self._arrangement_sketches, number)
 
     def arrangement(self, number: int, formula: str) -> IndexedPhase:
@@ -216,9 +216,9 @@ def _sketches_of(table: pa.Table) -> np.ndarray:
     return np.frombuffer(raw, dtype=np.int8).reshape(table.num_rows, -1)
 
 
-def _facts(table: pa.Table, sketches: np.ndarray, row: int) -> Facts:
+def _facts(table: pa.Table, sketches: np.ndarray, row: int) -> KnownFacts:
     usual, exact = table["mark"][row].as_py(), table["exact_mark"][row].as_py()
-    return Facts(
+    return KnownFacts(
         space_group=table["space_group"][row].as_py(),
         exact_group=table["exact_group"][row].as_py(),
         marks=(exact, usual),

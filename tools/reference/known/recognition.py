@@ -34,7 +34,7 @@ SAME_UNRELAXED = 0.15  # of an arrangement that was relaxed since, with the same
 
 
 @dataclass(frozen=True)
-class Facts:
+class KnownFacts:
     """What is kept of a crystal.
 
     marks: of its Wyckoff positions at EXACT_A and USUAL_A.  sketch: of its powder pattern.
@@ -58,16 +58,16 @@ class Sighting:
         self._positions: dict[float, Protostructure | None] = {}
 
     @cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> KnownFacts:
         usual, exact = self._at(USUAL_A), self._at(EXACT_A)
-        return Facts(
+        return KnownFacts(
             usual.space_group if usual else 0,
             exact.space_group if exact else 0,
             (exact.mark if exact else 0, usual.mark if usual else 0),
             self.pattern.plain,
         )
 
-    def distance(self, entry: Facts) -> float | None:
+    def distance(self, entry: KnownFacts) -> float | None:
         """Of the patterns, where the entry is the same structure; else None."""
         apart = float(np.linalg.norm(self.pattern.plain - entry.sketch))
         if apart > FARTHEST_UNSTRAINED:
@@ -78,13 +78,13 @@ class Sighting:
         strained = _Strained(self._crystal, strain)
         return distance if self._is_same(entry, distance, strained) else None
 
-    def is_arrangement(self, entry: Facts) -> bool:
+    def is_arrangement(self, entry: KnownFacts) -> bool:
         """Whether the crystal is an arrangement that was described before it was relaxed."""
         return self._shows(entry, (*CLEAR_A, *PARTIAL_A)) and (
             self.pattern.fit(entry.sketch)[0] < SAME_UNRELAXED
         )
 
-    def _is_same(self, entry: Facts, distance: float, strained: _Strained) -> bool:
+    def _is_same(self, entry: KnownFacts, distance: float, strained: _Strained) -> bool:
         if distance > SAME_DISPLACED:
             return False
         if self._symmetric(CLEAR_A):
@@ -98,11 +98,11 @@ class Sighting:
         return distance < NEAR or self._either_shows(entry, strained, every)
 
     def _either_shows(
-        self, entry: Facts, strained: _Strained, tolerances: tuple[float, ...]
+        self, entry: KnownFacts, strained: _Strained, tolerances: tuple[float, ...]
     ) -> bool:
         return self._shows(entry, tolerances) or strained.shows(entry, tolerances)
 
-    def _shows(self, entry: Facts, tolerances: Iterable[float]) -> bool:
+    def _shows(self, entry: KnownFacts, tolerances: Iterable[float]) -> bool:
         return any(has_mark(self._at(t), entry) for t in tolerances)
 
     def _symmetric(self, tolerances: Iterable[float]) -> bool:
@@ -122,12 +122,12 @@ class _Strained:
     crystal: Crystal
     strain: np.ndarray
 
-    def shows(self, entry: Facts, tolerances: Iterable[float]) -> bool:
+    def shows(self, entry: KnownFacts, tolerances: Iterable[float]) -> bool:
         lattice = np.array(self.crystal.lattice) @ (np.eye(3) + self.strain)
         moved = Crystal.from_arrays(lattice, self.crystal.species, self.crystal.frac_coords)
         return any(has_mark(find_protostructure(moved, t), entry) for t in tolerances)
 
 
-def has_mark(positions: Protostructure | None, entry: Facts) -> bool:
+def has_mark(positions: Protostructure | None, entry: KnownFacts) -> bool:
     """Whether these Wyckoff positions are the entry's at one of its tolerances."""
     return positions is not None and positions.mark in entry.marks

@@ -92,7 +92,7 @@ def _formula(elements: Sequence[str], counts: Iterable[int]) -> str:
     return str(Composition(amounts).reduced_formula)
 
 
-def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[Trial]:
+def all_trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[Trial]:
     """Every structure to try in the system of exactly these elements, in a fixed order."""
     if len(elements) == 1:
         return [Trial(name, c) for name, c in element_structures(elements[0], _every_type())]
