@@ -25,6 +25,7 @@ from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known, skipped_note
 from hullward.tools.hull import Reference, check_compatible
 from hullward.tools.records import Basis, BudgetRaise, CampaignRecord, SecondReference, stable_id
+from hullward.tools.reference import KnownIndex, load_known_index
 from hullward.tools.screening import Hooks, Screen, SecondReferenceJudge, StageTimes
 from hullward.tools.store import Store, read_first
 
@@ -191,12 +192,22 @@ def make_screen(
         reference=reference,
         second=second,
         limits=settings.limits(),
+        index=_known_index(store.notes.append),
         user_phases=read_known(own) if own else KnownPhases(),
         executor=executor,
         relax_known=settings.relax_known,
         breaker_failures=settings.breaker_failures,
         hooks=Hooks(progress, stopping, StageTimes(whole_process=executor.in_this_process)),
     )
+
+
+def _known_index(note: Callable[[str], None]) -> KnownIndex | None:
+    """The index of known structures; without a usable one there is a note, and the rest goes on."""
+    try:
+        return load_known_index()
+    except InputError as error:
+        note(f"{error}; candidates are compared with the reference's structures alone")
+        return None
 
 
 def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Reference) -> Basis:

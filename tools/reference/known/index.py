@@ -97,6 +97,14 @@ class KnownIndex:
         spelling = reduced_spelling(formula_amounts(formula))
         return spelling in self._file.formulas and not self._is_hidden(spelling)
 
+    def holds_structures_of(self, formula: str) -> bool:
+        """Whether there is a structure of this reduced formula to compare with."""
+        return bool(self._file.rows_of(formula)) and not self._is_hidden(formula)
+
+    def hides(self, formula: str) -> bool:
+        """Whether the system of this formula is masked."""
+        return self._is_hidden(formula)
+
     def structure(self, crystal: Crystal) -> IndexedPhase | None:
         """The known phase with the crystal's structure, of several the nearest; else None.
 
