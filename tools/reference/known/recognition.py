@@ -4,7 +4,7 @@ Neither suffices: crystals may share their Wyckoff positions, and a displaced at
 symmetry. So the distance of the patterns, after a fitted strain, must be small, and how small
 depends on what symmetry says. A crystal with clear symmetry of its own must have the entry's
 Wyckoff positions. One without any, as displaced atoms leave it, must show them at some larger
-tolerance, or come closer. Figures are in tests/benchmarks/RESULTS.md.
+tolerance, or come closer. `tests/benchmarks/known_index.py` measures it.
 """
 
 from __future__ import annotations
