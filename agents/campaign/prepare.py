@@ -26,22 +26,10 @@ def briefed(workspace: Workspace, cycle: int) -> Brief | None:
 
 
 def planned(workspace: Workspace, cycle: int) -> Plan:
-    """The plan of a cycle: by the rules, changed by the chat model where there is one.
-
-    A plan whose proposals are stored is carried out to its end, whatever the rules are by now.
-    """
-    if begun := workspace.store.rows(
-        "SELECT plan_id FROM proposals WHERE cycle = ? AND plan_id IS NOT NULL LIMIT 1", [cycle]
-    ):
-        return workspace.store.load(Plan, [begun[0]["plan_id"]])[0]
+    """The plan of a cycle: by the rules, changed by the chat model where there is one."""
     outcomes = read_outcomes(workspace.store, cycle)
     rules = make_plan(
-        workspace.campaign,
-        cycle,
-        outcomes,
-        workspace.reasons,
-        list(workspace.seeds),
-        workspace.spare_phases(),
+        workspace.campaign, cycle, outcomes, workspace.formulas, workspace.spare_parents()
     )
     return plan_by_chat(workspace, rules, outcomes, make_brief(workspace, cycle, outcomes))
 

@@ -56,13 +56,7 @@ def hull(
 
 def _lines(document: dict[str, Any]) -> list[str]:
     known = document["reference"]
-    entries = document["entries"]
-    lines = [
-        f"reference: {known['id']} {known['version']}. {known['statement']}",
-        f"entries: {entries['statement']}",
-    ]
-    if zeros := entries["elements_of_the_reference_as_zero"]:
-        lines.append(f"formation energies count from {', '.join(zeros)} of the reference instead")
+    lines = [f"reference: {known['id']} {known['version']}. {known['statement']}"]
     if document["caution"]:
         lines.append(f"caution: {document['caution']}")
     for element, potential in document.get("open", {}).items():
@@ -82,9 +76,4 @@ def _lines(document: dict[str, Any]) -> list[str]:
             f"{row['id']:<{wide}}  {row['formula']:<{formula}}  {number:>8}  {covered:<7}  "
             f"{row['error'] or parts}"
         )
-    holes = {
-        f"not covered: {row['formula']}: {row['coverage_note']}"
-        for row in rows
-        if not row["covered"] and row["coverage_note"]
-    }
-    return lines + sorted(holes)
+    return lines

@@ -13,7 +13,6 @@ from hullward.agents.workspace.references import (
     open_reference,
 )
 from hullward.agents.workspace.setup import (
-    check_potentials,
     kind_of,
     make_screen,
     open_workspace,
@@ -27,7 +26,6 @@ __all__ = [
     "Workspace",
     "basis_fields",
     "check_elements",
-    "check_potentials",
     "fetch_for_start",
     "kind_of",
     "make_screen",

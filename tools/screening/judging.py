@@ -40,7 +40,7 @@ def _judge(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     """Label relaxed structures and store verdicts over the reference."""
     pairs = screen.pairs([row["relaxation_id"] for row in rows])
     first_time = {row["relaxation_id"] for row in rows if not row["judged"]}
-    matches = {r.relaxation_id: screen.known.match_relaxed(_structure(r)) for _, r in pairs}
+    matches = {r.relaxation_id: screen.known.match(_structure(r)) for _, r in pairs}
     known = {i: match for i, match in matches.items() if match is not None}
     returned = returned_to_parents(screen, pairs)
     for candidate, relaxation in pairs:
