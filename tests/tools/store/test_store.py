@@ -31,6 +31,7 @@ from hullward.tools.records import (
     Candidate,
     CycleEnd,
     Explanation,
+    FamilyMember,
     Label,
     ModelAnswer,
     ModelFailure,
@@ -228,6 +229,14 @@ ONE_OF_EACH = [
         match_id=None,
         match_seen=None,
         words="m had learnt from its formula",
+    ),
+    FamilyMember(
+        relaxation_id="r",
+        candidate_id="c-0",
+        family_id="c-0",
+        joined="c-0",
+        link="first",
+        kin=None,
     ),
     PhononCheck(
         candidate_id="c-0",
