@@ -231,7 +231,7 @@ ONE_OF_EACH = [
         words="m had learnt from its formula",
     ),
     FamilyMember(
-        relaxation_id="r",
+        relaxation_id=relaxation(0).relaxation_id,
         candidate_id="c-0",
         family_id="c-0",
         joined="c-0",
