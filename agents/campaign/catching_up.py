@@ -18,6 +18,7 @@ from hullward.tools.screening import (
     judge_proposals,
     judge_union,
     label_candidates,
+    label_judged,
     relax_candidates,
 )
 
@@ -49,32 +50,51 @@ def cycles_ended(workspace: Workspace) -> int:
 
 
 def catch_up(workspace: Workspace) -> bool:
-    """Do what is missing in the cycles that ended; returns whether there was something."""
-    screen, touched = workspace.screen, list(_incomplete(workspace))
-    done: list[Proposal] = []
+    """Do what is missing in the cycles that ended; returns whether there was something.
+
+    A plan rests on earlier results, so the cycles follow one another. Nothing shows that a label is
+    missing, so after each of them every cycle is labelled again, all at once: what is equal is then
+    found whichever of its labels were kept.
+    """
+    touched = list(_incomplete(workspace))
     for cycle in touched:
         plan = _plan_of(workspace, cycle)
         workspace.store.add([plan])
-        with screen.hooks.timed("propose"):
+        with workspace.screen.hooks.timed("propose"):
             workspace.store.add(proposed(workspace, plan))
-        rows = workspace.store.rows("SELECT proposal_id FROM proposals WHERE cycle = ?", [cycle])
-        proposals = workspace.proposals(row["proposal_id"] for row in rows)
-        with screen.hooks.timed("check"):
-            check_proposals(screen, proposals)
-        with screen.hooks.timed("match"):
-            label_candidates(screen, proposals)
-        relax_candidates(screen, proposals, workspace.spending.relaxations_left())
-        with screen.hooks.timed("judge"):
-            judge_proposals(screen, proposals)
-        done += proposals
-        if screen.hooks.stopping():
-            raise RunInterruptedError("stopped on request; nothing finished is lost")
+        _carry_out(workspace)
     if touched:
-        with screen.hooks.timed("judge"):
-            judge_union(screen)
-        assess_candidates(screen, workspace.machine.home_folder, done)
+        with workspace.screen.hooks.timed("judge"):
+            judge_union(workspace.screen)
+        assess_candidates(workspace.screen, workspace.machine.home_folder, _ended(workspace))
         workspace.store.add([cycle_end(workspace, cycle) for cycle in touched])
     return bool(touched)
+
+
+def _carry_out(workspace: Workspace) -> None:
+    """Every step for what lacks it among the proposals of the cycles that ended."""
+    screen, proposals = workspace.screen, _ended(workspace)
+    everything = workspace.store.load(Proposal)  # also of a cycle whose end is lost
+    with screen.hooks.timed("check"):
+        check_proposals(screen, everything)
+    with screen.hooks.timed("match"):
+        screen.proposed_structures.forget()
+        label_candidates(screen, everything)
+    relax_candidates(screen, proposals, workspace.spending.relaxations_left())
+    with screen.hooks.timed("judge"):
+        judge_proposals(screen, proposals)
+        screen.relaxed_structures.forget()
+        label_judged(screen, proposals)
+    if screen.hooks.stopping():
+        raise RunInterruptedError("stopped on request; nothing finished is lost")
+
+
+def _ended(workspace: Workspace) -> list[Proposal]:
+    """The proposals of the cycles that ended."""
+    rows = workspace.store.rows(
+        "SELECT proposal_id FROM proposals WHERE cycle < ?", [cycles_ended(workspace)]
+    )
+    return workspace.proposals(row["proposal_id"] for row in rows)
 
 
 def _incomplete(workspace: Workspace) -> Iterator[int]:

@@ -48,6 +48,7 @@ from hullward.tools.records import (
     Candidate,
     CycleEnd,
     Explanation,
+    FamilyMember,
     Label,
     Proposal,
     Protocol,
@@ -319,6 +320,15 @@ def records_of(
             crystal=relaxed,
             source="this campaign",
         )
+    )
+    yield FamilyMember(  # a family of its own, though some would be joined if they were compared
+        relaxation_id=relaxation.relaxation_id,
+        candidate_id=candidate.candidate_id,
+        family_id=candidate.candidate_id,
+        joined=candidate.candidate_id,
+        link="first",
+        kin=None,
+        shared=(),
     )
     yield from explanations_of(workspace, candidate, parent, twin, new_type=rng.random() < 0.03)
     yield probability_of(workspace, candidate, relaxation)

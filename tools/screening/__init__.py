@@ -10,7 +10,7 @@ opinions) is in `hullward.tools.uncertainty`.
 from hullward.tools.screening.checking import check_proposals, label_candidates
 from hullward.tools.screening.explain import explain_all
 from hullward.tools.screening.families import store_families
-from hullward.tools.screening.judging import judge_proposals, over_reference
+from hullward.tools.screening.judging import judge_proposals, label_judged, over_reference
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
 from hullward.tools.screening.screen import (
@@ -69,6 +69,7 @@ __all__ = [
     "judge_proposals",
     "judge_union",
     "label_candidates",
+    "label_judged",
     "learnt_formulas",
     "over_reference",
     "rattled_protocol",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,19 +40,45 @@ def _judge(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     """Label relaxed structures and store verdicts over the reference."""
     pairs = screen.pairs([row["relaxation_id"] for row in rows])
     first_time = {row["relaxation_id"] for row in rows if not row["judged"]}
+    known = _label(screen, pairs, first_time)
+    threshold = screen.basis.metastable_ev_per_atom
+    screen.store.add(verdicts_over(screen.reference, pairs, known, threshold, screen.card))
+
+
+def label_judged(screen: Screen, proposals: Sequence[Proposal]) -> None:
+    """Label relaxed candidates that are judged and lack a label, as a damaged journal leaves them.
+
+    A candidate without a label may also be one that is like no other; it stays so.
+    """
+    rows = screen.store.rows(
+        f"""SELECT r.relaxation_id FROM (FROM relaxations WHERE {RELAXED}) r
+            JOIN candidates c USING (candidate_id) JOIN proposals p USING (proposal_id)
+            WHERE c.proposal_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY {PROPOSED_ORDER}""",
+        screen.relaxed_by | {"ids": [p.proposal_id for p in proposals]},
+    )
+    ids = [row["relaxation_id"] for row in rows]
+    _label(screen, screen.pairs(ids), set(ids))
+
+
+def _label(
+    screen: Screen, pairs: Sequence[tuple[Candidate, Relaxation]], asked: Collection[str]
+) -> dict[str, Match]:
+    """Label those asked for that have no label; returns the known phases that all of them match.
+
+    asked: relaxation ids, as are the keys of what is returned.
+    """
     matches = {r.relaxation_id: screen.known.match(_structure(r)) for _, r in pairs}
     known = {i: match for i, match in matches.items() if match is not None}
     returned = returned_to_parents(screen, pairs)
     for candidate, relaxation in pairs:
         if parent := returned.known.get(candidate.candidate_id):
             known.setdefault(relaxation.relaxation_id, Match(parent, None))
-    new = [(c, r) for c, r in pairs if r.relaxation_id in first_time]
-    unlabelled = _unlabelled(screen, new)
+    new = [(c, r) for c, r in pairs if r.relaxation_id in asked]
     by_candidate = {c.candidate_id: known.get(r.relaxation_id) for c, r in new}
     phases = {i: match for i, match in by_candidate.items() if match is not None}
-    screen.store.add(screen.relaxed_structures.labels(unlabelled, phases, returned.candidates))
-    threshold = screen.basis.metastable_ev_per_atom
-    screen.store.add(verdicts_over(screen.reference, pairs, known, threshold, screen.card))
+    labels = screen.relaxed_structures.labels(_unlabelled(screen, new), phases, returned.candidates)
+    screen.store.add(labels)
+    return known
 
 
 def _judge_over_second(screen: Screen) -> None:

@@ -107,12 +107,16 @@ class _Formula:
 
     groups: list[_Group] = field(default_factory=list)
     of: dict[str, _Group] = field(default_factory=dict)  # by candidate
+    order: dict[str, int] = field(default_factory=dict)  # of proposing, by candidate
     known: dict[str, Match] = field(default_factory=dict)
     closest: dict[str, Match] = field(default_factory=dict)  # the match that placed a candidate
 
     @classmethod
-    def of_stored(cls, stored: Sequence[Stored]) -> _Formula:
+    def of_stored(cls, everything: Sequence[Stored], open_ids: Collection[str]) -> _Formula:
+        """The groups of what is stored, without candidates that may still be labelled."""
         found, by_first = cls(), dict[tuple[str | None, str], _Group]()
+        found.order = {one.candidate_id: place for place, one in enumerate(everything)}
+        stored = [one for one in everything if one.candidate_id not in open_ids]
         found.known = {one.candidate_id: one.known for one in stored if one.known}
         found.closest = {one.candidate_id: one.duplicate for one in stored if one.duplicate}
         for one in stored:
@@ -172,16 +176,20 @@ class _Formula:
             self.of.update((member.name, into) for member in group.members)
         into.members.append(compared)
         self.of[candidate_id] = into
+        self.order.setdefault(candidate_id, len(self.order))
 
     def settle(self, rows: Sequence[Unlabelled]) -> None:
         """Choose who represents the groups whose representative may still be labelled."""
-        place = {row.candidate_id: number for number, row in enumerate(rows) if row.own}
-        for group in {id(g): g for g in map(self.of.__getitem__, place)}.values():
-            if group.represented_by in place:
-                group.represented_by = min(
-                    (member.name for member in group.members if member.name in place),
-                    key=lambda name: (name not in self.known, place[name]),
-                )
+        own = {row.candidate_id for row in rows if row.own}
+        for group in {id(g): g for g in map(self.of.__getitem__, own)}.values():
+            names = [member.name for member in group.members]
+            if group.phase is not None:
+                names = [name for name in names if name in self.known]
+            elif group.represented_by in own:
+                names = [name for name in names if name in own]
+            else:
+                continue
+            group.represented_by = min(names, key=self.order.__getitem__)
 
     def label(self, row: Unlabelled, moment: Moment) -> Label | None:
         """The label of a proposal whose candidate has been placed."""
@@ -262,6 +270,10 @@ class CampaignStructures:
         self._forget()
         return found
 
+    def forget(self) -> None:
+        """Read every formula from the store again when it is next asked for."""
+        self._formulas.clear()
+
     def _read(self, by_formula: Mapping[str, Sequence[Unlabelled]], open_ids: set[str]) -> None:
         """Read formulas that are not kept, or that the store holds more of."""
         counts = self._source.count(by_formula)
@@ -274,8 +286,7 @@ class CampaignStructures:
         stored = self._source.read(missing) if missing else {}
         for formula in by_formula:
             if formula in missing:
-                there = [o for o in stored.get(formula, ()) if o.candidate_id not in open_ids]
-                self._formulas[formula] = _Formula.of_stored(there)
+                self._formulas[formula] = _Formula.of_stored(stored.get(formula, ()), open_ids)
             self._formulas.setdefault(formula, _Formula())
             self._formulas.move_to_end(formula)
 
