@@ -517,8 +517,13 @@ def test_the_floor_check_sees_every_way_in(code, found):
 LOOK_AFTER_IMPORTING = """
 import importlib, json, logging, sys, threading
 acts = []
+def by_cuda():  # the CUDA build of torch looks for its libraries
+    frame = sys._getframe(2)
+    while frame and "/cuda/pathfinder/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None
 def watch(event, arguments):
-    if event in {"socket.connect", "subprocess.Popen", "os.system", "os.putenv"}:
+    if event in {"socket.connect", "subprocess.Popen", "os.system", "os.putenv"} and not by_cuda():
         acts.append(f"{event} {arguments[:1]}")
 sys.addaudithook(watch)
 for name in sys.argv[1:]:
