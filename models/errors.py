@@ -6,6 +6,7 @@ Exit codes: 0 finished, 2 usage or configuration, 3 something needed is missing 
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,35 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+_REASONS = {
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; name another path",
+    errno.ENOENT: "there is no such file or folder",
+    errno.EEXIST: "something with this name is there already; choose another name",
+    errno.EACCES: "permission denied; choose a place that you may use",
+    errno.EPERM: "permission denied; choose a place that you may use",
+    errno.EROFS: "this place is read-only; choose another one",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "its links lead in a circle; name the file itself",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EFBIG: "the file would be larger than is allowed here",
+    errno.EMFILE: "too many files are open; raise `ulimit -n`",
+    errno.EIO: "the disk failed while it was read or written; check it, or use another one",
+}
+
+
+def system_reason(error: OSError, *, writing: bool = False) -> str:
+    """Why the system refused, as a sentence without a path.
+
+    writing: the path was to be written, so what is missing is the folder around it.
+    """
+    if writing and error.errno == errno.ENOENT:
+        return "its folder does not exist, and cannot be made; create it, or name another one"
+    said = (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    return _REASONS.get(error.errno or 0, said)
 
 
 class HullwardError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 
@@ -22,6 +23,16 @@ ELEMENTS = frozenset(
         "Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
     ).split(" ")
 )
+# Roughly by how common they are in crystals: a typing error more likely meant an early one.
+_COMMON = (  # noqa: SIM905 - a list literal would take a page
+    "O H C N F S Cl P Si Na Li K Mg Ca Al Fe Mn Ti Zn Cu Ni Co Ba Sr Cr V Zr B Br I Se Te Sn Pb Sb "
+    "Bi Ga In Ge As La Y Nb Mo W Ag Cs Rb Cd Hg Ce Nd Hf Ta Ru Rh Pd Pt Au"
+).split(" ")
+_KEYS = {
+    letter: (row * 0.4 + place, row)
+    for row, letters in enumerate(("qwertyuiop", "asdfghjkl", "zxcvbnm"))
+    for place, letter in enumerate(letters)
+}
 MAX_CHARS = 1000
 MAX_ATOMS = 1e9
 MIN_SHARE = 1e-12  # of all atoms; below it an amount is the rounding of another
@@ -195,6 +206,39 @@ def _amounts(text: str) -> dict[str, float]:
 def _add(total: dict[str, float], more: Mapping[str, float]) -> None:
     for symbol, amount in more.items():
         total[symbol] = total.get(symbol, 0.0) + amount
+
+
+def element_hint(text: str) -> str:
+    """What was probably meant by a text that is no element, as the end of a message; '' if unknown.
+
+    >>> element_hint("Mm"), element_hint("LiMnO2")
+    ('; did you mean Mn?', '; did you mean the system Li-Mn-O?')
+    """
+    if text in ("D", "T"):
+        return "; hydrogen is H, whatever its isotope"
+    text = unicodedata.normalize("NFKC", text)
+    words = re.findall("[A-Z][a-z]?", text)
+    if len(words) < 2:
+        words = [word.capitalize() for word in re.split("[^A-Za-z]+", text) if word]
+    if len(words) > 1 and ELEMENTS.issuperset(words):
+        return f"; did you mean the system {'-'.join(dict.fromkeys(words))}?"
+    near = min(_near(text.capitalize()), default=None)
+    return f"; did you mean {near[-1]}?" if near else ""
+
+
+def _near(symbol: str) -> Iterator[tuple[bool, float, int, str]]:
+    """Elements one typing error away, ranked by first letter, distance of the keys, commonness."""
+    for place, element in enumerate([*_COMMON, *sorted(ELEMENTS.difference(_COMMON))]):
+        other = element[:1] != symbol[:1]
+        if sorted(element.lower()) == sorted(symbol.lower()):
+            yield False, 0.0, place, element
+        elif len(element) == len(symbol) == 2:
+            wrong = [(a, b) for a, b in zip(symbol.lower(), element.lower(), strict=True) if a != b]
+            if len(wrong) == 1:
+                (ax, ay), (bx, by) = (_KEYS.get(letter, (99.0, 99)) for letter in wrong[0])
+                yield other, float(max(abs(ax - bx), abs(ay - by)) > 1.5), place, element
+        elif symbol[:-1] == element or symbol == element[:-1]:
+            yield other, 1.0, place, element
 
 
 def _element(symbol: str) -> str:

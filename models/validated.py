@@ -120,9 +120,19 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "missing":
         return f"`{key}` is missing: add it"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        return f"`{key}`: {_none_of(error['input'], error['ctx']['expected'])}"
     if not key:
         return message
     found, remedy = error["input"], _REMEDIES.get(error["type"])
     if not isinstance(found, dict) and "://" not in str(found):  # a URL may hold a key
         message += f" (found {reprlib.repr(found)})"
     return f"`{key}`: {message}" + (f": {remedy}" if remedy else "")
+
+
+def _none_of(found: Any, expected: str) -> str:
+    """That a value is none of the known ones, with the one that was probably meant."""
+    known = re.findall(r"'([^']*)'", expected)
+    near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else f"; write one of: {', '.join(known)}"
+    return f"{reprlib.repr(found)} is not known{hint}"

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, system_reason
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
@@ -78,7 +78,7 @@ def read_yaml(path: Path, what: str) -> YamlFile:
     except FileNotFoundError:
         raise InputError(f"{where} does not exist") from None
     except OSError as error:
-        raise InputError(f"{where} cannot be read: {error.strerror}") from error
+        raise InputError(f"{where} cannot be read: {system_reason(error)}") from error
     except ValueError as error:  # a name with a zero byte
         raise InputError(f"{where} cannot be read: {error}") from error
     if len(content) > MAX_BYTES:

@@ -26,10 +26,22 @@ def briefed(workspace: Workspace, cycle: int) -> Brief | None:
 
 
 def planned(workspace: Workspace, cycle: int) -> Plan:
-    """The plan of a cycle: by the rules, changed by the chat model where there is one."""
+    """The plan of a cycle: by the rules, changed by the chat model where there is one.
+
+    A plan whose proposals are stored is carried out to its end, whatever the rules are by now.
+    """
+    if begun := workspace.store.rows(
+        "SELECT plan_id FROM proposals WHERE cycle = ? AND plan_id IS NOT NULL LIMIT 1", [cycle]
+    ):
+        return workspace.store.load(Plan, [begun[0]["plan_id"]])[0]
     outcomes = read_outcomes(workspace.store, cycle)
     rules = make_plan(
-        workspace.campaign, cycle, outcomes, workspace.formulas, workspace.spare_parents()
+        workspace.campaign,
+        cycle,
+        outcomes,
+        workspace.reasons,
+        list(workspace.seeds),
+        workspace.spare_phases(),
     )
     return plan_by_chat(workspace, rules, outcomes, make_brief(workspace, cycle, outcomes))
 

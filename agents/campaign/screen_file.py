@@ -13,7 +13,7 @@ from hullward.agents.campaign.stopper import Stopper
 from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
 from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
-from hullward.models.errors import InputError, RunInterruptedError
+from hullward.models.errors import InputError, RunInterruptedError, system_reason
 from hullward.tools.crystal.files import read_inputs, skipped_note, structure_files
 from hullward.tools.records import Proposal, stable_id
 from hullward.tools.report import ReportPaths, write_report
@@ -39,7 +39,7 @@ def describe(path: Path, **settings: object) -> Screening:
     try:
         digest = _content_sha256(path)
     except OSError as error:
-        raise InputError(f"input {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"input {path} cannot be read: {system_reason(error)}") from error
     name = _written(path.name)
     found = {"name": Path(name).stem.lower(), "input_name": name, "input_sha256": digest}
     return parse_settings(Screening, {**found, **settings}, "screen")

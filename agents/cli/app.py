@@ -18,12 +18,22 @@ import sqlite3
 import sys
 import tempfile
 import traceback
-from typing import Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from hullward.agents.cli.calibration import calibrate, calibration
-from hullward.agents.cli.campaign import rebuild, rejudge, report, resume, run, screen, status, stop
+from hullward.agents.cli.campaign import (
+    init,
+    rebuild,
+    rejudge,
+    report,
+    resume,
+    run,
+    screen,
+    status,
+    stop,
+)
 from hullward.agents.cli.doctor import doctor
 from hullward.agents.cli.evaluate import app as evaluate_app
 from hullward.agents.cli.followup import audit, opinion, phonons
@@ -42,7 +52,7 @@ from hullward.agents.cli.query import export_, query
 from hullward.agents.cli.reference import app as reference_app
 from hullward.agents.cli.relax import relax
 from hullward.agents.cli.serve import serve
-from hullward.models.errors import HullwardError, InputError, RunInterruptedError
+from hullward.models.errors import HullwardError, InputError, RunInterruptedError, system_reason
 
 app = typer.Typer(
     name="hullward",
@@ -51,6 +61,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        show_line(f"hullward {version('hullward')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
 
 INTERRUPTED = "interrupted; what was stored stays"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -128,7 +159,8 @@ def _of_system(error: OSError) -> tuple[str, int]:
 
     full = error.errno in FULL
     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    what = error.strerror or str(error) or type(error).__name__
+    missing = place and not os.path.lexists(os.path.dirname(os.path.abspath(place)))
+    what = system_reason(error, writing=bool(missing))
     line = f"{place}: {what}" if place else what
     return (
         (f"{line}; free some space, then run the same command again", StorageError.exit_code)
@@ -171,7 +203,7 @@ def _report(error: BaseException) -> str:
 
 
 # In the order in which `hullward --help` lists them.
-for command in (doctor, run, resume, screen, status, stop, report, rejudge, rebuild):
+for command in (doctor, init, run, resume, screen, status, stop, report, rejudge, rebuild):
     app.command()(command)
 app.command()(relax)
 app.add_typer(reference_app)

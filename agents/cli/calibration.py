@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hullward.agents.cli.options import Device, Json, ReferenceName, Workers
-from hullward.agents.cli.output import Reporter, print_result
+from hullward.agents.cli.output import Reporter, print_result, require_writable
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from hullward.tools.hull import Reference
     from hullward.tools.records import Check
     from hullward.tools.relax import Executor
-    from hullward.tools.uncertainty import Learning, Outcome
+    from hullward.tools.uncertainty import Learning, Outcome, OwnDftResult
 
 POTENTIAL = "chgnet-0.3.0"  # relaxes the structures of DATA, by the default protocol
 LEAST_ROWS = 50
@@ -79,6 +79,7 @@ def calibration(
     from hullward.tools.report.figures import reliability_figure
     from hullward.tools.uncertainty import shipped
 
+    require_writable(figure, write)
     if data is None:
         known = shipped()
         checks: Sequence[Check] = known.checks if known else ()
@@ -286,24 +287,78 @@ def _error(part: Any) -> str:
 
 def calibrate(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="RESULTS", help="a table of candidate_id and dft_e_above_hull_ev_per_atom"
+            metavar="[RESULTS]", help="a table of candidate_id and dft_e_above_hull_ev_per_atom"
         ),
-    ],
+    ] = None,
     directory: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="the campaign of these candidates")
-    ],
+        Path | None, typer.Option("--dir", metavar="DIR", help="the campaign of these candidates")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what would be learnt, and keep nothing")
+    ] = False,
+    listed: Annotated[
+        bool, typer.Option("--show", help="list the DFT results that were learnt from")
+    ] = False,
+    forgotten: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--forget", metavar="ID", help="take back the result of a candidate; 'all': every one"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Update the probabilities with your own DFT results.
 
     RESULTS is Parquet or CSV with a column `candidate_id` and a column
-    `dft_e_above_hull_ev_per_atom`. The updated calibrator is kept in the home folder and used from
-    then on; the data that the shipped calibrator was fitted to are not needed.
+    `dft_e_above_hull_ev_per_atom`, in eV/atom. A later value for a candidate replaces the earlier
+    one. The updated calibrator is kept in the home folder and used from then on by all campaigns;
+    the data that the shipped calibrator was fitted to are not needed.
     """
-    from hullward.agents.followup import learn
+    from hullward.agents.followup import forget, kept_results, learn
+    from hullward.agents.settings import read_machine
 
-    with Reporter(quiet=as_json) as reporter:
-        answer = learn(source, directory, reporter)
-    print_result(asdict(answer), answer.lines(), as_json)
+    if (source is not None) + listed + bool(forgotten) != 1:
+        raise InputError(
+            "calibrate needs one of: a table of RESULTS with --dir DIR, --show, or --forget ID"
+        )
+    if listed:
+        results, notes = kept_results(read_machine().home_folder)
+        document = {"results": [one.model_dump(mode="json") for one in results], "notes": notes}
+        print_result(document, [*_own_lines(results), *notes], as_json)
+    elif forgotten:
+        if dry_run:
+            raise InputError("--forget has no dry run; `hullward calibrate --show` lists results")
+        lines = forget(forgotten, directory)
+        print_result({"done": lines}, lines, as_json)
+    elif directory is None or source is None:
+        raise InputError("name the campaign of these candidates: --dir DIR")
+    else:
+        with Reporter(quiet=as_json) as reporter:
+            answer = learn(source, directory, reporter, dry_run=dry_run)
+        print_result(asdict(answer), answer.lines(), as_json)
+
+
+def _own_lines(results: Sequence[OwnDftResult]) -> list[str]:
+    """A table of DFT results, one line each."""
+    if not results:
+        return ["no DFT results of your own are kept"]
+    rows = [
+        (
+            one.candidate_id, one.formula, f"{one.dft_ev_per_atom:+.3f}",
+            f"{one.height_ev_per_atom:+.3f}",
+            f"{1000 * (one.dft_ev_per_atom - one.height_ev_per_atom):+.0f}",
+            one.since[:10], f"{one.source} ({one.campaign})",
+        )
+        for one in results
+    ]  # fmt: skip
+    titles = ("candidate", "formula", "DFT eV/atom", "potential", "gap meV", "learnt", "from")
+    widths = [max(len(row[i]) for row in (titles, *rows)) for i in range(len(titles))]
+    return [
+        "  ".join(
+            text.rjust(width) if 2 <= place <= 4 else text.ljust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (titles, *rows)
+    ]

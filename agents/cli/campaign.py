@@ -1,7 +1,8 @@
-"""Commands on a campaign directory: run, resume, screen, status, stop, report, rejudge, rebuild."""
+"""Commands on campaigns: init, run, resume, screen, status, stop, report, rejudge, rebuild."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,10 +19,10 @@ from hullward.agents.cli.options import (
     Structures,
     Workers,
 )
-from hullward.agents.cli.output import Reporter, print_result, show_line
+from hullward.agents.cli.output import Reporter, print_result
 
 if TYPE_CHECKING:
-    from hullward.agents.settings import Campaign
+    from hullward.agents.settings import Campaign, Settings
     from hullward.tools.report import ReportPaths
 
 
@@ -36,7 +37,12 @@ class StopAfter(StrEnum):
 
 
 def run(
-    campaign: Annotated[Path, typer.Argument(metavar="CAMPAIGN.yaml")],
+    campaign: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAMPAIGN.yaml|SYSTEM", help="a campaign file, or a system such as Li-Mn-O"
+        ),
+    ],
     directory: Annotated[
         Path | None, typer.Option("--dir", help="campaign directory; default: campaigns/NAME")
     ] = None,
@@ -45,10 +51,31 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a campaign to its end; run again, it continues where it stopped."""
-    from hullward.agents.settings import read_campaign
+    from hullward.agents.settings import find_campaign
 
-    settings = read_campaign(campaign)
+    settings = find_campaign(campaign)
     _run(directory or Path("campaigns") / settings.name, settings, workers, device, as_json)
+
+
+def init(
+    system: Annotated[str, typer.Argument(help="a chemical system, such as Na-Fe-P-O")],
+    out: Annotated[
+        Path | None, typer.Option(help="the file to write; default: the system's name")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a campaign file for a chemical system, with every default and its meaning."""
+    from hullward.agents.settings import campaign_of, campaign_template
+    from hullward.models.errors import InputError
+
+    campaign = campaign_of(system)
+    path = out or Path(f"{campaign.name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(campaign_template(campaign, str(path)))
+    except FileExistsError:
+        raise InputError(f"{path} exists and stays as it is; choose another --out") from None
+    print_result({"campaign": str(path)}, [f"wrote {path}: `hullward run {path}` runs it"], as_json)
 
 
 def resume(
@@ -71,9 +98,11 @@ def _run(
     from hullward.agents.workspace import kind_of
 
     given: dict[str, Any] = {"machine": read_machine(device), "workers": workers}
+    screened = settings is None and kind_of(directory) == "screen"
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
-        if settings is None and kind_of(directory) == "screen":
+        reporter.note(_loading(settings))
+        if screened:
             paths = screen_file.screen_file(
                 directory, None, None, **given, progress=reporter, notes=reporter.note
             )
@@ -84,23 +113,36 @@ def _run(
     _show_counts(directory, paths, as_json)
 
 
-def _show_counts(directory: Path, paths: ReportPaths | None, as_json: bool) -> None:
+def _loading(settings: Settings | None) -> str:
+    """What takes the first seconds of a run."""
+    if settings is None:
+        return "loading the potential and checking the reference …"
+    return f"loading {settings.potential} and checking the reference {settings.reference} …"
+
+
+def _show_counts(
+    directory: Path, paths: ReportPaths | None, as_json: bool, first: Sequence[str] = ()
+) -> None:
     """Print the counts of the last snapshot, and where the report is."""
-    from hullward.tools.report import count_requests, requests_line
-    from hullward.tools.store import funnel, open_snapshot
+    from hullward.tools.report import count_requests, gather_identities, new_words, requests_line
+    from hullward.tools.store import funnel, open_snapshot, stage_words
 
     with open_snapshot(directory) as connection:
         counting = funnel.count(connection)
         requests = count_requests(connection)
+        identities = gather_identities(connection)
     document: dict[str, Any] = {"directory": str(directory), **counting.as_dict()}
-    lines = []
+    lines = [*first]
     for name, counts in (
         ("states", counting.states),
         ("funnel", counting.funnel),
         ("rejected", counting.rejections),
     ):
-        found = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        found = ", ".join(f"{n} {stage_words(what)}" for what, n in counts.items() if n)
         lines.append(f"{name + ':':<10} {found or 'none'}")
+    document["standings"] = {one.standing: one.judged for one in identities.standings}
+    if new := new_words(identities):
+        lines.append(f"{'standing:':<10} {new}")
     if requests:
         document["requests"] = requests
         lines.append(f"{'requests:':<10} {requests_line(requests)}")
@@ -146,6 +188,7 @@ def screen(
         protocol={"fmax_ev_per_a": fmax, "max_steps": max_steps},
     )
     with Reporter(quiet=as_json) as reporter:
+        reporter.note(_loading(settings))
         paths = screen_file.screen_file(
             directory,
             source,
@@ -163,15 +206,16 @@ def status(directory: Directory, as_json: Json = False) -> None:
     from hullward.tools.store import lock
 
     holder = lock.holder(directory)
-    if not as_json:
-        show_line(f"{'writer:':<10} {holder.describe() if holder else 'none'}")
-    _show_counts(directory, None, as_json)
+    writer = f"{'writer:':<10} {holder.describe() if holder else 'none'}"
+    _show_counts(directory, None, as_json, [writer])
 
 
 def stop(directory: Directory, as_json: Json = False) -> None:
     """Ask a running campaign to finish what is in flight and stop."""
-    from hullward.tools.store import inbox, lock
+    from hullward.tools.store import inbox, lock, open_snapshot
 
+    if not (directory / "lock").is_file():
+        open_snapshot(directory).close()  # which names what is missing
     running = lock.holder(directory)
     if running:
         inbox.send(directory, "stop", {"since": running.since})

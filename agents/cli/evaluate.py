@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hullward.agents.cli.options import Device, Json, Seed, ServerUrl, TextForm
-from hullward.agents.cli.output import Reporter, print_result
+from hullward.agents.cli.output import Reporter, print_result, require_writable
 from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def crystals(
 
     if coverage and like is None:
         raise InputError("--coverage needs structures to compare with: give them with --like FILE")
+    require_writable(save)
     sampling = Sampling(
         temperature=_temperature(temperature, source), top_p=top_p, max_tokens=max_tokens, seed=seed
     )

@@ -56,7 +56,13 @@ def hull(
 
 def _lines(document: dict[str, Any]) -> list[str]:
     known = document["reference"]
-    lines = [f"reference: {known['id']} {known['version']}. {known['statement']}"]
+    entries = document["entries"]
+    lines = [
+        f"reference: {known['id']} {known['version']}. {known['statement']}",
+        f"entries: {entries['statement']}",
+    ]
+    if zeros := entries["elements_of_the_reference_as_zero"]:
+        lines.append(f"formation energies count from {', '.join(zeros)} of the reference instead")
     if document["caution"]:
         lines.append(f"caution: {document['caution']}")
     for element, potential in document.get("open", {}).items():
@@ -76,4 +82,9 @@ def _lines(document: dict[str, Any]) -> list[str]:
             f"{row['id']:<{wide}}  {row['formula']:<{formula}}  {number:>8}  {covered:<7}  "
             f"{row['error'] or parts}"
         )
-    return lines
+    holes = {
+        f"not covered: {row['formula']}: {row['coverage_note']}"
+        for row in rows
+        if not row["covered"] and row["coverage_note"]
+    }
+    return lines + sorted(holes)

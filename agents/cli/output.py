@@ -14,8 +14,11 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
+
+from hullward.models.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -85,6 +88,19 @@ def print_result(document: dict[str, Any], lines: Sequence[str], as_json: bool) 
     else:
         for line in lines:
             show_line(line)
+
+
+def require_writable(*files: Path | None) -> None:
+    """Raise InputError now, not after the work, for a file that could not be written then."""
+    for path in files:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it, such as {path / 'out'}")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise InputError(f"{path} cannot be written; choose a place that you may write to")
 
 
 class _NeutralHandler(logging.Handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ class ProposalKind(StrEnum):
     SUBSTITUTION = "substitution"
 
 
+USUAL_CELL, LARGEST_CELL = 40, 200  # atoms
 _NEEDS = {
     ProposalKind.DE_NOVO: (),
     ProposalKind.ELEMENTS: ("elements",),
@@ -39,6 +41,11 @@ _NEEDS = {
     ProposalKind.E_HULL: ("formula", "e_hull"),
     ProposalKind.SUBSTITUTION: ("formula",),
 }
+
+
+MostAtoms = Annotated[
+    int | None, typer.Option(min=1, max=200, help="of a cell; default: 40, or 4 formula units")
+]
 
 
 def propose(
@@ -61,7 +68,7 @@ def propose(
     grammar: Annotated[
         bool, typer.Option("--grammar", help="constrain the model to the wish")
     ] = False,
-    max_atoms: Annotated[int, typer.Option(min=1, max=200, help="most atoms in a cell")] = 24,
+    max_atoms: MostAtoms = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="default: the model's")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="of one answer")] = None,
     seed: Seed = 0,
@@ -82,7 +89,7 @@ def propose(
         formula=given.get("formula"),
         space_group=given.get("space_group"),
         e_above_hull_ev_per_atom=given.get("e_hull"),
-        max_atoms=max_atoms,
+        max_atoms=max_atoms or _usual_size(given.get("formula")),
     )
     if operator is ProposalKind.SUBSTITUTION:
         drawn = _substituted(wish, number)
@@ -111,8 +118,10 @@ def _given(
     e_hull: float | None,
 ) -> dict[str, Any]:
     """The options of a wish; raises InputError for one that is missing or out of place."""
+    from hullward.tools.hull import split_chemsys
+
     options: dict[str, Any] = {
-        "elements": elements.split("-") if elements else None,
+        "elements": elements.split("-") if elements and split_chemsys(elements) else None,
         "formula": formula,
         "space_group": space_group,
         "e_hull": 0.0 if operator is ProposalKind.E_HULL and e_hull is None else e_hull,
@@ -125,6 +134,12 @@ def _given(
         if name not in needed and value is not None:
             raise InputError(f"the operator {operator.value} takes no {option}")
     return {name: value for name, value in options.items() if name in needed}
+
+
+def _usual_size(formula: str | None) -> int:
+    """The most atoms of a cell where none is given: room for four formula units."""
+    units = sum(formula_amounts(formula).values()) if formula else 0
+    return min(LARGEST_CELL, max(USUAL_CELL, math.ceil(4 * units)))
 
 
 def _checked(row: dict[str, Any], wish: Wish) -> dict[str, Any]:

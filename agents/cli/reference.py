@@ -40,7 +40,8 @@ def list_(as_json: Json = False) -> None:
             continue
         lines += [
             f"{row.name}  ({row.kind}, version {row.version}, {row.energy_scheme}, "
-            f"{row.phases} phases, {row.n_systems} systems"
+            f"{row.phases} phases"
+            + (f", {row.n_systems} systems that are part of no larger one" if row.systems else "")
             + (f", {row.date[:10]}" if row.date else "")
             + ")",
             f"    {row.statement}",
@@ -65,10 +66,16 @@ def show(
     shown = show_system(system, open_reference(spec, read_machine(), [system]), everything)
     lines = [f"{shown.system} in {shown.reference_id}, version {shown.reference_version}"]
     lines += [f"    {shown.statement}", ""]
-    lines.append(f"{'formula':<16}{'formation':>10}{'hull':>10}{'above':>8}  eV/atom  phase")
+    lines.append(
+        f"{'formula':<16}{'formation':>10}{'hull':>10}{'above':>8}  {'group':<10}phase, "
+        "structure type (energies in eV/atom)"
+    )
     lines += [
         f"{p.formula:<16}{p.formation_energy_ev_per_atom:>10.3f}{p.hull_energy_ev_per_atom:>10.3f}"
-        f"{p.e_above_hull_ev_per_atom:>8.3f}           {p.phase_id}  ({p.source})"
+        f"{p.e_above_hull_ev_per_atom:>8.3f}  {p.space_group or '—':<10}{p.phase_id}"
+        + (f", {p.structure_type}" if p.structure_type else "")
+        + f" ({p.source})"
+        + (f"; {p.note}" if p.note else "")
         for p in shown.phases
     ]
     stable = sum(p.stable for p in shown.phases)

@@ -16,7 +16,7 @@ from hullward.agents.cli.options import (
     Structures,
     Workers,
 )
-from hullward.agents.cli.output import Reporter, show, show_line
+from hullward.agents.cli.output import Reporter, require_writable, show, show_line
 
 
 def relax(
@@ -40,11 +40,13 @@ def relax(
     from hullward.tools.relax import relax_inputs
     from hullward.tools.store import sealed
 
+    require_writable(out)
     protocol = parse_protocol(optimizer=optimizer, fmax_ev_per_a=fmax, max_steps=max_steps)
     with Reporter(quiet=as_json) as reporter:
         if left_out := skipped_note(source):
             reporter.note(left_out)
         executor = read_machine(device).executor(workers)
+        reporter.note(f"loading {potential} …")
         rows = relax_inputs(source, potential, protocol, executor, reporter)
     settings = {"potential": potential, "protocol": protocol.model_dump(mode="json")}
     content = settings | {"results": rows}

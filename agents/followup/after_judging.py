@@ -8,20 +8,28 @@ from pathlib import Path
 from hullward.models.errors import HullwardError
 from hullward.models.language import checkpoint_name, model_card, nano_folder
 from hullward.tools.records import Proposal
-from hullward.tools.screening import Screen, audit_new, explain_all, store_families, store_suspects
+from hullward.tools.screening import (
+    Screen,
+    audit_new,
+    explain_all,
+    store_diagrams,
+    store_families,
+    store_suspects,
+)
 from hullward.tools.uncertainty import store_probabilities
 
 
 def assess_candidates(
     screen: Screen, home: Path, proposals: Iterable[Proposal] | None = None
 ) -> None:
-    """Store suspects and why, probabilities, what each candidate is, its family and overlap.
+    """Store suspects, phase diagrams, probabilities, novelty, families, overlap with training data.
 
     home: where the user's own calibrators are kept.  proposals: those of the cycle that ends; None:
     look at everything.
     """
     with screen.hooks.timed("judge"):
         store_suspects(screen, proposals)
+        store_diagrams(screen)
     store_probabilities(screen, home)
     with screen.hooks.timed("match"):
         explain_all(screen)

@@ -16,6 +16,7 @@ from hullward.tools.screening import (
     Screen,
     confirm_suspects,
     judge_union,
+    store_diagrams,
     unconverged_suspects,
 )
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store
@@ -25,10 +26,33 @@ BATCH = 100  # candidates read at once
 
 
 @dataclass(frozen=True)
+class OpinionHeight:
+    """The heights of one candidate by the campaign's potential and by another, eV/atom."""
+
+    candidate_id: str
+    formula: str
+    first_ev_per_atom: float | None
+    second_ev_per_atom: float | None
+    disputed: bool | None
+    note: str  # why a number is missing
+
+    def cells(self) -> tuple[str, ...]:
+        """The columns of a line for people."""
+        first, second = self.first_ev_per_atom, self.second_ev_per_atom
+        gap = None if first is None or second is None else second - first
+        numbers = ("—" if value is None else f"{value:+.3f}" for value in (first, second, gap))
+        word = {True: "disputed", False: "agreed", None: "no comparison"}[self.disputed]
+        words = f"{word}: {self.note}" if self.note else word
+        return (self.candidate_id[:10], self.formula, *numbers, words)
+
+
+@dataclass(frozen=True)
 class OpinionSummary:
     """The counts of one round of second opinions."""
 
     potential: str
+    first_potential: str  # the campaign's own
+    heights: tuple[OpinionHeight, ...]  # in the order asked
     asked: int
     asked_suspects: int
     asked_unconverged: int  # of these, the campaign's own potential never converged
@@ -44,7 +68,16 @@ class OpinionSummary:
         """The summary in sentences."""
         if self.empty:
             return [f"no opinion by {self.potential}: short list and suspects are empty"]
+        table = []
+        titles = ("candidate", "formula", self.first_potential, self.potential, "difference", "")
+        if self.heights:
+            table = [
+                "heights above what the candidate decomposes into, eV/atom, each potential with "
+                "its own energies:",
+                *_columns([titles, *(height.cells() for height in self.heights)]),
+            ]
         lines = [
+            *table,
             f"{self.potential} gave opinions on {self.asked} of the short list and "
             f"{self.asked_suspects} suspects ({self.asked_unconverged} of which never converged), "
             f"{self.force_calls:,} force calls",
@@ -128,6 +161,8 @@ def take_opinions(
     disputed = {o.relaxation_id for o in listed if o.disputed}
     summary = OpinionSummary(
         potential=card.name,
+        first_potential=screen.basis.potential,
+        heights=_heights(screen, opinions),
         asked=len(listed),
         asked_suspects=len(odd) + len(unconverged),
         asked_unconverged=len(unconverged),
@@ -146,6 +181,42 @@ def take_opinions(
     for line in summary.lines():
         notes(line)
     return summary
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines with aligned columns, all but the first two and the last to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            text.rjust(width) if 1 < place < last else text.ljust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _heights(screen: Screen, opinions: Sequence[SecondOpinion]) -> tuple[OpinionHeight, ...]:
+    """Both heights of every candidate asked about, in that order."""
+    ids = [one.relaxation_id for one in opinions]
+    rows = screen.store.rows(
+        """SELECT r.relaxation_id, c.candidate_id, c.formula
+           FROM relaxations r JOIN candidates c USING (candidate_id)
+           WHERE list_contains($ids, r.relaxation_id)""",
+        {"ids": ids},
+    )
+    of = {row["relaxation_id"]: row for row in rows}
+    return tuple(
+        OpinionHeight(
+            candidate_id=of[one.relaxation_id]["candidate_id"],
+            formula=of[one.relaxation_id]["formula"],
+            first_ev_per_atom=one.first_ev_per_atom,
+            second_ev_per_atom=one.second_ev_per_atom,
+            disputed=one.disputed,
+            note=one.failure,
+        )
+        for one in opinions
+    )
 
 
 def _relaxed(screen: Screen, ids: Sequence[str]) -> Iterator[tuple[Candidate, Relaxation]]:
@@ -175,4 +246,5 @@ def _confirm(screen: Screen, name: str, opinions: list[SecondOpinion]) -> int:
     )
     if confirmed:
         judge_union(screen)
+        store_diagrams(screen)
     return confirmed

@@ -9,6 +9,7 @@ To add an operator: a row with the next number here, and its name in `agents/set
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,8 @@ from hullward.models.language import Request
 from hullward.tools.prototypes import Constructed, perturb, seeded_rng, swap
 from hullward.tools.records import ModelRequest, Plan, Proposal, Record, stable_id
 
+SWAPPED_CELL = 24  # atoms up to which a cell is doubled for a swap
+LEAST_OF_A_FORMULA = 4  # constructed crystals that a cycle may have of one formula
 TRIES_PER_PROPOSAL = 8  # children made for each one kept
 FIRST_POSITION = 10  # of a cycle's requests; before it come those of brief and plan
 POSITIONS = 100_000  # for each operator within a cycle
@@ -54,15 +57,18 @@ def _substitution(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
 
 def _perturbation(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
     for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
-        if parent.n_atoms <= workspace.campaign.max_atoms:
+        small = parent.n_atoms <= workspace.campaign.max_atoms
+        known = workspace.is_phase(parent_id)  # it would come back
+        if small and (workspace.campaign.perturbs_phases or not known):
             rng = seeded_rng(workspace.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
 
 def _swap(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
+    most = min(workspace.campaign.max_atoms, SWAPPED_CELL)
     for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
         rng = seeded_rng(workspace.campaign.seed, plan.cycle, "swap", parent_id, number)
-        child = swap(parent_id, parent, rng, max_atoms=workspace.campaign.max_atoms)
+        child = swap(parent_id, parent, rng, max_atoms=most)
         if child is not None:
             yield child
 
@@ -110,17 +116,47 @@ def propose(
     ask_models(workspace, plan, stopping, progress)
     taken: set[str] = set()
     found: list[Record] = []
+    constructed: dict[str, Iterator[Proposal]] = {}
+    of_formula: Counter[str] = Counter()
+    missing = 0
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
             fresh = _fresh(workspace, plan, operator.constructs(workspace, plan), taken)
-            for index, built in enumerate(islice(fresh, quota)):
-                found.append(_proposal(workspace, plan, name, index, built))
+            spread = _spread(fresh, of_formula, _most_of_a_formula(plan))
+            constructed[name] = (
+                _proposal(workspace, plan, name, index, built) for index, built in enumerate(spread)
+            )
+            made = list(islice(constructed[name], quota))
+            missing += quota - len(made)
+            found += made
         else:
             found += proposals_of(
                 workspace, [record for record, _, _ in requests_for(workspace, plan, name)]
             )
+    # what one operator cannot use goes to the others, last to the one that repeats most
+    for name in sorted(constructed, key=lambda name: name == "perturbation"):
+        extra = list(islice(constructed[name], missing))
+        missing -= len(extra)
+        found += extra
     return found
+
+
+def _most_of_a_formula(plan: Plan) -> int:
+    """How many crystals of one formula a cycle may construct."""
+    total, formulas = sum(plan.quotas.values()), max(1, len(plan.formulas))
+    return max(LEAST_OF_A_FORMULA, 2 * -(-total // formulas))
+
+
+def _spread(
+    built: Iterator[Constructed], of_formula: Counter[str], most: int
+) -> Iterator[Constructed]:
+    """Those of formulas that the cycle has few of; of_formula counts them and is added to."""
+    for one in built:
+        formula = one.target_formula or one.crystal.formula
+        if of_formula[formula] < most:
+            of_formula[formula] += 1
+            yield one
 
 
 def ask_models(

@@ -205,9 +205,11 @@ def checked_formula(campaign: Campaign, text: str) -> tuple[str, str]:
         amounts = parse_formula(text)
     except InputError:
         return "", "unreadable"
-    if not any(amounts.keys() <= set(palette) for palette in campaign.palettes):
+    homes = [palette for palette in campaign.palettes if amounts.keys() <= set(palette)]
+    if not homes:
         return "", "elements"
-    if not campaign.min_elements <= len(amounts) <= campaign.max_elements:
+    sizes = [campaign.sizes(palette) for palette in homes]
+    if not any(fewest <= len(amounts) <= most for fewest, most in sizes):
         return "", "number_of_elements"
     if sum(amounts.values()) > campaign.max_atoms:
         return "", "too_large"
@@ -240,8 +242,8 @@ def _situation(workspace: Workspace, outcomes: Outcomes, cycle: int) -> list[str
     )
     lines = [
         f"Goal: {' '.join(campaign.goal.split()) or 'novel phases on or near the hull'}",
-        f"Elements: {palettes}; {campaign.min_elements} to {campaign.max_elements} of them in a "
-        f"formula; at most {campaign.max_atoms} atoms in a cell.",
+        f"Elements: {palettes}; {campaign.fewest_elements} to {campaign.most_elements} of them in "
+        f"a formula; at most {campaign.max_atoms} atoms in a cell.",
         *([f"Oxidation states: {states}."] if states else []),
         f"Operators: {', '.join(campaign.operators)}.",
     ]

@@ -1,7 +1,7 @@
 """Results of earlier cycles, in lines short enough for a prompt.
 
 With the fixed lag of the ledger: prompts of cycle k hold results up to cycle k-2. Successes are
-novel, covered candidates near the hull of the reference; failures are candidates high above it,
+unknown, covered candidates near the hull of the reference; failures are candidates high above it,
 and the reasons why others were rejected or failed. (That a proposer reads its own successes and
 failures is the idea of LLEMA, arXiv:2510.22503.)
 """
@@ -44,7 +44,7 @@ def read_evidence(store: Store, cycle: int, metastable_ev_per_atom: float) -> Ev
     near = store.rows(
         f"""SELECT formula, min(e_above_reference_ev_per_atom) AS height FROM results
             WHERE cycle <= $up_to AND state = 'judged' AND covered AND NOT suspect
-              AND known_before IS NULL AND rediscovered IS NULL AND duplicate_when_judged IS NULL
+              AND standing IS DISTINCT FROM 'known structure' AND duplicate_when_judged IS NULL
             GROUP BY formula
             HAVING height > $threshold AND height <= 2 * $threshold
             ORDER BY height, formula LIMIT {MOST_SUCCESSES}""",

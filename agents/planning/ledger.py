@@ -7,6 +7,7 @@ does not change when later candidates lower the campaign's own hull.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hullward.tools.records import OperatorOutcome
@@ -22,8 +23,8 @@ class FormulaOutcome:
     """The outcome of one reduced formula."""
 
     formula: str
-    tried: int  # relaxed to a verdict
-    best_ev_per_atom: float  # lowest height over the reference
+    tried: int  # proposals that aimed at it, of every earlier cycle
+    best_ev_per_atom: float | None  # lowest height over the reference; None: no results yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,16 @@ class Outcomes:
 def read_outcomes(store: Store, cycle: int) -> Outcomes:
     """The outcomes that the plan of `cycle` may see."""
     up_to = cycle - LAG_CYCLES
+    aimed = {
+        row["formula"]: row["tried"]
+        for row in store.rows(
+            """SELECT target_formula AS formula, count(*) AS tried FROM proposals
+               WHERE cycle < ? AND target_formula IS NOT NULL GROUP BY ALL ORDER BY ALL""",
+            [cycle],
+        )
+    }
     if up_to < 0:
-        return Outcomes(up_to_cycle=-1)
+        return Outcomes(up_to_cycle=-1, formulas=_tried(aimed, {}))
     order = ranking("e_above_reference_ev_per_atom")
     (found,) = store.rows(
         f"""WITH seen AS MATERIALIZED (FROM results WHERE cycle <= $up_to),
@@ -62,8 +71,7 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
                 FROM seen GROUP BY operator
             ),
             by_formula AS (
-                SELECT formula, count(*) AS tried,
-                       min(e_above_reference_ev_per_atom) AS best_ev_per_atom
+                SELECT formula, min(e_above_reference_ev_per_atom) AS best_ev_per_atom
                 FROM credible GROUP BY formula
             ),
             ranked AS (
@@ -83,7 +91,9 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
     return Outcomes(
         up_to_cycle=up_to,
         operators=tuple(OperatorOutcome(**row) for row in found["operators"] or ()),
-        formulas=tuple(FormulaOutcome(**row) for row in found["formulas"] or ()),
+        formulas=_tried(
+            aimed, {row["formula"]: row["best_ev_per_atom"] for row in found["formulas"] or ()}
+        ),
         parents=tuple(
             ParentOutcome(
                 candidate_id=row["candidate_id"],
@@ -92,4 +102,14 @@ def read_outcomes(store: Store, cycle: int) -> Outcomes:
             )
             for row in found["parents"] or ()
         ),
+    )
+
+
+def _tried(aimed: Mapping[str, int], best: Mapping[str, float]) -> tuple[FormulaOutcome, ...]:
+    """What is known of every formula that was aimed at or found."""
+    return tuple(
+        FormulaOutcome(
+            formula=formula, tried=aimed.get(formula, 0), best_ev_per_atom=best.get(formula)
+        )
+        for formula in sorted({*aimed, *best})
     )

@@ -2,7 +2,7 @@
 
 Operators share a cycle's proposals in proportion to their expected reward per proposal, a Beta
 posterior with prior mean 1/4, and none falls below a floor, so that every operator keeps being
-measured. A reward is a novel candidate within the metastable threshold of a hull that covers it.
+measured. A reward is an unknown candidate within the metastable threshold of a hull that covers it.
 
 Formulas are tried in order of promise: the best height seen so far, or an optimistic guess for a
 formula never tried, plus a charge for every try already spent. Parents are the candidates likeliest
@@ -12,38 +12,46 @@ to survive DFT where a calibrator gives probabilities, else the lowest, at most 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hullward.agents.planning.ledger import MAX_PARENTS, PARENTS_PER_FORMULA, Outcomes
-from hullward.agents.settings import Campaign
+from hullward.agents.settings import BY_PARENT, Campaign
 from hullward.tools.records import Plan, stable_id
 
 PRIOR_REWARDS, PRIOR_MISSES = 1.0, 3.0
 FLOOR = 0.15  # share of an equal split that no operator falls below
 UNTRIED_EV_PER_ATOM = 0.05  # assumed height of a formula never tried
 TRY_CHARGE_EV_PER_ATOM = 0.01  # added for every try
+PLACE_CHARGE_EV_PER_ATOM = 0.001  # added to a formula without results for every one before it
 # Formulas that a plan carries, as many as its operators can use: some have every likely structure
 # proposed already.
 FORMULAS_PER_PROPOSAL = 4
 LEAST_FORMULAS = 300
+SHOWN_FORMULAS = 10  # with their reasons
 
 
 def make_plan(
     campaign: Campaign,
     cycle: int,
     outcomes: Outcomes,
-    formulas: Sequence[str],
+    formulas: Mapping[str, str],
     spare_parents: Sequence[str],
+    phases: Sequence[str] = (),
 ) -> Plan:
     """Decide what one cycle proposes.
 
-    formulas: every formula the campaign may aim at, simplest first.
-    spare_parents: ids of reference phases or seeds, used while there are few candidates.
+    formulas: every formula the campaign may aim at, likeliest first, each with the reason.
+    spare_parents: ids of seeds, used while there are few candidates; phases: of reference phases,
+    used after them. Known phases are not perturbed: they would return to what they are.
     """
-    quotas = _quotas(campaign, outcomes)
-    ordered = _formulas(formulas, outcomes)
-    parents = _parents(outcomes, spare_parents)
-    reasons = _reasons(outcomes, quotas, ordered, parents)
+    parents = _parents(outcomes, [*spare_parents, *phases])
+    own = set(parents) - (set() if campaign.perturbs_phases else set(phases))
+    idle = _idle(campaign.operators, len(parents), bool(own))
+    quotas = _quotas(campaign, outcomes, idle)
+    ordered = _formulas(tuple(formulas), outcomes)
+    reasons = _reasons(outcomes, quotas, ordered, formulas, parents)
+    if idle:
+        reasons += (_without_parents(idle, quotas),)
     content = [campaign.campaign_id, cycle, quotas, parents, ordered, outcomes.up_to_cycle]
     most = max(LEAST_FORMULAS, FORMULAS_PER_PROPOSAL * campaign.budget.proposals_per_cycle)
     return Plan(
@@ -66,11 +74,29 @@ def _expected_reward(rewarded: int, proposed: int) -> float:
     return (rewarded + PRIOR_REWARDS) / (proposed + PRIOR_REWARDS + PRIOR_MISSES)
 
 
-def _quotas(campaign: Campaign, outcomes: Outcomes) -> dict[str, int]:
-    """Proposals for each operator, summing to the cycle's budget (largest remainder)."""
+def _idle(operators: Sequence[str], parents: int, own: bool) -> list[str]:
+    """The operators that have no parents; own: some may be perturbed."""
+    enough = dict.fromkeys(BY_PARENT, parents > 0)
+    enough |= {"crossover": parents > 1, "perturbation": own}
+    return [name for name in operators if not enough.get(name, True)]
+
+
+def _without_parents(idle: Sequence[str], quotas: dict[str, int]) -> str:
+    names = " and ".join(idle)
+    if any(quotas[name] for name in idle):
+        return f"No parents yet for {names}, and no other operator: nothing may come of it."
+    return f"No parents yet for {names}: the other operators take their share."
+
+
+def _quotas(campaign: Campaign, outcomes: Outcomes, idle: Sequence[str]) -> dict[str, int]:
+    """Proposals for each operator, summing to the cycle's budget (largest remainder).
+
+    idle: operators that can make none; the others take their share.
+    """
     total = campaign.budget.proposals_per_cycle
     seen = {o.operator: (o.rewarded, o.proposed) for o in outcomes.operators}
-    expected = {name: _expected_reward(*seen.get(name, (0, 0))) for name in campaign.operators}
+    able = [name for name in campaign.operators if name not in idle] or campaign.operators
+    expected = {name: _expected_reward(*seen.get(name, (0, 0))) for name in able}
     floor = FLOOR / len(expected)
     scale = (1 - FLOOR) / sum(expected.values())
     shares: dict[str, float] = {
@@ -80,7 +106,7 @@ def _quotas(campaign: Campaign, outcomes: Outcomes) -> dict[str, int]:
     by_remainder = sorted(shares, key=lambda name: (quotas[name] - shares[name], name))
     for name in by_remainder[: total - sum(quotas.values())]:
         quotas[name] += 1
-    return quotas
+    return {name: quotas.get(name, 0) for name in campaign.operators}
 
 
 def _formulas(formulas: Sequence[str], outcomes: Outcomes) -> tuple[str, ...]:
@@ -89,9 +115,10 @@ def _formulas(formulas: Sequence[str], outcomes: Outcomes) -> tuple[str, ...]:
 
     def promise(position: int) -> tuple[float, int]:
         known = seen.get(formulas[position])
-        if known is None:
-            return UNTRIED_EV_PER_ATOM, position
-        return known.best_ev_per_atom + TRY_CHARGE_EV_PER_ATOM * known.tried, position
+        best = known.best_ev_per_atom if known else None
+        if best is None:  # the further down the list, the less likely
+            best = UNTRIED_EV_PER_ATOM + PLACE_CHARGE_EV_PER_ATOM * position
+        return best + TRY_CHARGE_EV_PER_ATOM * (known.tried if known else 0), position
 
     return tuple(formulas[i] for i in sorted(range(len(formulas)), key=promise))
 
@@ -109,11 +136,15 @@ def _parents(outcomes: Outcomes, spare: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reasons(
-    outcomes: Outcomes, quotas: dict[str, int], formulas: Sequence[str], parents: Sequence[str]
+    outcomes: Outcomes,
+    quotas: dict[str, int],
+    formulas: Sequence[str],
+    why: Mapping[str, str],
+    parents: Sequence[str],
 ) -> tuple[str, ...]:
     """The plan in words, for the report."""
     split = ", ".join(f"{n} {name}" for name, n in quotas.items())
-    first = ", ".join(formulas[:5]) or "none"
+    first = "; ".join(f"{f} ({why[f]})" for f in formulas[:SHOWN_FORMULAS]) or "none"
     if outcomes.up_to_cycle < 0:
         basis = "No results may be seen yet: an equal split."
     else:

@@ -6,6 +6,8 @@ A key of the campaign file is a field of `Campaign`; `Campaign.limits` hands the
 
 from hullward.agents.settings.backends import Backend, CrystalBackend, check_url
 from hullward.agents.settings.campaign import (
+    BY_PARENT,
+    Budget,
     Campaign,
     Phonons,
     Screening,
@@ -15,14 +17,19 @@ from hullward.agents.settings.campaign import (
 )
 from hullward.agents.settings.file import (
     absolute_reference,
+    campaign_of,
+    find_campaign,
     parse_protocol,
     parse_settings,
     read_campaign,
 )
 from hullward.agents.settings.machine import Machine, read_machine
+from hullward.agents.settings.template import campaign_template
 
 __all__ = [
+    "BY_PARENT",
     "Backend",
+    "Budget",
     "Campaign",
     "CrystalBackend",
     "Machine",
@@ -32,7 +39,10 @@ __all__ = [
     "Settings",
     "StopAfter",
     "absolute_reference",
+    "campaign_of",
+    "campaign_template",
     "check_url",
+    "find_campaign",
     "parse_protocol",
     "parse_settings",
     "read_campaign",

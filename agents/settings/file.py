@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,12 +10,49 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from hullward.agents.settings.campaign import Campaign
+from hullward.agents.settings.systems import read_system
 from hullward.models.errors import InputError
+from hullward.models.formulas import element_hint
 from hullward.models.validated import validated
 from hullward.models.yaml_file import read_yaml
 from hullward.tools.records import Protocol
 
 S = TypeVar("S", bound=BaseModel)
+YAML = (".yaml", ".yml")
+
+
+def find_campaign(named: str) -> Campaign:
+    """The campaign of a file, or one of a chemical system with every setting at its default.
+
+    Raises InputError for what is neither, with what may be meant.
+    """
+    path = Path(named)
+    if path.is_dir():
+        raise InputError(
+            f"{named} is a folder: name a campaign file in it, or go on with what it holds by "
+            f"`hullward resume {named}`"
+        )
+    if path.exists():
+        return read_campaign(path)
+    if path.suffix in YAML or os.sep in named:
+        near = sorted(p.name for p in path.parent.glob("*") if p.suffix in YAML)
+        match = difflib.get_close_matches(path.name, near, n=1)
+        hint = f"; did you mean {path.parent / match[0]}?" if match else ""
+        raise InputError(f"campaign file {named} does not exist{hint}")
+    return campaign_of(named)
+
+
+def campaign_of(system: str) -> Campaign:
+    """The campaign of one chemical system, named after it. Raises InputError for what is none."""
+    try:
+        read = read_system(system)
+    except ValueError as error:
+        hint = element_hint(system)
+        why = hint if "the system" in hint else f": {error}"
+        raise InputError(
+            f"{system!r} is neither a campaign file nor a chemical system such as Li-Mn-O{why}"
+        ) from None
+    return validated(Campaign, {"name": read.lower(), "systems": [read]}, system)
 
 
 def read_campaign(path: Path) -> Campaign:

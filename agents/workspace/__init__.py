@@ -13,6 +13,7 @@ from hullward.agents.workspace.references import (
     open_reference,
 )
 from hullward.agents.workspace.setup import (
+    check_potentials,
     kind_of,
     make_screen,
     open_workspace,
@@ -26,6 +27,7 @@ __all__ = [
     "Workspace",
     "basis_fields",
     "check_elements",
+    "check_potentials",
     "fetch_for_start",
     "kind_of",
     "make_screen",

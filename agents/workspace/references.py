@@ -75,7 +75,7 @@ def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
         whole_systems,
     )
 
-    systems = whole_systems(campaign.palettes, campaign.max_elements)
+    systems = whole_systems(campaign.palettes, campaign.most_elements)
     if len(systems) > SYSTEMS_AT_START:
         notes(
             f"not fetched: {len(systems)} whole systems would be needed, more than "
@@ -91,16 +91,22 @@ def fetch_for_start(campaign: Campaign, machine: Machine, notes: Notes) -> None:
         notes(f"not fetched: {error}")
 
 
-def check_elements(
-    campaign: Campaign, card: PotentialCard, reference: Reference, notes: Notes
-) -> None:
-    """Raise PreflightError where elements make the campaign pointless; note what has to wait."""
+def known_elements(campaign: Campaign, card: PotentialCard) -> frozenset[str]:
+    """The elements of a campaign; raises PreflightError where the potential lacks one."""
     wanted = frozenset(e for palette in campaign.palettes for e in palette)
     if missing := sorted(wanted - card.elements):
         raise PreflightError(
             f"potential {card.name} has no parameters for {', '.join(missing)}; "
             "exclude these elements or choose another potential"
         )
+    return wanted
+
+
+def check_elements(
+    campaign: Campaign, card: PotentialCard, reference: Reference, notes: Notes
+) -> None:
+    """Raise PreflightError where elements make the campaign pointless; note what has to wait."""
+    wanted = known_elements(campaign, card)
     if reference.absent is not None:  # it may be fetched while the campaign runs, or after it
         waiting = [s for s in campaign.target_systems if reference.lacking(frozenset(s.split("-")))]
         if waiting:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hullward.agents.language import ModelEndpoints, open_endpoints
-from hullward.agents.settings import Campaign, Machine, Screening, Settings, parse_settings
+from hullward.agents.settings import Budget, Campaign, Machine, Screening, Settings, parse_settings
 from hullward.agents.workspace.budget import Spending
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.publishing import Publisher
@@ -15,6 +15,7 @@ from hullward.agents.workspace.references import (
     basis_fields,
     check_elements,
     fetch_for_start,
+    known_elements,
     open_reference,
 )
 from hullward.agents.workspace.workspace import Workspace, relaxed_seeds
@@ -23,7 +24,8 @@ from hullward.models.errors import InputError, PreflightError
 from hullward.models.potential import PotentialCard, potential_card
 from hullward.tools.crystal.files import KnownPhases, read_known, skipped_note
 from hullward.tools.hull import Reference, check_compatible
-from hullward.tools.records import Basis, CampaignRecord, SecondReference, stable_id
+from hullward.tools.records import Basis, BudgetRaise, CampaignRecord, SecondReference, stable_id
+from hullward.tools.reference import KnownIndex, load_known_index
 from hullward.tools.screening import Hooks, Screen, SecondReferenceJudge, StageTimes
 from hullward.tools.store import Store, read_first
 
@@ -47,6 +49,8 @@ def open_workspace(
     Raises InputError when the directory belongs to something else, LockedError when another
     process writes there, PreflightError when potential and reference do not fit.
     """
+    if campaign is not None:
+        check_potentials(campaign)
     store = Store.open(directory, command=command, create=campaign is not None)
     try:
         settings = stored_settings(store, campaign)
@@ -80,9 +84,18 @@ def open_workspace(
             relaxed = relaxed_seeds(settings.seeds_from, screen.basis)
             workspace.screen = replace(screen, seeds=relaxed)
     except BaseException:
-        store.close()
+        store.abandon()
         raise
     return workspace
+
+
+def check_potentials(settings: Settings) -> None:
+    """Raise PreflightError for potentials that are not here, or lack an element of the campaign."""
+    card = potential_card(settings.potential)
+    if settings.second_opinion is not None:
+        potential_card(settings.second_opinion.potential)  # refuse now, not after the night
+    if isinstance(settings, Campaign):
+        known_elements(settings, card)
 
 
 def _noting(spending: Spending, publisher: Publisher, progress: Progress) -> Progress:
@@ -115,14 +128,28 @@ def stored_settings(store: Store, asked: Settings | None) -> Settings:
     (record,) = stored
     where = f"settings stored in {store.directory}"
     kind = Campaign if record.kind == "campaign" else Screening
+    begun: Settings = parse_settings(kind, record.settings, where)
+    if isinstance(begun, Campaign):
+        for raised in store.load(BudgetRaise):
+            begun = begun.with_budget(parse_settings(Budget, raised.budget, where))
     if asked is None:
-        return parse_settings(kind, record.settings, where)
+        return begun
+    if isinstance(asked, Campaign) and isinstance(begun, Campaign):
+        asked = asked.goes_on_from(begun)
     if asked.campaign_id != record.campaign_id:
         raise InputError(
-            f"{store.directory} belongs to another {record.kind} ({record.name!r}, with other "
-            "settings); choose another --dir, or `hullward resume` what is there"
+            f"{store.directory} belongs to another {record.kind} ({record.name!r}): "
+            f"{'; '.join(_differences(begun, asked))}. Choose another --dir, or `hullward resume` "
+            "what is there; of a campaign only limits of `budget` may be raised"
         )
     return asked
+
+
+def _differences(begun: Settings, asked: Settings) -> list[str]:
+    """The settings that differ; the kind of work where that does."""
+    if type(begun) is not type(asked):
+        return [f"{type(begun).__name__.lower()} there, {type(asked).__name__.lower()} here"]
+    return asked.differences(begun)
 
 
 def make_screen(
@@ -142,8 +169,6 @@ def make_screen(
     no longer what the stored verdicts rest on.
     """
     card = potential_card(settings.potential)
-    if settings.second_opinion is not None:
-        potential_card(settings.second_opinion.potential)  # refuse now, not after the night
     earlier = store.load(Basis)
     spec = reference_spec or (earlier[0].reference_spec if earlier else settings.reference)
     asked = (spec, settings.second_reference)
@@ -167,12 +192,22 @@ def make_screen(
         reference=reference,
         second=second,
         limits=settings.limits(),
+        index=_known_index(store.notes.append),
         user_phases=read_known(own) if own else KnownPhases(),
         executor=executor,
         relax_known=settings.relax_known,
         breaker_failures=settings.breaker_failures,
         hooks=Hooks(progress, stopping, StageTimes(whole_process=executor.in_this_process)),
     )
+
+
+def _known_index(note: Callable[[str], None]) -> KnownIndex | None:
+    """The index of known structures; without a usable one there is a note, and the rest goes on."""
+    try:
+        return load_known_index()
+    except InputError as error:
+        note(f"{error}; candidates are compared with the reference's structures alone")
+        return None
 
 
 def make_basis(settings: Settings, card: PotentialCard, spec: str, reference: Reference) -> Basis:
@@ -266,5 +301,16 @@ def record_basis(screen: Screen, settings: Settings, seeds: Mapping[str, Crystal
         screen.store.add([screen.basis, record])
     else:
         screen.store.add([screen.basis])
+        if isinstance(settings, Campaign):
+            _record_budget(screen.store, settings, stored[0])
     if screen.second is not None:
         screen.store.add([screen.second.basis])
+
+
+def _record_budget(store: Store, campaign: Campaign, stored: CampaignRecord) -> None:
+    """Store a budget that was raised since the campaign, or its last run, began."""
+    earlier = store.load(BudgetRaise)
+    budget = campaign.budget.model_dump(mode="json")
+    if budget != (earlier[-1].budget if earlier else stored.settings["budget"]):
+        raised = BudgetRaise(campaign_id=stored.campaign_id, number=len(earlier), budget=budget)
+        store.add([raised])

@@ -17,12 +17,14 @@ from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Basis, Proposal, Record
-from hullward.tools.reference import load_reference
+from hullward.tools.reference import load_known_index, load_reference
 from hullward.tools.screening import RelaxedSeed, Screen
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
-MAX_FORMULA_COEFFICIENT = 8
 SPARE_PARENTS = 6
+# Formulas whose neighbours are looked up in the index of known compounds: of all systems together,
+# and of each at least.
+NEIGHBOURS_ASKED, LEAST_NEIGHBOURS_ASKED = 600, 5
 
 
 @dataclass(kw_only=True)
@@ -56,25 +58,21 @@ class Workspace:
 
     @cached_property
     def formulas(self) -> list[str]:
-        """Charge-balanced formulas of every target system that fit a cell, simplest first."""
-        from pymatgen.core import Composition
+        """Formulas of every target system that fit a cell, likeliest first."""
+        return list(self.reasons)
 
-        from hullward.tools.crystal import charge_balanced_formulas
+    @cached_property
+    def reasons(self) -> dict[str, str]:
+        """Why each formula has its place, in the order of `formulas`."""
+        return reasons_of_formulas(self.campaign)
 
-        allowed = self.campaign.oxidation_states or None
-        found: dict[str, int] = {}
-        for system in self.campaign.target_systems:
-            for counts in charge_balanced_formulas(
-                system.split("-"), MAX_FORMULA_COEFFICIENT, allowed
-            ):
-                size = int(sum(counts.values()))
-                if size <= self.campaign.max_atoms:
-                    found.setdefault(Composition(counts).reduced_formula, size)
-        return sorted(found, key=lambda formula: (found[formula], formula))
+    def spare_phases(self) -> list[str]:
+        """The reference phases nearest its own hull, in the campaign's limits."""
+        return list(self._reference_parents)[:SPARE_PARENTS]
 
-    def spare_parents(self) -> list[str]:
-        """Seeds of earlier campaigns, then the reference phases nearest its own hull."""
-        return [*self.seeds, *list(self._reference_parents)[:SPARE_PARENTS]]
+    def is_phase(self, parent_id: str) -> bool:
+        """Whether a parent is a reference phase."""
+        return parent_id in self._reference_parents
 
     def parent(self, parent_id: str) -> Crystal | None:
         """The structure behind a parent id: a seed, a reference phase or a relaxed candidate."""
@@ -176,3 +174,27 @@ def _seed_rows(directory: Path, columns: str, most: int = SPARE_PARENTS) -> list
                 ORDER BY {ORDER_BEFORE_OPINIONS} LIMIT ?""",
             [most],
         ).fetchall()
+
+
+def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
+    """Why each formula of a campaign's systems has its place, likeliest formulas first."""
+    from hullward.tools.crystal.stoichiometry import likely_formulas
+
+    index = load_known_index()
+    asked = max(LEAST_NEIGHBOURS_ASKED, NEIGHBOURS_ASKED // len(campaign.target_systems))
+    elements = {s: "the element" for s in campaign.target_systems if "-" not in s}
+    found = [
+        likely
+        for system in campaign.target_systems
+        if system not in elements
+        for likely in likely_formulas(
+            system.split("-"),
+            campaign.max_atoms,
+            campaign.oxidation_states or None,
+            balanced_only=campaign.require_charge_balance,
+            known=index.knows,
+            neighbours_asked=asked,
+        )
+    ]
+    found.sort(key=lambda likely: -likely.score)  # stable
+    return {likely.formula: likely.reason for likely in found} | elements

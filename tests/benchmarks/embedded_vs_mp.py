@@ -24,10 +24,11 @@ from pymatgen.core import Composition, Structure
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
+from hullward.tools.crystal import is_alloy
 from hullward.tools.hull import Hull, Reference
 from hullward.tools.records import Protocol
 from hullward.tools.reference import load_reference
-from hullward.tools.reference.sources import BuiltPhases, enough_tried, is_alloy, untried_subsystems
+from hullward.tools.reference.sources import BuiltPhases, enough_tried, untried_subsystems
 from hullward.tools.relax import relax_many
 
 PRESENT_EV_PER_ATOM = 0.03  # formation energies this close: the stable phase was found

@@ -3,7 +3,8 @@
 Everything here works on one or two crystals, without energies or campaigns. `charges` balances
 charges and recognises peroxides by formula.
 `hullward.tools.crystal.text` reads and writes the text forms of language models,
-`hullward.tools.crystal.files` reads CIF, tables and other files.
+`hullward.tools.crystal.files` reads CIF, tables and other files, `hullward.tools.crystal.identity`
+describes a crystal by a few facts.
 """
 
 from hullward.tools.crystal.anonymous_match import (
@@ -20,6 +21,7 @@ from hullward.tools.crystal.charges import (
     charge_balance,
     charge_balanced_formulas,
     has_bonded_carbon,
+    is_alloy,
 )
 from hullward.tools.crystal.disorder import shared_sites
 from hullward.tools.crystal.formulas import parse_formula, reduced_amounts
@@ -34,7 +36,7 @@ from hullward.tools.crystal.matching import (
 )
 from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
-from hullward.tools.crystal.symmetry import find_symmetry, space_group
+from hullward.tools.crystal.symmetry import find_symmetry, space_group, space_group_symbol
 
 __all__ = [
     "LANTHANIDES",
@@ -57,6 +59,7 @@ __all__ = [
     "find_symmetry",
     "group_equal",
     "has_bonded_carbon",
+    "is_alloy",
     "is_anion",
     "merge_lanthanides",
     "nearest_pairs",
@@ -68,4 +71,5 @@ __all__ = [
     "shared_sites",
     "shorten",
     "space_group",
+    "space_group_symbol",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -20,6 +20,7 @@ import numpy as np
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal.formulas import reduced_amounts
+from hullward.tools.crystal.oxidation_states import known_states
 
 States = Mapping[str, tuple[int, ...]]
 Composition = Mapping[str, int | float]
@@ -65,7 +66,7 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
         return ChargeClaim(None, f"traces below 1 in {MAX_DENOMINATOR}: not judged", {})
     if len(amounts) == 1:
         return ChargeClaim(None, "element", {})
-    if all(_is_metal(s) for s in amounts):
+    if all(is_metal(s) for s in amounts):
         return ChargeClaim(None, "metal", {})
     choices = {s: common_states(s, allowed) for s in amounts}
     if unknown := sorted(s for s in amounts if not choices[s]):
@@ -75,10 +76,10 @@ def charge_balance(composition: Composition, allowed: States | None = None) -> C
         return ChargeClaim(None, "too many combinations of states to try", {})
     states = _solve(amounts, choices)
     if states is not None:
-        return ChargeClaim(True, _states_text(states), _means(amounts, states))
+        return ChargeClaim(True, states_text(states), _means(amounts, states))
     if claim := _dioxygen(amounts, choices, allowed):
         return claim
-    if all(_is_metal(s) or s in METALLOIDS for s in amounts):
+    if all(is_metal(s) or s in METALLOIDS for s in amounts):
         return ChargeClaim(None, "metal", {})
     return ChargeClaim(False, "no combination of common states", {})
 
@@ -87,7 +88,7 @@ def common_states(symbol: str, allowed: States | None = None) -> tuple[int, ...]
     """Oxidation states to try for an element, likeliest first; empty if none is known."""
     if allowed is not None and symbol in allowed:
         return tuple(allowed[symbol])
-    return _table_states(symbol)
+    return known_states(symbol)
 
 
 def has_bonded_carbon(states: Mapping[str, float]) -> bool:
@@ -113,7 +114,7 @@ def charge_balanced_formulas(
     grid = np.indices((max_coefficient,) * len(symbols)).reshape(len(symbols), -1).T + 1
     grid = grid[np.gcd.reduce(grid, axis=1) == 1]
     penalty = np.zeros(len(grid), dtype=int)  # 0 plain, 1 mixed valent, 2 unbalanced
-    if len(symbols) > 1 and not all(_is_metal(s) for s in symbols):
+    if len(symbols) > 1 and not all(is_metal(s) for s in symbols):
         penalty = _penalties(symbols, grid, allowed)
     grid, penalty = grid[penalty < 2], penalty[penalty < 2]
     order = np.lexsort((*grid.T[::-1], penalty, grid.sum(axis=1)))
@@ -124,7 +125,7 @@ def _penalties(symbols: Sequence[str], grid: np.ndarray, allowed: States | None)
     """(n,) what each row of (n, k) coefficients needs: 0 one state each, 1 mixing, 2 impossible."""
     penalty = np.full(len(grid), 2)
     choices = {s: common_states(s, allowed) for s in symbols}
-    for signed in _sign_patterns(choices):
+    for signed in sign_patterns(choices):
         for states in itertools.product(*(signed[s] for s in symbols)):
             charge = grid @ np.array(states)
             penalty[charge == 0] = 0
@@ -160,38 +161,34 @@ def _whole_amounts(composition: Composition) -> dict[str, int]:
 
 
 @cache
-def _table_states(symbol: str) -> tuple[int, ...]:
-    """The common states in pymatgen's table, then those frequent in the ICSD.
-
-    If the ICSD statistics lack it (Os, Pt, Tc, Np, Pu, …), all positive known states follow.
-    """
-    from pymatgen.core import Element
-
-    if not Element.is_valid_symbol(symbol):
-        return ()
-    element = Element(symbol)
-    more = element.icsd_oxidation_states or [s for s in element.oxidation_states if s > 0]
-    return tuple(dict.fromkeys(int(s) for s in (*element.common_oxidation_states, *more) if s))
-
-
-@cache
-def _is_metal(symbol: str) -> bool:
+def is_metal(symbol: str) -> bool:
+    """Whether pymatgen counts an element among the metals, so without METALLOIDS."""
     from pymatgen.core import Element
 
     return Element.is_valid_symbol(symbol) and Element(symbol).is_metal
 
 
+def is_alloy(elements: Iterable[str]) -> bool:
+    """Whether no element here is an anion by nature: metals and metalloids other than Te."""
+    return all(is_metal(el) or el in METALLOIDS - {"Te"} for el in elements)
+
+
 @cache
-def _electronegativity(symbol: str) -> float:
+def electronegativity(symbol: str) -> float:
     """Pauling electronegativity, 0 if there is none."""
     from pymatgen.core import Element
 
-    value = float(Element(symbol).data["X"] or 0) if Element.is_valid_symbol(symbol) else 0.0
+    value = float(Element(symbol).data.get("X") or 0) if Element.is_valid_symbol(symbol) else 0.0
     return value if math.isfinite(value) else 0.0
 
 
-def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
-    """The choices with each element a cation or an anion, as electronegativities allow."""
+def sign_patterns(
+    choices: States, slack: float = ELECTRONEGATIVITY_SLACK
+) -> Iterator[dict[str, tuple[int, ...]]]:
+    """The choices with each element a cation or an anion, as electronegativities allow.
+
+    slack: by how much a cation may exceed an anion on Pauling's scale.
+    """
     halves = [
         [
             (s, half)
@@ -201,23 +198,23 @@ def _sign_patterns(choices: States) -> Iterator[dict[str, tuple[int, ...]]]:
         for s, xs in choices.items()
     ]
     for pattern in itertools.product(*halves):
-        cations = [_electronegativity(s) for s, half in pattern if half[0] > 0]
-        anions = [_electronegativity(s) for s, half in pattern if half[0] < 0]
-        if cations and anions and max(cations) <= min(anions) + ELECTRONEGATIVITY_SLACK:
+        cations = [electronegativity(s) for s, half in pattern if half[0] > 0]
+        anions = [electronegativity(s) for s, half in pattern if half[0] < 0]
+        if cations and anions and max(cations) <= min(anions) + slack:
             yield dict(pattern)
 
 
 def _inverted(pattern: States) -> bool:
     """Whether a cation of a pattern is more electronegative than an anion of it."""
-    cations = [_electronegativity(s) for s, half in pattern.items() if half[0] > 0]
-    anions = [_electronegativity(s) for s, half in pattern.items() if half[0] < 0]
+    cations = [electronegativity(s) for s, half in pattern.items() if half[0] > 0]
+    anions = [electronegativity(s) for s, half in pattern.items() if half[0] < 0]
     return max(cations) > min(anions)
 
 
 def _steps(amounts: Mapping[str, int], choices: States) -> int:
     """An upper bound on the sums that a search for states makes."""
     total = 0
-    for pattern in _sign_patterns(choices):
+    for pattern in sign_patterns(choices):
         spread = sum(n * (max(pattern[s]) - min(pattern[s])) for s, n in amounts.items())
         totals = min(math.prod(len(half) for half in pattern.values()), spread + 1)
         total += len(amounts) * sum(map(len, pattern.values())) * totals
@@ -232,7 +229,7 @@ def _next_state(state: int, states: Sequence[int]) -> int | None:
 
 def _solve(amounts: Mapping[str, int], choices: States) -> dict[str, tuple[float, ...]] | None:
     """The likeliest states that balance; two states for a mixed-valent element."""
-    patterns = list(_sign_patterns(choices))
+    patterns = list(sign_patterns(choices))
     plain = [
         (found[0], _inverted(p), found[1]) for p in patterns if (found := _sums(amounts, p).get(0))
     ]
@@ -294,11 +291,11 @@ def _dioxygen(
     if state not in DIOXYGEN:
         return None
     states = {s: float(choices[s][0]) for s in metals} | {"O": float(state)}
-    note = f"{_states_text({s: (q,) for s, q in states.items()})} ({DIOXYGEN[state]})"
+    note = f"{states_text({s: (q,) for s, q in states.items()})} ({DIOXYGEN[state]})"
     return ChargeClaim(True, note, states)
 
 
-def _states_text(states: Mapping[str, tuple[float, ...]]) -> str:
+def states_text(states: Mapping[str, tuple[float, ...]]) -> str:
     """'Li+ Mn3+/4+ O2-': cations first, otherwise alphabetical."""
 
     def one(q: float) -> str:

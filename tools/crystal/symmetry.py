@@ -25,12 +25,12 @@ def find_symmetry(crystal: Crystal, symprec_a: float, *, standard_setting: bool 
     """
     import moyopy
 
-    if _is_extreme(crystal) or not _search_ends(crystal, symprec_a):
+    if is_extreme(crystal) or not _search_ends(crystal, symprec_a):
         raise ValueError(
             f"sites too close, or a cell too long, for a symmetry search within {symprec_a:g} Å"
         )
     logging.getLogger("moyo").setLevel(logging.ERROR)
-    basis, positions, numbers = _plain_cell(crystal)
+    basis, positions, numbers = plain_cell(crystal)
     cell = moyopy.Cell(basis=basis, positions=positions, numbers=numbers)
     setting = moyopy.Setting.standard() if standard_setting else None
     return moyopy.MoyoDataset(cell, symprec=symprec_a, setting=setting)
@@ -41,7 +41,7 @@ def space_group(crystal: Crystal, symprec_a: float) -> int | None:
 
     By moyopy, or by spglib where moyopy's search might not end.
     """
-    if _is_extreme(crystal):
+    if is_extreme(crystal):
         return None
     try:
         if _search_ends(crystal, symprec_a):
@@ -51,7 +51,7 @@ def space_group(crystal: Crystal, symprec_a: float) -> int | None:
         return None
 
 
-def _is_extreme(crystal: Crystal) -> bool:
+def is_extreme(crystal: Crystal) -> bool:
     """Whether the cell is so flat or so long that no search ends."""
     heights = plane_spacings_a(np.array(crystal.lattice))
     return not 0.5 <= heights.min() <= heights.max() <= 500
@@ -74,11 +74,11 @@ def _by_spglib(crystal: Crystal, symprec_a: float) -> int | None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry_dataset(_plain_cell(crystal), symprec=symprec_a)
+        found = spglib.get_symmetry_dataset(plain_cell(crystal), symprec=symprec_a)
     return None if found is None else int(found.number)
 
 
-def _plain_cell(crystal: Crystal) -> tuple[list[list[float]], list[list[float]], list[int]]:
+def plain_cell(crystal: Crystal) -> tuple[list[list[float]], list[list[float]], list[int]]:
     """The lattice, the positions and the atomic numbers as lists."""
     from ase.data import atomic_numbers
 
@@ -87,3 +87,19 @@ def _plain_cell(crystal: Crystal) -> tuple[list[list[float]], list[list[float]],
         [list(v) for v in crystal.frac_coords],
         [atomic_numbers[symbol] for symbol in crystal.species],
     )
+
+
+def space_group_symbol(number: int | None) -> str:
+    """The short symbol of a space group by its number; '' for None.
+
+    >>> space_group_symbol(14), space_group_symbol(225)
+    ('P2_1/c', 'Fm-3m')
+    """
+    if number is None:
+        return ""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    symbol = str(sg_symbol_from_int_number(number))
+    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
+        symbol = symbol[0] + symbol[2:-1]
+    return symbol

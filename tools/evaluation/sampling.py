@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, system_reason
 from hullward.models.language import (
     CompletionError,
     Constraint,
@@ -30,7 +30,8 @@ def read_formulas(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the formulas in {path} cannot be read: {error}") from error
+        why = system_reason(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"the formulas in {path} cannot be read: {why}") from error
     formulas = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     if not formulas:
         raise InputError(f"{path} contains no formula: give one per line")

@@ -111,6 +111,11 @@ class Hull:
         """The corners of the hull, tie-line points included."""
         return tuple(self._phases[i] for i in np.unique(self._facets))
 
+    @cached_property
+    def facets(self) -> np.ndarray:
+        """(f, n) numbers in `stable_phases` of the corners of every facet."""
+        return np.unique(self._facets, return_inverse=True)[1].reshape(self._facets.shape)
+
     def fractions(self, compositions: Sequence[Mapping[str, float]]) -> np.ndarray:
         """(m, n) atomic fractions in the order of `elements`.
 

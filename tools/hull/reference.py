@@ -13,6 +13,7 @@ from typing import Protocol as Interface
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError
+from hullward.models.formulas import ELEMENTS, element_hint
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull.convex_hull import Hull, Phase
 from hullward.tools.records import Protocol
@@ -117,12 +118,12 @@ class Reference:
 
 def split_chemsys(chemsys: str) -> frozenset[str]:
     """The elements of 'Li-Mn-O'; raises InputError for any other text."""
-    from pymatgen.core import Element
-
     parts = chemsys.split("-")
-    unknown = [part for part in parts if not Element.is_valid_symbol(part)]
-    if unknown:
-        raise InputError(f"{chemsys!r} is no chemical system: {unknown} are not elements")
+    if unknown := [part for part in parts if part not in ELEMENTS]:
+        lone = chemsys if len(unknown) > 1 or not unknown[0] else unknown[0]
+        what = ", ".join(map(repr, unknown)) + (" is" if len(unknown) == 1 else " are")
+        hint = element_hint(lone) or "; write it as Li-Mn-O"
+        raise InputError(f"{chemsys!r} is no chemical system: {what} no element{hint}")
     return frozenset(parts)
 
 

@@ -155,7 +155,7 @@ def decorate(
             placed = np.array(choice)[prototype.orbits]
             if ionic and not _ions_alternate(symbols, placed, prototype):
                 continue
-            mark = _fingerprint(placed, prototype.distances)
+            mark = fingerprint(placed, prototype.distances)
             if mark in seen:
                 continue
             seen.add(mark)
@@ -282,7 +282,7 @@ def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Proto
     return bool((nearest_unlike <= NEAREST_SLACK * prototype.distances.min(axis=1)).all())
 
 
-def _fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...]:
+def fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...]:
     """A key that is equal for decorations related by a symmetry of the bare type."""
     rows = []
     for i, kind in enumerate(placed):

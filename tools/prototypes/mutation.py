@@ -6,11 +6,15 @@ Both are seeded: the same parent, seed and index give the same crystal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from hullward.models.crystal import Crystal
+from hullward.tools.crystal import charge_balance
 from hullward.tools.records import stable_id
+
+ALIKE = 0.6  # difference in electronegativity of metals that change places, e.g. Al and Ni
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +62,14 @@ def swap(
 ) -> Constructed | None:
     """Exchange two unlike atoms in a supercell of at most max_atoms.
 
-    If there are two kinds of cations, these are exchanged: charge and composition stay, and another
-    ordering is tried. None for an elemental parent.
+    Metals of like charge and like electronegativity change places, or anions: charge and
+    composition stay, and another ordering is tried. None where no two elements are alike.
     """
     cell = enlarged(parent, max_atoms)
-    kinds = _exchangeable(cell)
-    if len(kinds) < 2:
+    pairs = exchangeable(cell)
+    if not pairs:
         return None
-    first, second = (kinds[i] for i in rng.permutation(len(kinds))[:2])
+    first, second = pairs[int(rng.integers(len(pairs)))]
     species = list(cell.species)
     i = int(rng.choice([k for k, s in enumerate(species) if s == first]))
     j = int(rng.choice([k for k, s in enumerate(species) if s == second]))
@@ -91,10 +95,23 @@ def enlarged(parent: Crystal, max_atoms: int) -> Crystal:
     return Crystal.from_arrays(lattice, species, coords)
 
 
-def _exchangeable(crystal: Crystal) -> list[str]:
-    """Elements that may be exchanged: the less electronegative ones if there are two or more."""
+def exchangeable(crystal: Crystal) -> list[tuple[str, str]]:
+    """Pairs of elements that may change places: two metals or two anions, never one of each.
+
+    Where a crystal has oxidation states, both are of one sign and cations in a network of their own
+    (P in PO4, C in CO3) stay; where it has none, Pauling electronegativities are alike.
+    """
     from pymatgen.core import Element
 
-    # the Mendeleev number rises from caesium to the halogens, and every element has one
-    kinds = sorted(set(crystal.species), key=lambda s: Element(s).mendeleev_no)
-    return kinds[:-1] if len(kinds) > 2 else kinds
+    states = charge_balance(crystal.amounts).states
+    kinds = sorted(set(crystal.species), key=lambda s: Element(s).Z)
+
+    def alike(one: str, other: str) -> bool:
+        first, second = Element(one), Element(other)
+        if states:
+            cations = states[one] > 0 and states[other] > 0 and first.is_metal and second.is_metal
+            return cations or (states[one] < 0 and states[other] < 0)
+        values = [float(e.data["X"] or 0) for e in (first, second)]
+        return min(values) > 0 and abs(values[0] - values[1]) <= ALIKE
+
+    return [pair for pair in combinations(kinds, 2) if alike(*pair)]

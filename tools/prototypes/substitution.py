@@ -21,7 +21,9 @@ from hullward.tools.crystal import States, charge_balance, reduced_amounts
 from hullward.tools.prototypes.library import decorate, prototype_library
 from hullward.tools.prototypes.mutation import Constructed
 from hullward.tools.prototypes.nano_types import NANO_PREFIX, nano_prototype, nano_types_for
+from hullward.tools.prototypes.textbook import nearest_types
 
+TEXTBOOK_TYPES = 3  # types of like phases that come before all others
 PER_TURN = 2  # structures of a formula before the next formula follows
 # What is kept in memory: a formula can have hundreds of structures, and takes a tenth of a second.
 KEPT_FORMULAS = 1000  # those used last
@@ -78,7 +80,19 @@ class Substitution:
         ]
         # rounded: the last digit depends on the order of a set in pymatgen
         found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
-        return [built for _, built in found]
+        ranked = [*_from_textbook(formula, self._max_atoms), *(built for _, built in found)]
+        return list({one.crystal.content_id: one for one in reversed(ranked)}.values())[::-1]
+
+
+def _from_textbook(formula: str, max_atoms: int) -> Iterator[Constructed]:
+    """The types of the phases that are most like the formula."""
+    for phase in nearest_types(formula, max_atoms, TEXTBOOK_TYPES):
+        yield Constructed(
+            crystal=phase.crystal,
+            parents=(f"prototype:{phase.type_name}",),
+            note=f"{phase.type_name} type, as phases of like elements",
+            target_formula=formula,
+        )
 
 
 def _from_prototypes(

@@ -13,12 +13,14 @@ from hullward.tools.records.assessments import (
     NoveltyKind,
     PhononCheck,
     SoftMode,
+    Standing,
     Suspect,
     TrainingOverlap,
 )
 from hullward.tools.records.base import Flaw, Reason, Record, Stage, State, stable_id
 from hullward.tools.records.campaign import (
     Basis,
+    BudgetRaise,
     CampaignRecord,
     CycleEnd,
     OperatorOutcome,
@@ -52,16 +54,26 @@ from hullward.tools.records.uncertainty import (
     StabilityProbability,
     Worst,
 )
-from hullward.tools.records.verdicts import Product, SecondLook, Suspicion, Verdict, VerdictLabel
+from hullward.tools.records.verdicts import (
+    DiagramPhase,
+    PhaseDiagram,
+    Product,
+    SecondLook,
+    Suspicion,
+    Verdict,
+    VerdictLabel,
+)
 
 __all__ = [
     "Basis",
+    "BudgetRaise",
     "Calibration",
     "CampaignRecord",
     "Candidate",
     "Check",
     "Curve",
     "CycleEnd",
+    "DiagramPhase",
     "Explanation",
     "FamilyMember",
     "Flaw",
@@ -73,6 +85,7 @@ __all__ = [
     "ModelResponse",
     "NoveltyKind",
     "OperatorOutcome",
+    "PhaseDiagram",
     "PhononCheck",
     "Plan",
     "Product",
@@ -91,6 +104,7 @@ __all__ = [
     "SoftMode",
     "StabilityProbability",
     "Stage",
+    "Standing",
     "State",
     "Suspect",
     "Suspicion",

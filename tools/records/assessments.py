@@ -18,6 +18,15 @@ NoveltyKind = Literal[
 ]
 
 
+# What a candidate is next to what is known; only the two that begin with 'new' count as new.
+Standing = Literal[
+    "known structure",
+    "new structure of a known compound",
+    "new composition",
+    "novelty not judged",  # no structures to compare with, or no comparable cell
+]
+
+
 class Explanation(Record):
     """The novelty label of a candidate, as proposed or as relaxed."""
 
@@ -33,7 +42,9 @@ class Explanation(Record):
     against_id: str  # the same, hashed: if it changes, this label is stale
     words: str  # all of it in one phrase
     disorder: str  # why species may share a site in reality; '' without a sign of it
-    bare_namesakes: Count = 0  # phases of this formula whose structures the reference lacks
+    # phases of this formula whose structures the reference lacks, and the index as one of them
+    bare_namesakes: Count = 0
+    standing: Standing | None = None  # None: of a duplicate, or stored before there were standings
 
 
 class FamilyMember(Record):

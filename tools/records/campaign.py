@@ -51,6 +51,14 @@ class CampaignRecord(Record):
     versions: dict[str, str]  # packages, code, and the device of the first run
 
 
+class BudgetRaise(Record):
+    """A budget that replaces the one a campaign began with, or the last such."""
+
+    campaign_id: str
+    number: int  # 0 for the first
+    budget: dict[str, Any]  # as in the settings
+
+
 class Basis(Record):
     """The basis of the current verdicts. The latest one wins; earlier verdicts stay."""
 

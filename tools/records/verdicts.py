@@ -1,4 +1,4 @@
-"""A verdict: one relaxation judged against one version of one reference."""
+"""Verdicts of relaxations by a reference, and the phase diagrams that they rest on."""
 
 from __future__ import annotations
 
@@ -54,3 +54,26 @@ class Verdict(Record):
     second_look: SecondLook = "not_needed"
     rediscovered: str | None = None  # id of the reference phase the relaxed structure matches
     typical_error_ev_per_atom: float | None  # of the potential; None when the source gives none
+
+
+class DiagramPhase(Record):
+    """One phase of a phase diagram: of the reference, or a candidate on the hull."""
+
+    phase_id: str
+    formula: str
+    formation_energy_ev_per_atom: float
+    e_above_hull_ev_per_atom: float  # 0.0 for a corner of the hull
+    is_phase: bool = True  # false: a point known to lie on the hull, of no known structure
+    space_group: int | None = None  # of phases on the hull with a structure, symprec 0.1 Å
+    measured_space_groups: tuple[int, ...] = ()  # of an element, as found by experiment
+
+
+class PhaseDiagram(Record):
+    """The hull of one chemical system over the reference and what a campaign found."""
+
+    chemsys: str
+    reference_id: str
+    reference_version: str
+    element_energies_ev_per_atom: dict[str, float]  # zero of the formation energies
+    phases: tuple[DiagramPhase, ...]  # corners of the hull first, then the lowest a composition
+    facets: tuple[tuple[int, ...], ...]  # numbers of the corners in equilibrium, as in `phases`

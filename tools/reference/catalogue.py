@@ -7,13 +7,16 @@ from itertools import combinations
 from pathlib import Path
 
 from hullward.models.errors import InputError
+from hullward.models.formulas import formula_amounts
 from hullward.tools.hull import Hull, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.materials_project import FetchedPhases, fetched_last, versions
 from hullward.tools.reference.names import imported, known_names, load_reference
 from hullward.tools.reference.sources import BuiltPhases, TablePhases
+from hullward.tools.reference.structure_words import structure_words
 
 STABLE_TOLERANCE_EV_PER_ATOM = 1e-9  # rounding
+MOST_ATOMS = 40  # of the formula unit of a compound that stands for a subsystem
 NAMED_SYSTEMS = 20  # listed by name; the rest is counted
 
 
@@ -45,6 +48,9 @@ class ShownPhase(Record):
     e_above_hull_ev_per_atom: float
     has_structure: bool
     source: str
+    space_group: str = ""
+    structure_type: str = ""  # in words, where it is a named one
+    note: str = ""  # of an element: what experiment finds instead
 
 
 class ShownCoverage(Record):
@@ -131,6 +137,20 @@ def show(system: str, reference: Reference, everything: bool = False) -> Shown:
     phases = [_shown(phase, hull) for phase in reference.phases(system) if phase.is_phase]
     phases.sort(key=lambda p: (p.formula, p.e_above_hull_ev_per_atom, p.phase_id))
     stable = [p for p in phases if p.stable]
+    by_id = {phase.phase_id: phase for phase in reference.phases(system)}
+    listed = phases if everything else stable
+    described = [
+        p.model_copy(
+            update=dict(
+                zip(
+                    ("space_group", "structure_type", "note"),
+                    structure_words(by_id[p.phase_id]),
+                    strict=True,
+                )
+            )
+        )
+        for p in listed
+    ]
     return Shown(
         system="-".join(hull.elements),
         reference_id=reference.reference_id,
@@ -138,7 +158,7 @@ def show(system: str, reference: Reference, everything: bool = False) -> Shown:
         energy_scheme=reference.energy_scheme,
         statement=reference.statement,
         n_phases=len(phases),
-        phases=tuple(phases if everything else stable),
+        phases=tuple(described),
         coverage=_coverage(reference, hull, stable),
     )
 
@@ -166,8 +186,10 @@ def _shown(phase: Phase, hull: Hull) -> ShownPhase:
 def _coverage(
     reference: Reference, hull: Hull, stable: Iterable[ShownPhase]
 ) -> tuple[ShownCoverage, ...]:
-    """Coverage of every stable compound, and at equal amounts in subsystems without one."""
+    """Coverage of every stable compound, and of the likeliest one in subsystems without any."""
     from pymatgen.core import Composition
+
+    from hullward.tools.crystal.stoichiometry import likely_formulas
 
     compositions: dict[str, dict[str, float]] = {}
     for phase in stable:
@@ -178,7 +200,12 @@ def _coverage(
     for size in range(2, len(hull.elements) + 1):
         for part in combinations(hull.elements, size):
             if frozenset(part) not in have:
-                compositions["-".join(part)] = dict.fromkeys(part, 1.0)
+                system = "-".join(part)
+                if likely := likely_formulas(part, MOST_ATOMS):
+                    formula = likely[0].formula
+                    compositions[f"{system}, as {formula}"] = formula_amounts(formula)
+                else:  # noble gases
+                    compositions[system] = dict.fromkeys(part, 1.0)
     return tuple(
         ShownCoverage(formula=name, **reference.coverage(amounts)._asdict())
         for name, amounts in compositions.items()

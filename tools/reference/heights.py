@@ -28,7 +28,8 @@ from hullward.tools.reference.sources import Entries, EntryWithoutEnergy
 ROUNDING_EV_PER_ATOM = 1e-12  # a smaller height is zero
 OWN_ENERGIES = (
     "this reference was computed with CHGNet, whose errors cancel only among its own energies: "
-    "they enter heights of DFT energies, with 0.1 eV/atom for iron and its oxides"
+    "they enter heights of DFT energies, with 0.1 eV/atom for iron and its oxides where these are "
+    "total energies"
 )
 
 
@@ -66,17 +67,19 @@ def judge_entries(
     elemental phases; heights and fractions are then per atom of the closed elements. An entry
     that cannot be judged has an `error` instead. Raises PreflightError when entries and
     reference are on different energy schemes, InputError for elements that cannot be opened.
+    Formation energies count from the elements of the reference, where it holds them.
     """
     opened = dict(open_ev_per_atom or {})
     _require_comparable(entries, reference)
     _require_closed_elements(entries.phases, reference, opened)
+    counted, own_zeros = _from_own_elements(entries, reference)
     systems: dict[frozenset[str], list[int]] = defaultdict(list)
-    for row, phase in enumerate(entries.phases):
+    for row, phase in enumerate(counted):
         systems[phase.elements].append(row)
-    results: list[dict[str, Any]] = [{} for _ in entries.phases]
+    results: list[dict[str, Any]] = [{} for _ in counted]
     absolute: dict[str, float] = {}
     for elements, rows in systems.items():
-        phases = [entries.phases[row] for row in rows]
+        phases = [counted[row] for row in rows]
         found = _system(elements, phases, reference, opened, absolute)
         for row, result in zip(rows, found, strict=True):
             results[row] = result
@@ -84,14 +87,18 @@ def judge_entries(
         results.insert(missed.row, _failed(missed))
     by_dft = entries.relaxed is None and reference.potential_sha256 is not None
     document: dict[str, Any] = {
-        "caution": OWN_ENERGIES if by_dft else "",
+        "caution": "; ".join(filter(None, (OWN_ENERGIES if by_dft else "", entries.caution))),
         "reference": {
             "id": reference.reference_id,
             "version": reference.version,
             "energy_scheme": reference.energy_scheme,
             "statement": reference.statement,
         },
-        "entries": {"energy_scheme": entries.energy_scheme, "statement": entries.statement},
+        "entries": {
+            "energy_scheme": entries.energy_scheme,
+            "statement": entries.statement,
+            "elements_of_the_reference_as_zero": own_zeros,
+        },
     }
     if opened:
         document["open"] = {
@@ -100,6 +107,29 @@ def judge_entries(
         }
         document["per_atom_of"] = "the closed elements"
     return document | {"results": results}
+
+
+def _from_own_elements(entries: Entries, reference: Reference) -> tuple[Sequence[Phase], list[str]]:
+    """Entries whose formation energies count from the reference's elements, and these elements.
+
+    Two sources of the same scheme give elements energies that differ by some meV/atom, which would
+    be added to every height.
+    """
+    wanted = {el for phase in entries.phases for el in phase.elements} & entries.zeros.keys()
+    own = {
+        el: min(phase.energy_ev_per_atom for phase in reference.phases(el)) - entries.zeros[el]
+        for el in sorted(wanted - set(reference.missing_elements(frozenset(wanted))))
+    }
+    if not own:
+        return entries.phases, []
+    return [_shifted(phase, own) for phase in entries.phases], list(own)
+
+
+def _shifted(phase: Phase, by_ev_per_atom: Mapping[str, float]) -> Phase:
+    amounts = phase.composition
+    shift = sum(by_ev_per_atom.get(el, 0.0) * n for el, n in amounts.items())
+    energy = phase.energy_ev_per_atom + shift / sum(amounts.values())
+    return phase.model_copy(update={"energy_ev_per_atom": energy})
 
 
 def _require_comparable(entries: Entries, reference: Reference) -> None:

@@ -6,15 +6,18 @@ with `write_report` and `export_structures`. The path of a number into the repor
 into a sentence in `words`, shown by the two templates that `render` fills.
 """
 
+from hullward.tools.report.backends import requests_line
 from hullward.tools.report.export import export_structures
+from hullward.tools.report.novelty import gather_identities, new_words
 from hullward.tools.report.render import ReportPaths, write_report
 from hullward.tools.report.requests import count_requests
-from hullward.tools.report.words import requests_line
 
 __all__ = [
     "ReportPaths",
     "count_requests",
     "export_structures",
+    "gather_identities",
+    "new_words",
     "requests_line",
     "write_report",
 ]

@@ -17,9 +17,11 @@ from typing import Any, Literal
 import duckdb
 
 from hullward.models.crystal import Crystal
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, system_reason
+from hullward.tools.crystal import space_group_symbol
 from hullward.tools.crystal.files import difference, write_cif
 from hullward.tools.store import (
+    MEMBERS,
     SHORT_LIST,
     SHORT_LIST_ORDER,
     fetch_rows,
@@ -28,13 +30,17 @@ from hullward.tools.store import (
 )
 
 Format = Literal["cif", "poscar", "extxyz"]
-Where = Literal["shortlist", "judged", "relaxed"]
+Where = Literal["shortlist", "members", "judged", "relaxed"]
 
 SYMPREC_A = 0.01  # of the symmetrised CIF, Å
 SAFE_NAME = re.compile(r"^[a-zA-Z0-9-]+$")
+SHORT_ID = 10  # characters: c- and eight
+EXPORTED_NAME = re.compile(r"([0-9]{2,}_.+_)?c-[0-9a-f]{8,}")
+ALL_IN_ONE = "candidates.extxyz"
 
 _CONDITIONS: dict[Where, str] = {
     "shortlist": SHORT_LIST,
+    "members": MEMBERS,  # of every family on it
     "judged": "state = 'judged'",
     "relaxed": "converged",
 }
@@ -47,6 +53,8 @@ class ExportedStructure:
     candidate_id: str
     crystal: Crystal
     provenance: Mapping[str, str | int | float | None]  # None: not known
+    magmoms_mu_b: tuple[float, ...] | None = None  # one an atom, by the potential
+    source: str | None = None  # the user's own name of a screened structure
 
 
 def export_structures(
@@ -57,15 +65,17 @@ def export_structures(
     ids: list[str] | None = None,
     where: Where = "shortlist",
     symmetrise: bool = True,
+    replace: bool = False,
 ) -> list[Path]:
     """Write the relaxed structures of chosen candidates into the folder `out`.
 
     ids: these candidates, instead of all that `where` describes.
     symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
-    One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'. Existing files of
-    the same name are replaced; others stay.
+    replace: delete what earlier exports of this format left in `out`.
+    One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'.
     Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, a
-    text that does not read back as the stored crystal, or an `out` that is not a folder.
+    text that does not read back as the stored crystal, an `out` that is not a folder, and, without
+    `replace`, one that holds other structures of an earlier export.
     """
     writers: dict[Format, Callable[[ExportedStructure], str]] = {
         "cif": lambda r: cif_text(r, symmetrise=symmetrise),
@@ -79,11 +89,50 @@ def export_structures(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to export into")
     suffix = {"cif": "cif", "poscar": "vasp", "extxyz": "extxyz"}[format]
-    texts = {f"{safe_name(r.candidate_id)}.{suffix}": writers[format](r) for r in chosen}
+    texts = {
+        f"{file_stem(candidate, rank, len(chosen))}.{suffix}": writers[format](candidate)
+        for rank, candidate in enumerate(chosen, 1)
+    }
     if format == "extxyz" and texts:
-        texts = {"candidates.extxyz": "".join(texts.values())}
-    out.mkdir(parents=True, exist_ok=True)
+        texts = {ALL_IN_ONE: "".join(texts.values())}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {system_reason(error, writing=True)}") from error
+    earlier = [path for path in _exported(out, suffix) if path.name not in texts]
+    changed = [out / ALL_IN_ONE] if _differs(out / ALL_IN_ONE, texts.get(ALL_IN_ONE)) else []
+    if (old := [*earlier, *changed]) and not replace:
+        raise InputError(
+            f"{out} holds {len(old)} files of an earlier export ({old[0].name}…) with other "
+            "structures or ranks: name another folder, or delete them with --replace"
+        )
+    for path in earlier:
+        path.unlink()
     return [write_whole(out / name, text) for name, text in texts.items()]
+
+
+def file_stem(candidate: ExportedStructure, rank: int, count: int) -> str:
+    """The name of a candidate's file: rank of `count`, own name, formula, space group, short id.
+
+    >>> one = ExportedStructure("c-4d10d3d6aa", None, {"formula": "NaCl", "space_group": "P2_1/c"})
+    >>> file_stem(one, 3, 120)
+    '003_NaCl_P21_c_c-4d10d3d6'
+    """
+    facts = [str(candidate.provenance.get(key) or "") for key in ("formula", "space_group")]
+    words = [re.sub("[^A-Za-z0-9._-]", "", f.replace("_", "").replace("/", "_")) for f in facts]
+    short = safe_name(candidate.candidate_id)[:SHORT_ID]
+    own = re.sub(r"(?i)[.](cif|vasp|jsonl?|csv|parquet)(?=[#)]|$)", "", candidate.source or "")
+    own = re.sub("[^A-Za-z0-9]+", "-", own)[:60].strip("-")
+    return "_".join(filter(None, (f"{rank:0{max(2, len(str(count)))}}", own, *words, short)))
+
+
+def _exported(out: Path, suffix: str) -> list[Path]:
+    """Files of earlier exports of one format, by the names that this or an earlier version gave."""
+    return sorted(p for p in out.glob(f"*.{suffix}") if EXPORTED_NAME.fullmatch(p.stem))
+
+
+def _differs(path: Path, text: str | None) -> bool:
+    return text is not None and path.is_file() and path.read_text(encoding="utf-8") != text
 
 
 def relaxed(
@@ -93,11 +142,11 @@ def relaxed(
     if where not in _CONDITIONS:
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
     if ids is not None:
-        _check_known(connection, ids)
+        ids = [_full_id(connection, asked) for asked in ids]
     rows = fetch_rows(
         connection,
         f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
-            x.residual_force_ev_per_a, b.reference_id, b.reference_version
+            x.residual_force_ev_per_a, x.magmoms_mu_b, b.reference_id, b.reference_version
             FROM (SELECT * FROM results WHERE candidate_id IS NOT NULL
                   AND ({"list_contains($ids, candidate_id)" if ids is not None
                   else _CONDITIONS[where]})) r
@@ -115,12 +164,18 @@ def relaxed(
     return found
 
 
-def _check_known(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
-    known = [i for (i,) in connection.execute("SELECT candidate_id FROM candidates").fetchall()]
-    for unknown in sorted(set(ids) - set(known)):
-        near = difflib.get_close_matches(unknown, known, n=3, cutoff=0.5)
-        hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
-        raise InputError(f"no candidate {unknown!r}; {hint}")
+def _full_id(connection: duckdb.DuckDBPyConnection, asked: str) -> str:
+    """The id that begins with these characters, as reports show it."""
+    rows = connection.execute("SELECT candidate_id FROM candidates").fetchall()
+    known: list[str] = [i for (i,) in rows]
+    begun = [i for i in known if i.startswith(asked)] if len(asked) >= SHORT_ID else []
+    if asked in known or len(begun) == 1:
+        return asked if asked in known else begun[0]
+    if begun:
+        raise InputError(f"{asked!r} begins {len(begun)} ids: {', '.join(sorted(begun)[:3])}, …")
+    near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
+    hint = f"nearest: {', '.join(near)}" if near else f"{len(known)} candidates are known"
+    raise InputError(f"no candidate {asked!r}; {hint}")
 
 
 def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
@@ -128,9 +183,13 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
     return ExportedStructure(
         candidate_id=row["candidate_id"],
         crystal=Crystal.model_validate_json(row["crystal"]),
+        magmoms_mu_b=row["magmoms_mu_b"] and tuple(row["magmoms_mu_b"]),
+        source=row["source"],
         provenance={
             "candidate_id": row["candidate_id"],
+            **({"source": row["source"]} if row["source"] else {}),
             "formula": row["formula"],
+            "space_group": space_group_symbol(row["space_group_tight"]),
             "energy_ev_per_atom": row["energy_ev_per_atom"],
             "e_above_reference_ev_per_atom": row["e_above_reference_ev_per_atom"],
             "e_above_union_ev_per_atom": row["e_above_union_ev_per_atom"],
@@ -144,6 +203,8 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
             "converged": str(row["converged"]).lower(),
             "state": row["state"],
             "operator": row["operator"],
+            "family": row["family_id"],
+            "family_size": row["family_size"],
             "parents": " ".join(row["parents"] or ()),
             "method": "machine-learned potential, not DFT",
         },
@@ -164,7 +225,8 @@ def poscar_text(candidate: ExportedStructure) -> str:
     """A VASP 5 POSCAR, species grouped, provenance in its first line."""
     from pymatgen.io.vasp import Poscar
 
-    shown = ("candidate_id", "formula", "e_above_union_ev_per_atom", "reference", "potential")
+    energy = ("e_above_union_ev_per_atom", "reference", "potential")
+    shown = ("candidate_id", "formula", "space_group", *energy)
     comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in shown)
     structure = candidate.crystal.to_structure()
     text = Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()
@@ -173,8 +235,12 @@ def poscar_text(candidate: ExportedStructure) -> str:
 
 
 def extxyz_text(candidate: ExportedStructure) -> str:
-    """One extxyz frame: provenance in its info keys; no energy or forces, which are not DFT's."""
+    """One extxyz frame: provenance in its info keys, the potential's energy (eV) and moments.
+
+    Forces are not stored with a relaxation; `residual_force_ev_per_a` is the largest of them.
+    """
     from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import read, write
 
     crystal = candidate.crystal
@@ -183,6 +249,12 @@ def extxyz_text(candidate: ExportedStructure) -> str:
     )
     atoms.info = {key: _one_line(_word(v)) if isinstance(v, str) or v is None else v
                   for key, v in candidate.provenance.items()}  # fmt: skip
+    results: dict[str, Any] = {}
+    if (energy := candidate.provenance.get("energy_ev_per_atom")) is not None:
+        results["energy"] = float(energy) * len(crystal.species)
+    if candidate.magmoms_mu_b is not None:
+        results["magmoms"] = candidate.magmoms_mu_b
+    atoms.calc = SinglePointCalculator(atoms, **results) if results else None
     text = io.StringIO()
     write(text, atoms, format="extxyz")
     frame = read(io.StringIO(text.getvalue()), format="extxyz")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import cif_text, relaxed
+from hullward.tools.report.families import Family, gather_families
+from hullward.tools.report.names import space_group
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
 from hullward.tools.report.requests import gather_asked
@@ -69,7 +70,9 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
     counting = count(connection)
     campaign = _campaign(connection)
     runs = _runs(connection)
-    systems, systems_total = gather_systems(connection)
+    systems, systems_total = gather_systems(
+        connection, tuple(campaign.settings.get("systems") or ())
+    )
     return Report(
         campaign=campaign,
         basis=_only(connection, Basis, "bases"),
@@ -140,21 +143,30 @@ def _listing(
         ids = [row["candidate_id"] for row in found[:pictured]]
         cifs = {r.candidate_id: cif_text(r) for r in relaxed(connection, ids=ids, where="relaxed")}
     vibrations = gather_vibrations(connection)
+    families = gather_families(connection, (row["family_id"] for row in found if rule))
     entries = tuple(
-        _entry(row, cifs.get(row["candidate_id"]), vibrations.get(row["candidate_id"]))
+        _entry(
+            row,
+            cifs.get(row["candidate_id"]),
+            vibrations.get(row["candidate_id"]),
+            families.get(row["family_id"]),
+        )
         for row in found
     )
     total = found[0]["total"] if found else 0
     return Listing(total=total, entries=entries, rule=rule)
 
 
-def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> ReportEntry:
+def _entry(
+    row: Mapping[str, Any], cif: str | None, vibrations: str | None, family: Family | None
+) -> ReportEntry:
     stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
     shown = {
         "parents": tuple(row["parents"] or ()),
         "suspicions": tuple(row["suspicions"] or ()),
         "novelty": _novelty(row),
         "vibrations": vibrations,
+        "family": family,
         "suspect_because": tuple(row["suspect_because"] or ()),
         "read_by": row["second_energy_by"],
         "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],
@@ -170,29 +182,17 @@ def _entry(row: Mapping[str, Any], cif: str | None, vibrations: str | None) -> R
 
 def _novelty(row: Mapping[str, Any]) -> str:
     if row["rediscovered"]:
-        return f"rediscovered {row['rediscovered']}"
+        return f"known structure: {row['rediscovered']}"
     if row["known_before"]:
-        return f"known before relaxation as {row['known_before']}"
+        return f"known structure, before relaxation: {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    novel = "novel: matches no known phase and no other candidate"
-    return f"{novel}; {row['novelty']}" if row["novelty"] else novel
+    found = (row["standing"], row["novelty"])
+    return "; ".join(filter(None, found)) or "not compared with known structures"
 
 
 def _products(text: str | None) -> tuple[Product, ...]:
     return tuple(Product.model_validate(product) for product in json.loads(text or "[]"))
-
-
-def space_group(number: int | None) -> str:
-    """'Fd-3m (227)', 'C2/m (12)', 'Cmc2₁ (36)'; a dash while unknown."""
-    if number is None:
-        return "—"
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
-
-    symbol = sg_symbol_from_int_number(number)
-    if 3 <= number <= 15:  # monoclinic: 'C2/m' rather than 'C12/m1'
-        symbol = symbol[0] + symbol[2:-1]
-    return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
 
 
 def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
@@ -211,7 +211,8 @@ def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:
         for row in fetch_rows(
             connection,
             f"""SELECT state, reason, count(*) AS n,
-                list((proposal_id, detail) ORDER BY proposal_id)[:{EXAMPLES}] AS examples
+                list((coalesce(source, proposal_id), detail) ORDER BY proposal_id)[:{EXAMPLES}]
+                    AS examples
                 FROM results WHERE reason IS NOT NULL
                 GROUP BY state, reason ORDER BY n DESC, reason""",
         )

@@ -18,23 +18,31 @@ from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
 from hullward.tools.report import words
+from hullward.tools.report.backends import backends_sentence
 from hullward.tools.report.figures import (
     funnel_figure,
-    hull_figure,
+    phase_diagram_figure,
     reliability_figure,
     structure_figure,
 )
 from hullward.tools.report.gather import gather
+from hullward.tools.report.names import short_id, space_group
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
 from hullward.tools.report.words import (
-    backends_sentence,
     opinion_words,
     percentage,
     probability_words,
     trust_words,
 )
-from hullward.tools.store import APART, NESTED, NOVEL, open_snapshot, write_whole
+from hullward.tools.store import (
+    APART,
+    NESTED,
+    NOVEL,
+    open_snapshot,
+    stage_words,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -75,6 +83,7 @@ def render(report: Report, template: str) -> str:
         r=report,
         share=words.share,
         percent=words.percent,
+        families=words.families,
         kind=words.kind(report),
         reference=words.reference_name(report.basis),
         second=words.second_sentence(report),
@@ -85,11 +94,16 @@ def render(report: Report, template: str) -> str:
         novel=NOVEL,
         apart=APART,
         funnel_figure=lambda: _trusted(
-            funnel_figure({k: report.funnel[k] for k in NESTED + NOVEL})
+            funnel_figure({stage_words(k): report.funnel[k] for k in NESTED + NOVEL})
         ),
         structure_figure=_structure,
         reliability_figure=lambda checks: _trusted(reliability_figure(checks)),
-        hull_figure=_hull,
+        phase_diagram=_diagram,
+        space_group=space_group,
+        short=short_id,
+        carded={e.candidate_id for e in report.short_list.entries if e.cif},
+        any_p=bool(report.trust.with_probability),
+        any_read=any(e.read_higher_ev_per_atom is not None for e in report.short_list.entries),
     )
 
 
@@ -109,6 +123,7 @@ def _template(name: str) -> Template:
         "mev": words.mev,
         "decomposition": words.decomposition,
         "notes": words.notes,
+        "cell": words.cell,
         "probabilities": probability_words,
         "opinion": opinion_words,
         "percentage": percentage,
@@ -116,7 +131,7 @@ def _template(name: str) -> Template:
         "sub": subscripts,
         "md": markdown_text,
         "code": _backticks_as_code,
-        "words": lambda name: name.replace("_", " "),
+        "words": stage_words,
         "data_uri": _data_uri,
     }
     return environment.get_template(name)
@@ -144,10 +159,13 @@ def _structure(entry: ReportEntry) -> Markup:
     return _trusted(structure_figure(entry.crystal) if entry.crystal else "")
 
 
-def _hull(system: System) -> Markup:
-    at = {p.name: p.composition for p in system.points}
-    lines = [(at[a], at[b]) for a, b in system.tie_lines]
-    return _trusted(hull_figure(system.points, system.chemsys.split("-"), lines) or "")
+def _diagram(system: System) -> Markup:
+    """The phase diagram; '' without a stored one, or for other than two to four elements."""
+    if not system.facets:
+        return _trusted("")
+    elements = system.chemsys.split("-")
+    drawn = phase_diagram_figure(system.points, elements, system.facets, system.apex)
+    return _trusted(drawn or "")
 
 
 def _data_uri(text: str) -> str:

@@ -12,13 +12,13 @@ heights are signed; null means unknown. A list that may be cut has its `total`.
     headline      five sentences
     states, funnel, rejections
                   counts, exactly those of `hullward.tools.store.funnel.count`
-    short_list    {rule, total, entries}: best first; the first ones with their CIF
+    short_list    {rule, total, entries}: one of each family, best first; the first ones with CIF
     rediscovered, suspects, below_reference
                   {total, entries}: counted separately, not as discoveries
     trust         probabilities that DFT agrees: how many, by which calibrator, its checks
     opinions      second opinions, and how they change the short list
     identities    comparison with known structures: counts, most frequent parents
-    systems       heights by chemical system, for plots: points, tie lines, lowest per formula
+    systems       phase diagrams: points, facets, stable phases; lowest candidate per formula
     operators, cycles
                   yield of each; cycles with their plan and its reasons
     stops         why proposals ended, by state and reason, with three examples each
@@ -36,6 +36,7 @@ from typing import Literal
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
+from hullward.tools.report.families import Family
 from hullward.tools.report.novelty import Identities
 from hullward.tools.report.opinions import Opinions
 from hullward.tools.report.systems import System
@@ -46,6 +47,7 @@ class ReportEntry(Record):
     """One judged candidate."""
 
     candidate_id: str
+    source: str | None = None  # the user's own name of a screened structure
     formula: str
     chemsys: str
     n_atoms: int
@@ -77,9 +79,11 @@ class ReportEntry(Record):
     read_higher_ev_per_atom: float | None = None  # second energy minus the first, on one scale
     disputed: bool | None = None  # by a second opinion; null: there is none
     novelty: str
+    standing: str | None = None  # next to what is known; null: not compared yet, or a duplicate
     novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     duplicate_after: str | None = None  # the lowest in energy of the same relaxed structure
+    family: Family | None = None  # orderings of its lattice that are folded; null: there are none
     disorder: str | None  # why species may share a site in reality; null: no sign of it
     suspect_because: tuple[str, ...]  # one sentence with numbers for each suspicion
     training: str | None  # overlap with the training data of the proposing model; null: no model
@@ -131,7 +135,7 @@ class EndCount(Record):
     state: str
     reason: str
     count: int
-    examples: tuple[tuple[str, str], ...]  # proposal id, detail
+    examples: tuple[tuple[str, str], ...]  # own name or proposal id, detail
 
 
 class ModelUse(Record):

@@ -7,9 +7,10 @@ total.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
+from hullward.tools.report.novelty import new_words
 from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.uncertainty import Trust
@@ -61,6 +62,18 @@ def decomposition(entry: ReportEntry, hull: str) -> str:
     return f"same composition: {other.phase_id} is {abs(round(1000 * height))} meV/atom {where}"
 
 
+def cell(crystal: Crystal) -> str:
+    """'a 4.100, b 4.100, c 4.100 Å, α 90.0, β 90.0, γ 90.0°'."""
+    lengths, angles = crystal.parameters
+    sides = ", ".join(f"{name} {x:.3f}" for name, x in zip("abc", lengths, strict=True))
+    return (
+        sides
+        + " Å, "
+        + ", ".join(f"{name} {x:.1f}" for name, x in zip("αβγ", angles, strict=True))
+        + "°"
+    )
+
+
 def reference_name(basis: Basis | None) -> str:
     if basis is None:
         return "no reference"
@@ -73,6 +86,10 @@ def kind(report: Report) -> str:
 
 def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def families(count: int) -> str:
+    return plural(count, "family", "families")
 
 
 def headline(report: Report) -> tuple[str, ...]:
@@ -110,11 +127,14 @@ def _found(report: Report) -> str:
     if not report.states["judged"]:
         return f"Judged nothing: {reference_name(basis)} has no hull for what was relaxed."
     threshold = round(1000 * basis.metastable_ev_per_atom)
+    left = [one for one in report.identities.standings if one.standing != "known structure"]
+    near, on_it = sum(one.metastable for one in left), sum(one.stable for one in left)
     return (
-        f"Novel and within {threshold} meV/atom of the hull of {reference_name(basis)} ∪ this "
-        f"{kind(report)}: {share(funnel['novel_metastable'], funnel['proposed'])}; "
-        f"on that hull: {share(funnel['novel_stable'], funnel['proposed'])}."
-    )
+        f"Within {threshold} meV/atom of the hull of {reference_name(basis)} + this "
+        f"{kind(report)}, known structures and duplicates left out: "
+        f"{share(near, funnel['proposed'])}; on that hull: {share(on_it, funnel['proposed'])}. "
+        f"{new_words(report.identities)}"
+    ).rstrip()
 
 
 def _best(report: Report) -> str:
@@ -128,8 +148,10 @@ def _best(report: Report) -> str:
         return "The short list is empty." + (f" Counted separately: {counts}." if counts else "")
     best = report.short_list.entries[0]
     return (
-        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}: "
-        f"{mev(best.e_above_union_ev_per_atom)} meV/atom over reference ∪ {kind(report)}, "
+        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}"
+        f"{f' ({best.standing})' if best.standing else ''}: "
+        f"{mev(best.e_above_union_ev_per_atom)} meV/atom above the hull "
+        f"(reference + this {kind(report)}), "
         f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
     )
 
@@ -220,7 +242,8 @@ def notes(entry: ReportEntry) -> str:
         parts.append(f"not covered: {entry.coverage_note}")
     if entry.second_label is not None:
         parts.append(_second(entry))
-    further = filter(None, (entry.disorder, entry.vibrations, entry.training))
+    family = entry.family.words if entry.family else None
+    further = filter(None, (family, entry.disorder, entry.vibrations, entry.training))
     return "; ".join([*parts, *further, entry.novelty])
 
 
@@ -334,55 +357,3 @@ def opinion_words(opinion: OpinionEntry) -> str:
     if None not in (opinion.rank, opinion.rank_before) and opinion.rank != opinion.rank_before:
         parts.append(f"moved from place {opinion.rank_before} to {opinion.rank}")
     return "; ".join(filter(None, parts))
-
-
-def requests_line(counts: Mapping[str, Any]) -> str:
-    """Counts of requests in words: '12 answered, 3 failed (2 timeout, 1 server)'."""
-    outcomes = [f"{counts[state]} {state}" for state in ("answered", "failed", "waiting")]
-    if counts["failures"]:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in counts["failures"].items())
-        outcomes[1] += f" ({kinds})"
-    parts = [part for part in outcomes if not part.startswith("0 ")]
-    return f"{', '.join(parts)}; {counts['tokens_in']} tokens in, {counts['tokens_out']} out"
-
-
-def backends_sentence(report: Report) -> str:
-    """Which models wrote structures and planned, in one sentence."""
-    settings = report.campaign.settings
-    if report.campaign.kind != "campaign":
-        return ""
-    asked = {use.backend for use in report.asked}
-    crystal, chat = settings.get("crystal") or {}, settings.get("chat") or {}
-    if "crystal" in asked:
-        writers = f"Structures were written by {_described(crystal)}"
-    else:
-        writers = "No language model wrote structures"
-    planner = "the built-in rules, without a chat model"
-    if "chat" in asked:
-        planner = _described(chat)
-    sentence = f"{writers}; planned by {planner}"
-    by_rules = sum(cycle.made_by == "rules" for cycle in report.cycles)
-    if by_rules and "chat" in asked:
-        sentence += f", which gave no usable plan in {by_rules} of {len(report.cycles)} cycles"
-    return f"{sentence}.{_left_out_words(report)}"
-
-
-def _left_out_words(report: Report) -> str:
-    """Which parameters the servers of which models refuse, or ''."""
-    refused: dict[str, set[str]] = {}
-    for use in report.asked:
-        refused.setdefault(use.model, set()).update(use.left_out)
-    return "".join(
-        f" The server of {model} refuses {', '.join(sorted(names))}: sent without."
-        for model, names in refused.items()
-        if names
-    )
-
-
-def _described(backend: Mapping[str, Any]) -> str:
-    if backend.get("url"):
-        return f"{backend.get('model')} at {backend['url']}"
-    for key, what in (("path", "the checkpoint"), ("recorded", "the recording")):
-        if backend.get(key):
-            return f"{what} {backend[key]}"
-    return {"nano": "hullward-nano-cif"}.get(str(backend.get("word")), str(backend.get("word")))

@@ -8,6 +8,7 @@ opinions) is in `hullward.tools.uncertainty`.
 """
 
 from hullward.tools.screening.checking import check_proposals, label_candidates
+from hullward.tools.screening.diagrams import store_diagrams
 from hullward.tools.screening.explain import explain_all
 from hullward.tools.screening.families import store_families
 from hullward.tools.screening.judging import judge_proposals, label_judged, over_reference
@@ -74,6 +75,7 @@ __all__ = [
     "over_reference",
     "rattled_protocol",
     "relax_candidates",
+    "store_diagrams",
     "store_families",
     "store_suspects",
     "suspicions",

@@ -115,6 +115,6 @@ def _labels(screen: Screen, rows: Sequence[dict[str, Any]]) -> list[Label]:
         )
         for row in rows
     ]
-    matches = {row.candidate_id: screen.known.match(row.crystal) for row in new if row.own}
+    matches = {row.candidate_id: screen.known.match_proposed(row.crystal) for row in new if row.own}
     known = {i: match for i, match in matches.items() if match is not None}
     return screen.proposed_structures.labels(new, known)

@@ -26,34 +26,87 @@ from hullward.tools.crystal import (
 )
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Reference
-from hullward.tools.records import Candidate, Explanation, NoveltyKind, stable_id
-from hullward.tools.screening.labels import Kind, Moment
+from hullward.tools.records import Candidate, Explanation, NoveltyKind, Standing, stable_id
+from hullward.tools.screening.labels import Kind, Moment, StructureIndex
 from hullward.tools.screening.screen import OVER_REFERENCE, PROPOSED_ORDER, RELAXED, Screen
 
 BATCH = 500  # records a journal write
+NOTHING_KNOWN = "no known structures"
+LIBRARY_TYPES = "the structure types of the prototype library"
 
 
 @dataclass
 class Explainer:
     """Known crystals, searched in four ways.
 
-    known: (id, crystal) of everything known.  source: where they come from, for the hash.
-    bare: number of known phases without a structure, by formula.
+    known: (id, crystal) of everything known: the reference's, then the user's.  source: where the
+    reference's come from, for the hash.  bare: number of known phases without a structure, by
+    formula.  own: how many of the known are the user's.  index: facts of more of them.
     """
 
     known: Sequence[tuple[str, Crystal]]
     source: str = ""
     bare: Mapping[str, int] = field(default_factory=dict)
+    own: int = 0
+    index: StructureIndex | None = None
 
     @cached_property
     def against(self) -> str:
-        phases = f"{len(self.known):,} known structures" if self.known else "no known structures"
-        return f"{phases} and the structure types of the prototype library"
+        """'27,618 known structures, 3,506 of the reference and the structure types of …'."""
+        of_reference = len(self.known) - self.own
+        counts = ((of_reference, "of the reference"), (self.own, "of yours"))
+        parts = [f"{n:,} {whose}" for n, whose in counts if n]
+        if self.index is not None:
+            parts.insert(0, f"{self.index.counts.structures:,} known structures")
+        elif parts:
+            parts[0] = parts[0].replace(" of", " known structures of", 1)
+        return f"{', '.join(parts) or NOTHING_KNOWN} and {LIBRARY_TYPES}"
 
     @cached_property
     def against_id(self) -> str:
         seen = [i for i, _ in self.known]
-        return stable_id("kn", self.source, seen, *([sorted(self.bare)] if self.bare else []))
+        further = [sorted(self.bare)] if self.bare else []
+        index = self.index.version if self.index is not None else ""
+        return stable_id("kn", self.source, seen, *further, "standing", index)
+
+    def standing(self, kind: NoveltyKind, formula: str) -> Standing | None:
+        """What a crystal is next to what is known."""
+        if kind == "known":
+            return "known structure"
+        if kind == "duplicate":
+            return None
+        hidden = self.index is None or self.index.hides(formula)
+        if kind == "not_compared" or (hidden and len(self.known) == self.own):
+            return "novelty not judged"
+        if self._has_structures(formula):
+            return "new structure of a known compound"
+        if formula in self.bare or (self.index is not None and self.index.knows(formula)):
+            return "novelty not judged"  # its structure is not at hand
+        return "new composition"
+
+    def _has_structures(self, formula: str) -> bool:
+        if formula in self._formulas:
+            return True
+        return self.index is not None and self.index.holds_structures_of(formula)
+
+    def _bare_namesakes(self, formula: str) -> int:
+        """Known phases of a formula without a structure; the index counts as one."""
+        count = self.bare.get(formula, 0)
+        if count or self.index is None or self._has_structures(formula):
+            return count
+        return int(self.index.knows(formula))
+
+    def _bare_words(self, formula: str, bare: int) -> str:
+        if not bare:
+            return ""
+        if not self._has_structures(formula):
+            return "; known compound whose structure is not at hand"
+        phases = "a phase" if bare == 1 else f"{bare} phases"
+        return f"; may be known: the reference has {phases} of this formula without a structure"
+
+    @cached_property
+    def _formulas(self) -> frozenset[str]:
+        return frozenset(crystal.formula for _, crystal in self.known)
 
     def explain(
         self,
@@ -76,7 +129,7 @@ class Explainer:
         exchanged = tuple(f"{a}→{b}" for a, b in kin.exchanged) if kin else ()
         upside_down = kin is not None and _inverse(kin, crystal)
         shared = shared_sites(crystal)
-        bare = 0 if kind in ("known", "duplicate") else self.bare.get(crystal.formula, 0)
+        bare = 0 if kind in ("known", "duplicate") else self._bare_namesakes(crystal.formula)
         return Explanation(
             candidate_id=candidate_id,
             moment=moment,
@@ -88,9 +141,11 @@ class Explainer:
             rms_a=kin.rms_a if kin else None,
             against=self.against,
             against_id=self.against_id,
-            words=_words(kind, kin, exchanged, upside_down, self.against) + _bare_words(bare),
+            words=_words(kind, kin, exchanged, upside_down, self.against)
+            + self._bare_words(crystal.formula, bare),
             bare_namesakes=bare,
             disorder=shared.words if shared else "",
+            standing=self.standing(kind, crystal.formula),
         )
 
     def _find(
@@ -99,6 +154,8 @@ class Explainer:
         if exact is not None:
             kind, match_id = exact
             return kind, PrototypeMatch(match_id, crystal.formula, (), None)
+        if self.index is not None and (phase := self.index.structure(crystal)):
+            return "known", PrototypeMatch(phase.phase_id, crystal.formula, (), None)
         if LibraryEntry("", crystal).cell is None:
             return "not_compared", None
         if swapped := self._lanthanide_swap(crystal):
@@ -175,7 +232,7 @@ def explain_all(screen: Screen) -> None:
     since names a known phase or an earlier candidate that it does not. Nothing else that it rests
     on changes: the crystals, and the candidates explained before this one.
     """
-    explainer = explainer_of(screen.reference, screen.user_phases)
+    explainer = explainer_of(screen.reference, screen.user_phases, screen.index)
     moments: tuple[Moment, ...] = ("before", "after")
     for moment in moments:
         key = moment, explainer.against_id
@@ -195,13 +252,16 @@ def explain_all(screen: Screen) -> None:
 
 
 @lru_cache(maxsize=2)
-def explainer_of(reference: Reference, user_phases: KnownPhases) -> Explainer:
+def explainer_of(
+    reference: Reference, user_phases: KnownPhases, index: StructureIndex | None = None
+) -> Explainer:
     """The explainer of a reference's structures and the user's, cached: its cells are slow."""
     phases = reference.source.within(reference.elements)
-    own = [(p.phase_id, p.crystal) for p in phases if p.is_phase and p.crystal is not None]
+    found = [(p.phase_id, p.crystal) for p in phases if p.is_phase and p.crystal is not None]
     bare = Counter(p.formula for p in phases if p.is_phase and p.crystal is None)
     source = f"{reference.reference_id} {reference.version}"
-    return Explainer([*own, *user_phases], source, bare)
+    users = list(user_phases)
+    return Explainer([*found, *users], source, bare, len(users), index)
 
 
 def _exact(row: dict[str, Any]) -> tuple[Kind, str] | None:
@@ -301,13 +361,6 @@ def _inverse(kin: PrototypeMatch, crystal: Crystal) -> bool:
         return False
     pairs = ((states[el], theirs.get(back.get(el, el), 0.0)) for el in states)
     return any(a * b < 0 for a, b in pairs)
-
-
-def _bare_words(bare: int) -> str:
-    if not bare:
-        return ""
-    phases = "a phase" if bare == 1 else f"{bare} phases"
-    return f"; may be known: the reference has {phases} of this formula without a structure"
 
 
 def _words(

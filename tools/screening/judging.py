@@ -67,7 +67,7 @@ def _label(
 
     asked: relaxation ids, as are the keys of what is returned.
     """
-    matches = {r.relaxation_id: screen.known.match(_structure(r)) for _, r in pairs}
+    matches = {r.relaxation_id: screen.known.match_relaxed(_structure(r)) for _, r in pairs}
     known = {i: match for i, match in matches.items() if match is not None}
     returned = returned_to_parents(screen, pairs)
     for candidate, relaxation in pairs:

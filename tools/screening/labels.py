@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import ComparedCrystal, Match, StructureLibrary
@@ -27,11 +27,47 @@ Kind = Literal["known", "duplicate"]
 KEPT = 100_000  # structures kept for comparison, some 100 MB; read again from the store beyond
 
 
-class KnownStructures:
-    """Structures of known phases, a library for each chemical system, built on first use."""
+class KnownFacts(Protocol):
+    """A phase of an index."""
 
-    def __init__(self, reference: Reference, user_phases: KnownPhases | None = None) -> None:
-        self._reference = reference
+    @property
+    def phase_id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def tried_only(self) -> bool:
+        """Whether the embedded reference tried this arrangement and found a lower one."""
+
+
+class StructureIndex(Protocol):
+    """Facts of known structures and compounds."""
+
+    def __hash__(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def counts(self) -> Any:
+        """Numbers of its structures, formulas and arrangements."""
+
+    def structure(self, crystal: Crystal) -> KnownFacts | None: ...
+    def knows(self, formula: str) -> bool: ...
+    def holds_structures_of(self, formula: str) -> bool: ...
+    def hides(self, formula: str) -> bool: ...
+
+
+class KnownStructures:
+    """Structures of known phases: the reference's and the user's, and facts of an index.
+
+    The structures are in libraries, one for each chemical system, built on first use.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        user_phases: KnownPhases | None = None,
+        index: StructureIndex | None = None,
+    ) -> None:
+        self._reference, self._index = reference, index
         self._user_phases = user_phases or KnownPhases()
         self._libraries: dict[str, StructureLibrary] = {}
 
@@ -47,8 +83,26 @@ class KnownStructures:
         return self._libraries[chemsys]
 
     def match(self, crystal: Crystal) -> Match | None:
-        """The known phase that a crystal matches, if any."""
+        """The known phase whose structure, the reference's or the user's, a crystal matches."""
         return self.of(crystal.chemsys).match(crystal)
+
+    def match_proposed(self, crystal: Crystal) -> Match | None:
+        """The known phase that a crystal matches, for which it need not be relaxed.
+
+        What only the index knows is relaxed, as it may hold up the hull, unless the reference tried
+        it and found a lower structure.
+        """
+        if (match := self.match(crystal)) is not None or self._reference.kind != "embedded":
+            return match
+        phase = self._index.structure(crystal) if self._index else None
+        return Match(phase.phase_id, None) if phase and phase.tried_only else None
+
+    def match_relaxed(self, crystal: Crystal) -> Match | None:
+        """The known phase that a crystal matches, by its structure or by the index."""
+        if (match := self.match(crystal)) is not None or self._index is None:
+            return match
+        phase = self._index.structure(crystal)
+        return Match(phase.phase_id, None) if phase else None
 
 
 class Stored(NamedTuple):

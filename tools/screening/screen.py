@@ -34,6 +34,7 @@ from hullward.tools.screening.labels import (
     KnownStructures,
     Moment,
     Stored,
+    StructureIndex,
     StructureSource,
 )
 from hullward.tools.screening.validate import Limits
@@ -109,6 +110,7 @@ class Screen:
     limits: Limits
     second: SecondReferenceJudge | None = None
     user_phases: KnownPhases = field(default_factory=KnownPhases)
+    index: StructureIndex | None = None  # of known structures
     seeds: Mapping[str, RelaxedSeed] = field(default_factory=dict)  # by candidate id
     executor: Executor = field(default_factory=Executor)
     relax_known: bool = False
@@ -118,8 +120,8 @@ class Screen:
 
     @cached_property
     def known(self) -> KnownStructures:
-        """Structures of known phases, the reference's and the user's."""
-        return KnownStructures(self.reference, self.user_phases)
+        """Structures of known phases: the reference's, the user's and the index's."""
+        return KnownStructures(self.reference, self.user_phases, self.index)
 
     @cached_property
     def checked_card(self) -> PotentialCard:

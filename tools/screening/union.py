@@ -121,9 +121,7 @@ def judge_union(screen: Screen) -> None:
     changed = _changed(screen)
     if not changed:
         return
-    hulls = UnionHulls(screen.reference, kept=screen.union_hulls)
-    for row in _corners(screen):
-        hulls.corners[row.chemsys][row.candidate_id] = row
+    hulls = union_hulls(screen)
     moved = _settle_corners(screen, hulls, changed)
     ids = {row.relaxation_id for row in changed}
     for system in sorted(moved):
@@ -132,6 +130,14 @@ def judge_union(screen: Screen) -> None:
     corners = {i for rows in hulls.corners.values() for i in rows}
     _store(screen, hulls, (row for row in changed if row.candidate_id not in corners))
     screen.store.add(_verdicts(screen, hulls, [r for r in changed if r.candidate_id in corners]))
+
+
+def union_hulls(screen: Screen) -> UnionHulls:
+    """The hulls over reference and campaign, as the stored verdicts have them."""
+    hulls = UnionHulls(screen.reference, kept=screen.union_hulls)
+    for row in _corners(screen):
+        hulls.corners[row.chemsys][row.candidate_id] = row
+    return hulls
 
 
 def _settle_corners(screen: Screen, hulls: UnionHulls, changed: Sequence[JudgedRow]) -> set[str]:
@@ -227,6 +233,15 @@ def _corners(screen: Screen) -> list[JudgedRow]:
             WHERE abs(u.e_above_hull_ev_per_atom) < {NEAR_EV_PER_ATOM}
                 AND starts_with(u.decomposition, '[{{"phase_id":"' || c.candidate_id || '"')""",
     )
+
+
+def judged_by_system(screen: Screen) -> dict[str, int]:
+    """How many relaxations with a height there are, by chemical system."""
+    rows = screen.store.rows(
+        f"SELECT c.chemsys, count(*) AS n FROM {_JUDGED} WHERE NOT ({_PENDING}) GROUP BY c.chemsys",
+        {**screen.judged_by, **screen.relaxed_by},
+    )
+    return {row["chemsys"]: row["n"] for row in rows}
 
 
 def _supports(screen: Screen, system: str) -> list[JudgedRow]:

@@ -47,6 +47,7 @@ class Limits(Record):
     required_elements: frozenset[str] = frozenset()
     allowed_elements: frozenset[str] | None = None
     allowed_systems: tuple[frozenset[str], ...] = ()  # all elements within one of them
+    whole_systems: bool = False  # and all elements of that one
     forbidden_elements: frozenset[str] = frozenset()
     min_plane_spacing_a: float = Field(default=1.2, gt=0.1)  # between opposite faces of the cell
     min_volume_per_atom_a3: float = 4.0
@@ -157,7 +158,10 @@ def _element_flaw(crystal: Crystal, limits: Limits, supported: frozenset[str]) -
         return Flaw(reason=Reason.FORBIDDEN_ELEMENT, detail=f"{together}: in none of the systems")
     fewest, most = limits.min_elements or 0, limits.max_elements or len(present)
     if fewest <= len(present) <= most:
-        return None
+        if not limits.whole_systems or present in limits.allowed_systems:
+            return None
+        together = " ".join(sorted(present))
+        return Flaw(reason=Reason.ELEMENT_COUNT, detail=f"{together}: part of a system only")
     wanted = f"at least {fewest}" if len(present) < fewest else f"at most {most}"
     return Flaw(reason=Reason.ELEMENT_COUNT, detail=f"{len(present)} elements, wanted {wanted}")
 

@@ -12,7 +12,7 @@ new kind of record in `tables`.
 from hullward.tools.store import funnel, inbox, lock, query
 from hullward.tools.store.campaign_store import Store, open_snapshot, read_first, rebuild
 from hullward.tools.store.files import sealed, sweep, timestamp, unsealed, write_whole
-from hullward.tools.store.funnel import APART, FAMILIES, NESTED, NOVEL, count
+from hullward.tools.store.funnel import APART, FAMILIES, NESTED, NOVEL, count, stage_words
 from hullward.tools.store.journal import StorageError
 from hullward.tools.store.projection import decode, fetch_records, fetch_rows
 from hullward.tools.store.short_list import (
@@ -21,7 +21,9 @@ from hullward.tools.store.short_list import (
     SHORT_LIST,
     SHORT_LIST_ORDER,
     SHORT_LIST_RULE,
+    SYSTEMS_DRAWN,
     ranking,
+    systems_to_draw,
 )
 from hullward.tools.store.tables import TABLES
 
@@ -35,6 +37,7 @@ __all__ = [
     "SHORT_LIST",
     "SHORT_LIST_ORDER",
     "SHORT_LIST_RULE",
+    "SYSTEMS_DRAWN",
     "TABLES",
     "StorageError",
     "Store",
@@ -51,7 +54,9 @@ __all__ = [
     "read_first",
     "rebuild",
     "sealed",
+    "stage_words",
     "sweep",
+    "systems_to_draw",
     "timestamp",
     "unsealed",
     "write_whole",

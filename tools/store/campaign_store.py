@@ -11,25 +11,24 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from hullward.models.errors import HullwardError, InputError
+from hullward.models.errors import HullwardError, InputError, system_reason
 from hullward.tools.records import Record
 from hullward.tools.store import funnel, schema
 from hullward.tools.store.database import (
     DATABASE,
-    SETTINGS,
     SNAPSHOT,
+    attach,
     build_database,
     is_full,
     mark_in,
     open_database,
-    quoted,
     remove,
     replace,
     require_usable_name,
@@ -53,6 +52,7 @@ from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 # Files that a campaign may have in its directory before its first record.
 OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
 
+_FILES = ("journal", "hullward.duckdb", SNAPSHOT)  # what opening makes
 FEW_IDS = 2000
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -73,6 +73,7 @@ class Store(AbstractContextManager["Store"]):
         self._database = open_database(directory, journal, self._note)
         self._place = os.open(directory, os.O_RDONLY)
         self._behind = False  # the journal holds more than the database
+        self._made: list[Path] = []  # folders that opening created, the outermost first
 
     @classmethod
     def open(cls, directory: Path, *, command: str, create: bool = False) -> Store:
@@ -86,6 +87,7 @@ class Store(AbstractContextManager["Store"]):
         notes: list[str] = []
         with ExitStack() as undo:
             undo.enter_context(_writing(directory))
+            made = [d for d in (*reversed(directory.parents), directory) if not d.exists()]
             _examine(directory, create)
             lock = undo.enter_context(closing(Lock(directory, command)))
             _tidy(directory)
@@ -96,10 +98,29 @@ class Store(AbstractContextManager["Store"]):
             if published and not (directory / SNAPSHOT).exists():
                 store.publish()  # a damaged one was set aside
             undo.pop_all()  # from here on `close` does it
+        store._made = made
         return store
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Release the lock, and remove what opening created if nothing was stored in it."""
+        with self._mutex:
+            unused = self._made if self._place >= 0 and self._journal.last_seq == 0 else []
+            self.close()
+            if unused:
+                for path in self.directory.iterdir():
+                    if path.is_file() and path.name.startswith((*OURS, *_FILES)):
+                        path.unlink()
+            with suppress(OSError):  # something else is in it by now
+                if unused and (self.directory / "inbox").is_dir():
+                    (self.directory / "inbox").rmdir()
+                for folder in reversed(unused):
+                    folder.rmdir()
 
     def close(self) -> None:
         """Release the lock; closing twice is fine."""
@@ -250,8 +271,8 @@ class Store(AbstractContextManager["Store"]):
         except OSError as error:
             remove(fresh)
             raise StorageError(
-                f"no snapshot could be written in {self.directory} ({error.strerror}); nothing is "
-                "lost: free some space and try again"
+                f"no snapshot could be written in {self.directory} ({system_reason(error)}); "
+                "nothing is lost: free some space and try again"
             ) from error
         return snapshot
 
@@ -308,7 +329,7 @@ def _writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = f"{directory} cannot be written: {error.strerror}"
+        problem = f"{directory} cannot be written: {system_reason(error, writing=True)}"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise (StorageError if full else InputError)(problem) from error
 
@@ -332,7 +353,7 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
         raise InputError(
             f"{snapshot.parent} has no snapshot yet; `hullward rebuild {directory}` makes one"
         )
-    connection = _attach(snapshot, settings)
+    connection = attach(snapshot, settings)
     if schema.is_current(connection):
         return connection
     connection.close()
@@ -344,27 +365,7 @@ def open_snapshot(directory: Path, settings: Mapping[str, Any] | None = None) ->
             f"{snapshot} is of another version of Hullward and was not made again: {error}. Copy "
             "the directory to where you can write, or try again when the run there has ended"
         ) from error
-    return _attach(snapshot, settings)
-
-
-def _attach(snapshot: Path, settings: Mapping[str, Any] | None) -> Connection:
-    # Attached to a database in memory: opening the path itself would hand out the previous
-    # snapshot as long as any connection of this process still reads that.
-    connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
-    try:
-        connection.execute(f"ATTACH {quoted(snapshot)} AS snapshot (READ_ONLY)")
-        connection.execute("USE snapshot")
-        connection.execute("SET temp_directory = ''")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        connection.execute("FROM schema_version").fetchall()
-    except duckdb.Error as error:
-        connection.close()
-        raise InputError(
-            f"{snapshot} cannot be read ({error}); `hullward rebuild {snapshot.parent}` makes a "
-            "new one"
-        ) from error
-    return connection
+    return attach(snapshot, settings)
 
 
 def _examine(directory: Path, create: bool, journal: bool = True) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -267,3 +268,24 @@ def _open_current(path: Path, journal: Journal, note: Callable[[str], None]) -> 
         connection.close()
         raise
     return database
+
+
+def attach(snapshot: Path, settings: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
+    """Open a snapshot read-only: no files, no network, no settings changed afterwards."""
+    # Attached to a database in memory: opening the path itself would hand out the previous
+    # snapshot as long as any connection of this process still reads that.
+    connection = duckdb.connect(":memory:", config={**SETTINGS, **(settings or {})})
+    try:
+        connection.execute(f"ATTACH {quoted(snapshot)} AS snapshot (READ_ONLY)")
+        connection.execute("USE snapshot")
+        connection.execute("SET temp_directory = ''")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        connection.execute("FROM schema_version").fetchall()
+    except duckdb.Error as error:
+        connection.close()
+        raise InputError(
+            f"{snapshot} cannot be read ({error}); `hullward rebuild {snapshot.parent}` makes a "
+            "new one"
+        ) from error
+    return connection

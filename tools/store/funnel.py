@@ -15,7 +15,17 @@ NESTED = ("proposed", "parsed", "valid", "unique", "relaxed", "metastable", "sta
 NOVEL = ("novel_metastable", "novel_stable")
 FAMILIES = ("novel_families",)
 APART = ("rediscovered", "below_reference", "suspect")
+WORDS = {
+    "novel_metastable": "new and metastable",
+    "novel_stable": "new and stable",
+    "novel_families": "new families",
+}
 _SHOWN = 3  # ids of what is wrong
+
+
+def stage_words(name: str) -> str:
+    """A stage, state or reason in words."""
+    return WORDS.get(name, name.replace("_", " "))
 
 
 class Source(Protocol):

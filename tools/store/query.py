@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from hullward.models.errors import InputError
 from hullward.tools.store.campaign_store import open_snapshot
+from hullward.tools.store.schema import MEANINGS, QUESTIONS
 
 MEMORY_LIMIT = "1GB"
 TIME_LIMIT_S = 60.0
@@ -105,11 +106,30 @@ def run_query(
         connection.close()
 
 
+def describe(directory: Path) -> dict[str, Any]:
+    """What can be asked of a directory: views with their columns, and questions to begin with.
+
+    Raises InputError as `run_query` does.
+    """
+    with open_snapshot(directory) as connection:
+        views = {
+            view: {
+                "row": row,
+                "columns": [
+                    {"name": name, "type": kind, "meaning": meanings.get(name, "")}
+                    for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()
+                ],
+            }
+            for view, (row, meanings) in MEANINGS.items()
+        }
+    return {"views": views, "questions": QUESTIONS}
+
+
 def as_text(result: QueryResult) -> str:
-    """The result as an aligned table, with numbers to the right."""
+    """The result as an aligned table, numbers to the right and with four significant digits."""
     cells = [
         [text.replace("\n", "\\n") for text in row]
-        for row in (result.columns, *([_cell(value) for value in row] for row in result.rows))
+        for row in (result.columns, *([_short(value) for value in row] for row in result.rows))
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(result.columns))]
     numeric = [
@@ -219,6 +239,10 @@ def _cell(value: Any, null: str = "NULL") -> str:
     if isinstance(value, list | dict):
         return json.dumps(_jsonable(value), ensure_ascii=False)
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else _cell(value)
 
 
 def _harmless(text: str) -> str:

@@ -159,6 +159,12 @@ TABLES: dict[str, RecordTable] = {
             "Relaxation", "relaxations", r.Relaxation, ("relaxation_id",), extra=_PROTOCOL_ID
         ),
         _latest("Verdict", "verdicts", r.Verdict, (*_OF_VERDICT, "height")),
+        _latest(
+            "PhaseDiagram",
+            "phase_diagrams",
+            r.PhaseDiagram,
+            ("chemsys", "reference_id", "reference_version"),
+        ),
         _latest("Explanation", "explanations", r.Explanation, ("candidate_id", "moment")),
         _latest("FamilyMember", "families", r.FamilyMember, ("relaxation_id",)),
         _latest("PhononCheck", "phonon_checks", r.PhononCheck, ("candidate_id", _WEIGHTS)),
@@ -169,6 +175,7 @@ TABLES: dict[str, RecordTable] = {
         _latest("Reading", "second_energies", r.SecondEnergy, ("relaxation_id", _WEIGHTS)),
         RecordTable("Calibration", "calibrations", r.Calibration, ("calibrator_id",)),
         RecordTable("CycleEnd", "cycles", r.CycleEnd, ("campaign_id", "cycle")),
+        RecordTable("BudgetRaise", "budget_raises", r.BudgetRaise, ("campaign_id", "number")),
         RecordTable("RunEnd", "runs", r.RunEnd, ("campaign_id", "number")),
         _latest("RunTime", "run_times", r.RunTime, ("campaign_id", "number")),
     )

@@ -101,7 +101,7 @@ represented AS (
 explained AS (
     SELECT
         candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder,
-        coalesce(bare_namesakes, 0) AS bare_namesakes
+        coalesce(bare_namesakes, 0) AS bare_namesakes, standing
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
@@ -149,7 +149,14 @@ placed AS (
         coalesce(s.duplicate_before, nullif(g.represented_by, s.candidate_id)) AS same_as,
         CASE WHEN same_as IS NULL THEN x.novelty_kind ELSE 'duplicate' END AS novelty_kind,
         coalesce(same_as, x.novelty_match) AS novelty_match,
-        coalesce('the same as candidate ' || same_as, x.novelty) AS novelty,
+        coalesce(
+            'the same as earlier candidate ' || s.duplicate_before,
+            'the same as candidate ' || same_as, x.novelty
+        ) AS novelty,
+        CASE
+            WHEN coalesce(s.known_before, s.known_after, h.rediscovered) IS NOT NULL
+            THEN 'known structure' ELSE x.standing
+        END AS standing,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
         x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
@@ -180,9 +187,8 @@ placed AS (
     LEFT JOIN opined y ON y.relaxation_id = r.relaxation_id
     LEFT JOIN second_energy e ON e.relaxation_id = r.relaxation_id
     LEFT JOIN represented g ON g.candidate_id = s.own_candidate_id
-    -- what represents a group is what the first of the group was found to be
-    LEFT JOIN explained x ON x.candidate_id =
-        CASE WHEN g.represented_by = s.candidate_id THEN g.group_id ELSE s.candidate_id END
+    -- the members of a group are what its first one was found to be
+    LEFT JOIN explained x ON x.candidate_id = coalesce(g.group_id, s.candidate_id)
     LEFT JOIN families f ON f.relaxation_id = r.relaxation_id
 ),
 shown AS (
@@ -194,8 +200,12 @@ shown AS (
         label, covered, suspicions, second_look,
         known_before, duplicate_before, rediscovered,
         represented_by AS duplicate_after,  -- the lowest in energy of the same relaxed structure
+        -- neither known nor a duplicate, as far as could be judged
         state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
-            AND represented_by IS NULL AS novel,
+            AND represented_by IS NULL AND standing IS DISTINCT FROM 'known structure'
+            AS unmatched,
+        standing,
+        unmatched AND standing IS DISTINCT FROM 'novelty not judged' AS novel,
         -- too good or too odd, and no second opinion has confirmed it
         coalesce(len(suspicions) > 0 AND second_look <> 'confirmed', false) AS suspect,
         state = 'judged' AND covered AND NOT suspect
@@ -205,8 +215,8 @@ shown AS (
         -- only the first of its family
         placed.duplicate_after AS duplicate_when_judged,
         state = 'judged' AND known_before IS NULL AND rediscovered IS NULL
-            AND duplicate_when_judged IS NULL AND covered AND NOT suspect AND within_threshold
-            AS worthy,
+            AND duplicate_when_judged IS NULL AND standing IS DISTINCT FROM 'known structure'
+            AND covered AND NOT suspect AND within_threshold AS worthy,
         space_group_loose, space_group_tight,
         coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
         converged,
@@ -227,6 +237,9 @@ shown AS (
         -- minus the one in this row, on one scale
         second_energy_by, second_energy_higher_ev_per_atom,
         bare_namesakes,  -- phases of this formula whose structures the reference lacks
+        -- the user's own name of a screened structure: its file, or its row
+        regexp_replace(source, '(?i)(([.](cif|vasp)|^(poscar|contcar)[^#]*)([.]gz|[.]zst)?)#0$',
+            '\\1') AS source,
         family_id, joined, request_id, "index"
     FROM placed
 )
@@ -242,7 +255,7 @@ SELECT
     -- the lowest in energy of the short-listed members, or of the credible ones without any
     family_id IS NOT NULL AND state = 'judged' AND row_number() OVER (
         PARTITION BY family_id
-        ORDER BY coalesce(novel AND metastable, false) DESC, state = 'judged' DESC, suspect,
+        ORDER BY coalesce(unmatched AND metastable, false) DESC, state = 'judged' DESC, suspect,
             energy_ev_per_atom NULLS LAST, candidate_id
     ) = 1 AS represents_family
 FROM shown;

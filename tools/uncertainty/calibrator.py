@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from hullward.models.errors import InputError, first_problem
+from hullward.models.errors import InputError, first_problem, system_reason
 from hullward.tools.hull import HullDistance, Reference
 from hullward.tools.records import Basis, Check, Protocol, Record, Relaxation, SecondEnergy
 from hullward.tools.store import unsealed
@@ -30,6 +30,24 @@ from hullward.tools.uncertainty.second_energies import second_energy_features
 
 THRESHOLDS_EV_PER_ATOM = (0.05, 0.1)
 SHIPPED = "calibration_chgnet_mp2020.json"
+
+
+class OwnDftResult(Record):
+    """One DFT height of the user's own, with the input of the calibrator that it is for."""
+
+    candidate_id: str
+    formula: str
+    dft_ev_per_atom: float
+    height_ev_per_atom: float  # of the potential, over the campaign's reference
+    state: dict[str, float]
+    amounts: dict[str, float]
+    source: str  # the table and its row
+    campaign: str  # the directory
+    since: str  # UTC
+
+    @property
+    def case(self) -> CalibrationCase:
+        return CalibrationCase(self.state, self.amounts, self.height_ev_per_atom)
 
 
 class Calibrator(Record):
@@ -58,11 +76,14 @@ class Calibrator(Record):
     prior_widths: tuple[float, ...] = ()  # it began with: state, elements, log width
     shift_sd_ev_per_atom: float  # between generators
     checks: tuple[Check, ...] = ()
+    base: Calibrator | None = None  # before DFT results of the user's own, and these results
+    results: tuple[OwnDftResult, ...] = ()
 
     @cached_property
     def calibrator_id(self) -> str:
-        """A hash of its content."""
-        return "cal-" + hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        """A hash of its content, apart from what its posterior was computed from."""
+        content = self.model_dump_json(exclude={"base", "results"}).encode()
+        return "cal-" + hashlib.blake2b(content, digest_size=8).hexdigest()
 
     @cached_property
     def posterior(self) -> model.Posterior:
@@ -160,7 +181,7 @@ def read_calibrator(path: Path) -> Calibrator:
     try:
         return Calibrator.model_validate_json(unsealed(path.read_bytes(), required=False))
     except OSError as error:
-        raise InputError(f"calibrator {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"calibrator {path} cannot be read: {system_reason(error)}") from error
     except ValidationError as error:
         raise InputError(f"{path} is no calibrator: {first_problem(error)}") from None
     except ValueError as error:

@@ -33,6 +33,7 @@ DFT_COLUMNS = (
     "dft_decomposition_energy_per_atom",
 )
 GENERATOR_COLUMNS = ("generator", "method", "operator")
+LARGEST_HEIGHT_EV_PER_ATOM = 2.0  # a larger one is more likely a value in meV
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,50 @@ class DftRow:
     generator: str
     dft_ev_per_atom: float
     problem: str = ""  # why it cannot be used
+
+
+@dataclass(frozen=True)
+class DftHeight:
+    """One row of a table of results for candidates."""
+
+    candidate_id: str
+    dft_ev_per_atom: float  # NaN where the row has none
+    source: str  # the file and the row
+
+
+def read_dft_heights(path: Path) -> list[DftHeight]:
+    """DFT heights by candidate. Raises InputError for a table that cannot be learnt from.
+
+    That is one without these columns, with a height that must be in another unit, or with two
+    heights for one candidate.
+    """
+    table = read_table(path)
+    if "candidate_id" not in table:
+        raise InputError(f"{path.name} needs a column candidate_id; has {list(table)[:12]}")
+    energies = pick(table, DFT_COLUMNS, path, "the DFT height above the hull, eV/atom")
+    word, first = ("line", 2) if path.suffix == ".csv" else ("row", 1)
+    rows = [
+        DftHeight(str(candidate_id), float(value), f"{path.name}, {word} {first + number}")
+        for number, (candidate_id, value) in enumerate(
+            zip(table["candidate_id"], energies, strict=True)
+        )
+    ]
+    for row in rows:
+        if abs(row.dft_ev_per_atom) > LARGEST_HEIGHT_EV_PER_ATOM:
+            raise InputError(
+                f"{row.source}: {energies.name} {row.dft_ev_per_atom:g} of {row.candidate_id} is "
+                f"more than {LARGEST_HEIGHT_EV_PER_ATOM:g} eV/atom from the hull: meV? Heights are "
+                "in eV/atom; no row was used"
+            )
+    at: dict[str, DftHeight] = {}
+    for row in rows:
+        other = at.setdefault(row.candidate_id, row)
+        if other.dft_ev_per_atom != row.dft_ev_per_atom:
+            raise InputError(
+                f"{row.source}: {row.dft_ev_per_atom:g} eV/atom for {row.candidate_id}, which has "
+                f"{other.dft_ev_per_atom:g} in {other.source}; keep one of them"
+            )
+    return list(at.values())
 
 
 def read_dft_table(path: Path, *, need_generator: bool = True) -> list[DftRow]:

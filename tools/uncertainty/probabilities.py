@@ -46,7 +46,8 @@ def store_probabilities(screen: Screen, home: Path | None) -> None:
     """Store a probability for each verdict of the current basis that has none by this calibrator.
 
     A calibrator is new until its record is stored: then every verdict is looked at, and one that it
-    gives no number keeps that of an earlier calibrator. Later only verdicts without any are, and
+    gives no number keeps that of an earlier calibrator. So it is, once a run, where a stored number
+    is by a calibrator that is no longer there. Later only verdicts without any are looked at, and
     once a run those that lack their second energy.
     home: where the user's own calibrators are kept; None: only the shipped one.
     """
@@ -54,7 +55,8 @@ def store_probabilities(screen: Screen, home: Path | None) -> None:
     with screen.hooks.timed("judge"):
         fitting, _ = fitting_calibrator(screen.basis, calibrators)
         is_new = fitting is not None and not screen.store.load(Calibration, [fitting.calibrator_id])
-        missing = _without_probability(screen, fitting, everything=is_new or fitting is None)
+        everything = is_new or fitting is None or _by_others(screen, calibrators)
+        missing = _without_probability(screen, fitting, everything=everything)
     for start in range(0, len(missing), BATCH):
         _store_some(screen, calibrators, fitting, missing[start : start + BATCH])
     if fitting is None:
@@ -80,6 +82,21 @@ def _store_some(
         kept = {row["relaxation_id"] for row in rows if row["calibrator_id"] and fitting}
         screen.store.add(p for p in new if p.calibrator_id or p.relaxation_id not in kept)
     return new
+
+
+def _by_others(screen: Screen, calibrators: Sequence[Calibrator]) -> bool:
+    """Whether a number is by a calibrator that is no longer there; asked once a run."""
+    task = f"calibrators {screen.basis.reference_id} {screen.basis.reference_version}"
+    if task in screen.tried:
+        return False
+    screen.tried.add(task)
+    there = {one.calibrator_id for one in calibrators}
+    rows = screen.store.rows(
+        f"""SELECT DISTINCT calibrator_id FROM probabilities
+            WHERE {OVER_REFERENCE} AND calibrator_id IS NOT NULL""",
+        dict(screen.judged_by),
+    )
+    return any(row["calibrator_id"] not in there for row in rows)
 
 
 def _without_probability(

@@ -364,7 +364,7 @@ def test_no_argument_gives_a_traceback(
     ("error", "line", "code"),
     [
         (InputError("a: b"), "a: b", 2),
-        (OSError(errno.ENOENT, "No such file or directory", "x"), "x: No such file", 2),
+        (OSError(errno.ENOENT, "No such file or directory", "x"), "x: there is no such file", 2),
         (OSError(errno.ENOSPC, "No space left on device", "x"), "free some space", 75),
         (sqlite3.OperationalError("database or disk is full"), "the disk is full", 75),
         (sqlite3.DatabaseError("file is not a database"), "cannot be used", 75),

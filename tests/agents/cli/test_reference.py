@@ -141,7 +141,7 @@ def test_what_was_fetched_is_shown(call: Call, server: MaterialsProjectDouble) -
 @pytest.mark.parametrize(
     ("words", "exit_code", "message"),
     [
-        (["show", "Li-Xx"], 2, "are not elements"),
+        (["show", "Li-Xx"], 2, "'Xx' is no element; did you mean Xe"),
         (["show", "Po-I"], 2, "no phase of Po"),
         (["show", "Li-O", "--reference", "mp"], 2, "`hullward reference fetch Li-O`"),
         (["show", "Li-O", "--reference", "embeded"], 2, "did you mean 'embedded'"),

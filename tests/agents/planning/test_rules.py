@@ -17,6 +17,7 @@ from hullward.tools.records import OperatorOutcome, Plan
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, ranking
 
 FORMULAS = ["LiMnO2", "Li2MnO3", "LiMn2O4"]
+WHY = dict.fromkeys(FORMULAS, "a reason")
 
 
 def campaign(**changes: Any) -> Campaign:
@@ -31,7 +32,13 @@ def outcome(operator: str, rewarded: int, proposed: int = 20) -> OperatorOutcome
 
 
 def plan(outcomes: Outcomes, **changes: Any) -> Plan:
-    return make_plan(campaign(**changes), 2, outcomes, FORMULAS, ["spare-1", "spare-2"])
+    return make_plan(
+        campaign(**changes),
+        2,
+        outcomes,
+        WHY,
+        ["spare-1", "spare-2"],
+    )
 
 
 def seen(**rewards: int) -> Outcomes:
@@ -74,6 +81,22 @@ def test_no_operator_starves() -> None:
     assert min(quotas.values()) >= 1
 
 
+def test_what_operators_without_parents_cannot_use_goes_to_the_others() -> None:
+    made = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), WHY, [])
+    assert made.quotas == {"substitution": 30, "perturbation": 0, "swap": 0}
+    assert made.reasons[-1].startswith("No parents yet for perturbation and swap: the other")
+    phases = make_plan(campaign(), 0, Outcomes(up_to_cycle=-1), WHY, [], ["MnO#1"])
+    assert phases.quotas == {"substitution": 15, "perturbation": 0, "swap": 15}
+
+
+def test_formulas_do_not_circle() -> None:
+    """One that was tried without results waits behind the next ones; so does a good one, later."""
+    tried = (FormulaOutcome(formula="LiMnO2", tried=4, best_ev_per_atom=None),)
+    assert plan(Outcomes(up_to_cycle=-1, formulas=tried)).formulas[-1] == "LiMnO2"
+    good = (FormulaOutcome(formula="LiMnO2", tried=12, best_ev_per_atom=-0.02),)
+    assert plan(Outcomes(up_to_cycle=0, formulas=good)).formulas[-1] == "LiMnO2"
+
+
 def test_a_formula_that_came_out_high_waits_behind_untried_ones() -> None:
     tried = (FormulaOutcome(formula="LiMnO2", tried=2, best_ev_per_atom=0.4),)
     assert plan(Outcomes(up_to_cycle=0, formulas=tried)).formulas[-1] == "LiMnO2"
@@ -87,16 +110,18 @@ def test_a_formula_near_the_hull_comes_first() -> None:
 def test_a_plan_carries_the_formulas_it_can_use_and_a_hash_of_all() -> None:
     """Ten elements have 30,000 formulas; none of them is lost, for the rest comes up later."""
     formulas = [f"Li{n}O" for n in range(30_000)]
-    first = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), formulas, [])
+    first = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), dict.fromkeys(formulas, ""), [])
     assert first.formulas == tuple(formulas[:LEAST_FORMULAS])
     assert len(first.model_dump_json()) < 10_000
     assert first.formulas_ranked == len(formulas)
-    other = make_plan(campaign(), 2, Outcomes(up_to_cycle=-1), [*formulas[:-1], "LiO2"], [])
+    other = make_plan(
+        campaign(), 2, Outcomes(up_to_cycle=-1), dict.fromkeys([*formulas[:-1], "LiO2"], ""), []
+    )
     assert (other.formulas, other.formulas_ranked) == (first.formulas, first.formulas_ranked)
     assert other.formulas_digest != first.formulas_digest
     assert other.plan_id != first.plan_id
     many = campaign(budget={"proposals_per_cycle": 500})
-    asked = make_plan(many, 2, Outcomes(up_to_cycle=-1), formulas, []).formulas
+    asked = make_plan(many, 2, Outcomes(up_to_cycle=-1), dict.fromkeys(formulas, ""), []).formulas
     assert len(asked) == FORMULAS_PER_PROPOSAL * 500
 
 
@@ -127,9 +152,7 @@ def test_what_ranks_higher_is_likelier_then_lower() -> None:
 def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
     toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = parse_settings(
-        Campaign, toy_settings | {"operators": ["perturbation", "swap"]}, "test"
-    )
+    settings = parse_settings(Campaign, toy_settings | {"operators": ["substitution"]}, "test")
     run(tmp_path / "c", settings)
     with Store.open(tmp_path / "c", command="test") as store:
         few = read_outcomes(store, 9)
@@ -138,5 +161,7 @@ def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
         everyone = read_outcomes(store, 9)
     assert len(few.parents) < len(everyone.parents)
     monkeypatch.undo()
-    plans = [make_plan(settings, 9, found, FORMULAS, []) for found in (few, everyone)]
+    plans = [
+        make_plan(settings, 9, found, dict.fromkeys(FORMULAS, ""), []) for found in (few, everyone)
+    ]
     assert plans[0].parents == plans[1].parents

@@ -1,11 +1,22 @@
 """A campaign file is understood or refused in one line that says how to fix it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hullward.agents.settings import Campaign, Machine, parse_settings, read_campaign, read_machine
+from hullward.agents.settings import (
+    Campaign,
+    Machine,
+    campaign_of,
+    campaign_template,
+    find_campaign,
+    parse_settings,
+    read_campaign,
+    read_machine,
+)
+from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 
 GOOD: dict[str, Any] = {"name": "x", "systems": ["Li-Mn-O"]}
@@ -219,3 +230,102 @@ def test_a_url_that_is_no_address_is_refused(url: str) -> None:
 def test_a_path_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(InputError, match="rename the file"):
         parse_settings(Campaign, GOOD | {"known_phases": "caf\udce9"}, "t")
+
+
+def settings_of(**given: Any) -> Campaign:
+    return parse_settings(Campaign, {"name": "x", **given}, "t")
+
+
+@pytest.mark.parametrize(
+    ("given", "systems"),
+    [
+        ({"systems": "Na-Fe-P-O"}, {"Fe-Na-O-P"}),
+        ({"systems": ["Na-Fe-P-O", "O-Li"]}, {"Fe-Na-O-P", "Li-O"}),
+        ({"systems": ["Li-Mn-O"], "min_elements": 2}, {"Li-Mn-O", "Li-Mn", "Li-O", "Mn-O"}),
+        ({"systems": ["Li-Mn-O"], "max_elements": 2}, {"Li-Mn", "Li-O", "Mn-O"}),
+        ({"elements": ["Li", "Mn", "O"]}, {"Li-Mn-O", "Li-Mn", "Li-O", "Mn-O"}),
+    ],
+)
+def test_a_system_means_all_of_its_elements(given: dict[str, Any], systems: set[str]) -> None:
+    assert set(settings_of(**given).target_systems) == systems
+
+
+def test_of_systems_of_two_sizes_no_part_passes() -> None:
+    from hullward.tools.records import Flaw
+    from hullward.tools.screening import check_crystal
+
+    limits = settings_of(systems=["Li-Mn-O", "Li-Na"]).limits()
+    cell = ((4.2, 4.2, 4.2), (90, 90, 90))
+    half = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    part = check_crystal(
+        Crystal.from_parameters(*cell, ["Li", "O"], half), limits, frozenset({"Li", "O"})
+    )
+    assert isinstance(part, Flaw)
+    assert part.detail == "Li O: part of a system only"
+    whole = Crystal.from_parameters(*cell, ["Li", "Na"], half)
+    assert not isinstance(check_crystal(whole, limits, frozenset({"Li", "Na"})), Flaw)
+
+
+def test_the_order_of_elements_is_the_users_and_changes_no_id() -> None:
+    mine, sorted_ = settings_of(systems=["Na-Fe-P-O"]), settings_of(systems=["Fe-Na-O-P"])
+    assert mine.systems == ("Na-Fe-P-O",)
+    assert mine.campaign_id == sorted_.campaign_id
+    assert mine.palettes == (("Fe", "Na", "O", "P"),)
+
+
+def test_settings_of_before_keep_their_id_and_their_meaning() -> None:
+    """Stored settings hold every value; a file of before leaves out what had other defaults."""
+    stored = settings_of(systems=["Li-Mn-O"], min_elements=2, max_elements=3, max_atoms=24)
+    again = settings_of(systems=["Li-Mn-O"]).goes_on_from(stored)
+    assert again.campaign_id == stored.campaign_id
+    assert again.target_systems == stored.target_systems
+    assert again.max_atoms == 24
+    other = settings_of(systems=["Li-Mn-O"], max_atoms=30).goes_on_from(stored)
+    assert other.differences(stored) == ["max_atoms: 24 there, 30 here"]
+
+
+def test_a_budget_may_only_be_raised() -> None:
+    begun = settings_of(systems=["Li-Mn-O"], budget={"cycles": 2, "hours": 1})
+    raised = settings_of(systems=["Li-Mn-O"], budget={"cycles": 3}).goes_on_from(begun)
+    assert raised.campaign_id == begun.campaign_id
+    assert raised.budget.cycles == 3
+    lowered = settings_of(systems=["Li-Mn-O"], budget={"cycles": 1}).goes_on_from(begun)
+    assert lowered.differences(begun) == [
+        "budget.cycles: 2 there, 1 here",
+        "budget.hours: 1.0 there, none here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("Li Mn O", r"'Li Mn O' is neither .* did you mean the system Li-Mn-O\?"),
+        ("li-mn-o", r"did you mean the system Li-Mn-O\?"),
+        ("LiMnO", r"did you mean the system Li-Mn-O\?"),
+        ("Li-Mm-O", r"'Mm' is not an element; did you mean Mn\?"),
+        ("Fe", "no chemical system is left"),
+        (".", "is a folder: name a campaign file"),
+        ("li-mn-p.yaml", r"does not exist; did you mean li-mn-o\.yaml\?"),
+        ("nonsense", "neither a campaign file nor a chemical system"),
+    ],
+)
+def test_what_is_neither_file_nor_system_gets_one_line(
+    named: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "li-mn-o.yaml").write_text("{name: a, systems: [Li-Mn-O]}")
+    with pytest.raises(InputError, match=message):
+        find_campaign(named)
+    assert find_campaign("li-mn-o.yaml").name == "a"
+    assert find_campaign("Na-Fe-P-O").name == "na-fe-p-o"
+
+
+def test_a_template_says_every_default(tmp_path: Path) -> None:
+    campaign = campaign_of("Na-Fe-P-O")
+    path = tmp_path / "na-fe-p-o.yaml"
+    path.write_text(campaign_template(campaign, path.name))
+    assert read_campaign(path) == campaign
+    head, *lines = re.sub("^# (?=[a-z_]+: )", "", path.read_text(), flags=re.M).splitlines()
+    path.write_text("\n".join(lines))  # every default written out
+    assert read_campaign(path).campaign_id == campaign.campaign_id
+    assert head.startswith("#")

@@ -17,7 +17,7 @@ from hullward.tools.prototypes import (
     prototype_library,
 )
 from hullward.tools.prototypes.nano_types import nano_prototype
-from hullward.tools.reference.recipe.trials import trials
+from hullward.tools.reference.recipe.trials import all_trials
 from hullward.training.crystals import in_quarantine, is_quarantined
 from hullward.training.structure_types.build import anonymous_of
 from hullward.training.structure_types.search import known_types, read_typed
@@ -124,11 +124,11 @@ def test_substitution_tries_them_beside_the_library():
 
 
 def test_a_reference_build_tries_them_and_none_takes_anothers_place(monkeypatch):
-    with_them = trials(["Ba", "Ti", "O"])
+    with_them = all_trials(["Ba", "Ti", "O"])
     monkeypatch.setattr(
         "hullward.tools.reference.recipe.trials.nano_types_for", lambda formulas: []
     )
-    without = trials(["Ba", "Ti", "O"])
+    without = all_trials(["Ba", "Ti", "O"])
     written = [t for t in with_them if t.prototype.startswith("nano:")]
     assert written
     assert [t for t in with_them if not t.prototype.startswith("nano:")] == without

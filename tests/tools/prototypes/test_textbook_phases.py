@@ -1,13 +1,14 @@
 """Textbook phases have the formula, the space group and the bonds that their type gives them."""
 
+import itertools
 from collections import defaultdict
 
 import pytest
 
 from hullward.models.errors import InputError
 from hullward.tools.crystal import nearest_pairs, space_group
-from hullward.tools.prototypes import TextbookPhase, textbook_phases
-from hullward.tools.prototypes.textbook import _replacements
+from hullward.tools.prototypes import Substitution, TextbookPhase, textbook_phases
+from hullward.tools.prototypes.textbook import _replacements, nearest_types
 
 NAMED = {  # formula: space groups of phases that everybody knows
     "CsBr": {221}, "CsI": {221}, "FeP": {62}, "Al3Ni2": {164}, "Mg3Sb2": {164}, "CsSnI3": {221, 62},
@@ -64,3 +65,30 @@ def _terms(formula: str) -> list[tuple[str, int]]:
     from hullward.tools.crystal import parse_formula
 
     return sorted(parse_formula(formula).items())
+
+
+@pytest.mark.parametrize(
+    ("formula", "types"),
+    [
+        ("TiAlNi2", {"AlCu2Mn"}),
+        ("TiNiSn", {"AsAgMg"}),
+        ("CsBr", {"CsCl"}),
+        ("NaBr", {"NaCl"}),
+        ("ZnSe", {"ZnS"}),
+        ("SrTiO3", {"CaTiO3"}),
+        ("MgTiO3", {"FeTiO3"}),
+        ("ZnAl2O4", {"MgAl2O4"}),
+        ("CsSnI3", {"CaTiO3"}),
+        ("NaFePO4", {"LiFePO4"}),
+        ("NaCoO2", {"LiCoO2", "CrNaS2"}),
+        ("ZrCo2", {"MgCu2"}),
+        ("MgZn2", {"MgZn2"}),
+        ("K2Te", {"F2Ca"}),
+    ],
+)
+def test_the_type_of_a_family_is_among_the_first_structures(formula: str, types: set[str]) -> None:
+    first = nearest_types(formula, 40, 2)
+    assert types & {phase.type_name for phase in first}
+    assert {phase.crystal.formula for phase in first} == {first[0].crystal.formula}
+    made = list(itertools.islice(Substitution([], max_atoms=40).propose([formula]), 2))
+    assert made[0].crystal == first[0].crystal

@@ -10,7 +10,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.tools.prototypes import Substitution, perturb, seeded_rng, substitution, swap
-from hullward.tools.prototypes.mutation import enlarged
+from hullward.tools.prototypes.mutation import enlarged, exchangeable
 from hullward.tools.prototypes.substitution import PER_TURN
 
 STATES = {"Li": (1,), "Mn": (2, 3, 4), "O": (-2,)}
@@ -127,3 +127,23 @@ def test_substitution_does_not_depend_on_the_process() -> None:
     ]
     assert answers[0].count("prototype:") > 20
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("species", "pairs"),
+    [
+        (["Cs", "Br"], []),
+        (["Li", "Li", "Li", "N"], []),
+        (["Zr", "N"], []),
+        (["Al", "Ni"], [("Al", "Ni")]),
+        (["Li", "Mn", "O", "O"], [("Li", "Mn")]),
+        (["Na", "Fe", "P", "O", "O", "O", "O"], [("Na", "Fe")]),
+        (["Cs", "Sn", "Br", "Br", "I"], [("Br", "I"), ("Sn", "Cs")]),
+    ],
+)
+def test_only_what_is_alike_changes_places(
+    species: list[str], pairs: list[tuple[str, str]]
+) -> None:
+    coords = [[k / 9, k / 7, k / 5] for k in range(len(species))]
+    crystal = Crystal.from_parameters((9.0,) * 3, (90,) * 3, species, coords)
+    assert exchangeable(crystal) == pairs

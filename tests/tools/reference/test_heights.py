@@ -121,8 +121,8 @@ def test_the_table_for_people_names_the_reference_and_what_cannot_be_judged(
     asked = write(tmp_path / "asked.jsonl", {"LiFeO2": -27.6, "Na": -1.3})
     shown = call("hull", asked, "--reference", f"file:{reference}").splitlines()
     assert shown[0].startswith("reference: file:known.jsonl ")
-    assert "+0.0000  yes      1.000 LiFeO2" in shown[2]
-    assert shown[3].endswith("has no phase of Na")
+    assert "+0.0000  yes      1.000 LiFeO2" in shown[3]
+    assert shown[4].endswith("has no phase of Na")
 
 
 def test_an_element_without_a_reference_is_an_answer_not_a_failure(
@@ -172,6 +172,31 @@ def test_formation_energies_are_judged_on_the_elements_of_their_scheme(tmp_path:
     reference = load_reference(f"file:{path}")
     rows = judge_entries(read_entries(path), reference)["results"]
     assert [row["e_above_hull_ev_per_atom"] for row in rows] == pytest.approx([0.0, 0.1, 0.5])
+
+
+def test_formation_energies_count_from_the_elements_of_the_reference(
+    known: Reference, tmp_path: Path
+) -> None:
+    zero = {el: min(p.energy_ev_per_atom for p in known.phases(el)) for el in ("Li", "O")}
+    (lowest,) = [p for p in known.hull("Li-O").stable_phases if p.formula == "Li2O"]
+    formation = lowest.energy_ev_per_atom - (2 * zero["Li"] + zero["O"]) / 3
+    path = tmp_path / "t.csv"
+    path.write_text(f"formula,formation_energy_per_atom\nLi2O,{formation!r}\n")
+    document = judge_entries(read_entries(path), known)
+    (row,) = document["results"]
+    assert row["e_above_hull_ev_per_atom"] == pytest.approx(0.0, abs=1e-12)
+    assert document["entries"]["elements_of_the_reference_as_zero"] == ["Li", "O"]
+    assert document["caution"] == ""
+
+
+def test_total_energies_of_an_unstated_scheme_get_a_caution(
+    known: Reference, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("formula,energy_per_atom\nLi2O,-4.7\n")
+    assert "raw totals of VASP" in judge_entries(read_entries(path), known)["caution"]
+    (tmp_path / "t.reference.json").write_text('{"corrected": true}')
+    assert judge_entries(read_entries(path), known)["caution"] == ""
 
 
 def test_entries_on_another_scheme_are_refused_with_the_remedy(

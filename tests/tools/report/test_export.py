@@ -6,7 +6,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
 from hullward.tools.report import export_structures
-from hullward.tools.report.export import safe_name
+from hullward.tools.report.export import ExportedStructure, file_stem, safe_name
 from hullward.tools.store import Store
 
 REFERENCE = {"reference_id": "embedded-li-mn-o", "reference_version": "5e1f" * 8}
@@ -56,7 +56,8 @@ def made(tmp_path_factory):
                 potential_sha256="ab" * 32, energy_scheme="mp2020-corrected", protocol=protocol,
                 converged=True, energy_ev_per_atom=-8.0, initial_energy_ev_per_atom=-7.9,
                 residual_force_ev_per_a=0.01, residual_stress_gpa=0.1, steps=3, force_calls=4,
-                cpu_s=0.1, crystal=relaxed, volume_per_atom_a3=9.1, volume_ratio=1.0,
+                magmoms_mu_b=(4.5,) * 4 + (0.1,) * 4, cpu_s=0.1, crystal=relaxed,
+                volume_per_atom_a3=9.1, volume_ratio=1.0,
                 space_group_loose=225, space_group_tight=225,
             )
         )  # fmt: skip
@@ -88,10 +89,11 @@ def same_structure(path, a):
 def test_a_cif_reads_back_as_the_relaxed_structure(made, tmp_path, symmetrise):
     directory, ids = made
     path, _ = export_structures(directory, tmp_path, symmetrise=symmetrise)
-    assert path.name == f"{ids[0]}.cif"
+    assert path.name == f"01_MnO_Fm-3m_{ids[0][:10]}.cif"
     assert same_structure(path, 4.2)
     text = path.read_text()
-    assert ("'F m -3 m'" in text or "Fm-3m" in text) == symmetrise
+    body = "".join(line for line in text.splitlines(True) if line[0] != "#")
+    assert ("'F m -3 m'" in body or "Fm-3m" in body) == symmetrise
     for told in (
         ids[0],
         "embedded-li-mn-o",
@@ -105,18 +107,23 @@ def test_a_cif_reads_back_as_the_relaxed_structure(made, tmp_path, symmetrise):
 
 def test_a_poscar_reads_back_as_the_relaxed_structure(made, tmp_path):
     paths = export_structures(made[0], tmp_path, format="poscar")
-    assert [path.name for path in paths] == [f"{i}.vasp" for i in made[1][:2]]
+    assert [path.name for path in paths] == [
+        f"{rank:02}_MnO_Fm-3m_{i[:10]}.vasp" for rank, i in enumerate(made[1][:2], 1)
+    ]
+    assert "space_group=Fm-3m" in paths[0].read_text().splitlines()[0]
     assert same_structure(paths[0], 4.2)
 
 
-def test_one_extxyz_holds_all_with_heights_and_without_energies(made, tmp_path):
+def test_one_extxyz_holds_all_with_heights_energies_and_moments(made, tmp_path):
     from ase.io import read
 
     (path,) = export_structures(made[0], tmp_path, format="extxyz", where="judged")
     frames = read(path, index=":")
     assert [f.info["candidate_id"] for f in frames] == made[1][:3]
     assert [f.info["e_above_union_ev_per_atom"] for f in frames] == [0.0, 0.02, 0.5]
-    assert all(f.calc is None for f in frames)
+    assert [f.get_potential_energy() for f in frames] == pytest.approx([-8.0 * 8] * 3)
+    assert frames[0].get_magnetic_moments() == pytest.approx([4.5] * 4 + [0.1] * 4)
+    assert "not DFT" in frames[0].info["method"]
     assert frames[0].get_volume() == pytest.approx(4.213**3, rel=1e-6)
 
 
@@ -126,8 +133,45 @@ def test_each_choice_is_what_it_says(made, tmp_path, where, count):
 
 
 def test_ids_choose_whatever_was_relaxed(made, tmp_path):
-    (path,) = export_structures(made[0], tmp_path, ids=[made[1][2]])
-    assert path.name == f"{made[1][2]}.cif"
+    for asked in (made[1][2], made[1][2][:10]):
+        (path,) = export_structures(made[0], tmp_path, ids=[asked])
+        assert path.name == f"01_MnO_Fm-3m_{made[1][2][:10]}.cif"
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("mp-1005.cif", "03_mp-1005_MnO_c-"),
+        ("b.cif#1", "03_b-1_MnO_c-"),
+        ("mp-7 (table.csv#12)", "03_mp-7-table-12_MnO_c-"),
+        ("../../etc/passwd é", "03_etc-passwd_MnO_c-"),
+        ("é", "03_MnO_c-"),
+        (None, "03_MnO_c-"),
+    ],
+)
+def test_a_file_has_the_users_own_name_where_there_is_one(source, stem):
+    made = crystal(4.2)
+    one = ExportedStructure(made.content_id, made, {"formula": "MnO"}, source=source)
+    assert file_stem(one, 3, 9).startswith(stem)
+
+
+def test_a_second_export_neither_mixes_nor_loses(made, tmp_path):
+    first = export_structures(made[0], tmp_path)
+    (tmp_path / "mine.cif").write_text("x")
+    assert export_structures(made[0], tmp_path) == first  # the same again
+    poscars = export_structures(made[0], tmp_path, format="poscar")
+    with pytest.raises(InputError, match=r"holds 1 files of an earlier export .*--replace"):
+        export_structures(made[0], tmp_path, ids=[made[1][0]])
+    assert all(path.is_file() for path in [*first, *poscars])
+    (only,) = export_structures(made[0], tmp_path, ids=[made[1][0]], replace=True)
+    assert only == first[0]
+    assert sorted(p.name for p in tmp_path.glob("*.cif")) == [only.name, "mine.cif"]
+    frames = export_structures(made[0], tmp_path, format="extxyz")
+    with pytest.raises(InputError, match="candidates"):
+        export_structures(made[0], tmp_path, format="extxyz", where="judged")
+    assert export_structures(
+        made[0], tmp_path, format="extxyz", where="judged", replace=True
+    ) == frames  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -148,7 +192,7 @@ def test_an_id_without_a_structure_is_refused(made, tmp_path, wanted, said):
 def test_unknown_formats_and_choices_are_refused(made, tmp_path):
     with pytest.raises(InputError, match="known: cif, poscar, extxyz"):
         export_structures(made[0], tmp_path, format="pdb")
-    with pytest.raises(InputError, match="known: shortlist, judged, relaxed"):
+    with pytest.raises(InputError, match="known: shortlist, members, judged, relaxed"):
         export_structures(made[0], tmp_path, where="best")
 
 
@@ -163,6 +207,7 @@ def test_a_link_in_the_way_is_replaced_not_followed(made, tmp_path):
     target.write_text("keep")
     out = tmp_path / "out"
     out.mkdir()
-    (out / f"{made[1][0]}.cif").symlink_to(target)
+    name = export_structures(made[0], tmp_path / "other")[0].name
+    (out / name).symlink_to(target)
     export_structures(made[0], out)
     assert target.read_text() == "keep"

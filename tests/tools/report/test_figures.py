@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
-from hullward.tools.report.figures import HullPoint, funnel_figure, hull_figure, structure_figure
+from hullward.tools.report.figures import (
+    HullPoint,
+    funnel_figure,
+    phase_diagram_figure,
+    structure_figure,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROCKSALT = Crystal.from_parameters(
@@ -51,21 +56,53 @@ def test_gradients_of_two_structures_in_one_page_do_not_collide() -> None:
     assert ids[0].isdisjoint(ids[1])
 
 
+def corner(name: str, formation: float = 0.0, **shares: float) -> HullPoint:
+    return HullPoint(name, name, shares, 0.0, "phase", formation, on_hull=True)
+
+
 def test_every_mark_of_a_hull_tells_its_name_and_signed_height() -> None:
     points = [
-        HullPoint("p-1", "Li2O", {"Li": 2 / 3, "O": 1 / 3}, 0.0, "phase"),
-        HullPoint("c-1", "LiO", {"Li": 0.5, "O": 0.5}, -0.012, "short_list"),
-        HullPoint("c-2", "LiO2", {"Li": 1 / 3, "O": 2 / 3}, 9.0, "suspect"),
+        corner("Li", Li=1.0),
+        corner("O", O=1.0),
+        corner("Li2O", -2.0, Li=2 / 3, O=1 / 3),
+        HullPoint("c-1", "LiO", {"Li": 0.5, "O": 0.5}, -0.012, "short_list", -1.5),
+        HullPoint("c-2", "LiO2", {"Li": 1 / 3, "O": 2 / 3}, 9.0, "suspect", 8.0),
     ]
-    svg = hull_figure(points, ["Li", "O"])
+    svg = phase_diagram_figure(points, ["Li", "O"], [("Li", "Li2O"), ("Li2O", "O")])
     assert svg is not None
-    assert "LiO c-1: -12 meV/atom (short list)" in svg
-    assert "1 of 3 beyond the axis" in svg
+    assert "LiO c-1: -12 meV/atom, formation energy -1.500 eV/atom (short list)" in svg
+    assert "1 above the axis" in svg
+    assert ">Li2O</text>" in svg
 
 
-@pytest.mark.parametrize("count", [1, 4, 5])
-def test_only_binaries_and_ternaries_have_a_plot(count: int) -> None:
-    assert hull_figure([], ["Li", "Mn", "O", "P", "S"][:count]) is None
+def test_a_triangle_has_every_tie_line_and_names_every_stable_phase() -> None:
+    points = [
+        *(corner(element, **{element: 1.0}) for element in ("Li", "Mn", "O")),
+        corner("Li2O", -2.0, Li=2 / 3, O=1 / 3),
+        corner("MnO", -1.9, Mn=0.5, O=0.5),
+    ]
+    facets = [("Li", "Li2O", "Mn"), ("Li2O", "Mn", "MnO"), ("Li2O", "MnO", "O")]
+    svg = phase_diagram_figure(points, ["Li", "Mn", "O"], facets)
+    assert svg is not None
+    ties = [e for e in ET.fromstring(svg).iter(SVG + "line") if e.get("opacity") == ".6"]
+    assert len(ties) == 7
+    assert all(f">{name}</text>" in svg for name in ("Li2O", "MnO", "Li", "Mn", "O"))
+
+
+def test_four_elements_are_seen_from_one_of_them() -> None:
+    points = [corner(e, **{e: 1.0}) for e in ("Na", "Fe", "P", "O")]
+    points.append(corner("Na2O", -1.4, Na=2 / 3, O=1 / 3))
+    facets = [("Na2O", "Fe", "P", "O"), ("Na", "Na2O", "Fe", "P")]
+    svg = phase_diagram_figure(points, ["Na", "Fe", "P", "O"], facets, apex="O")
+    assert svg is not None
+    assert "Na-Fe-P-O seen from O" in svg
+    ties = [e.get("opacity") for e in ET.fromstring(svg).iter(SVG + "line")]
+    assert ties.count(".6") == 3  # Na2O-Fe-P, the equilibria with oxygen
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_one_element_and_five_have_no_plot(count: int) -> None:
+    assert phase_diagram_figure([], ["Li", "Mn", "O", "P", "S"][:count], []) is None
 
 
 def test_bars_carry_counts_and_shares_of_what_was_proposed() -> None:
@@ -92,7 +129,10 @@ def test_nothing_proposed_has_no_share() -> None:
 )
 def test_whatever_the_names_and_heights_the_figure_is_well_formed(rows, elements) -> None:
     composition = dict.fromkeys(elements, 1 / len(elements))
-    points = [HullPoint(name, name, composition, height, kind) for name, height, kind in rows]
-    svg = hull_figure(points, elements)
+    points = [
+        HullPoint(name, name, composition, height, kind, height, on_hull=True)
+        for name, height, kind in rows
+    ]
+    svg = phase_diagram_figure(points, elements, [])
     assert svg is not None
     assert not [e for e in ET.fromstring(svg).iter() if "script" in e.tag]

@@ -66,12 +66,11 @@ def test_phases_without_structures_make_a_candidate_of_their_formula_perhaps_kno
     maybe = said(explainer, halite("K", "Cl"))
     assert maybe.kind == "substitution"
     assert maybe.bare_namesakes == 1
-    assert maybe.words.endswith(
-        "; may be known: the reference has a phase of this formula without a structure"
-    )
+    assert maybe.words.endswith("; known compound whose structure is not at hand")
+    assert maybe.standing == "novelty not judged"
     known = said(explainer, halite("Na", "Cl"))
     assert known.bare_namesakes == 0  # it is known which one it is
-    assert "may be known" not in known.words
+    assert "not at hand" not in known.words
     assert said(explainer, halite("Rb", "Cl")).bare_namesakes == 0
     assert Explainer(explainer.known).against_id != explainer.against_id
 

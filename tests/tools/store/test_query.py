@@ -11,7 +11,8 @@ import pytest
 from hullward.models.errors import InputError
 from hullward.tools.records import Proposal
 from hullward.tools.store import Store
-from hullward.tools.store.query import as_csv, as_json, as_text, run_query
+from hullward.tools.store.query import as_csv, as_json, as_text, describe, run_query
+from hullward.tools.store.schema import MEANINGS
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +165,17 @@ def test_parquet_keeps_values_and_types(campaign, tmp_path):
 def test_text_is_an_aligned_table(campaign):
     text = as_text(run_query(campaign, "SELECT 'ab' AS a, 12 AS number, NULL AS n"))
     assert text == "a   number  n\n--  ------  ----\nab      12  NULL\n"
+    assert "  -5.028\n" in as_text(run_query(campaign, "SELECT 'x' AS a, -5.02824783::DOUBLE AS b"))
+
+
+def test_every_column_of_every_view_is_described_and_every_question_runs(campaign):
+    document = describe(campaign)
+    for view, about in document["views"].items():
+        bare = [c["name"] for c in about["columns"] if not c["meaning"] and view != "counts"]
+        assert (view, bare) == (view, [])
+    for view, (_, meanings) in MEANINGS.items():
+        columns = [c["name"] for c in document["views"][view]["columns"]]
+        assert set(meanings) <= set(columns), view
+    assert len(document["questions"]) == 5
+    for sql in document["questions"].values():
+        run_query(campaign, sql)

@@ -27,6 +27,9 @@ COLUMNS = {
         reference_kind VARCHAR, reference_statement VARCHAR, metastable_ev_per_atom DOUBLE,
         protocol_id VARCHAR
     """,
+    "budget_raises": """
+        campaign_id VARCHAR KEY, number INTEGER KEY, budget VARCHAR
+    """,
     "calibrations": """
         calibrator_id VARCHAR KEY, name VARCHAR, potential VARCHAR, statement VARCHAR, rows BIGINT,
         reading VARCHAR, reading_sha256 VARCHAR, checks VARCHAR
@@ -47,7 +50,7 @@ COLUMNS = {
     "explanations": """
         candidate_id VARCHAR KEY, moment VARCHAR KEY, kind VARCHAR, match_id VARCHAR, match_formula
         VARCHAR, exchanged VARCHAR[], inverse BOOLEAN, rms_a DOUBLE, against VARCHAR, against_id
-        VARCHAR, words VARCHAR, disorder VARCHAR, bare_namesakes BIGINT
+        VARCHAR, words VARCHAR, disorder VARCHAR, bare_namesakes BIGINT, standing VARCHAR
     """,
     "counts": """
         proposed BIGINT, parsed BIGINT, valid BIGINT, unique BIGINT, relaxed BIGINT, metastable
@@ -134,9 +137,9 @@ COLUMNS = {
         INTEGER, energy_ev_per_atom DOUBLE, e_above_reference_ev_per_atom DOUBLE,
         e_above_union_ev_per_atom DOUBLE, label VARCHAR, covered BOOLEAN, suspicions VARCHAR[],
         second_look VARCHAR, known_before VARCHAR, duplicate_before VARCHAR, rediscovered VARCHAR,
-        duplicate_after VARCHAR, novel BOOLEAN, suspect BOOLEAN, metastable BOOLEAN,
-        duplicate_when_judged VARCHAR, space_group_loose INTEGER, space_group_tight INTEGER,
-        volume_per_atom_a3 DOUBLE,
+        duplicate_after VARCHAR, unmatched BOOLEAN, standing VARCHAR, novel BOOLEAN, suspect
+        BOOLEAN, metastable BOOLEAN, duplicate_when_judged VARCHAR, space_group_loose INTEGER,
+        space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
         converged BOOLEAN, reason VARCHAR, detail VARCHAR, force_calls BIGINT, cpu_s DOUBLE,
         e_above_second_reference_ev_per_atom DOUBLE, second_label VARCHAR, second_rediscovered
         VARCHAR, second_minus_first_ev_per_atom DOUBLE, references_disagree BOOLEAN, novelty_kind
@@ -146,7 +149,12 @@ COLUMNS = {
         DOUBLE, p_below_50mev_high DOUBLE, p_below_100mev DOUBLE, p_below_100mev_low DOUBLE,
         p_below_100mev_high DOUBLE, calibrator_id VARCHAR, probability_note VARCHAR, disputed
         BOOLEAN, second_energy_by VARCHAR, second_energy_higher_ev_per_atom DOUBLE, bare_namesakes
-        BIGINT, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT, represents_family BOOLEAN
+        BIGINT, source VARCHAR, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT,
+        represents_family BOOLEAN
+    """,
+    "phase_diagrams": """
+        chemsys VARCHAR KEY, reference_id VARCHAR KEY, reference_version VARCHAR KEY,
+        element_energies_ev_per_atom VARCHAR, phases VARCHAR, facets VARCHAR
     """,
     "runs": """
         campaign_id VARCHAR KEY, number INTEGER KEY, reason VARCHAR, detail VARCHAR, stage_cpu_s

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ from hullward.tools.uncertainty import (
     left_out_fits,
     model,
     outcomes,
+    own_calibrators,
     read_dft_table,
     shipped,
     updated,
@@ -529,6 +531,46 @@ def test_results_handed_in_again_bring_an_interrupted_report_up_to_date(
     assert said_in(tmp_path / "s") != before
 
 
+def calibrate(*arguments: str | Path) -> dict[str, Any]:
+    """What `hullward calibrate … --json` printed."""
+    answer = CliRunner().invoke(app, ["calibrate", *map(str, arguments), "--json"])
+    assert answer.exit_code == 0, answer.exception
+    return json.loads(answer.stdout)
+
+
+def _correct_and_forget(folder: Path, ids: list[str]) -> None:
+    """With results 2.0 and 1.8 learnt: a later value replaces one, and both can be taken back."""
+    where, table = folder / "s", folder / "later.csv"
+    now = "SELECT DISTINCT calibrator_id FROM results WHERE state = 'judged'"
+
+    def used() -> str:
+        with open_snapshot(where) as connection:
+            [(calibrator_id,)] = connection.execute(now).fetchall()
+        return calibrator_id
+
+    first = used()
+    table.write_text(f"candidate_id,dft_e_above_hull_ev_per_atom\n{ids[1]},0.3\n")
+    trial = calibrate(table, "--dir", where, "--dry-run")
+    assert (trial["calibrator"], trial["replaced"]) == ("", {ids[1]: 1.8})
+    assert used() == first
+    corrected = calibrate(table, "--dir", where)
+    assert corrected["calibrator_id"] == trial["calibrator_id"] == used() != first
+    assert corrected["rows"] == shipped().rows + 2
+    kept = {r["candidate_id"]: r["dft_ev_per_atom"] for r in calibrate("--show")["results"]}
+    assert kept == {ids[0]: 2.0, ids[1]: 0.3}
+    with pytest.raises(InputError, match="no DFT result of c-none is kept"):
+        CliRunner().invoke(app, ["calibrate", "--forget", "c-none"], catch_exceptions=False)
+    calibrate("--forget", ids[1], "--dir", where)
+    [(path, own)] = own_calibrators(folder / "home").items()
+    assert own.calibrator_id == used()
+    assert own.posterior.mean == pytest.approx(
+        updated(shipped(), [own.results[0].case], np.array([2.0])).posterior.mean, abs=1e-6
+    )
+    path.write_text(path.read_text().replace('"rows"', '"rowz"'))
+    assert "was deleted" in calibrate("--forget", "all", "--dir", where)["done"][0]
+    assert used() == shipped().calibrator_id  # the campaign went back too
+
+
 def test_a_screen_says_probabilities_and_learns_from_dft(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -579,6 +621,7 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
     again = cli.invoke(app, ["calibrate", str(results), "--dir", where])
     assert isinstance(again.exception, InputError)
     assert "seen already" in str(again.exception)  # nothing counts twice
+    _correct_and_forget(tmp_path, ids)
     with Store.open(tmp_path / "s", command="test") as store:
         (basis,) = store.load(Basis)
         lowest_first = store.rows(

@@ -219,5 +219,8 @@ def test_opinions_are_stored_shown_and_put_what_is_disputed_last(
     else:
         assert report["opinions"]["asked"] == told["asked"] + told["asked_suspects"]
         assert report["opinions"]["disputed"] == told["disputed"]
+        heights = told["heights"]
+        assert len(heights) == told["asked"] + told["asked_suspects"]
+        assert all(h["formula"] and "second_ev_per_atom" in h for h in heights)
         page = (tmp_path / "s" / "report" / "report.html").read_text()
         assert "Second opinions" in page

@@ -44,6 +44,7 @@ from hullward.tools.crystal.files.formats import (
 from hullward.tools.crystal.files.json_values import (
     Row,
     absent,
+    id_text,
     malformed,
     parse_crystal_json,
     parse_table_row,
@@ -70,6 +71,7 @@ NEEDED = "`text`, `raw`, `structure`, `cif`, or all of `lengths`, `angles`, `spe
 PROMPTED_FORMULA = re.compile(r"chemical formula is ([A-Z][A-Za-z0-9.()]*?)\.?(?:\s|$)")
 _NUMBER_ALONE = re.compile(r"\s*[1-9][0-9]{0,2}[ \t\r]*\n")  # a space group instead of lengths
 MOST_NAMES = 20  # of files left out, in a note
+MOST_NAME_CHARS = 120  # of a row's own name
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class RawInput:
 
     raw: str  # verbatim; compact JSON if the file has no text for it
     format: Format
-    source: str  # 'generated.parquet#12'
+    source: str  # 'mp-1005.cif', 'generated.parquet#12', 'mp-1005 (generated.parquet#12)'
     target_formula: str | None = None
     row: Row = field(default_factory=dict, compare=False, repr=False)  # its columns, if it has any
 
@@ -224,7 +226,9 @@ def _from_rows(
     for number, row in enumerate(rows):
         source = f"{_clean(path.name)}#{number}"
         if isinstance(row, dict):
-            yield _from_row(row, kind, source)
+            own = next(filter(None, (id_text(row.get(column)) for column in ID_COLUMNS)), "")
+            name = _clean(own[:MOST_NAME_CHARS])
+            yield _from_row(row, kind, f"{name} ({source})" if own else source)
         else:  # parsed as a table row, it gives MALFORMED_ROW and is shown unchanged
             yield RawInput(
                 _clean(row if isinstance(row, str) else _compact(row)), "table_row", source

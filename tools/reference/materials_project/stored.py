@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hullward.models.errors import InputError
+from hullward.models.errors import InputError, system_reason
 from hullward.tools.hull import MP2020, Coverage, Phase, Reference
 from hullward.tools.records import Record
 from hullward.tools.reference.sources import EntryPhases, Sidecar, TablePhases, read_records
@@ -194,7 +194,7 @@ def _intact(path: Path, manifest: Fetched) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; fetch it again") from None
+        raise InputError(f"{path} cannot be read: {system_reason(error)}; fetch it again") from None
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise InputError(f"{path} is damaged; delete it with its manifest and fetch again")
 

@@ -5,6 +5,6 @@ references are read by `hullward.tools.reference.sources`.
 """
 
 from hullward.tools.reference.recipe.build import build_systems, log_progress
-from hullward.tools.reference.recipe.trials import expected_formulas
+from hullward.tools.reference.recipe.trials import Trial, all_trials, expected_formulas
 
-__all__ = ["build_systems", "expected_formulas", "log_progress"]
+__all__ = ["Trial", "all_trials", "build_systems", "expected_formulas", "log_progress"]

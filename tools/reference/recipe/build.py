@@ -20,6 +20,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, RunInterruptedError
 from hullward.models.formulas import formula_amounts, reduced_spelling
 from hullward.models.potential import potential_card
+from hullward.tools.crystal import is_alloy
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import require_encyclopedia
 from hullward.tools.reference.recipe.assembly import assemble
@@ -30,7 +31,7 @@ from hullward.tools.reference.recipe.system_results import (
     stored_result,
     with_earlier,
 )
-from hullward.tools.reference.sources import Manifest, is_alloy, read_manifest
+from hullward.tools.reference.sources import Manifest, read_manifest
 from hullward.tools.relax import Executor, one_thread_each
 
 log = logging.getLogger(__name__)

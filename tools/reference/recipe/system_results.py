@@ -27,7 +27,7 @@ from hullward.tools.reference.recipe.low_phases import (
     as_phase,
     low_phases,
 )
-from hullward.tools.reference.recipe.trials import Trial, expected_formulas, trials
+from hullward.tools.reference.recipe.trials import Trial, all_trials, expected_formulas
 from hullward.tools.reference.sources import BuiltPhases, read_built
 from hullward.tools.store import sealed, unsealed, write_whole
 
@@ -85,7 +85,7 @@ def build_system(
         return stored
     cache = EnergyCache(potential, work / f"{'-'.join(elements)}.jsonl", device)
     given = (Trial(f"given:{name}", crystal) for name, crystal in structures)
-    tried = [*trials(elements, more_formulas), *given]
+    tried = [*all_trials(elements, more_formulas), *given]
     if earlier is not None:
         tried = [t for t in tried if t.prototype.startswith(NANO_PREFIX)]
     results = [*below.values(), earlier] if earlier is not None else below.values()

@@ -16,7 +16,7 @@ from math import gcd
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import bond_length, charge_balance
+from hullward.tools.crystal import bond_length, charge_balance, is_alloy
 from hullward.tools.prototypes import (
     PARENTS,
     Decorated,
@@ -29,7 +29,7 @@ from hullward.tools.prototypes import (
     prototype_library,
 )
 from hullward.tools.records import Relaxation
-from hullward.tools.reference.sources import common_states_of, is_alloy, served_class
+from hullward.tools.reference.sources import common_states_of, served_class
 
 EXPECTED_ATOMS = 8  # formula units up to this size are expected to have been tried
 ORDERED_ATOMS = 12  # formula units up to this size get orderings of parent structures
@@ -92,7 +92,7 @@ def _formula(elements: Sequence[str], counts: Iterable[int]) -> str:
     return str(Composition(amounts).reduced_formula)
 
 
-def trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[Trial]:
+def all_trials(elements: Sequence[str], more_formulas: Iterable[str] = ()) -> list[Trial]:
     """Every structure to try in the system of exactly these elements, in a fixed order."""
     if len(elements) == 1:
         return [Trial(name, c) for name, c in element_structures(elements[0], _every_type())]

@@ -12,12 +12,12 @@ from hullward.tools.reference.sources.built import (
     read_embedded,
     read_manifest,
 )
+from hullward.tools.reference.sources.columns import column_names, read_columns
 from hullward.tools.reference.sources.coverage import (
     Manifest,
     SystemTried,
     common_states_of,
     enough_tried,
-    is_alloy,
     served_class,
     unserved_systems,
     untried_subsystems,
@@ -26,6 +26,7 @@ from hullward.tools.reference.sources.energies import mp2020_elements
 from hullward.tools.reference.sources.entries import EntryPhases, why_not_mp2020
 from hullward.tools.reference.sources.files import Entries, read_entries, read_file
 from hullward.tools.reference.sources.relaxed import EntryWithoutEnergy
+from hullward.tools.reference.sources.rows import read_rows
 from hullward.tools.reference.sources.tables import TablePhases
 
 __all__ = [
@@ -37,17 +38,19 @@ __all__ = [
     "Sidecar",
     "SystemTried",
     "TablePhases",
+    "column_names",
     "common_states_of",
     "embedded_stem",
     "enough_tried",
-    "is_alloy",
     "mp2020_elements",
     "read_built",
+    "read_columns",
     "read_embedded",
     "read_entries",
     "read_file",
     "read_manifest",
     "read_records",
+    "read_rows",
     "served_class",
     "sidecar_path",
     "unserved_systems",

@@ -55,6 +55,8 @@ class FilePhases(PhasesBySystem):
         self._rows: Sequence[Phase] = ()
         self._by_system = {}
         self._covered: dict[frozenset[str], Coverage] = {}
+        self.zeros: Mapping[str, float] = {}  # eV/atom, that formation energies were relative to
+        self.caution = ""  # what a reader of heights should know
 
     def rows(self) -> Sequence[Phase]:
         """The phases that the file itself holds, in its order."""

@@ -18,12 +18,12 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
+from hullward.tools.crystal import is_alloy
 from hullward.tools.hull import Coverage, Phase, Reference
 from hullward.tools.reference.sources.base import PhasesBySystem, reason_of
 from hullward.tools.reference.sources.coverage import (
     LEAST_STRUCTURES,
     Manifest,
-    is_alloy,
     served_class,
     untried_subsystems,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon
+from hullward.tools.crystal import METALLOIDS, charge_balance, has_bonded_carbon, is_alloy
 from hullward.tools.hull import Coverage
 from hullward.tools.records import Protocol, Record
 
@@ -91,13 +91,6 @@ def _too_little(manifest: Manifest, part: Sequence[str]) -> str:
     return ""
 
 
-def is_alloy(elements: Iterable[str]) -> bool:
-    """Whether no element here is an anion by nature: metals and metalloids other than Te."""
-    from pymatgen.core import Element
-
-    return all(Element(el).is_metal or el in METALLOIDS - {"Te"} for el in elements)
-
-
 def served_class(composition: Mapping[str, float]) -> Coverage:
     """Whether structure types serve this kind of compound, by a rule fixed before any comparison.
 
@@ -108,15 +101,18 @@ def served_class(composition: Mapping[str, float]) -> Coverage:
     carbonates, nitrates, sulphates, …).
     """
     claim = charge_balance(composition, common_states_of(composition))
+    usual = charge_balance(composition)
     if is_alloy(composition):
-        return Coverage(True, claim.note)
+        return Coverage(True, usual.note)
     if claim.balanced is None:
         return Coverage(False, f"{claim.note}: a class the recipe does not serve")
+    if not claim.balanced and usual.balanced:
+        return Coverage(False, f"{usual.note}: oxidation states that the recipe did not try")
     if not claim.balanced:
         return Coverage(False, "common states do not balance (metal-rich, peroxide or high-valent)")
     if reason := _badly_served(composition, claim.states):
         return Coverage(False, f"{reason}: a class the recipe does not serve")
-    return Coverage(True, f"{claim.note}; all subsystems tried")
+    return Coverage(True, f"{usual.note}; all subsystems tried")
 
 
 def _badly_served(composition: Mapping[str, float], states: Mapping[str, float]) -> str:
@@ -140,7 +136,11 @@ def _badly_served(composition: Mapping[str, float], states: Mapping[str, float])
 
 
 def common_states_of(elements: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The oxidation states that the recipe tries, by element: pymatgen's common ones."""
+    """The oxidation states that the recipe tries, by element: pymatgen's common ones.
+
+    They decide what built references expect and cover, so they stay as they were when those were
+    built; every reason in words uses the project's own table, which has more (Mn3+, Ni3+).
+    """
     from pymatgen.core import Element
 
     return {el: tuple(Element(el).common_oxidation_states) for el in elements}

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from hullward.models.errors import InputError
 from hullward.tools.hull import MP2020
+from hullward.tools.reference.sources.base import Sidecar
 
 # The hull's own energies in our whole-database tables: always the column meant.
 HULL_ENTRY = "hull_entry_energy_per_atom"
@@ -130,6 +131,18 @@ def energies_statement(
         f"{count} formation energies ({column.name}) from {where}, turned into energies with "
         f"the MP2020 energies of {zeros} elements (added at zero); scheme {MP2020!r} "
         "is assumed for tables. Rows that are no phases support the hull only."
+    )
+
+
+def total_energies_caution(column: EnergyColumn, sidecar: Sidecar) -> str:
+    """A warning about total energies whose scheme nobody stated; '' for others."""
+    stated = sidecar.corrected or "energy_scheme" in sidecar.model_fields_set
+    if column.kind == "formation" or stated:
+        return ""
+    return (
+        f"{column.name} is taken to hold total energies on {sidecar.energy_scheme!r}, with its "
+        "corrections; raw totals of VASP lie up to 1 eV/atom off. Correct them with pymatgen's "
+        "MaterialsProject2020Compatibility, or give formation energies"
     )
 
 

@@ -7,8 +7,9 @@ A sidecar `NAME.reference.json` beside `NAME.parquet` may state what the file do
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hullward.models.errors import InputError
@@ -55,6 +56,8 @@ class Entries(NamedTuple):
     energy_scheme: str
     statement: str
     relaxed: RelaxedEntries | None = None  # where `hullward relax` wrote them
+    zeros: Mapping[str, float] = MappingProxyType({})  # of formation energies: their elements
+    caution: str = ""
 
 
 def _relaxed(found: RelaxedEntries, name: str) -> Entries:
@@ -78,7 +81,13 @@ def read_entries(path: Path, energy_property: str | None = None) -> Entries:
                 raise InputError(f"{path.name}: `hullward relax` wrote it; leave out --energy")
             return _relaxed(relaxed_entries(content, path.name), path.name)
     source, sidecar = _open(path, energy_property)
-    return Entries(source.rows(), sidecar.energy_scheme, source.statement)
+    return Entries(
+        source.rows(),
+        sidecar.energy_scheme,
+        source.statement,
+        zeros=source.zeros,
+        caution=source.caution,
+    )
 
 
 def _open(path: Path, energy_property: str | None = None) -> tuple[FilePhases, Sidecar]:

@@ -28,6 +28,7 @@ from hullward.tools.reference.sources.energies import (
     element_zeros,
     energies_statement,
     energy_column,
+    total_energies_caution,
 )
 
 FORMULAS = ("chemical_formula_reduced", "chemical_formula_descriptive", "chemical_formula_hill")
@@ -56,6 +57,7 @@ class OptimadePhases(FilePhases):
         if column.kind == "formation":
             zeros = element_zeros([frozenset(elements)], sidecar.energy_scheme, name)
             found = [_from_zero(p, zeros) for p in found]
+        self.zeros, self.caution = zeros, total_energies_caution(column, sidecar)
         self._rows = found
         self._by_system = phases_by_system(found, name)
         for el in sorted(elements & zeros.keys()):

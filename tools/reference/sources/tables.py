@@ -26,6 +26,7 @@ from hullward.tools.reference.sources.energies import (
     element_zeros,
     energies_statement,
     energy_column,
+    total_energies_caution,
 )
 
 # The first of these that a table has is read.
@@ -44,17 +45,17 @@ class TablePhases(FilePhases):
         self._formulas, self._energies, self._ids, self._is_phase, column = table
         self.systems, self._system_of_row = _systems(self._formulas, path.name)
         check_functional(self._ids, sidecar.energy_scheme, path.name)
-        self._zero: dict[str, float] = {}
         if column.kind == "formation":
-            self._zero = element_zeros(self.systems, sidecar.energy_scheme, path.name)
+            self.zeros = element_zeros(self.systems, sidecar.energy_scheme, path.name)
+        self.caution = total_energies_caution(column, sidecar)
         self.statement = energies_statement(
-            len(self._formulas), column, path.name, sidecar.energy_scheme, len(self._zero)
+            len(self._formulas), column, path.name, sidecar.energy_scheme, len(self.zeros)
         )
 
     @cached_property
     def elements(self) -> frozenset[str]:
         alone = frozenset(next(iter(s)) for s in self.systems if len(s) == 1)
-        return frozenset(self._zero) or alone
+        return frozenset(self.zeros) or alone
 
     @property
     def n_phases(self) -> int:
@@ -67,7 +68,7 @@ class TablePhases(FilePhases):
     def within(self, elements: frozenset[str]) -> list[Phase]:
         phases = [
             self._phase(f"element-{el}", el, 0.0, f"{self.name}: zero of {el}", True)
-            for el in sorted(elements & self._zero.keys())
+            for el in sorted(elements & self.zeros.keys())
         ]
         inside = np.array([s <= elements for s in self.systems])
         phases += [self._row(int(row)) for row in np.flatnonzero(inside[self._system_of_row])]
@@ -87,8 +88,8 @@ class TablePhases(FilePhases):
     ) -> Phase:
         amounts = _amounts(formula, source)
         zero = 0.0
-        if self._zero:
-            zero = sum(self._zero[el] * n for el, n in amounts.items()) / sum(amounts.values())
+        if self.zeros:
+            zero = sum(self.zeros[el] * n for el, n in amounts.items()) / sum(amounts.values())
         return Phase(
             phase_id=phase_id,
             formula=reduced_spelling(amounts),

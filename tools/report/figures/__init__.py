@@ -1,9 +1,11 @@
-"""Figures of a report as SVG text: hull, funnel, reliability, unit cells.
+"""Figures of a report as SVG text: phase diagrams, funnel, reliability, unit cells.
 
 They need no scripts and no outside files. Numbers come from `hullward.tools.report`.
 """
 
-from hullward.tools.report.figures.hull import HullPoint, Kind, funnel_figure, hull_figure
+from hullward.tools.report.figures.funnel import funnel_figure
+from hullward.tools.report.figures.marks import HullPoint, Kind
+from hullward.tools.report.figures.phase_diagram import phase_diagram_figure
 from hullward.tools.report.figures.reliability import reliability_figure
 from hullward.tools.report.figures.structure import structure_figure
 
@@ -11,7 +13,7 @@ __all__ = [
     "HullPoint",
     "Kind",
     "funnel_figure",
-    "hull_figure",
+    "phase_diagram_figure",
     "reliability_figure",
     "structure_figure",
 ]

@@ -27,6 +27,14 @@ def text(x: float, y: float, words: str, anchor: str = "start", *, small: bool =
     )
 
 
+def halo_text(x: float, y: float, words: str) -> str:
+    """Small words that stay readable over lines: edged in the colour of the page."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="10" fill="currentColor" paint-order="stroke"'
+        f' style="stroke:var(--paper,#fff)" stroke-width="3">{escape(words)}</text>'
+    )
+
+
 def vertical_text(x: float, y: float, words: str) -> str:
     """Words that run upwards, centred on a point."""
     return f'<g transform="rotate(-90 {x:g} {y:g})">{text(x, y + 4, words, "middle")}</g>'

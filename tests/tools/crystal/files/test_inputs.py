@@ -106,6 +106,20 @@ def test_tables_of_every_kind_give_the_same_inputs(tmp_path: Path) -> None:
         assert same(parse(found))
 
 
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        ({"material_id": "mp-1005"}, "mp-1005 (a.jsonl#0)"),
+        ({"id": 7.0, "mp_id": "mp-1"}, "7 (a.jsonl#0)"),
+        ({"material_id": "", "mp_id": "mp-1"}, "mp-1 (a.jsonl#0)"),
+        ({"material_id": None}, "a.jsonl#0"),
+    ],
+)
+def test_the_users_own_name_of_a_row_is_kept(tmp_path: Path, names, source: str) -> None:
+    (found,) = read_inputs(write_lines(tmp_path / "a.jsonl", ROW | names))
+    assert found.source == source
+
+
 def test_a_formula_beside_a_structure_is_no_target(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROW | {"formula": "NaCl"})
     assert [found.target_formula for found in read_inputs(path)] == [None]

@@ -10,6 +10,7 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, PreflightError, RunInterruptedError
 from hullward.models.potential import load_potential, potential_card
+from hullward.tools.crystal import is_alloy
 from hullward.tools.crystal.text import parse_asymmetric_text
 from hullward.tools.hull import check_compatible
 from hullward.tools.prototypes import encyclopedia
@@ -20,8 +21,8 @@ from hullward.tools.reference.recipe import expected_formulas
 from hullward.tools.reference.recipe import low_phases as recipe
 from hullward.tools.reference.recipe.__main__ import main as build_command
 from hullward.tools.reference.recipe.system_results import SystemResult, lowest, results_of_build
-from hullward.tools.reference.recipe.trials import trials
-from hullward.tools.reference.sources import is_alloy, read_built, untried_subsystems
+from hullward.tools.reference.recipe.trials import all_trials
+from hullward.tools.reference.sources import read_built, untried_subsystems
 from hullward.tools.relax import Executor
 from hullward.tools.store import unsealed
 
@@ -61,8 +62,8 @@ def test_metals_are_expected_in_the_common_types_both_ways_round():
 
 
 def test_trials_repeat_in_order_with_our_own_types_first():
-    first = trials(["Fe", "O"], ["FeO3"])
-    again = trials(["Fe", "O"], ["FeO3"])
+    first = all_trials(["Fe", "O"], ["FeO3"])
+    again = all_trials(["Fe", "O"], ["FeO3"])
     assert [(t.prototype, t.crystal.content_id) for t in first] == [
         (t.prototype, t.crystal.content_id) for t in again
     ]

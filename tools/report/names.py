@@ -1,0 +1,30 @@
+"""How a report names things: space groups, candidates, chemical systems."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hullward.tools.crystal import space_group_symbol
+
+ID_CHARS = 10  # of a candidate's id in tables: 'c-4d10d3d6'
+
+
+def space_group(number: int | None) -> str:
+    """'Fd-3m (227)', 'C2/m (12)', 'Cmc2₁ (36)'; a dash while unknown."""
+    if number is None:
+        return "—"
+    symbol = space_group_symbol(number)
+    return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
+
+
+def short_id(identifier: str) -> str:
+    """The beginning of a candidate's or proposal's id; ids of phases stay whole."""
+    return identifier[:ID_CHARS] if re.fullmatch(r"[cx]-[0-9a-f]{16,}", identifier) else identifier
+
+
+def system_name(chemsys: str, order: Sequence[str]) -> str:
+    """'Fe-Na-O-P' in the user's order of elements: 'Na-Fe-P-O'; elements not in it last."""
+    place = {element: number for number, element in enumerate(order)}
+    elements = sorted(chemsys.split("-"), key=lambda e: (place.get(e, len(place)), e))
+    return "-".join(elements)
