@@ -81,7 +81,10 @@ class Substitution:
         # rounded: the last digit depends on the order of a set in pymatgen
         found.sort(key=lambda pair: (-round(pair[0], 6), pair[1].crystal.n_atoms))  # stable
         ranked = [*_from_textbook(formula, self._max_atoms), *(built for _, built in found)]
-        return list({one.crystal.content_id: one for one in reversed(ranked)}.values())[::-1]
+        distinct: dict[str, Constructed] = {}
+        for one in ranked:
+            distinct.setdefault(one.crystal.content_id, one)
+        return list(distinct.values())
 
 
 def _from_textbook(formula: str, max_atoms: int) -> Iterator[Constructed]:

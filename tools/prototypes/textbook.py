@@ -120,14 +120,28 @@ def _mendeleev(symbol: str) -> float:
 @cache
 def _prototype(number: int) -> Prototype:
     """The structure type of an entry."""
-    entry = _entries()[number]
-    name = entry["type"]
-    for prototype in prototype_library():
-        if prototype.prototype_id == name:
-            return prototype
-    if "cell" in entry:
-        return make_prototype(name, build_type(entry))
-    raise InputError(f"data/{FILE}: no structure type {name!r}; give its cell and sites")
+    name = _entries()[number]["type"]
+    if (prototype := _library().get(name)) is not None:
+        return prototype
+    entry = _described().get(name)
+    if entry is None:
+        raise InputError(f"data/{FILE}: no structure type {name!r}; give its cell and sites")
+    return make_prototype(name, build_type(entry))
+
+
+@cache
+def _library() -> dict[str, Prototype]:
+    return {prototype.prototype_id: prototype for prototype in prototype_library()}
+
+
+@cache
+def _described() -> dict[str, dict[str, Any]]:
+    """The first entry of each structure type that the file itself describes; later ones name it."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in _entries():
+        if "cell" in entry:
+            found.setdefault(entry["type"], entry)
+    return found
 
 
 def _phase(number: int, elements: dict[str, str]) -> TextbookPhase:
