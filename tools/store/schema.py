@@ -113,6 +113,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "second_energy_by": "second potential whose energy the probability uses",
             "second_energy_higher_ev_per_atom": "that energy minus this one [eV/atom]",
             "bare_namesakes": "known phases of this formula without a stored structure",
+            "source": "the user's own name of a screened structure: its file, or its row",
             "family_id": "family: one formula on one lattice, whatever its ordering",
             "family_size": "judged structures of the family",
             "represents_family": "whether it stands for its family on the short list",

@@ -63,7 +63,7 @@ def test_substitution_needs_no_model():
         (["--operator", "formula"], "needs --formula"),
         (["--operator", "de_novo", "--formula", "NaCl"], "takes no --formula"),
         (["--operator", "formula", "--formula", "Xx2"], "Xx"),
-        (["--operator", "elements", "--elements", "Na-cl"], "'cl' is no symbol"),
+        (["--operator", "elements", "--elements", "Na-cl"], "'cl' is no element; did you mean Cl?"),
         (["--operator", "formula", "--formula", "NaCl", "--model", "nowhere"], "nowhere"),
     ],
 )

@@ -358,6 +358,7 @@ def test_every_kind_of_record_has_a_table(filled):
         "Protocol",
         "OperatorOutcome",
         "Check",
+        "DiagramPhase",
         "Curve",
         "LeftOut",
         "Worst",

@@ -80,9 +80,15 @@ class RawInput:
 
     raw: str  # verbatim; compact JSON if the file has no text for it
     format: Format
-    source: str  # 'mp-1005.cif', 'generated.parquet#12', 'mp-1005 (generated.parquet#12)'
+    place: str  # 'mp-1005.cif#0', 'generated.parquet#12'
     target_formula: str | None = None
     row: Row = field(default_factory=dict, compare=False, repr=False)  # its columns, if it has any
+    name: str = ""  # a row's own
+
+    @property
+    def source(self) -> str:
+        """The name and the place, e.g. 'mp-1005 (generated.parquet#12)'; without a name the place."""
+        return f"{self.name} ({self.place})" if self.name else self.place
 
 
 Reader = Callable[[Path], Iterator[RawInput]]
@@ -224,18 +230,16 @@ def _from_rows(
     path: Path, kind: tuple[Format, tuple[str, ...]], rows: Iterable[object]
 ) -> Iterator[RawInput]:
     for number, row in enumerate(rows):
-        source = f"{_clean(path.name)}#{number}"
+        place = f"{_clean(path.name)}#{number}"
         if isinstance(row, dict):
-            own = next(filter(None, (id_text(row.get(column)) for column in ID_COLUMNS)), "")
-            name = _clean(own[:MOST_NAME_CHARS])
-            yield _from_row(row, kind, f"{name} ({source})" if own else source)
+            yield _from_row(row, kind, place)
         else:  # parsed as a table row, it gives MALFORMED_ROW and is shown unchanged
             yield RawInput(
-                _clean(row if isinstance(row, str) else _compact(row)), "table_row", source
+                _clean(row if isinstance(row, str) else _compact(row)), "table_row", place
             )
 
 
-def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> RawInput:
+def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], place: str) -> RawInput:
     """The input of one row, of the file's kind or, if that does not fit, of its own."""
     format, columns = kind
     if not set(columns) <= set(row):
@@ -253,7 +257,8 @@ def _from_row(row: Row, kind: tuple[Format, tuple[str, ...]], source: str) -> Ra
         raw = "" if absent(value) else value if isinstance(value, str) else _compact(value)
     if format == "crystal_text":
         format = text_format(raw)
-    return RawInput(_clean(raw), format, source, target, row)
+    own = next(filter(None, (id_text(row.get(column)) for column in ID_COLUMNS)), "")
+    return RawInput(_clean(raw), format, place, target, row, _clean(own[:MOST_NAME_CHARS]))
 
 
 def _unpacked(cell: object) -> object:

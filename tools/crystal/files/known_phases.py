@@ -77,10 +77,10 @@ def read_known(path: Path) -> KnownPhases:
             crystal = plain_cif(item.raw) if item.format == "cif" else None
             read = crystal or parse_raw(item.raw, item.format, reader)
             if isinstance(read, Flaw):
-                raise InputError(f"known phase {item.source}: {read.reason}: {read.detail}")
+                raise InputError(f"known phase {item.place}: {read.reason}: {read.detail}")
             if tabular:
                 _compare_formula(item, read)
-            name = (_own_name(item) if tabular else None) or f"user:{item.source}"
+            name = (_own_name(item) if tabular else None) or f"user:{item.place}"
             if found.setdefault(name, read).content_id != read.content_id:
                 found[f"{name}#{number}"] = read  # a table may list one id twice
     return KnownPhases(found.items())
@@ -119,10 +119,10 @@ def _compare_formula(item: RawInput, read: Crystal) -> None:
     try:
         formula = reduced_spelling(composition_amounts(stated))
     except InputError as error:
-        raise InputError(f"known phase {item.source}: {error}") from None
+        raise InputError(f"known phase {item.place}: {error}") from None
     if formula != reduced_spelling(read.amounts):
         raise InputError(
-            f"known phase {item.source}: formula {formula} but its structure holds "
+            f"known phase {item.place}: formula {formula} but its structure holds "
             f"{read.formula}; correct one of the two, or leave the formula out"
         )
 
@@ -135,6 +135,6 @@ def _own_name(item: RawInput) -> str | None:
     name = id_text(item.row[column])
     if name is None:
         raise InputError(
-            f"known phase {item.source}: no {column} in this row; name every row or none"
+            f"known phase {item.place}: no {column} in this row; name every row or none"
         )
     return name

@@ -502,7 +502,7 @@ def test_the_count_of_calls_starts_again_each_day(access: Access) -> None:
 
 @pytest.mark.parametrize(
     ("system", "message"),
-    [("Li-Xx", "are not elements"), ("H-He-Li-Be-B-C-N-O-F-Ne", "more than 9 elements")],
+    [("Li-Xx", "'Xx' is no element"), ("H-He-Li-Be-B-C-N-O-F-Ne", "more than 9 elements")],
 )
 def test_what_is_no_system_asks_nobody(
     system: str, message: str, server: MaterialsProjectDouble, access: Access
