@@ -53,6 +53,7 @@ def run(
         endpoints=endpoints,
         progress=progress,
         stopping=stopper,
+        notes=notes,
     )
     with closing(workspace):
         for line in workspace.store.notes:

@@ -12,7 +12,13 @@ from hullward.agents.campaign.runner import end_run
 from hullward.agents.campaign.stopper import Stopper
 from hullward.agents.followup import assess_candidates, close_with_opinions
 from hullward.agents.settings import Machine, Screening, StopAfter, parse_settings, read_machine
-from hullward.agents.workspace import Publisher, make_screen, record_basis, stored_settings
+from hullward.agents.workspace import (
+    Publisher,
+    loading_words,
+    make_screen,
+    record_basis,
+    stored_settings,
+)
 from hullward.models.errors import InputError, RunInterruptedError, system_reason
 from hullward.tools.crystal.files import read_inputs, skipped_note, structure_files
 from hullward.tools.records import Proposal, stable_id
@@ -84,6 +90,7 @@ def screen_file(
         there = stored_settings(store, settings)
         if not isinstance(there, Screening):
             raise InputError(f"{directory} holds the campaign {there.name!r}, not a screening")
+        notes(loading_words(there))
         proposals = _proposals(path, there) if path is not None else iter(())
         screen = make_screen(store, there, machine, workers, progress=progress, stopping=stopper)
         record_basis(screen, there, {})

@@ -22,7 +22,7 @@ from hullward.agents.cli.options import (
 from hullward.agents.cli.output import Reporter, print_result
 
 if TYPE_CHECKING:
-    from hullward.agents.settings import Campaign, Settings
+    from hullward.agents.settings import Campaign
     from hullward.tools.report import ReportPaths
 
 
@@ -101,7 +101,6 @@ def _run(
     screened = settings is None and kind_of(directory) == "screen"
     with Reporter(quiet=as_json) as reporter:
         reporter.note(f"campaign directory: {directory}")
-        reporter.note(_loading(settings))
         if screened:
             paths = screen_file.screen_file(
                 directory, None, None, **given, progress=reporter, notes=reporter.note
@@ -111,13 +110,6 @@ def _run(
                 directory, settings, **given, progress=reporter, notes=reporter.note
             )
     _show_counts(directory, paths, as_json)
-
-
-def _loading(settings: Settings | None) -> str:
-    """What takes the first seconds of a run."""
-    if settings is None:
-        return "loading the potential and checking the reference …"
-    return f"loading {settings.potential} and checking the reference {settings.reference} …"
 
 
 def _show_counts(
@@ -188,7 +180,6 @@ def screen(
         protocol={"fmax_ev_per_a": fmax, "max_steps": max_steps},
     )
     with Reporter(quiet=as_json) as reporter:
-        reporter.note(_loading(settings))
         paths = screen_file.screen_file(
             directory,
             source,

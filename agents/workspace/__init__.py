@@ -15,6 +15,7 @@ from hullward.agents.workspace.references import (
 from hullward.agents.workspace.setup import (
     check_potentials,
     kind_of,
+    loading_words,
     make_screen,
     open_workspace,
     record_basis,
@@ -30,6 +31,7 @@ __all__ = [
     "check_potentials",
     "fetch_for_start",
     "kind_of",
+    "loading_words",
     "make_screen",
     "mp_access",
     "open_reference",

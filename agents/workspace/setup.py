@@ -42,6 +42,7 @@ def open_workspace(
     endpoints: ModelEndpoints | None = None,
     progress: Progress = lambda step, done, total: None,
     stopping: Callable[[], bool] = lambda: False,
+    notes: Callable[[str], None] = lambda line: None,
 ) -> Workspace:
     """Open a campaign directory for writing; with `campaign` it may be a new one.
 
@@ -59,6 +60,7 @@ def open_workspace(
                 f"{directory} holds the screening of {settings.name}, not a campaign; "
                 "`hullward screen` goes on with it"
             )
+        notes(loading_words(settings))
         spending, publisher = Spending.of(settings, store), Publisher(store)
         screen = make_screen(
             store,
@@ -87,6 +89,11 @@ def open_workspace(
         store.abandon()
         raise
     return workspace
+
+
+def loading_words(settings: Settings) -> str:
+    """What takes the first seconds of a run."""
+    return f"loading {settings.potential} and checking the reference {settings.reference} …"
 
 
 def check_potentials(settings: Settings) -> None:

@@ -387,6 +387,7 @@ def test_a_fault_of_the_program_leaves_its_traceback_in_a_file(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(inbox, "send", lambda *_: {}["gone"])
     monkeypatch.setattr("hullward.tools.store.lock.holder", lambda _: {}["\x1bgone"])
+    (tmp_path / "lock").touch()
     code, _, err = shell("stop", tmp_path)
     (report,) = tmp_path.glob("hullward-fault-*.txt")
     assert (code, err.count("\n")) == (1, 1)

@@ -26,7 +26,11 @@ FILES = {
     "mev.csv": "candidate_id,dft_e_above_hull_ev_per_atom\nc-1,0.02\nc-2,50\n",
 }  # fmt: skip
 WRONG = [
-    ("run folder", 2, "folder is a folder: name a campaign file in it, or go on with what it holds"),
+    (
+        "run folder",
+        2,
+        "folder is a folder: name a campaign file in it, or go on with what it holds",
+    ),
     ("run nothing.yaml", 2, "nothing.yaml does not exist"),
     ("run text", 2, "line 1: expected `key: value` lines"),
     ("run xx.yaml", 2, "line 2: `systems`: 'Xx' is not an element; did you mean Xe?"),

@@ -26,10 +26,12 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError, LockedError
 from hullward.tools.records import (
     Basis,
+    BudgetRaise,
     Calibration,
     CampaignRecord,
     Candidate,
     CycleEnd,
+    DiagramPhase,
     Explanation,
     FamilyMember,
     Label,
@@ -38,6 +40,7 @@ from hullward.tools.records import (
     ModelRequest,
     ModelResponse,
     OperatorOutcome,
+    PhaseDiagram,
     PhononCheck,
     Plan,
     Product,
@@ -314,6 +317,23 @@ ONE_OF_EACH = [
     ModelResponse(request_id="r", exchange=0, path="completions", model="m", status=200, body="{"),
     ModelAnswer(request_id="r", index=1, text="4.2\n\0", model="nano@1", finish_reason="stop"),
     ModelFailure(request_id="r", kind="timeout", message="no answer", retry=True),
+    BudgetRaise(campaign_id="k", number=0, budget={"cycles": 4, "tokens": None}),
+    PhaseDiagram(
+        chemsys="Li-O",
+        reference_id="ref",
+        reference_version="1",
+        element_energies_ev_per_atom={"Li": -1.9, "O": -4.9},
+        phases=(
+            DiagramPhase(
+                phase_id="a",
+                formula="Li2O",
+                formation_energy_ev_per_atom=-2.0,
+                e_above_hull_ev_per_atom=0.0,
+                space_group=225,
+            ),
+        ),
+        facets=((0,),),
+    ),
 ]
 
 

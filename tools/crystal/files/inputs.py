@@ -87,7 +87,7 @@ class RawInput:
 
     @property
     def source(self) -> str:
-        """The name and the place, e.g. 'mp-1005 (generated.parquet#12)'; without a name the place."""
+        """With the name if it has one: 'mp-1005 (generated.parquet#12)'."""
         return f"{self.name} ({self.place})" if self.name else self.place
 
 
