@@ -36,7 +36,7 @@ SYSTEMS = (
     *("Cu-In-Se", "Li-P-S", "Na-Fe-P-O", "Cs-Sn-I-Br", "Li-La-Zr-O", "Cu-Zn-Sn-S"),
     *("Na-V-P-O", "La-Fe-As-O"),
 )
-SETTINGS = {"budget": {"cycles": 2, "proposals_per_cycle": 12}, "workers": 2}
+SETTINGS = {"budget": {"cycles": 2, "proposals_per_cycle": 12}, "workers": 1}
 
 
 def run(folder: Path, only: Sequence[str]) -> None:

@@ -111,6 +111,10 @@ def test_a_distorted_copy_is_recognised(index, crystal, name, change):
 
 def test_another_structure_of_a_known_compound_is_not(index):
     assert index.structure(CAESIUM_CHLORIDE) is None
+    bromide = index.structure(cubic(4.3, ["Cs", "Br"], HALF))
+    assert bromide is not None
+    assert (bromide.phase_id, bromide.source) == ("CsCl type", "textbooks")
+    assert not bromide.tried_only
     assert index.knows("NaCl")
 
 
@@ -163,7 +167,7 @@ def test_an_index_of_another_format_is_refused_in_one_line(made, tmp_path):
     path = tmp_path / "later.zip"
     rewritten(path, made, "manifest.json", b'{"format": 99}')
     with pytest.raises(
-        InputError, match=r"later.zip: it has format 99, and .* reads format 1; make"
+        InputError, match=r"later.zip: it has format 99, and .* reads format 2; make"
     ):
         load_known_index(path)
 
@@ -200,6 +204,10 @@ def test_the_index_that_ships_knows_textbook_phases():
     assert index.counts.structures > 30_000
     assert index.counts.formulas > 90_000
     assert index.structure(CAESIUM_CHLORIDE) is None
+    bromide = index.structure(cubic(4.3, ["Cs", "Br"], HALF))
+    assert bromide is not None
+    assert (bromide.phase_id, bromide.source) == ("CsCl type", "textbooks")
+    assert not bromide.tried_only
     # a Heusler alloy, whose strongest lines are beyond one byte
     heusler = cubic(
         6.2, ["Mn", "Ga", "Pd", "Pd"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.25] * 3, [0.75] * 3]

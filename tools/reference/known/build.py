@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.identity import packed
 from hullward.tools.prototypes import encyclopedia_types, prototype_library
-from hullward.tools.reference.known.arrangements import Arrangements, tried_arrangements
+from hullward.tools.reference.known.arrangements import Arrangements, known_arrangements
 from hullward.tools.reference.known.file import write_index
 from hullward.tools.reference.known.recognition import KnownFacts, Sighting
 from hullward.tools.reference.known.tables import Table, read_table
@@ -49,6 +49,7 @@ AFLOW = Origin(
     "Mehl et al., Comput. Mater. Sci. 136, S1 (2017), doi:10.1016/j.commatsci.2017.01.017; "
     "Hicks et al., Comput. Mater. Sci. 161, S1 (2019), doi:10.1016/j.commatsci.2018.10.043",
 )
+OWN_LIST = Origin("textbook phases of Hullward", "MIT; facts of the works named in the file")
 OWN_TYPES = Origin("structure types of Hullward", "MIT")
 
 
@@ -63,16 +64,17 @@ def build_index(
     """Write OUT and return its manifest.
 
     of_tables: the origin of all tables.  with_embedded: besides the tables, take the embedded
-    reference, what it tried, and the lists of structure types. KnownFacts of structures are kept in
-    OUT.work, so that the same call continues after a stop. The bytes depend on the content of the
-    tables alone. Raises InputError for a table that cannot be read, and PreflightError where the
-    package with AFLOW's types is missing.
+    reference, what it tried, the phases of textbooks, and the lists of structure types. KnownFacts
+    of structures are kept in OUT.work, so that the same call continues after a stop. The bytes
+    depend on the content of the tables alone. Raises InputError for a table that cannot be read,
+    and PreflightError where the package with AFLOW's types is missing.
     """
     parts = [(of_tables, read_table(path)) for path in paths]
     arrangements = Arrangements()
     if with_embedded:
         parts += _embedded_parts()
-        arrangements = tried_arrangements()
+        arrangements = known_arrangements()
+        parts.append((OWN_LIST, Table("textbook_phases.yaml", [], set(arrangements.textbook))))
         parts.append((EMBEDDED, Table("arrangements tried", [], set(arrangements.tried))))
     facts = _FactsFile(out.with_suffix(".work"))
     wanted = {c.content_id: c for _, table in parts for _, c in table.structures}
@@ -82,6 +84,7 @@ def build_index(
     manifest = {
         "structures": len(rows),
         "formulas": len(formulas),
+        "textbook": sum(map(len, arrangements.textbook.values())),
         "arrangements": sum(map(len, arrangements.tried.values())),
         "sources": [
             {
@@ -159,17 +162,24 @@ def _tables(rows: Sequence[Row], formulas: Iterable[str], arrangements: Arrangem
         "structure_type": list(arrangements.types),
         **_columns(arrangements.facts),
     }
-    tried = sorted(arrangements.tried.items())
-    of_formula = {
-        "formula": pa.array([formula for formula, _ in tried], pa.string()),
-        "tried": pa.array([list(numbers) for _, numbers in tried], pa.list_(pa.uint16())),
-    }
     return {
         "structures": pa.table(structures),
         "formulas": pa.table({"formula": pa.array(list(formulas), pa.string())}),
         "arrangements": pa.table(types),
-        "tried": pa.table(of_formula),
+        "textbook": _by_formula(arrangements.textbook),
+        "tried": _by_formula(arrangements.tried),
     }
+
+
+def _by_formula(numbers: Mapping[str, tuple[int, ...]]) -> Any:
+    import pyarrow as pa
+
+    rows = sorted(numbers.items())
+    columns = {
+        "formula": pa.array([formula for formula, _ in rows], pa.string()),
+        "numbers": pa.array([list(found) for _, found in rows], pa.list_(pa.uint16())),
+    }
+    return pa.table(columns)
 
 
 def _columns(facts: Sequence[KnownFacts]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 manifest.json         format, counts, sources with their licences
 structures.parquet    one row a known structure: formula, id, source, groups, hashes, volume
 formulas.parquet      the formulas that are known at all
-arrangements.parquet  what the embedded reference tried: type, group, hashes
-tried.parquet         formula, numbers of the arrangements tried for it
+arrangements.parquet  structure types with places for elements: type, group, hashes
+textbook.parquet      formula, numbers of the arrangements that textbooks name
+tried.parquet         formula, numbers of those that the embedded reference tried
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from hullward.tools.crystal import shorten
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1  # changes with the tables, the tolerances and the powder pattern
+FORMAT = 2  # changes with the tables, the tolerances and the powder pattern
 SHIPPED = "known_structures.zip"
-TABLES = ("structures", "formulas", "arrangements", "tried")
+TABLES = ("structures", "formulas", "arrangements", "textbook", "tried")
 REMEDY = "make it again with `python -m hullward.tools.reference.known`"
 
 # What a changed or cut archive raises; errors of pyarrow are ValueErrors or OSErrors.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+TEXTBOOKS = "textbooks"
 TRIED = "embedded reference, tried"
 
 
@@ -47,6 +48,7 @@ class IndexCounts:
 
     structures: int
     formulas: int
+    textbook: int  # phases of which the structure type is known
     arrangements: int  # tried by the embedded reference, formula by formula
     by_source: Mapping[str, int]
 
@@ -86,8 +88,11 @@ class KnownIndex:
         seen = {f for f in self._file.formulas if not self._is_hidden(f)}
         kept = [formula in seen for formula in self._file.formula_of_row]
         sources = Counter(s for s, keep in zip(self._file.sources, kept, strict=True) if keep)
-        tried = sum(len(found) for f, found in self._file.tried.items() if f in seen)
-        return IndexCounts(sum(kept), len(seen), tried, dict(sorted(sources.items())))
+        textbook, tried = (
+            sum(len(found) for formula, found in numbers.items() if formula in seen)
+            for numbers in (self._file.textbook, self._file.tried)
+        )
+        return IndexCounts(sum(kept), len(seen), textbook, tried, dict(sorted(sources.items())))
 
     def knows(self, formula: str) -> bool:
         """Whether any phase of this composition is known.
@@ -99,7 +104,8 @@ class KnownIndex:
 
     def holds_structures_of(self, formula: str) -> bool:
         """Whether there is a structure of this reduced formula to compare with."""
-        return bool(self._file.rows_of(formula)) and not self._is_hidden(formula)
+        there = bool(self._file.rows_of(formula)) or formula in self._file.textbook
+        return there and not self._is_hidden(formula)
 
     def hides(self, formula: str) -> bool:
         """Whether the system of this formula is masked."""
@@ -114,8 +120,9 @@ class KnownIndex:
         if not self.knows(formula):
             return None
         rows = self._file.rows_of(formula)
-        arrangements = self._file.tried.get(formula, ())
-        if not rows and not arrangements:
+        textbook = self._file.textbook.get(formula, ())
+        tried = self._file.tried.get(formula, ())
+        if not rows and not textbook and not tried:
             return None
         try:
             seen = Sighting(crystal)
@@ -125,9 +132,10 @@ class KnownIndex:
         found = [(distance, row) for distance, row in near if distance is not None]
         if found:
             return self._file.phase(min(found)[1])
-        for number in arrangements:
-            if seen.is_arrangement(self._file.arrangement_facts(number)):
-                return self._file.arrangement(number, formula)
+        for numbers, source in ((textbook, TEXTBOOKS), (tried, TRIED)):
+            for number in numbers:
+                if seen.is_arrangement(self._file.arrangement_facts(number)):
+                    return self._file.arrangement(number, formula, source)
         return None
 
     def _is_hidden(self, formula: str) -> bool:
@@ -167,10 +175,18 @@ class _File:
         return found
 
     @cached_property
+    def textbook(self) -> dict[str, list[int]]:
+        """The numbers of the arrangements that textbooks name for a formula."""
+        return self._numbers("textbook")
+
+    @cached_property
     def tried(self) -> dict[str, list[int]]:
         """The numbers of the arrangements tried for a formula."""
-        table = self._content[2]["tried"]
-        return dict(zip(table["formula"].to_pylist(), table["tried"].to_pylist(), strict=True))
+        return self._numbers("tried")
+
+    def _numbers(self, name: str) -> dict[str, list[int]]:
+        table = self._content[2][name]
+        return dict(zip(table["formula"].to_pylist(), table["numbers"].to_pylist(), strict=True))
 
     def rows_of(self, formula: str) -> range:
         """The rows of structures of a formula; the table is sorted by it."""
@@ -192,14 +208,14 @@ class _File:
     def arrangement_facts(self, number: int) -> KnownFacts:
         return _facts(self._arrangements, self._arrangement_sketches, number)
 
-    def arrangement(self, number: int, formula: str) -> IndexedPhase:
+    def arrangement(self, number: int, formula: str, source: str) -> IndexedPhase:
         table = self._arrangements
         return IndexedPhase(
             phase_id=table["structure_type"][number].as_py(),
             formula=formula,
             space_group=table["space_group"][number].as_py(),
-            source=TRIED,
-            tried_only=True,
+            source=source,
+            tried_only=source == TRIED,
         )
 
     @property
