@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from hullward.models.crystal import Crystal
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -89,6 +92,15 @@ def tiny_vllm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return plan
 
 
+def stacked(*metals: str) -> "Crystal":
+    """Cells of MnO in its type in the toy potential's world, one on the other."""
+    from hullward.models.crystal import Crystal
+
+    n = len(metals)
+    sites = [[0, 0, k / n] for k in range(n)] + [[0.5, 0.5, (k + 0.5) / n] for k in range(n)]
+    return Crystal.from_parameters((2.6, 2.6, 2.6 * n), (90,) * 3, [*metals, *["O"] * n], sites)
+
+
 @pytest.fixture(scope="session")
 def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete reference for Li-Mn-O by the toy potential, as an entry file."""
@@ -104,6 +116,7 @@ def toy_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "O": Crystal.from_parameters((3.0,) * 3, (90,) * 3, ["O", "O"], half),
         "MnO": Crystal.from_parameters((2.6,) * 3, (90,) * 3, ["Mn", "O"], half),
         "LiO": Crystal.from_parameters((2.6,) * 3, (90,) * 3, ["Li", "O"], half),
+        "LiMnO2": stacked("Li", "Mn"),  # metals that can change places
     }
     potential = load_potential("toy")
     lines = []
@@ -141,3 +154,23 @@ def toy_settings(toy_reference: Path) -> dict[str, Any]:
         "seed": 3,
         "workers": 0,
     }
+
+
+@pytest.fixture(scope="session")
+def toy_seeds(toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished screening of ternary oxides, as seeds: operators have parents at once.
+
+    They are no phases of the reference, and their metals can change places.
+    """
+    from hullward.agents.campaign.screen_file import describe, screen_file
+
+    folder = tmp_path_factory.mktemp("seeds")
+    lines = [
+        json.dumps({"structure": stacked(*metals).model_dump(mode="json")})
+        for metals in (("Li", "Mn", "Mn"), ("Li", "Li", "Mn"))
+    ]
+    path = folder / "oxides.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    asked = {key: toy_settings[key] for key in ("potential", "reference", "protocol")}
+    screen_file(folder / "s", path, describe(path, **asked), workers=0)
+    return folder / "s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from hullward.models.errors import HullwardError
@@ -20,7 +20,7 @@ from hullward.tools.uncertainty import store_probabilities
 
 
 def assess_candidates(
-    screen: Screen, home: Path, proposals: Iterable[Proposal] | None = None
+    screen: Screen, home: Path, proposals: Collection[Proposal] | None = None
 ) -> None:
     """Store suspects, phase diagrams, probabilities, novelty, families, overlap with training data.
 
@@ -29,7 +29,8 @@ def assess_candidates(
     """
     with screen.hooks.timed("judge"):
         store_suspects(screen, proposals)
-        store_diagrams(screen)
+        if proposals is None or proposals:
+            store_diagrams(screen)
     store_probabilities(screen, home)
     with screen.hooks.timed("match"):
         explain_all(screen)

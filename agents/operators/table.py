@@ -56,10 +56,14 @@ def _substitution(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
 
 
 def _perturbation(workspace: Workspace, plan: Plan) -> Iterator[Constructed]:
+    return _perturbed(workspace, plan, phases=workspace.campaign.perturbs_phases)
+
+
+def _perturbed(workspace: Workspace, plan: Plan, *, phases: bool) -> Iterator[Constructed]:
+    """Perturbed parents; phases: those of the reference as well, though they would come back."""
     for number, (parent_id, parent) in enumerate(_parents_in_turn(workspace, plan)):
         small = parent.n_atoms <= workspace.campaign.max_atoms
-        known = workspace.is_phase(parent_id)  # it would come back
-        if small and (workspace.campaign.perturbs_phases or not known):
+        if small and (phases or not workspace.is_phase(parent_id)):
             rng = seeded_rng(workspace.campaign.seed, plan.cycle, "perturbation", parent_id, number)
             yield perturb(parent_id, parent, rng)
 
@@ -110,23 +114,26 @@ def propose(
 ) -> list[Record]:
     """All proposals of one cycle, with the rejections of answers without a structure.
 
-    Constructed crystals are new to the campaign; every answer of a model counts. Ends early when
-    `stopping()` is true; carried out again, it continues there.
+    Constructed crystals are new to the campaign; every answer of a model counts. Where there would
+    be none at all, because no model answers for example, known phases are perturbed. Ends early
+    when `stopping()` is true; carried out again, it continues there.
     """
     ask_models(workspace, plan, stopping, progress)
     taken: set[str] = set()
+    of_formula: Counter[str] = Counter()
+
+    def proposals(name: str, built: Iterator[Constructed]) -> Iterator[Proposal]:
+        fresh = _fresh(workspace, plan, built, taken)
+        spread = _spread(fresh, of_formula, _most_of_a_formula(plan))
+        return (_proposal(workspace, plan, name, n, one) for n, one in enumerate(spread))
+
     found: list[Record] = []
     constructed: dict[str, Iterator[Proposal]] = {}
-    of_formula: Counter[str] = Counter()
     missing = 0
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
-            fresh = _fresh(workspace, plan, operator.constructs(workspace, plan), taken)
-            spread = _spread(fresh, of_formula, _most_of_a_formula(plan))
-            constructed[name] = (
-                _proposal(workspace, plan, name, index, built) for index, built in enumerate(spread)
-            )
+            constructed[name] = proposals(name, operator.constructs(workspace, plan))
             made = list(islice(constructed[name], quota))
             missing += quota - len(made)
             found += made
@@ -139,6 +146,9 @@ def propose(
         extra = list(islice(constructed[name], missing))
         missing -= len(extra)
         found += extra
+    if not found and "perturbation" in plan.quotas and not stopping():
+        last = proposals("perturbation", _perturbed(workspace, plan, phases=True))
+        found += islice(last, sum(plan.quotas.values()))
     return found
 
 

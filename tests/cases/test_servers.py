@@ -711,7 +711,7 @@ def campaign_of(file: str, toy: dict[str, Any], url: str | None, **changes: Any)
         asked["chat"] = {**asked["chat"], "url": url}
     toy = {k: toy[k] for k in ("potential", "reference", "workers", "oxidation_states")}
     protocol = {"fmax_ev_per_a": 0.4, "max_steps": 5}
-    changes = {"operators": ["perturbation"], "protocol": protocol} | changes
+    changes = {"operators": ["perturbation"], "min_elements": 2, "protocol": protocol} | changes
     return parse_settings(Campaign, asked | toy | changes, file)
 
 

@@ -50,9 +50,10 @@ def finished(toy_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_operator_proposes_and_the_counts_add_up(
-    toy_settings: dict[str, Any], tmp_path: Path
+    toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path
 ) -> None:
-    run(tmp_path / "c", campaign(toy_settings, budget={"cycles": 1, "proposals_per_cycle": 9}))
+    budget = {"cycles": 1, "proposals_per_cycle": 9}
+    run(tmp_path / "c", campaign(toy_settings, budget=budget, seeds_from=[str(toy_seeds)]))
     with open_snapshot(tmp_path / "c") as connection:
         counting = funnel.verify(connection)
         proposed = connection.execute("SELECT operator, count(*) FROM proposals GROUP BY 1")

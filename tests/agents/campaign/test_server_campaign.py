@@ -45,13 +45,13 @@ def stored(directory: Path, kind: Any) -> list[Any]:
 
 
 def test_a_server_writes_structures_and_plans_and_what_it_sent_is_kept(
-    toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HULLWARD_CRYSTAL_API_KEY", KEY)
     monkeypatch.setenv("HULLWARD_CHAT_API_KEY", KEY)
     directory = tmp_path / "c"
     with ServerDouble(answer=answer, max_model_len=4096, key=KEY) as server:
-        asked = campaign(toy_settings, server.url)
+        asked = campaign(toy_settings, server.url, seeds_from=[str(toy_seeds)])
         run(directory, asked)
         sent = len(server.asked)
         assert sent == 3  # one plan, two prompts
@@ -110,12 +110,13 @@ def test_what_goes_wrong_is_counted_and_the_campaign_goes_on(
 
 @pytest.mark.parametrize(("model", "kind"), [("another", "refused"), ("double", "context")])
 def test_a_server_that_cannot_answer_is_said_and_the_other_operators_go_on(
-    model: str, kind: str, toy_settings: dict[str, Any], tmp_path: Path
+    model: str, kind: str, toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path
 ) -> None:
     """Without the model that was named; with a context that holds no prompt."""
     with ServerDouble(model="double", answer=answer, max_model_len=100) as server:
         backend = {"url": server.url, "model": model, "samples": 2, "max_tokens": 99}
-        run(tmp_path / "c", campaign(toy_settings, server.url, crystal=backend, chat="rules"))
+        settings = toy_settings | {"seeds_from": [str(toy_seeds)]}
+        run(tmp_path / "c", campaign(settings, server.url, crystal=backend, chat="rules"))
     failed = stored(tmp_path / "c", ModelFailure)
     assert {f.kind for f in failed} == {kind}
     assert len(failed) == len(stored(tmp_path / "c", ModelRequest)) == 2

@@ -164,7 +164,7 @@ def go_wrong(
 
 
 def test_every_fault_is_counted_by_its_name_and_passes(
-    toy_settings: dict[str, Any], tmp_path: Path
+    toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path
 ) -> None:
     """In every cycle three operators meet a fault each, two find the server well again."""
     ill, well = ("de_novo", "elements", "space_group"), ("formula", "e_hull")
@@ -173,7 +173,7 @@ def test_every_fault_is_counted_by_its_name_and_passes(
     with ServerDouble(answer=answer, max_model_len=4096) as server:
         go_wrong(
             tmp_path / "c",
-            campaign(toy_settings, server.url, cycles),
+            campaign(toy_settings, server.url, cycles, seeds_from=[str(toy_seeds)]),
             server,
             [begin for begin, _ in faults],
             ends_after=[f"ask {name}" for name in ill],
@@ -244,7 +244,7 @@ def test_a_chat_model_that_goes_wrong_leaves_the_plan_to_the_rules(
 
 
 def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
-    toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that hangs for a whole cycle: nothing more is sent to it until it writes again."""
     policy = replace(HASTE, breaker_failures=2)
@@ -255,7 +255,8 @@ def test_in_an_outage_the_other_operators_go_on_and_after_it_all_do(
 
     with ServerDouble(answer=answer, max_model_len=4096) as server:
         operators = ["de_novo", "formula", "perturbation"]
-        asked = campaign(toy_settings, server.url, 3, operators=operators)
+        seeds = [str(toy_seeds)]
+        asked = campaign(toy_settings, server.url, 3, operators=operators, seeds_from=seeds)
         go_wrong(tmp_path / "c", asked, server, [nothing, hangs, rested], ["check"], ["match"])
         sent = [said for _, said in server.asked if said["max_tokens"] > 1]  # the rest are probes
     requests = {r.request_id: r for r in stored(tmp_path / "c", ModelRequest)}
@@ -296,7 +297,7 @@ def test_where_nothing_else_proposes_an_outage_stops_the_run_and_resume_goes_on(
 
 
 def test_a_wrong_address_is_said_and_the_other_operators_go_on(
-    toy_settings: dict[str, Any], tmp_path: Path
+    toy_settings: dict[str, Any], toy_seeds: Path, tmp_path: Path
 ) -> None:
     """A server without /v1 for the crystals, a port where nobody listens for the plans."""
     with socket.socket() as free:
@@ -308,6 +309,7 @@ def test_a_wrong_address_is_said_and_the_other_operators_go_on(
             server.url.removesuffix("/v1"),
             1,
             operators=["formula", "perturbation"],
+            seeds_from=[str(toy_seeds)],
             budget={"cycles": 1, "proposals_per_cycle": 4},
             chat={"url": nobody, "model": "double", "max_tokens": 90},
         )

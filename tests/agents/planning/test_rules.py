@@ -152,7 +152,9 @@ def test_what_ranks_higher_is_likelier_then_lower() -> None:
 def test_the_ledger_gives_the_parents_a_plan_would_choose_from_all(
     toy_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = parse_settings(Campaign, toy_settings | {"operators": ["substitution"]}, "test")
+    settings = parse_settings(
+        Campaign, toy_settings | {"operators": ["perturbation", "swap"]}, "test"
+    )
     run(tmp_path / "c", settings)
     with Store.open(tmp_path / "c", command="test") as store:
         few = read_outcomes(store, 9)

@@ -587,9 +587,12 @@ def test_a_screen_says_probabilities_and_learns_from_dft(
                WHERE state = 'judged'"""
         ).fetchall()
         maybe = connection.execute(
-            "SELECT formula FROM results WHERE bare_namesakes > 0 ORDER BY formula"
+            "SELECT formula, bare_namesakes > 0, standing FROM results ORDER BY formula DESC"
         ).fetchall()
-    assert maybe == [("Li2O2",), ("LiF",)]  # both are lines of the hull, without structures
+    assert maybe == [  # both are lines of the hull, without structures; the index has that of LiO
+        ("LiF", True, "new structure of a known compound"),
+        ("Li2O2", False, "known structure"),
+    ]
     assert len(rows) == 2
     assert [name for name, _ in read] == [SECOND, SECOND]
     assert all(abs(higher) < 0.5 for _, higher in read)
