@@ -9,7 +9,7 @@ To add an operator: a row with the next number here, and its name in `agents/set
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -119,22 +119,13 @@ def propose(
     when `stopping()` is true; carried out again, it continues there.
     """
     ask_models(workspace, plan, stopping, progress)
-    taken: set[str] = set()
-    of_formula: Counter[str] = Counter()
-
-    def proposals(name: str, built: Iterator[Constructed]) -> Iterator[Proposal]:
-        fresh = _fresh(workspace, plan, built, taken)
-        spread = _spread(fresh, of_formula, _most_of_a_formula(plan))
-        return (_proposal(workspace, plan, name, n, one) for n, one in enumerate(spread))
-
+    constructing = _Constructing(workspace, plan)
     found: list[Record] = []
-    constructed: dict[str, Iterator[Proposal]] = {}
     missing = 0
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
-            constructed[name] = proposals(name, operator.constructs(workspace, plan))
-            made = list(islice(constructed[name], quota))
+            made = constructing.some(name, quota, operator.constructs(workspace, plan))
             missing += quota - len(made)
             found += made
         else:
@@ -142,14 +133,46 @@ def propose(
                 workspace, [record for record, _, _ in requests_for(workspace, plan, name)]
             )
     # what one operator cannot use goes to the others, last to the one that repeats most
-    for name in sorted(constructed, key=lambda name: name == "perturbation"):
-        extra = list(islice(constructed[name], missing))
+    for name in sorted(constructing.streams, key=lambda name: name == "perturbation"):
+        extra = list(islice(constructing.streams[name], max(0, missing)))
         missing -= len(extra)
         found += extra
     if not found and "perturbation" in plan.quotas and not stopping():
-        last = proposals("perturbation", _perturbed(workspace, plan, phases=True))
-        found += islice(last, sum(plan.quotas.values()))
+        phases = _perturbed(workspace, plan, phases=True)
+        found += constructing.some("perturbation", sum(plan.quotas.values()), phases)
     return found
+
+
+class _Constructing:
+    """What operators construct for one cycle: distinct crystals, few of one formula.
+
+    Proposals of the cycle that are stored already, as after a kill, stay and come first, whatever
+    would be constructed today.
+    """
+
+    def __init__(self, workspace: Workspace, plan: Plan) -> None:
+        self.streams: dict[str, Iterator[Proposal]] = {}
+        self._workspace, self._plan = workspace, plan
+        self._stored: dict[str, list[Proposal]] = defaultdict(list)
+        self._taken: set[str] = set()
+        self._of_formula: Counter[str] = Counter()
+        for proposal in workspace.store.load(Proposal, [plan.plan_id], by="plan_id"):
+            if OPERATORS[proposal.operator].constructs is not None:
+                crystal = Crystal.model_validate_json(proposal.raw)
+                self._stored[proposal.operator].append(proposal)
+                self._taken.add(crystal.content_id)
+                self._of_formula[proposal.target_formula or crystal.formula] += 1
+
+    def some(self, name: str, count: int, built: Iterator[Constructed]) -> list[Proposal]:
+        """So many proposals of an operator, or all that are stored; more come from `streams`."""
+        stored = sorted(self._stored.pop(name, ()), key=lambda proposal: proposal.index)
+        fresh = _fresh(self._workspace, self._plan, built, self._taken)
+        spread = _spread(fresh, self._of_formula, _most_of_a_formula(self._plan))
+        self.streams[name] = (
+            _proposal(self._workspace, self._plan, name, index, one)
+            for index, one in enumerate(spread, len(stored))
+        )
+        return [*stored, *islice(self.streams[name], max(0, count - len(stored)))]
 
 
 def _most_of_a_formula(plan: Plan) -> int:

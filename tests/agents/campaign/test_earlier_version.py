@@ -41,14 +41,24 @@ def table(directory: Path) -> list[dict[str, object]]:
 
 
 def in_newer_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The phrase for a new prototype is another one since 0.1.0; its first words stay."""
+    """Phrases that are others since 0.1.0: of new prototypes the first words stay."""
     for row in rows:
-        row["novelty"] = re.sub("(new prototype): .*", r"\1", row["novelty"] or "")
+        words = re.sub("(new prototype): .*", r"\1", row["novelty"] or "")
+        row["novelty"] = words.replace("same as earlier candidate", "same as candidate")
     return rows
 
 
 EXPECTED = in_newer_words(json.loads((EARLIER / "results.json").read_text()))
 COLUMNS = ", ".join(EXPECTED[0])
+
+
+def next_to_the_index(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """LiMn is a known compound, of which the index of known structures holds no structure."""
+    found = [row | {"novel": False} if row["formula"] == "LiMn" else row for row in rows]
+    for row in found:
+        if row["formula"] == "LiMn" and str(row["novelty"]).startswith("same prototype"):
+            row["novelty"] = f"{row['novelty']}; known compound whose structure is not at hand"
+    return found
 
 
 def approximately(rows: list[dict[str, object]], ev_per_atom: float) -> list[dict[str, object]]:
@@ -78,11 +88,26 @@ def test_it_is_judged_again_to_the_same_table(tmp_path, journal):
     directory = written_to(tmp_path / "c", journal)
     hullward("rebuild", directory)
     hullward("rejudge", directory, "--reference", "embedded")
-    assert table(directory) == approximately(EXPECTED, 1e-12)
+    assert table(directory) == approximately(next_to_the_index(EXPECTED), 1e-12)
 
 
 def test_an_interrupted_one_goes_on_to_the_same_table(tmp_path, journal):
-    """The rest is proposed and relaxed here, by the same rules, seeds and ids."""
+    """The rest is proposed and relaxed here, by the same rules, seeds and ids.
+
+    What is judged here and not there is stable within 1 meV/atom.
+    """
     directory = written_to(tmp_path / "c", journal[:CYCLE_TWO])
     hullward("resume", directory, "--workers", "1")
-    assert table(directory) == approximately(EXPECTED, 1e-3)
+    expected = [
+        row | {"label": "stable"}
+        if row["cycle"] == 1 and row["label"] == "metastable" and height(row) < 1e-3
+        else row
+        for row in next_to_the_index(EXPECTED)
+    ]
+    assert table(directory) == approximately(expected, 1e-3)
+
+
+def height(row: dict[str, object]) -> float:
+    found = row["e_above_union_ev_per_atom"]
+    assert isinstance(found, float)
+    return found
