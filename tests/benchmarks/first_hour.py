@@ -90,9 +90,9 @@ def check(folder: Path, structures: Path, stable: Path) -> None:
 
 def _read(directory: Path) -> tuple[list[str], list[dict]]:
     with open_snapshot(directory) as connection:
-        (formulas,) = connection.execute(
+        [(formulas,)] = connection.execute(
             "SELECT formulas FROM plans ORDER BY cycle LIMIT 1"
-        ).fetchone()
+        ).fetchall()
         rows = connection.execute(
             """SELECT r.candidate_id, r.formula, r.standing, r.novel, r.space_group_loose, x.crystal
                FROM results r JOIN relaxations x USING (relaxation_id) WHERE r.state = 'judged'"""
@@ -112,7 +112,7 @@ def _known_as(row: dict, known: pd.DataFrame, textbook: dict[str, list[Crystal]]
     for entry in known[known.chemsys == "-".join(sorted(_elements(own)))].itertuples():
         if Composition(entry.formula).reduced_formula != formula:
             continue
-        other = Structure.from_str(entry.cif, fmt="cif")
+        other = Structure.from_str(str(entry.cif), fmt="cif")
         matchers = (StructureMatcher(), StructureMatcher(primitive_cell=False))
         if any(matcher.fit(own, other) for matcher in matchers):
             return str(entry.material_id)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from common import MP_STRUCTURES, options, read_plain_cif
-from pymatgen.core.structure_matcher import StructureMatcher
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from hullward.models.crystal import Crystal
@@ -125,7 +125,9 @@ def polymorphs(known: Known, count: int) -> None:
     """Each against the others of its formula that StructureMatcher says differ."""
     rng = np.random.default_rng(SEED + 1)
     matcher = StructureMatcher()
-    queries, wrong, same_cells = 0, [], []
+    queries = 0
+    wrong: list[str] = []
+    same_cells: list[str] = []
     for name, crystal in shuffled(known, rng):
         others = [(n, c) for n, c in known[crystal.formula].items() if n != name]
         structure = crystal.to_structure()

@@ -37,8 +37,8 @@ def main() -> None:
         except InputError:
             continue
         if formula in phases:
-            crystal = Crystal.from_structure(Structure.from_str(row.cif, fmt="cif"))
-            libraries.setdefault(formula, StructureLibrary()).add(row.material_id, crystal)
+            crystal = Crystal.from_structure(Structure.from_str(str(row.cif), fmt="cif"))
+            libraries.setdefault(formula, StructureLibrary()).add(str(row.material_id), crystal)
     found: dict[str, Counter[bool]] = defaultdict(Counter)
     missing: dict[str, list[str]] = defaultdict(list)
     for formula, library in libraries.items():

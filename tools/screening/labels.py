@@ -27,7 +27,7 @@ Kind = Literal["known", "duplicate"]
 KEPT = 100_000  # structures kept for comparison, some 100 MB; read again from the store beyond
 
 
-class KnownFacts(Protocol):
+class IndexHit(Protocol):
     """A phase of an index."""
 
     @property
@@ -49,7 +49,7 @@ class StructureIndex(Protocol):
     def counts(self) -> Any:
         """Numbers of its structures, formulas and arrangements."""
 
-    def structure(self, crystal: Crystal) -> KnownFacts | None: ...
+    def structure(self, crystal: Crystal) -> IndexHit | None: ...
     def knows(self, formula: str) -> bool: ...
     def holds_structures_of(self, formula: str) -> bool: ...
     def hides(self, formula: str) -> bool: ...

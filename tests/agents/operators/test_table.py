@@ -53,7 +53,7 @@ def test_settings_table_and_command_line_name_the_same_operators() -> None:
 
 def plan_of(cycle: int, quotas: dict[str, int]) -> Plan:
     return Plan(
-        plan_id="plan-1",
+        plan_id=f"plan-{cycle}",
         campaign_id="k-1",
         cycle=cycle,
         quotas=quotas,

@@ -90,7 +90,8 @@ def labels(placed: Sequence[Placed], size: Box) -> tuple[list[str], list[str]]:
         formula: sum(abs(x - u) + abs(y - v) < 60 for _, u, v in placed)
         for formula, (_, x, y) in named.items()
     }
-    drawn, numbered = [], []
+    drawn: list[str] = []
+    numbered: list[str] = []
     for formula in sorted(named, key=lambda f: (not named[f][0].on_hull, crowd[f], f)):
         _, x, y = named[formula]
         place = _free(formula, x, y, boxes, size)

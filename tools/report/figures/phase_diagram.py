@@ -42,7 +42,7 @@ def phase_diagram_figure(
         return _binary(points, elements)
     if len(elements) == 3:
         return _triangle(points, elements, _edges(facets), set())
-    if len(elements) == 4 and apex in elements:
+    if len(elements) == 4 and apex is not None and apex in elements:
         return _projected(points, elements, facets, apex)
     return None
 
@@ -118,7 +118,7 @@ def _triangle(
 
     at = {p.name: place(p.composition) for p in points}
     parts = [
-        line(*at[a], *at[b], attributes)
+        line(at[a][0], at[a][1], at[b][0], at[b][1], attributes)
         for pairs, attributes in (
             (faint, 'stroke-width=".5" opacity=".18"'),
             (solid, 'stroke-width=".8" opacity=".6"'),
@@ -126,7 +126,10 @@ def _triangle(
         for a, b in sorted(pairs)
         if at[a] != at[b]
     ]
-    parts += [line(*corners[i], *corners[j], 'stroke-width="1.2"') for i, j in _SIDES]
+    parts += [
+        line(*ends, 'stroke-width="1.2"')
+        for ends in ((*corners[i], *corners[j]) for i, j in _SIDES)
+    ]
     for (x, y), element, dx, dy in zip(corners, elements, (-18, 18, 0), (18, 18, -14), strict=True):
         parts.append(text(x + dx, y + dy, element, "middle"))
     placed = [(p, *place(p.composition)) for p in paint_order(_lowest(points))]
