@@ -4,7 +4,8 @@
 
 Each TABLE holds structures (Parquet or CSV with a column `cif` or `structure`; JSON Lines of
 computed entries) or formulas alone (a column `formula`). The embedded reference, what it tried,
-the phases of textbooks and the lists of structure types are added. The same call continues after a stop.
+the phases of textbooks and the lists of structure types are added. The same call continues after
+a stop.
 """
 
 from __future__ import annotations

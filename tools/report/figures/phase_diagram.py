@@ -127,8 +127,8 @@ def _triangle(
         if at[a] != at[b]
     ]
     parts += [
-        line(*ends, 'stroke-width="1.2"')
-        for ends in ((*corners[i], *corners[j]) for i, j in _SIDES)
+        line(x1, y1, x2, y2, 'stroke-width="1.2"')
+        for (x1, y1), (x2, y2) in ((corners[i], corners[j]) for i, j in _SIDES)
     ]
     for (x, y), element, dx, dy in zip(corners, elements, (-18, 18, 0), (18, 18, -14), strict=True):
         parts.append(text(x + dx, y + dy, element, "middle"))
