@@ -15,7 +15,8 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
 from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
-from hullward.tools.crystal.superposition import repeated_rms_displacement, rms_displacement
+from hullward.tools.crystal.repetition import repeated_rms_displacement
+from hullward.tools.crystal.superposition import rms_displacement
 
 # Compared by content only, because reduction and superposition would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),

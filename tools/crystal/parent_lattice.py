@@ -25,7 +25,8 @@ from hullward.tools.crystal.charges import charge_balance
 from hullward.tools.crystal.equivalence import CELL_ERRORS, compared_cells
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.reduced_cell import Cell, niggli
-from hullward.tools.crystal.superposition import repeated_superposition, rms_displacement
+from hullward.tools.crystal.repetition import repeats
+from hullward.tools.crystal.superposition import rms_displacement
 
 # Displacements under an approximate translation, of (V/n)^(1/3). From a layer of hcp to the next
 # they are 0.32 for all sites, in distorted orderings as large for few.
@@ -135,10 +136,9 @@ def _superpose(one: OrderedLattice, two: OrderedLattice, merging: Merging) -> bo
     try:
         if len(small) == len(large):
             return any(rms_displacement(*p, first=True) is not None for p in ((a, b), (b, a)))
-        rms = repeated_superposition(small, large, SUPERCELL_LENGTHS, SUPERCELL_SITES)
+        return repeats(small, large, SUPERCELL_LENGTHS, SUPERCELL_SITES)
     except CELL_ERRORS:
         return False
-    return rms is not None
 
 
 def _parent(crystal: Crystal, merging: Merging) -> Cell | None:

@@ -19,16 +19,6 @@ from hullward.tools.crystal.reduced_cell import Cell, parameters
 LENGTH_TOLERANCE = 0.2  # fraction
 ANGLE_TOLERANCE_DEG = 5.0
 SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
-# Cells of different size, one the other repeated and distorted: lengths, sites and rms. Many phases
-# are distorted superstructures of another phase, so only what may be noise of a relaxation is not a
-# difference, or what leaves no symmetry at all (tests/benchmarks/RESULTS.md).
-REPEATED_LENGTHS = 0.1  # fraction
-REPEATED_SITES = 0.25  # of (V/n)^(1/3), as the next three
-REPEATED_RMS = 0.02
-REPEATED_RMS_WITHOUT_SYMMETRY = 0.08
-SYMMETRY_TOLERANCE = 0.01
-MAX_REPEATED = 16  # cells
-MAX_REPEATED_SITES = 100  # of the larger cell
 EXACT = 1e-7  # rms displacement at which the search ends
 LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
 CHUNK_PAIRS = 20_000  # pairs of sites compared at once
@@ -51,64 +41,6 @@ def rms_displacement(one: Cell, two: Cell, *, first: bool = False) -> float | No
     return best if fits else None
 
 
-def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
-    """Smallest rms displacement over (V/n)^(1/3) of a supercell of one crystal from another.
-
-    None unless `large` is a whole number of `small` cells (at most MAX_REPEATED and
-    MAX_REPEATED_SITES) within the tolerances above.
-    """
-    best = repeated_superposition(small, large, REPEATED_LENGTHS, REPEATED_SITES, REPEATED_RMS)
-    if best is None or best < REPEATED_RMS:
-        return best
-    return best if best < REPEATED_RMS_WITHOUT_SYMMETRY and not _has_symmetry(large) else None
-
-
-def repeated_superposition(
-    small: Cell,
-    large: Cell,
-    length_tolerance: float,
-    site_tolerance: float,
-    enough: float = math.inf,
-) -> float | None:
-    """Smallest rms displacement of a supercell of `small` from `large`, or one below `enough`.
-
-    length_tolerance: a fraction.  site_tolerance: of the largest displacement, like the rms over
-    (V/n)^(1/3). None if there is no such supercell of at most MAX_REPEATED cells.
-    """
-    times = len(large) // len(small)
-    counts = tuple(n * times for n in small.counts)
-    if not 1 < times <= MAX_REPEATED or large.counts != counts or len(large) > MAX_REPEATED_SITES:
-        return None
-    best = math.inf
-    for basis in _settings(small, large, times, length_tolerance):
-        cell = _repeated(small, basis, times)
-        for rms, largest in _laid_over(cell, large, basis[None], site_tolerance):
-            best = min(best, float(rms[largest < site_tolerance].min(initial=math.inf)))
-        if best < enough:
-            return best
-    return best if best < math.inf else None
-
-
-def _has_symmetry(cell: Cell) -> bool:
-    import spglib
-
-    kinds = np.repeat(np.arange(len(cell.counts)), cell.counts)
-    found = spglib.get_symmetry((cell.lattice, cell.frac, kinds), symprec=SYMMETRY_TOLERANCE)
-    return found is not None and len(found["rotations"]) > 1
-
-
-def _repeated(cell: Cell, basis: np.ndarray, times: int) -> Cell:
-    """The same crystal in a cell of basis (3, 3) that holds `times` primitive ones."""
-    matrix = np.rint(basis @ np.linalg.inv(cell.lattice))
-    adjugate = np.rint(np.linalg.inv(matrix) * np.linalg.det(matrix)).astype(int)
-    steps = np.indices((times,) * 3).reshape(3, -1).T @ adjugate
-    shifts = np.unique(np.mod(steps, times), axis=0) / times * np.sign(np.linalg.det(matrix))
-    blocks = [cell.frac[block] @ np.linalg.inv(matrix) for block in cell.blocks]
-    frac = np.concatenate([(b[:, None] + shifts).reshape(-1, 3) for b in blocks])
-    counts = tuple(n * times for n in cell.counts)
-    return Cell(basis, frac, counts, cell.anchor, *parameters(basis))
-
-
 def comparable(one: Cell, two: Cell) -> bool:
     """False if no superposition can exist: different contents, or shortest vectors too long.
 
@@ -126,25 +58,37 @@ def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarr
     if (np.abs(one.lengths - two.lengths) < 0.1 * two.lengths).all() and (
         np.abs(one.angles - two.angles) < ANGLE_TOLERANCE_DEG
     ).all():
-        yield from _laid_over(one, two, one.lattice[None])
-    lattices = _settings(one, two)
+        yield from _superposed(one, two, one.lattice[None])
+    lattices = settings(one, two)
     for part in (lattices[:1], lattices[1:]):
         if len(part):
-            yield from _laid_over(one, two, part)
+            yield from _superposed(one, two, part)
 
 
-def _laid_over(
-    one: Cell, two: Cell, lattices: np.ndarray, site_tolerance: float = SITE_TOLERANCE
+def _superposed(
+    one: Cell, two: Cell, lattices: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rms, largest displacement) of the placements in settings (m, 3, 3), in batches."""
-    mean = _mean_lattices(lattices, two)
-    unit = np.abs(np.linalg.det(mean) / len(one)) ** (1 / 3)  # (V/n)^(1/3), nearly 1
+    frac = one.frac @ (one.lattice @ np.linalg.inv(lattices))
+    for _, rms, largest in laid_over(frac, one.anchor, two, lattices, SITE_TOLERANCE):
+        yield rms, largest
+
+
+def laid_over(
+    frac: np.ndarray, anchor: int, two: Cell, lattices: np.ndarray, site_tolerance: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(setting, rms, largest displacement) of placements on two's sites, in batches.
+
+    frac: (m, n, 3) the other crystal's sites in the settings (m, 3, 3).  anchor: the element one
+    of whose sites comes to lie on the first of two's.
+    """
+    mean = mean_lattices(lattices, two)
+    unit = unit_lengths(mean, two)
     heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
     reach = 2 * site_tolerance * unit[:, None] * heights  # fractions
     sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
-    moved = _placements(one, two, lattices)
+    moved = _placements(frac, anchor, two)
     setting = np.repeat(np.arange(len(lattices)), len(moved) // len(lattices))
-    size = max(1, CHUNK_PAIRS // len(one) ** 2)
+    size = max(1, CHUNK_PAIRS // len(two) ** 2)
     for start in range(0, len(moved), size):
         now = setting[start : start + size]
         kept = _within_reach(moved[start : start + size], two, reach[now])
@@ -152,30 +96,35 @@ def _laid_over(
             now = now[kept]
             displaced = _displacements(moved[start + kept], two, mean[now], reach[now], sure[now])
             squared = (displaced**2).sum(-1) / (unit[now] ** 2)[:, None]
-            yield np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
+            yield now, np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
 
 
-def _placements(one: Cell, two: Cell, lattices: np.ndarray) -> np.ndarray:
-    """(p, n, 3) fractional sites of one, shifted so that one of its anchors is on one of two's."""
-    frac = one.frac @ (one.lattice @ np.linalg.inv(lattices))  # (m, n, 3)
-    anchors = two.blocks[one.anchor]
+def unit_lengths(mean: np.ndarray, two: Cell) -> np.ndarray:
+    """(m,) (V/n)^(1/3) of mean lattices (m, 3, 3), nearly 1."""
+    unit: np.ndarray = np.abs(np.linalg.det(mean) / len(two)) ** (1 / 3)
+    return unit
+
+
+def _placements(frac: np.ndarray, anchor: int, two: Cell) -> np.ndarray:
+    """(p, n, 3) sites (m, n, 3), shifted so that one of their anchors is on one of two's."""
+    anchors = two.blocks[anchor]
     shifts = frac[:, anchors] - two.frac[anchors.start]  # (m, k, 3)
     moved: np.ndarray = frac[:, None] - shifts[:, :, None]
-    return moved.reshape(-1, len(one), 3)
+    return moved.reshape(-1, len(two), 3)
 
 
 def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray:
     """Indices of the placements (k, n, 3) in which every site has one of its kind within reach."""
     kept = np.arange(len(moved))
     for block in two.by_size:
-        near = _near(moved[kept, block], two.frac[block], reach[kept])
+        near = near_sites(moved[kept, block], two.frac[block], reach[kept])
         kept = kept[near.any(-1).all(-1)]
         if not len(kept):
             break
     return kept
 
 
-def _near(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def near_sites(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3), axis by axis for speed."""
     near = np.ones((len(moved), len(frac), moved.shape[1]), dtype=bool)
     for axis in range(3):
@@ -191,7 +140,7 @@ def _displacements(
     """(k, n, 3) vectors from sites of two to their least-squares partners, mean subtracted."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
-    near = _near(moved, two.frac, reach) & two.same_element
+    near = near_sites(moved, two.frac, reach) & two.same_element
     k, i, j = np.nonzero(near)
     apart = moved[k, j] - two.frac[i]
     vectors = ((apart - np.rint(apart))[:, None] @ mean[k])[:, 0]
@@ -220,7 +169,7 @@ def _images() -> np.ndarray:
     return np.array(sorted(product((-1.0, 0.0, 1.0), repeat=3), key=np.linalg.norm))
 
 
-def _settings(
+def settings(
     one: Cell, two: Cell, times: int = 1, length_tolerance: float = LENGTH_TOLERANCE
 ) -> np.ndarray:
     """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first.
@@ -267,7 +216,7 @@ def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
     return found
 
 
-def _mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
+def mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
     """(m, 3, 3) lattices with the mean lengths and angles of each and two."""
     lengths, angles = parameters(lattices)
     lengths, angles = (lengths + two.lengths) / 2, np.radians((angles + two.angles) / 2)
