@@ -23,6 +23,7 @@ EXCHANGE = "swap"  # the operator that exchanges atoms of a parent
 LinkKind = Literal["first", "lattice", "lineage"]
 COMPARED = 50  # members of a family that a candidate is compared with, those proposed first
 BATCH = 200  # formulas read at once
+KEPT = 10_000  # crystals kept with their parent lattices, some 60 MB; read and found again beyond
 
 
 @dataclass(eq=False)
@@ -31,8 +32,6 @@ class _Node:
 
     row: dict[str, Any]
     record: FamilyMember | None
-    _relaxed: OrderedLattice | None = None
-    _proposed: OrderedLattice | None = None
 
     @property
     def candidate_id(self) -> str:
@@ -45,12 +44,10 @@ class _Node:
         return str(parents[0]) if self.row["operator"] == EXCHANGE and parents else None
 
     def relaxed(self, screen: Screen) -> OrderedLattice:
-        self._relaxed = self._relaxed or _lattice(screen, "relaxations", self.row["relaxation_id"])
-        return self._relaxed
+        return _lattice(screen, "relaxations", self.row["relaxation_id"])
 
     def proposed(self, screen: Screen) -> OrderedLattice:
-        self._proposed = self._proposed or _lattice(screen, "candidates", self.candidate_id)
-        return self._proposed
+        return _lattice(screen, "candidates", self.candidate_id)
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,12 @@ def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[Fam
             continue
         node.record = FamilyMember(**{name: row[name] for name in FamilyMember.model_fields})
         families.members.setdefault(node.record.family_id, []).append(node)
+    compared = [*new, *(m for group in families.members.values() for m in group[:COMPARED])]
+    _read(screen, "relaxations", [node.row["relaxation_id"] for node in compared])
     for node in new:
         families.place(node)
+    while len(screen.lattices) > KEPT:
+        screen.lattices.popitem(last=False)
     return families.changed.values()
 
 
@@ -164,6 +165,22 @@ def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _lattice(screen: Screen, table: str, row_id: str) -> OrderedLattice:
+    """A crystal with its parent lattices, which stay for later cycles."""
+    _read(screen, table, [row_id])
+    screen.lattices.move_to_end((table, row_id))
+    return screen.lattices[table, row_id]
+
+
+def _read(screen: Screen, table: str, ids: Sequence[str]) -> None:
+    """Read crystals that are not kept."""
+    missing = [i for i in ids if (table, i) not in screen.lattices]
+    if not missing:
+        return
     key = "relaxation_id" if table == "relaxations" else "candidate_id"
-    (row,) = screen.store.rows(f"SELECT crystal FROM {table} WHERE {key} = $id", {"id": row_id})
-    return OrderedLattice(Crystal.model_validate_json(row["crystal"]))
+    rows = screen.store.rows(
+        f"SELECT {key} AS id, crystal FROM {table} WHERE list_contains($ids, {key})",
+        {"ids": missing},
+    )
+    for row in rows:
+        crystal = Crystal.model_validate_json(row["crystal"])
+        screen.lattices[table, row["id"]] = OrderedLattice(crystal)
