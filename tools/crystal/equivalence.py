@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class ComparedCells:
     whole: Cell | None
 
 
+@lru_cache(maxsize=1000)  # every stage of a cycle compares the same crystals
 def compared_cells(crystal: Crystal) -> ComparedCells | None:
     """The cells of a crystal (about 3 kB); None if it cannot be superposed."""
     matrix = compact_cell(np.array(crystal.lattice))
