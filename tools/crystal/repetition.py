@@ -84,12 +84,14 @@ def _may_fold(
     if not len(bases):
         return np.zeros(0, dtype=bool)
     times = len(large) // len(small)
-    mean = mean_lattices(bases, large)
+    mean = mean_lattices(bases, large.lengths, large.angles)
     furthest = min(2 * site_tolerance, math.sqrt(2 * len(large)) * most_rms)
     stretch = np.linalg.norm(np.linalg.inv(mean) @ bases, ord=2, axis=(1, 2))  # to the small cell
     inverse = np.linalg.inv(small.lattice)
     heights = np.sqrt((inverse**2).sum(0))
-    reach = (1 + ROUNDING) * (furthest * unit_lengths(mean, large) * stretch)[:, None] * heights
+    reach = (
+        (1 + ROUNDING) * (furthest * unit_lengths(mean, len(large)) * stretch)[:, None] * heights
+    )
     sites = large.frac @ (bases @ inverse)  # (m, N, 3), in the small cell
     anchor = sites[:, large.blocks[small.anchor].start]
     found = np.zeros(len(bases), dtype=bool)

@@ -8,7 +8,7 @@ pymatgen's objects it takes a fraction of the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
 
@@ -22,6 +22,7 @@ SITE_TOLERANCE = 0.3  # of (V/n)^(1/3)
 EXACT = 1e-7  # rms displacement at which the search ends
 LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
 CHUNK_PAIRS = 20_000  # pairs of sites compared at once
+PAIRS_AT_ONCE = 50  # pairs of cells
 FAR = 1e10
 
 
@@ -50,6 +51,49 @@ def comparable(one: Cell, two: Cell) -> bool:
     return one.counts == two.counts and bool(
         (one.lengths < (1 + LENGTH_SLACK) * (1 + LENGTH_TOLERANCE) * two.lengths).all()
     )
+
+
+def may_superpose(pairs: Sequence[tuple[Cell, Cell]]) -> np.ndarray:
+    """(p,) False for pairs that do not superpose; of the others, `rms_displacement` decides.
+
+    For many pairs at once, a fraction of its time: that every site has one of its kind within
+    reach in some placement is necessary.
+    """
+    found = np.zeros(len(pairs), dtype=bool)
+    alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for index, (one, two) in enumerate(pairs):
+        if comparable(one, two):
+            alike.setdefault((one.counts, one.anchor), []).append(index)
+    for indices in alike.values():
+        for start in range(0, len(indices), PAIRS_AT_ONCE):
+            some = np.array(indices[start : start + PAIRS_AT_ONCE])
+            found[some] = _within_tolerances([pairs[index] for index in some])
+    return found
+
+
+def _within_tolerances(pairs: Sequence[tuple[Cell, Cell]]) -> np.ndarray:
+    """As `may_superpose`, for pairs of equal contents."""
+    lattices, frac = (np.array([getattr(a, x) for a, _ in pairs]) for x in ("lattice", "frac"))
+    target, lengths, angles = (
+        np.array([getattr(b, x) for _, b in pairs]) for x in ("frac", "lengths", "angles")
+    )
+    two, anchors = pairs[0][1], pairs[0][0].blocks[pairs[0][0].anchor]
+    own, bases, _ = _similar_bases(lattices, lengths, angles, len(two))
+    n_anchors = anchors.stop - anchors.start
+    found = np.zeros(len(pairs), dtype=bool)
+    size = max(1, CHUNK_PAIRS // (n_anchors * len(two) ** 2))
+    for start in range(0, len(own), size):
+        p, basis = own[start : start + size], bases[start : start + size]
+        mean = mean_lattices(basis, lengths[p], angles[p])
+        heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))
+        reach = (
+            (2 + LENGTH_SLACK) * SITE_TOLERANCE * unit_lengths(mean, len(two))[:, None] * heights
+        )
+        moved = frac[p] @ (lattices[p] @ np.linalg.inv(basis))
+        moved = _placements(moved, anchors, target[p])
+        p, reach = np.repeat(p, n_anchors), np.repeat(reach, n_anchors, axis=0)
+        found[p[_within_reach(moved, target[p], two.by_size, reach)]] = True
+    return found
 
 
 def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -81,17 +125,17 @@ def laid_over(
     frac: (m, n, 3) the other crystal's sites in the settings (m, 3, 3).  anchor: the element one
     of whose sites comes to lie on the first of two's.
     """
-    mean = mean_lattices(lattices, two)
-    unit = unit_lengths(mean, two)
+    mean = mean_lattices(lattices, two.lengths, two.angles)
+    unit = unit_lengths(mean, len(two))
     heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))  # (m, 3), of the reciprocal cell
     reach = 2 * site_tolerance * unit[:, None] * heights  # fractions
     sure = 0.5 / heights.max(1)  # shorter than half of every lattice vector
-    moved = _placements(frac, anchor, two)
+    moved = _placements(frac, two.blocks[anchor], two.frac)
     setting = np.repeat(np.arange(len(lattices)), len(moved) // len(lattices))
     size = max(1, CHUNK_PAIRS // len(two) ** 2)
     for start in range(0, len(moved), size):
         now = setting[start : start + size]
-        kept = _within_reach(moved[start : start + size], two, reach[now])
+        kept = _within_reach(moved[start : start + size], two.frac, two.by_size, reach[now])
         if len(kept):
             now = now[kept]
             displaced = _displacements(moved[start + kept], two, mean[now], reach[now], sure[now])
@@ -99,25 +143,33 @@ def laid_over(
             yield now, np.sqrt(squared.mean(1)), np.sqrt(squared.max(1))
 
 
-def unit_lengths(mean: np.ndarray, two: Cell) -> np.ndarray:
-    """(m,) (V/n)^(1/3) of mean lattices (m, 3, 3), nearly 1."""
-    unit: np.ndarray = np.abs(np.linalg.det(mean) / len(two)) ** (1 / 3)
+def unit_lengths(lattices: np.ndarray, n: int) -> np.ndarray:
+    """(m,) (V/n)^(1/3) of lattices (m, 3, 3) with n sites, nearly 1."""
+    unit: np.ndarray = np.abs(np.linalg.det(lattices) / n) ** (1 / 3)
     return unit
 
 
-def _placements(frac: np.ndarray, anchor: int, two: Cell) -> np.ndarray:
-    """(p, n, 3) sites (m, n, 3), shifted so that one of their anchors is on one of two's."""
-    anchors = two.blocks[anchor]
-    shifts = frac[:, anchors] - two.frac[anchors.start]  # (m, k, 3)
+def _placements(frac: np.ndarray, anchors: slice, target: np.ndarray) -> np.ndarray:
+    """(p, n, 3) sites (m, n, 3), shifted so that one of their anchors is on the target's first.
+
+    target: (n, 3), or (m, n, 3) for targets of their own.
+    """
+    shifts = frac[:, anchors] - target[..., None, anchors.start, :]  # (m, k, 3)
     moved: np.ndarray = frac[:, None] - shifts[:, :, None]
-    return moved.reshape(-1, len(two), 3)
+    return moved.reshape(-1, *frac.shape[1:])
 
 
-def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray:
-    """Indices of the placements (k, n, 3) in which every site has one of its kind within reach."""
+def _within_reach(
+    moved: np.ndarray, target: np.ndarray, blocks: Sequence[slice], reach: np.ndarray
+) -> np.ndarray:
+    """Indices of the placements (k, n, 3) in which every site has one of its kind within reach.
+
+    target: (n, 3), or (k, n, 3) for targets of their own.
+    """
     kept = np.arange(len(moved))
-    for block in two.by_size:
-        near = near_sites(moved[kept, block], two.frac[block], reach[kept])
+    for block in blocks:
+        sites = target[block] if target.ndim == 2 else target[kept, block]
+        near = near_sites(moved[kept, block], sites, reach[kept])
         kept = kept[near.any(-1).all(-1)]
         if not len(kept):
             break
@@ -125,10 +177,13 @@ def _within_reach(moved: np.ndarray, two: Cell, reach: np.ndarray) -> np.ndarray
 
 
 def near_sites(moved: np.ndarray, frac: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3), axis by axis for speed."""
-    near = np.ones((len(moved), len(frac), moved.shape[1]), dtype=bool)
+    """(k, j, i) whether sites (k, i, 3) are within reach of (j, 3), axis by axis for speed.
+
+    frac: or (k, j, 3).
+    """
+    near = np.ones((len(moved), frac.shape[-2], moved.shape[1]), dtype=bool)
     for axis in range(3):
-        apart = moved[:, None, :, axis] - frac[:, axis, None]
+        apart = moved[:, None, :, axis] - frac[..., axis, None]
         apart -= np.rint(apart)
         near &= np.abs(apart) <= reach[:, axis, None, None]
     return near
@@ -176,50 +231,80 @@ def settings(
 
     times: cells of one that each basis spans.
     """
-    longest = two.lengths.max() * (1 + length_tolerance)
-    points = _points(one.lattice, longest)
-    sizes = np.linalg.norm(points, axis=1)
-    ratios = sizes[:, None] / two.lengths
+    _, bases, misfit = _similar_bases(
+        one.lattice[None], two.lengths[None], two.angles[None], len(one), times, length_tolerance
+    )
+    found: np.ndarray = bases[np.argsort(misfit, kind="stable")]
+    return found
+
+
+def _similar_bases(
+    lattices: np.ndarray,
+    lengths: np.ndarray,
+    angles: np.ndarray,
+    n: int,
+    times: int = 1,
+    length_tolerance: float = LENGTH_TOLERANCE,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(index of the lattice, basis (3, 3), misfit) of the bases similar to given ones, in order.
+
+    lattices: (p, 3, 3), with n sites each.  lengths, angles: (p, 3), of the bases wanted.
+    """
+    points, sizes, inside = _points(lattices, lengths.max(1) * (1 + length_tolerance))
+    ratios = sizes[:, :, None] / lengths[:, None]
     fitting = (ratios < 1 + length_tolerance) & (ratios > 1 / (1 + length_tolerance))
-    chosen = [np.flatnonzero(fitting[:, k]) for k in range(3)]
-    if min(map(len, chosen)) == 0:
-        return np.empty((0, 3, 3))
-    unit = points / sizes[:, None]
-    a, b, c = (unit[index] for index in chosen)
+    fitting &= inside[:, :, None]
+    chosen, there = zip(*(_padded(fitting[:, :, k]) for k in range(3)), strict=True)
+    own = np.arange(len(lattices))[:, None]
+    unit = points / np.where(inside, sizes, 1)[:, :, None]
+    a, b, c = (unit[own, index] for index in chosen)
     wrong_bc, wrong_ac, wrong_ab = (
-        np.abs(np.degrees(np.arccos(np.clip(u @ v.T, -1, 1))) - angle)
-        for u, v, angle in zip((b, a, a), (c, c, b), two.angles, strict=True)
+        np.abs(np.degrees(np.arccos(np.clip(u @ v.swapaxes(1, 2), -1, 1))) - angle[:, None, None])
+        for u, v, angle in zip((b, a, a), (c, c, b), angles.T, strict=True)
     )
-    fits_bc, fits_ac, fits_ab = (w <= ANGLE_TOLERANCE_DEG for w in (wrong_bc, wrong_ac, wrong_ab))
-    i, j = np.nonzero(fits_ab)
-    row, k = np.nonzero(fits_ac[i] & fits_bc[j])
-    i, j = i[row], j[row]
-    bases: np.ndarray = points[np.stack([chosen[0][i], chosen[1][j], chosen[2][k]], axis=1)]
-    same_volume = np.abs(np.abs(np.linalg.det(bases)) / len(one) - times) < 0.5
-    strain = sum(
-        np.abs(np.log(ratios[index[at], axis]))
-        for axis, (index, at) in enumerate(zip(chosen, (i, j, k), strict=True))
+    fits_bc, fits_ac, fits_ab = (
+        (w <= ANGLE_TOLERANCE_DEG) & there[u][:, :, None] & there[v][:, None]
+        for w, u, v in zip((wrong_bc, wrong_ac, wrong_ab), (1, 0, 0), (2, 2, 1), strict=True)
     )
-    turn = wrong_ab[i, j] + wrong_ac[i, k] + wrong_bc[j, k]
-    order = np.argsort((strain + np.radians(turn))[same_volume], kind="stable")
-    found: np.ndarray = bases[same_volume][order]
-    return found
+    p, i, j = np.nonzero(fits_ab)
+    row, k = np.nonzero(fits_ac[p, i] & fits_bc[p, j])
+    p, i, j = p[row], i[row], j[row]
+    at = [index[p, place] for index, place in zip(chosen, (i, j, k), strict=True)]
+    bases: np.ndarray = points[p[:, None], np.stack(at, axis=1)]
+    same_volume = np.abs(np.abs(np.linalg.det(bases)) / n - times) < 0.5
+    strain = sum(np.abs(np.log(ratios[p, place, axis])) for axis, place in enumerate(at))
+    turn = wrong_ab[p, i, j] + wrong_ac[p, i, k] + wrong_bc[p, j, k]
+    misfit: np.ndarray = strain + np.radians(turn)
+    return p[same_volume], bases[same_volume], misfit[same_volume]
 
 
-def _points(lattice: np.ndarray, radius: float) -> np.ndarray:
-    """(p, 3) lattice points within a radius, the origin left out."""
-    reach = np.floor(radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
-    grid = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
-    points: np.ndarray = grid @ lattice
-    squared = (points**2).sum(1)
-    found: np.ndarray = points[(squared <= radius**2) & grid.any(1)]
-    return found
+def _points(lattices: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(p, g, 3) lattice points, (p, g) their distances, and whether they are within the radii (p,).
+
+    The origin is not.
+    """
+    reach = np.floor(radii[:, None] * np.linalg.norm(np.linalg.inv(lattices), axis=1))
+    most = reach.max(0).astype(int)
+    grid = np.indices(tuple(2 * most + 1)).reshape(3, -1).T - most
+    points = grid @ lattices
+    squared = (points**2).sum(-1)
+    return points, np.sqrt(squared), (squared <= radii[:, None] ** 2) & grid.any(1)
 
 
-def mean_lattices(lattices: np.ndarray, two: Cell) -> np.ndarray:
-    """(m, 3, 3) lattices with the mean lengths and angles of each and two."""
-    lengths, angles = parameters(lattices)
-    lengths, angles = (lengths + two.lengths) / 2, np.radians((angles + two.angles) / 2)
+def _padded(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(p, c) positions of the marks (p, g) of each row, and which of them are none."""
+    row, position = np.nonzero(marks)
+    counts = np.bincount(row, minlength=len(marks))
+    there = np.arange(counts.max(initial=0)) < counts[:, None]
+    padded = np.zeros(there.shape, dtype=int)
+    padded[there] = position
+    return padded, there
+
+
+def mean_lattices(lattices: np.ndarray, lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(m, 3, 3) lattices with the mean lengths and angles of each and others, (3,) or (m, 3)."""
+    own_lengths, own_angles = parameters(lattices)
+    lengths, angles = (own_lengths + lengths) / 2, np.radians((own_angles + angles) / 2)
     cosines, sines = np.cos(angles), np.sin(angles)
     mean: np.ndarray = np.zeros(lattices.shape)
     mean[:, 0, 0] = 1
