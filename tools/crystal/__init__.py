@@ -32,7 +32,7 @@ from hullward.tools.crystal.matching import (
     StructureLibrary,
     group_equal,
 )
-from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
+from hullward.tools.crystal.parent_lattice import OrderedLattice, may_share, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group
 
@@ -58,6 +58,7 @@ __all__ = [
     "group_equal",
     "has_bonded_carbon",
     "is_anion",
+    "may_share",
     "merge_lanthanides",
     "nearest_pairs",
     "packing_fraction",

@@ -25,15 +25,14 @@ from hullward.tools.crystal.charges import charge_balance
 from hullward.tools.crystal.equivalence import CELL_ERRORS, compared_cells
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.reduced_cell import Cell, niggli
-from hullward.tools.crystal.repetition import repeats
-from hullward.tools.crystal.superposition import rms_displacement
+from hullward.tools.crystal.repetition import Limits, may_repeat, repeats
+from hullward.tools.crystal.superposition import may_superpose, rms_displacement
 
 # Displacements under an approximate translation, of (V/n)^(1/3). From a layer of hcp to the next
 # they are 0.32 for all sites, in distorted orderings as large for few.
 TRANSLATED_SITES = 0.45  # the largest
 TRANSLATED_RMS = 0.22
-SUPERCELL_LENGTHS = 0.15  # fraction
-SUPERCELL_SITES = 0.3  # of (V/n)^(1/3)
+SUPERCELL = Limits(lengths=0.15, sites=0.3)
 MAX_SITES = 200  # of a cell that is compared
 CHUNK_PAIRS = 50_000  # pairs of sites compared at once
 MAX_MERGED = 5  # elements of a kind for which the smallest exchange is looked for
@@ -81,6 +80,25 @@ def shared_by(one: OrderedLattice, two: OrderedLattice) -> tuple[str, ...] | Non
                 whole = merging
                 break
     return tuple(" ".join(group) for group in whole if len(group) > 1)
+
+
+def may_share(ones: Sequence[OrderedLattice], two: OrderedLattice) -> list[bool]:
+    """False for crystals that are on another lattice; of the others, `shared_by` decides.
+
+    For many crystals of one formula at once, a fraction of its time.
+    """
+    whole = two.kinds
+    cell = two.parent(whole)
+    cells = [None if cell is None else one.parent(whole) for one in ones]
+    pairs = [(one, cell) for one in cells if one is not None and cell is not None]
+    sizes = [(x, y) if len(x) <= len(y) else (y, x) for x, y in pairs]
+    try:
+        may = may_superpose(pairs) | may_superpose([(y, x) for x, y in pairs])
+        may |= may_repeat(sizes, SUPERCELL)
+    except CELL_ERRORS:
+        return [True] * len(ones)
+    decided = iter(may.tolist())
+    return [one is not None and next(decided) for one in cells]
 
 
 def kinds_of(crystal: Crystal) -> Merging:
@@ -137,7 +155,7 @@ def _superpose(one: OrderedLattice, two: OrderedLattice, merging: Merging) -> bo
     try:
         if len(small) == len(large):
             return any(rms_displacement(*p, first=True) is not None for p in ((a, b), (b, a)))
-        return repeats(small, large, SUPERCELL_LENGTHS, SUPERCELL_SITES)
+        return repeats(small, large, SUPERCELL)
     except CELL_ERRORS:
         return False
 

@@ -9,31 +9,45 @@ the sites of the larger one, folded into the smaller cell, must lie near its sit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import (
+    PAIRS_AT_ONCE,
     laid_over,
     mean_lattices,
     near_sites,
-    settings,
+    similar_bases,
     unit_lengths,
 )
 
-# Tolerances of lengths, sites and rms.
-REPEATED_LENGTHS = 0.1  # fraction
-REPEATED_SITES = 0.25  # of (V/n)^(1/3), as the next three
-REPEATED_RMS = 0.02
-REPEATED_RMS_WITHOUT_SYMMETRY = 0.08
+REPEATED_RMS = 0.02  # of (V/n)^(1/3)
 SYMMETRY_TOLERANCE = 0.01
 MAX_REPEATED = 16  # cells
 MAX_REPEATED_SITES = 100  # of the larger cell
 CHUNK_PAIRS = 50_000  # pairs of sites compared at once
 CHUNK_SITES = 20_000  # of all placements held at once
 ROUNDING = 1e-6  # by which bounds are wider, so that rounding excludes nothing
+_PARAMETERS = ("lengths", "angles")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How far a crystal may be from a supercell of another.
+
+    lengths: a fraction.  sites, rms: the largest and the rms displacement over (V/n)^(1/3).
+    """
+
+    lengths: float
+    sites: float
+    rms: float = math.inf
+
+
+NOISE = Limits(lengths=0.1, sites=0.25, rms=0.08)  # of a relaxation that leaves no symmetry
 
 
 def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
@@ -42,78 +56,129 @@ def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
     None unless `large` is a whole number of `small` cells (at most MAX_REPEATED and
     MAX_REPEATED_SITES) within the tolerances above.
     """
-    bases = _repetitions(small, large, REPEATED_LENGTHS)
-    most = REPEATED_RMS_WITHOUT_SYMMETRY
-    bases = bases[_may_fold(small, large, bases, REPEATED_SITES, most)]
+    if not _is_multiple(small, large):
+        return None
+    limits = NOISE
+    bases = _repetitions(small, large, limits)
     if len(bases) and _has_symmetry(large):
-        most = REPEATED_RMS
-        bases = bases[_may_fold(small, large, bases, REPEATED_SITES, most)]
-    best = _smallest_rms(small, large, bases, REPEATED_SITES, REPEATED_RMS)
-    return best if best < most else None
+        limits = replace(limits, rms=REPEATED_RMS)
+        bases = bases[_fold([(small, large)], np.zeros(len(bases), int), bases, limits)]
+    best = _smallest_rms(small, large, bases, limits.sites, REPEATED_RMS)
+    return best if best < limits.rms else None
 
 
-def repeats(small: Cell, large: Cell, length_tolerance: float, site_tolerance: float) -> bool:
-    """Whether `large` is a supercell of `small` of at most MAX_REPEATED cells.
-
-    length_tolerance: a fraction.  site_tolerance: of the largest displacement, over (V/n)^(1/3).
-    """
-    bases = _repetitions(small, large, length_tolerance)
-    bases = bases[_may_fold(small, large, bases, site_tolerance)]
-    return _smallest_rms(small, large, bases, site_tolerance) < math.inf
-
-
-def _repetitions(small: Cell, large: Cell, length_tolerance: float) -> np.ndarray:
-    """(m, 3, 3) bases of supercells of `small` similar to `large`, most similar first."""
-    times = len(large) // len(small)
-    counts = tuple(n * times for n in small.counts)
-    if not 1 < times <= MAX_REPEATED or large.counts != counts or len(large) > MAX_REPEATED_SITES:
-        return np.empty((0, 3, 3))
-    return settings(small, large, times, length_tolerance)
-
-
-def _may_fold(
-    small: Cell, large: Cell, bases: np.ndarray, site_tolerance: float, most_rms: float = math.inf
-) -> np.ndarray:
-    """(m,) False for bases (m, 3, 3) in which no superposition can be within the tolerances.
-
-    Let u be the displacements from their mean, within the tolerance. Shifted so that the first
-    anchor of `large` lies on its partner, every site is displaced by u - u[anchor]: at most by
-    twice the tolerance, and by √(2n) of the rms. So every site of `large`, folded into the small
-    cell, has a site of its kind within reach, and every site of `small` as many as it is repeated.
-    """
-    if not len(bases):
-        return np.zeros(0, dtype=bool)
-    times = len(large) // len(small)
-    mean = mean_lattices(bases, large.lengths, large.angles)
-    furthest = min(2 * site_tolerance, math.sqrt(2 * len(large)) * most_rms)
-    stretch = np.linalg.norm(np.linalg.inv(mean) @ bases, ord=2, axis=(1, 2))  # to the small cell
-    inverse = np.linalg.inv(small.lattice)
-    heights = np.sqrt((inverse**2).sum(0))
-    reach = (
-        (1 + ROUNDING) * (furthest * unit_lengths(mean, len(large)) * stretch)[:, None] * heights
+def repeats(small: Cell, large: Cell, limits: Limits) -> bool:
+    """Whether `large` is a supercell of `small` of at most MAX_REPEATED cells."""
+    if not _is_multiple(small, large):
+        return False
+    bases = _repetitions(small, large, limits)
+    return any(
+        _smallest_rms(small, large, b, limits.sites) < math.inf for b in (bases[:2], bases[2:])
     )
-    sites = large.frac @ (bases @ inverse)  # (m, N, 3), in the small cell
-    anchor = sites[:, large.blocks[small.anchor].start]
-    found = np.zeros(len(bases), dtype=bool)
-    for target in small.frac[small.blocks[small.anchor]]:
-        left = np.flatnonzero(~found)
-        size = max(1, CHUNK_PAIRS // (len(large) * len(small)))
-        for start in range(0, len(left), size):
-            kept = left[start : start + size]
-            for one, two in sorted(zip(small.blocks, large.blocks, strict=True), key=_length):
-                moved = sites[kept, two] - (anchor[kept] - target)[:, None]
-                near = near_sites(moved, small.frac[one], reach[kept])  # (k, j, i)
-                fits = near.any(1).all(-1) & (near.sum(-1) >= times).all(-1)
-                kept = kept[fits]
-                if not len(kept):
-                    break
-            found[kept] = True
+
+
+def may_repeat(pairs: Sequence[tuple[Cell, Cell]], limits: Limits) -> np.ndarray:
+    """(p,) False for pairs (small, large) of which the second is no supercell of the first.
+
+    For many pairs at once, a fraction of the time; of the others the functions above decide.
+    """
+    found = np.zeros(len(pairs), dtype=bool)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for index, (small, large) in enumerate(pairs):
+        if _is_multiple(small, large):
+            alike.setdefault((small.counts, len(large), small.anchor), []).append(index)
+    for indices in alike.values():
+        for start in range(0, len(indices), PAIRS_AT_ONCE):
+            some = indices[start : start + PAIRS_AT_ONCE]
+            chosen = [pairs[index] for index in some]
+            own, bases = _similar(chosen, limits)
+            found[np.array(some)[own[_fold(chosen, own, bases, limits)]]] = True
     return found
 
 
-def _length(blocks: tuple[slice, slice]) -> int:
-    length: int = blocks[0].stop - blocks[0].start
-    return length
+def _is_multiple(small: Cell, large: Cell) -> bool:
+    times = len(large) // len(small)
+    if not 1 < times <= MAX_REPEATED or len(large) > MAX_REPEATED_SITES:
+        return False
+    return large.counts == tuple(n * times for n in small.counts)
+
+
+def _similar(pairs: Sequence[tuple[Cell, Cell]], limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    """(index of the pair, basis (3, 3)) of supercells similar to the larger cells, by pair."""
+    small, large = pairs[0]
+    lattices = np.array([one.lattice for one, _ in pairs])
+    lengths, angles = (np.array([getattr(two, x) for _, two in pairs]) for x in _PARAMETERS)
+    times = len(large) // len(small)
+    own, bases, misfit = similar_bases(lattices, lengths, angles, len(small), times, limits.lengths)
+    order = np.lexsort((misfit, own))
+    return own[order], bases[order]
+
+
+def _repetitions(small: Cell, large: Cell, limits: Limits) -> np.ndarray:
+    """(m, 3, 3) bases in which the larger cell may be a supercell, most similar first."""
+    own, bases = _similar([(small, large)], limits)
+    found: np.ndarray = bases[_fold([(small, large)], own, bases, limits)]
+    return found
+
+
+def _fold(
+    pairs: Sequence[tuple[Cell, Cell]], own: np.ndarray, bases: np.ndarray, limits: Limits
+) -> np.ndarray:
+    """(m,) False for bases (m, 3, 3) in which no superposition can be within the limits.
+
+    own: (m,) the pair of each. All pairs have cells of equal contents.
+
+    Let u be the displacements from their mean, within the limits. Shifted so that the first
+    anchor of `large` lies on its partner, every site is displaced by u - u[anchor]: at most by
+    twice the largest, and by √(2n) of the rms. So every site of `large`, folded into the small
+    cell, has a site of its kind within reach, and every site of `small` as many as it is repeated.
+    """
+    small, large = pairs[0]
+    inverses = np.linalg.inv(np.array([one.lattice for one, _ in pairs]))
+    heights = np.sqrt((inverses**2).sum(1))
+    targets = np.array([one.frac for one, _ in pairs])
+    frac, lengths, angles = (
+        np.array([getattr(two, x) for _, two in pairs]) for x in ("frac", *_PARAMETERS)
+    )
+    furthest = min(2 * limits.sites, math.sqrt(2 * len(large)) * limits.rms)
+    found = np.zeros(len(bases), dtype=bool)
+    size = max(1, CHUNK_PAIRS // (len(large) * len(small)))
+    for start in range(0, len(bases), size):
+        p, some = own[start : start + size], bases[start : start + size]
+        mean = mean_lattices(some, lengths[p], angles[p])
+        stretch = np.linalg.norm(np.linalg.inv(mean) @ some, ord=2, axis=(1, 2))
+        reach = (furthest * unit_lengths(mean, len(large)) * stretch)[:, None] * heights[p]
+        sites = frac[p] @ (some @ inverses[p])  # (k, N, 3), in the small cell
+        sites -= sites[:, [large.blocks[small.anchor].start]]
+        found[start : start + size] = _near_all(
+            sites, targets[p], (1 + ROUNDING) * reach, (small, large)
+        )
+    return found
+
+
+def _near_all(
+    sites: np.ndarray, targets: np.ndarray, reach: np.ndarray, contents: tuple[Cell, Cell]
+) -> np.ndarray:
+    """(k,) whether sites (k, N, 3) are near targets (k, n, 3), each target near enough of them.
+
+    The origin of the sites is moved onto one anchor of the targets after the other.
+    """
+    small, large = contents
+    times = len(large) // len(small)
+    blocks = sorted(
+        zip(small.blocks, large.blocks, strict=True), key=lambda pair: pair[0].stop - pair[0].start
+    )
+    found = np.zeros(len(sites), dtype=bool)
+    for anchor in range(small.blocks[small.anchor].start, small.blocks[small.anchor].stop):
+        kept = np.flatnonzero(~found)
+        for one, two in blocks:
+            moved = sites[kept, two] + targets[kept, anchor, None]
+            near = near_sites(moved, targets[kept, one], reach[kept])  # (k, j, i)
+            kept = kept[near.any(1).all(-1) & (near.sum(-1) >= times).all(-1)]
+            if not len(kept):
+                break
+        found[kept] = True
+    return found
 
 
 def _smallest_rms(

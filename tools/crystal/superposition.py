@@ -78,7 +78,7 @@ def _within_tolerances(pairs: Sequence[tuple[Cell, Cell]]) -> np.ndarray:
         np.array([getattr(b, x) for _, b in pairs]) for x in ("frac", "lengths", "angles")
     )
     two, anchors = pairs[0][1], pairs[0][0].blocks[pairs[0][0].anchor]
-    own, bases, _ = _similar_bases(lattices, lengths, angles, len(two))
+    own, bases, _ = similar_bases(lattices, lengths, angles, len(two))
     n_anchors = anchors.stop - anchors.start
     found = np.zeros(len(pairs), dtype=bool)
     size = max(1, CHUNK_PAIRS // (n_anchors * len(two) ** 2))
@@ -103,7 +103,7 @@ def _superpositions(one: Cell, two: Cell) -> Iterator[tuple[np.ndarray, np.ndarr
         np.abs(one.angles - two.angles) < ANGLE_TOLERANCE_DEG
     ).all():
         yield from _superposed(one, two, one.lattice[None])
-    lattices = settings(one, two)
+    lattices = _settings(one, two)
     for part in (lattices[:1], lattices[1:]):
         if len(part):
             yield from _superposed(one, two, part)
@@ -224,21 +224,16 @@ def _images() -> np.ndarray:
     return np.array(sorted(product((-1.0, 0.0, 1.0), repeat=3), key=np.linalg.norm))
 
 
-def settings(
-    one: Cell, two: Cell, times: int = 1, length_tolerance: float = LENGTH_TOLERANCE
-) -> np.ndarray:
-    """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first.
-
-    times: cells of one that each basis spans.
-    """
-    _, bases, misfit = _similar_bases(
-        one.lattice[None], two.lengths[None], two.angles[None], len(one), times, length_tolerance
+def _settings(one: Cell, two: Cell) -> np.ndarray:
+    """(m, 3, 3) bases of one's lattice similar to two's, closest in length and angle first."""
+    _, bases, misfit = similar_bases(
+        one.lattice[None], two.lengths[None], two.angles[None], len(one)
     )
     found: np.ndarray = bases[np.argsort(misfit, kind="stable")]
     return found
 
 
-def _similar_bases(
+def similar_bases(
     lattices: np.ndarray,
     lengths: np.ndarray,
     angles: np.ndarray,
@@ -249,6 +244,7 @@ def _similar_bases(
     """(index of the lattice, basis (3, 3), misfit) of the bases similar to given ones, in order.
 
     lattices: (p, 3, 3), with n sites each.  lengths, angles: (p, 3), of the bases wanted.
+    times: cells that each basis spans.
     """
     points, sizes, inside = _points(lattices, lengths.max(1) * (1 + length_tolerance))
     ratios = sizes[:, :, None] / lengths[:, None]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import OrderedLattice, shared_by
+from hullward.tools.crystal import OrderedLattice, may_share, shared_by
 from hullward.tools.records import FamilyMember
 from hullward.tools.screening.screen import PROPOSED_ORDER, RELAXED, Screen
 
@@ -69,7 +69,11 @@ class _Families:
 
     def place(self, node: _Node) -> None:
         """Give a candidate its family, joining families that it connects."""
-        links = {name: link for name in self.members if (link := self._link(node, name))}
+        by_lattice = self._by_lattice(node)
+        found = (
+            (name, by_lattice.get(name) or self._by_lineage(node, name)) for name in self.members
+        )
+        links = {name: link for name, link in found if link}
         joined = next(iter(links), node.candidate_id)  # the family that was founded first
         first = links.get(joined)
         how: LinkKind = "first" if first is None else "lineage" if first.by_lineage else "lattice"
@@ -94,15 +98,31 @@ class _Families:
         self.changed[record.relaxation_id] = record
         self.members.setdefault(record.family_id, []).append(node)
 
-    def _link(self, node: _Node, family_id: str) -> _Link | None:
-        """How a candidate is kin to a family; None if it is not."""
-        members = self.members[family_id]
-        for member in members[:COMPARED]:
-            shared = shared_by(node.relaxed(self.screen), member.relaxed(self.screen))
-            if shared is not None:
-                return _Link(member, False, shared)
+    def _by_lattice(self, node: _Node) -> dict[str, _Link]:
+        """The families of which a member is on the candidate's lattice, by id."""
+        links: dict[str, _Link] = {}
+        own = node.relaxed(self.screen)
+        for some in (slice(0, 1), slice(1, COMPARED)):  # most are kin to the first or to none
+            compared = [
+                (name, member)
+                for name, members in self.members.items()
+                for member in members[some]
+                if name not in links
+            ]
+            lattices = [member.relaxed(self.screen) for _, member in compared]
+            may = may_share(lattices, own)
+            for (name, member), other, one in zip(compared, lattices, may, strict=True):
+                if not one or name in links:
+                    continue
+                shared = shared_by(own, other)
+                if shared is not None:
+                    links[name] = _Link(member, False, shared)
+        return links
+
+    def _by_lineage(self, node: _Node, family_id: str) -> _Link | None:
+        """How a candidate is kin to a family by an exchange of atoms; None if it is not."""
         parent = node.exchanged_from
-        for member in members if parent is not None else ():
+        for member in self.members[family_id] if parent is not None else ():
             if member.candidate_id == parent:
                 other = member.relaxed(self.screen)
             elif member.exchanged_from == parent:
