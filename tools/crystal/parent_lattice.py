@@ -25,14 +25,14 @@ from hullward.tools.crystal.charges import charge_balance
 from hullward.tools.crystal.equivalence import CELL_ERRORS, compared_cells
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.reduced_cell import Cell, niggli
-from hullward.tools.crystal.repetition import Limits, may_repeat, repeats
+from hullward.tools.crystal.repetition import SupercellLimits, may_repeat, repeats
 from hullward.tools.crystal.superposition import may_superpose, rms_displacement
 
 # Displacements under an approximate translation, of (V/n)^(1/3). From a layer of hcp to the next
 # they are 0.32 for all sites, in distorted orderings as large for few.
 TRANSLATED_SITES = 0.45  # the largest
 TRANSLATED_RMS = 0.22
-SUPERCELL = Limits(lengths=0.15, sites=0.3)
+SUPERCELL = SupercellLimits(lengths=0.15, sites=0.3)
 MAX_SITES = 200  # of a cell that is compared
 CHUNK_PAIRS = 50_000  # pairs of sites compared at once
 MAX_MERGED = 5  # elements of a kind for which the smallest exchange is looked for

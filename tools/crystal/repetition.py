@@ -36,7 +36,7 @@ _PARAMETERS = ("lengths", "angles")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class SupercellLimits:
     """How far a crystal may be from a supercell of another.
 
     lengths: a fraction.  sites, rms: the largest and the rms displacement over (V/n)^(1/3).
@@ -47,7 +47,9 @@ class Limits:
     rms: float = math.inf
 
 
-NOISE = Limits(lengths=0.1, sites=0.25, rms=0.08)  # of a relaxation that leaves no symmetry
+NOISE = SupercellLimits(
+    lengths=0.1, sites=0.25, rms=0.08
+)  # of a relaxation that leaves no symmetry
 
 
 def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
@@ -67,7 +69,7 @@ def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
     return best if best < limits.rms else None
 
 
-def repeats(small: Cell, large: Cell, limits: Limits) -> bool:
+def repeats(small: Cell, large: Cell, limits: SupercellLimits) -> bool:
     """Whether `large` is a supercell of `small` of at most MAX_REPEATED cells."""
     if not _is_multiple(small, large):
         return False
@@ -77,7 +79,7 @@ def repeats(small: Cell, large: Cell, limits: Limits) -> bool:
     )
 
 
-def may_repeat(pairs: Sequence[tuple[Cell, Cell]], limits: Limits) -> np.ndarray:
+def may_repeat(pairs: Sequence[tuple[Cell, Cell]], limits: SupercellLimits) -> np.ndarray:
     """(p,) False for pairs (small, large) of which the second is no supercell of the first.
 
     For many pairs at once, a fraction of the time; of the others the functions above decide.
@@ -103,7 +105,9 @@ def _is_multiple(small: Cell, large: Cell) -> bool:
     return large.counts == tuple(n * times for n in small.counts)
 
 
-def _similar(pairs: Sequence[tuple[Cell, Cell]], limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+def _similar(
+    pairs: Sequence[tuple[Cell, Cell]], limits: SupercellLimits
+) -> tuple[np.ndarray, np.ndarray]:
     """(index of the pair, basis (3, 3)) of supercells similar to the larger cells, by pair."""
     small, large = pairs[0]
     lattices = np.array([one.lattice for one, _ in pairs])
@@ -114,7 +118,7 @@ def _similar(pairs: Sequence[tuple[Cell, Cell]], limits: Limits) -> tuple[np.nda
     return own[order], bases[order]
 
 
-def _repetitions(small: Cell, large: Cell, limits: Limits) -> np.ndarray:
+def _repetitions(small: Cell, large: Cell, limits: SupercellLimits) -> np.ndarray:
     """(m, 3, 3) bases in which the larger cell may be a supercell, most similar first."""
     own, bases = _similar([(small, large)], limits)
     found: np.ndarray = bases[_fold([(small, large)], own, bases, limits)]
@@ -122,7 +126,7 @@ def _repetitions(small: Cell, large: Cell, limits: Limits) -> np.ndarray:
 
 
 def _fold(
-    pairs: Sequence[tuple[Cell, Cell]], own: np.ndarray, bases: np.ndarray, limits: Limits
+    pairs: Sequence[tuple[Cell, Cell]], own: np.ndarray, bases: np.ndarray, limits: SupercellLimits
 ) -> np.ndarray:
     """(m,) False for bases (m, 3, 3) in which no superposition can be within the limits.
 

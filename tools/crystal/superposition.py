@@ -23,6 +23,7 @@ EXACT = 1e-7  # rms displacement at which the search ends
 LENGTH_SLACK = 1e-3  # Niggli cells are the shortest within a numerical tolerance only
 CHUNK_PAIRS = 20_000  # pairs of sites compared at once
 PAIRS_AT_ONCE = 50  # pairs of cells
+COSINE_ROUNDING = 1e-9
 FAR = 1e10
 
 
@@ -255,7 +256,7 @@ def similar_bases(
     unit = points / np.where(inside, sizes, 1)[:, :, None]
     a, b, c = (unit[own, index] for index in chosen)
     wrong_bc, wrong_ac, wrong_ab = (
-        np.abs(np.degrees(np.arccos(np.clip(u @ v.swapaxes(1, 2), -1, 1))) - angle[:, None, None])
+        _wrong_angles(u @ v.swapaxes(1, 2), angle)
         for u, v, angle in zip((b, a, a), (c, c, b), angles.T, strict=True)
     )
     fits_bc, fits_ac, fits_ab = (
@@ -272,6 +273,22 @@ def similar_bases(
     turn = wrong_ab[p, i, j] + wrong_ac[p, i, k] + wrong_bc[p, j, k]
     misfit: np.ndarray = strain + np.radians(turn)
     return p[same_volume], bases[same_volume], misfit[same_volume]
+
+
+def _wrong_angles(cosines: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(p, u, v) degrees from the angles (p,); infinite beyond the tolerance.
+
+    The cosines show which are beyond it: arcs take longer.
+    """
+    slack = ANGLE_TOLERANCE_DEG + 1e-3
+    least, most = (
+        np.cos(np.radians(np.clip(angles + s, 0, 180)))[:, None, None] for s in (slack, -slack)
+    )
+    near = (cosines >= least - COSINE_ROUNDING) & (cosines <= most + COSINE_ROUNDING)
+    wrong = np.full(cosines.shape, np.inf)
+    arcs = np.degrees(np.arccos(np.clip(cosines[near], -1, 1)))
+    wrong[near] = np.abs(arcs - np.broadcast_to(angles[:, None, None], near.shape)[near])
+    return wrong
 
 
 def _points(lattices: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
