@@ -304,7 +304,11 @@ def records_of(
         space_group_tight=1,
     )
     yield relaxation
-    same = [p.phase_id for p in phases[candidate.chemsys] if p.formula == candidate.formula]
+    same = [  # a duplicate is one of a candidate that is none
+        p.phase_id
+        for p in phases[candidate.chemsys]
+        if p.formula == candidate.formula and p.source != "duplicate"
+    ]
     twin = same[int(rng.integers(len(same)))] if same and rng.random() < 0.03 else None
     if twin is not None:
         yield Label(
@@ -318,7 +322,7 @@ def records_of(
             composition=crystal.amounts,
             energy_ev_per_atom=energy,
             crystal=relaxed,
-            source="this campaign",
+            source="this campaign" if twin is None else "duplicate",
         )
     )
     yield FamilyMember(  # a family of its own, though some would be joined if they were compared

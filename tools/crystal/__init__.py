@@ -34,7 +34,7 @@ from hullward.tools.crystal.matching import (
     StructureLibrary,
     group_equal,
 )
-from hullward.tools.crystal.parent_lattice import OrderedLattice, shared_by
+from hullward.tools.crystal.parent_lattice import OrderedLattice, may_share, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
 from hullward.tools.crystal.symmetry import find_symmetry, space_group, space_group_symbol
 
@@ -61,6 +61,7 @@ __all__ = [
     "has_bonded_carbon",
     "is_alloy",
     "is_anion",
+    "may_share",
     "merge_lanthanides",
     "nearest_pairs",
     "packing_fraction",

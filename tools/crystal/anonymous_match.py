@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import permutations, product
+from itertools import islice, permutations, product
 
 import numpy as np
 
@@ -21,12 +21,18 @@ from hullward.tools.crystal.equivalence import CELL_ERRORS
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.matching import LibraryEntry
 from hullward.tools.crystal.reduced_cell import Cell
-from hullward.tools.crystal.superposition import LENGTH_SLACK, LENGTH_TOLERANCE, rms_displacement
+from hullward.tools.crystal.superposition import (
+    LENGTH_SLACK,
+    LENGTH_TOLERANCE,
+    may_superpose,
+    rms_displacement,
+)
 
 LANTHANIDES = frozenset(
     ["La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"]
 )
 MERGED_LANTHANIDE = "La"  # stands for every lanthanide where they are merged
+MOST_AT_ONCE = 20  # crystals compared at once
 EXCHANGED = 1000.0  # more than any distance on Pettifor's scale: fewest exchanges come first
 
 AnonymousFormula = tuple[int, ...]
@@ -122,10 +128,10 @@ class PrototypeLibrary:
         for known in bucket.prepared():
             if known.counts != cell.counts:
                 continue
-            for row, order in known.nearest_first(cell, symbols):
-                entry, other, theirs = known.rows[row]
+            for row, order, other in _possible(known, cell, symbols):
+                entry, _, theirs = known.rows[row]
                 try:
-                    rms = rms_displacement(_reordered(other, order), cell, first=True)
+                    rms = rms_displacement(other, cell, first=True)
                 except CELL_ERRORS:
                     continue
                 if rms is not None:
@@ -135,6 +141,22 @@ class PrototypeLibrary:
                         entry.entry_id, entry.crystal.formula, exchanged, round(rms, 6)
                     )
         return None
+
+
+def _possible(
+    known: _SameCounts, cell: Cell, symbols: Sequence[str]
+) -> Iterator[tuple[int, list[int], Cell]]:
+    """(row, order of its elements, its cell) of what may superpose, nearest elements first."""
+    left = known.nearest_first(cell, symbols)
+    size = 1  # the first is often the answer
+    while some := list(islice(left, size)):
+        cells = [_reordered(known.rows[row][1], order) for row, order in some]
+        try:
+            may = may_superpose([(other, cell) for other in cells]).tolist()
+        except CELL_ERRORS:
+            may = [True] * len(some)
+        yield from ((*at, other) for at, other, one in zip(some, cells, may, strict=True) if one)
+        size = MOST_AT_ONCE
 
 
 def anonymous_amounts(crystal: Crystal) -> AnonymousFormula:

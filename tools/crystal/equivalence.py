@@ -8,14 +8,17 @@ are compared again in the cells that remain without it, and one as a repetition 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.geometry import compact_cell, plane_spacings_a
 from hullward.tools.crystal.reduced_cell import Cell, reduced_cell
-from hullward.tools.crystal.superposition import repeated_rms_displacement, rms_displacement
+from hullward.tools.crystal.repetition import NOISE, may_repeat, repeated_rms_displacement
+from hullward.tools.crystal.superposition import may_superpose, rms_displacement
 
 # Compared by content only, because reduction and superposition would take minutes and gigabytes:
 # primitive cells with more sites than this (time grows with the cube of the sites and more),
@@ -43,6 +46,7 @@ class ComparedCells:
     whole: Cell | None
 
 
+@lru_cache(maxsize=1000)  # every stage of a cycle compares the same crystals
 def compared_cells(crystal: Crystal) -> ComparedCells | None:
     """The cells of a crystal (about 3 kB); None if it cannot be superposed."""
     matrix = compact_cell(np.array(crystal.lattice))
@@ -78,3 +82,20 @@ def superposed_rms(one: ComparedCells, two: ComparedCells, *, first: bool = Fals
     except CELL_ERRORS:
         return None
     return None if rms is None else round(rms, RMS_DIGITS)
+
+
+def may_superpose_any(pairs: Sequence[tuple[ComparedCells, ComparedCells]]) -> np.ndarray:
+    """(p,) False for pairs that do not superpose; of the others, `superposed_rms` decides.
+
+    For many pairs at once, a fraction of its time.
+    """
+    cells = [(one.primitive, two.primitive) for one, two in pairs]
+    whole = [
+        (one.whole or a, two.whole or b) for (one, two), (a, b) in zip(pairs, cells, strict=True)
+    ]
+    sizes = [(a, b) if len(a) <= len(b) else (b, a) for a, b in cells]
+    try:
+        may: np.ndarray = may_superpose(cells) | may_superpose(whole) | may_repeat(sizes, NOISE)
+    except CELL_ERRORS:
+        return np.ones(len(pairs), dtype=bool)
+    return may

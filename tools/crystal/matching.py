@@ -17,7 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal.equivalence import ComparedCells, compared_cells, superposed_rms
+from hullward.tools.crystal.equivalence import (
+    ComparedCells,
+    compared_cells,
+    may_superpose_any,
+    superposed_rms,
+)
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.reduced_cell import Cell
 
@@ -117,6 +122,14 @@ class ComparedCrystal:
         """Normalised rms displacement, rounded; None if the two do not superpose."""
         one, two = self._unpacked(), other._unpacked()
         return None if one is None or two is None else superposed_rms(one, two)
+
+    def may_match(self, others: Sequence[ComparedCrystal]) -> list[bool]:
+        """False for others whose `rms_to` this one is None; many take a fraction of its time."""
+        two = self._unpacked()
+        cells = [None if two is None else other._unpacked() for other in others]
+        pairs = [(one, two) for one in cells if one is not None and two is not None]
+        may = iter(may_superpose_any(pairs).tolist())
+        return [one is not None and next(may) for one in cells]
 
     def _unpacked(self) -> ComparedCells | None:
         if self._crystal is not None:

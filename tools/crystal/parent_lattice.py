@@ -25,15 +25,16 @@ from hullward.tools.crystal.charges import charge_balance
 from hullward.tools.crystal.equivalence import CELL_ERRORS, compared_cells
 from hullward.tools.crystal.formulas import reduced_amounts
 from hullward.tools.crystal.reduced_cell import Cell, niggli
-from hullward.tools.crystal.superposition import repeated_superposition, rms_displacement
+from hullward.tools.crystal.repetition import SupercellLimits, may_repeat, repeats
+from hullward.tools.crystal.superposition import may_superpose, rms_displacement
 
 # Displacements under an approximate translation, of (V/n)^(1/3). From a layer of hcp to the next
 # they are 0.32 for all sites, in distorted orderings as large for few.
 TRANSLATED_SITES = 0.45  # the largest
 TRANSLATED_RMS = 0.22
-SUPERCELL_LENGTHS = 0.15  # fraction
-SUPERCELL_SITES = 0.3  # of (V/n)^(1/3)
+SUPERCELL = SupercellLimits(lengths=0.15, sites=0.3)
 MAX_SITES = 200  # of a cell that is compared
+CHUNK_PAIRS = 50_000  # pairs of sites compared at once
 MAX_MERGED = 5  # elements of a kind for which the smallest exchange is looked for
 
 Merging = tuple[tuple[str, ...], ...]  # elements with one name, sorted
@@ -79,6 +80,25 @@ def shared_by(one: OrderedLattice, two: OrderedLattice) -> tuple[str, ...] | Non
                 whole = merging
                 break
     return tuple(" ".join(group) for group in whole if len(group) > 1)
+
+
+def may_share(ones: Sequence[OrderedLattice], two: OrderedLattice) -> list[bool]:
+    """False for crystals that are on another lattice; of the others, `shared_by` decides.
+
+    For many crystals of one formula at once, a fraction of its time.
+    """
+    whole = two.kinds
+    cell = two.parent(whole)
+    cells = [None if cell is None else one.parent(whole) for one in ones]
+    pairs = [(one, cell) for one in cells if one is not None and cell is not None]
+    sizes = [(x, y) if len(x) <= len(y) else (y, x) for x, y in pairs]
+    try:
+        may = may_superpose(pairs) | may_superpose([(y, x) for x, y in pairs])
+        may |= may_repeat(sizes, SUPERCELL)
+    except CELL_ERRORS:
+        return [True] * len(ones)
+    decided = iter(may.tolist())
+    return [one is not None and next(decided) for one in cells]
 
 
 def kinds_of(crystal: Crystal) -> Merging:
@@ -135,10 +155,9 @@ def _superpose(one: OrderedLattice, two: OrderedLattice, merging: Merging) -> bo
     try:
         if len(small) == len(large):
             return any(rms_displacement(*p, first=True) is not None for p in ((a, b), (b, a)))
-        rms = repeated_superposition(small, large, SUPERCELL_LENGTHS, SUPERCELL_SITES)
+        return repeats(small, large, SUPERCELL)
     except CELL_ERRORS:
         return False
-    return rms is not None
 
 
 def _parent(crystal: Crystal, merging: Merging) -> Cell | None:
@@ -194,14 +213,14 @@ def _translations(
     (sites,) = np.nonzero(species == rarest)
     blocks = [np.flatnonzero(species == s) for s in sorted(counts, key=counts.__getitem__)]
     found: dict[tuple[int, ...], tuple[float, np.ndarray, np.ndarray]] = {}
-    for other in sites[1:]:
-        one = _translation(lattice, blocks, frac, frac[other] - frac[sites[0]], unit_a)
-        if one is None:
-            continue
-        rms, shift, to = one
-        key = _key(shift, size)
-        if key is not None and any(key) and (key not in found or rms < found[key][0]):
-            found[key] = rms, np.array(key) / size, to
+    shifts = frac[sites[1:]] - frac[sites[0]]
+    at_once = max(1, CHUNK_PAIRS // max(map(len, blocks)) ** 2)
+    for start in range(0, len(shifts), at_once):
+        some = shifts[start : start + at_once]
+        for rms, shift, to in _approximate(lattice, blocks, frac, some, unit_a):
+            key = _key(shift, size)
+            if key is not None and any(key) and (key not in found or rms < found[key][0]):
+                found[key] = rms, np.array(key) / size, to
     return [found[key][1:] for key in sorted(_closed(found, size))]
 
 
@@ -213,35 +232,46 @@ def _key(shift: np.ndarray, size: int) -> tuple[int, ...] | None:
     return tuple(int(p) % size for p in np.rint(parts))
 
 
-def _translation(
+def _approximate(
     lattice: np.ndarray,
     blocks: list[np.ndarray],
     frac: np.ndarray,
-    shift: np.ndarray,
+    shifts: np.ndarray,
     unit_a: float,
-) -> tuple[float, np.ndarray, np.ndarray] | None:
-    """(rms displacement over unit_a, exact shift, partners); None if a site has no partner."""
+) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """(rms displacement over unit_a, exact shift, partners) of those of the shifts (t, 3) that are
+    translations.
+    """
+    for _ in range(2):  # again with the mean: the first guess is that of one distorted pair
+        to, away = np.empty((len(shifts), len(frac)), int), np.empty((len(shifts), *frac.shape))
+        for block in blocks:
+            apart = frac[block] - (frac[block, None] + shifts[:, None, None])  # (t, k, k, 3)
+            apart -= np.rint(apart)
+            squared = ((apart @ lattice) ** 2).sum(-1)
+            kept = squared.min(-1).max(-1) <= (2 * TRANSLATED_SITES * unit_a) ** 2
+            shifts, to, away, apart, squared = (x[kept] for x in (shifts, to, away, apart, squared))
+            if not len(shifts):
+                return
+            chosen = _partners(squared)
+            to[:, block] = block[chosen]
+            away[:, block] = np.take_along_axis(apart, chosen[:, :, None, None], axis=2)[:, :, 0]
+        shifts = shifts + away.mean(1)
+    displaced = (away - away.mean(1, keepdims=True)) @ lattice
+    away_units = np.linalg.norm(displaced, axis=2) / unit_a
+    rms = np.sqrt((away_units**2).mean(1))
+    fits = (away_units.max(1) <= TRANSLATED_SITES) & (rms <= TRANSLATED_RMS)
+    for one in np.flatnonzero(fits):
+        yield float(rms[one]), np.mod(shifts[one], 1.0), to[one]
+
+
+def _partners(squared: np.ndarray) -> np.ndarray:
+    """(t, k) least-squares partners, from the squared distances (t, k, k)."""
     from scipy.optimize import linear_sum_assignment
 
-    to = np.empty(len(frac), dtype=int)
-    for _ in range(2):  # again with the mean: the first guess is that of one distorted pair
-        away = np.empty_like(frac)
-        for block in blocks:
-            apart = frac[block] - (frac[block, None] + shift)
-            apart -= np.rint(apart)
-            vectors = apart @ lattice
-            squared = (vectors**2).sum(-1)
-            if squared.min(1).max() > (2 * TRANSLATED_SITES * unit_a) ** 2:
-                return None
-            _, chosen = linear_sum_assignment(squared)
-            to[block] = block[chosen]
-            away[block] = apart[np.arange(len(block)), chosen]
-        shift = shift + away.mean(0)
-    away_units = np.linalg.norm((away - away.mean(0)) @ lattice, axis=1) / unit_a
-    rms = float(np.sqrt((away_units**2).mean()))
-    if away_units.max() > TRANSLATED_SITES or rms > TRANSLATED_RMS:
-        return None
-    return rms, np.mod(shift, 1.0), to
+    chosen: np.ndarray = squared.argmin(-1)
+    for one in np.flatnonzero((np.sort(chosen, axis=1) != np.arange(chosen.shape[1])).any(1)):
+        chosen[one] = linear_sum_assignment(squared[one])[1]
+    return chosen
 
 
 def _closed(

@@ -284,13 +284,10 @@ def _ions_alternate(symbols: Sequence[str], placed: np.ndarray, prototype: Proto
 
 def fingerprint(placed: np.ndarray, distances: np.ndarray) -> tuple[object, ...]:
     """A key that is equal for decorations related by a symmetry of the bare type."""
-    rows = []
-    for i, kind in enumerate(placed):
-        order = np.lexsort((np.round(distances[i], 2), placed))
-        rows.append(
-            (int(kind), np.round(distances[i][order], 2).tobytes(), placed[order].tobytes())
-        )
-    return tuple(sorted(rows))
+    rounded = np.round(distances, 2)
+    order = np.lexsort((rounded, np.broadcast_to(placed, rounded.shape)), axis=-1)
+    rows = np.take_along_axis(rounded, order, axis=1)  # of each site, by kind, then by distance
+    return tuple(sorted(zip(placed.tolist(), (row.tobytes() for row in rows), strict=True)))
 
 
 def _decorated(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import OrderedLattice, shared_by
+from hullward.tools.crystal import OrderedLattice, may_share, shared_by
 from hullward.tools.records import FamilyMember
 from hullward.tools.screening.screen import PROPOSED_ORDER, RELAXED, Screen
 
@@ -23,6 +23,7 @@ EXCHANGE = "swap"  # the operator that exchanges atoms of a parent
 LinkKind = Literal["first", "lattice", "lineage"]
 COMPARED = 50  # members of a family that a candidate is compared with, those proposed first
 BATCH = 200  # formulas read at once
+KEPT = 10_000  # crystals kept with their parent lattices, some 60 MB; read and found again beyond
 
 
 @dataclass(eq=False)
@@ -31,8 +32,6 @@ class _Node:
 
     row: dict[str, Any]
     record: FamilyMember | None
-    _relaxed: OrderedLattice | None = None
-    _proposed: OrderedLattice | None = None
 
     @property
     def candidate_id(self) -> str:
@@ -45,12 +44,10 @@ class _Node:
         return str(parents[0]) if self.row["operator"] == EXCHANGE and parents else None
 
     def relaxed(self, screen: Screen) -> OrderedLattice:
-        self._relaxed = self._relaxed or _lattice(screen, "relaxations", self.row["relaxation_id"])
-        return self._relaxed
+        return _lattice(screen, "relaxations", self.row["relaxation_id"])
 
     def proposed(self, screen: Screen) -> OrderedLattice:
-        self._proposed = self._proposed or _lattice(screen, "candidates", self.candidate_id)
-        return self._proposed
+        return _lattice(screen, "candidates", self.candidate_id)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,11 @@ class _Families:
 
     def place(self, node: _Node) -> None:
         """Give a candidate its family, joining families that it connects."""
-        links = {name: link for name in self.members if (link := self._link(node, name))}
+        by_lattice = self._by_lattice(node)
+        found = (
+            (name, by_lattice.get(name) or self._by_lineage(node, name)) for name in self.members
+        )
+        links = {name: link for name, link in found if link}
         joined = next(iter(links), node.candidate_id)  # the family that was founded first
         first = links.get(joined)
         how: LinkKind = "first" if first is None else "lineage" if first.by_lineage else "lattice"
@@ -97,15 +98,31 @@ class _Families:
         self.changed[record.relaxation_id] = record
         self.members.setdefault(record.family_id, []).append(node)
 
-    def _link(self, node: _Node, family_id: str) -> _Link | None:
-        """How a candidate is kin to a family; None if it is not."""
-        members = self.members[family_id]
-        for member in members[:COMPARED]:
-            shared = shared_by(node.relaxed(self.screen), member.relaxed(self.screen))
-            if shared is not None:
-                return _Link(member, False, shared)
+    def _by_lattice(self, node: _Node) -> dict[str, _Link]:
+        """The families of which a member is on the candidate's lattice, by id."""
+        links: dict[str, _Link] = {}
+        own = node.relaxed(self.screen)
+        for some in (slice(0, 1), slice(1, COMPARED)):  # most are kin to the first or to none
+            compared = [
+                (name, member)
+                for name, members in self.members.items()
+                for member in members[some]
+                if name not in links
+            ]
+            lattices = [member.relaxed(self.screen) for _, member in compared]
+            may = may_share(lattices, own)
+            for (name, member), other, one in zip(compared, lattices, may, strict=True):
+                if not one or name in links:
+                    continue
+                shared = shared_by(own, other)
+                if shared is not None:
+                    links[name] = _Link(member, False, shared)
+        return links
+
+    def _by_lineage(self, node: _Node, family_id: str) -> _Link | None:
+        """How a candidate is kin to a family by an exchange of atoms; None if it is not."""
         parent = node.exchanged_from
-        for member in members if parent is not None else ():
+        for member in self.members[family_id] if parent is not None else ():
             if member.candidate_id == parent:
                 other = member.relaxed(self.screen)
             elif member.exchanged_from == parent:
@@ -145,8 +162,12 @@ def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[Fam
             continue
         node.record = FamilyMember(**{name: row[name] for name in FamilyMember.model_fields})
         families.members.setdefault(node.record.family_id, []).append(node)
+    compared = [*new, *(m for group in families.members.values() for m in group[:COMPARED])]
+    _read(screen, "relaxations", [node.row["relaxation_id"] for node in compared])
     for node in new:
         families.place(node)
+    while len(screen.lattices) > KEPT:
+        screen.lattices.popitem(last=False)
     return families.changed.values()
 
 
@@ -164,6 +185,22 @@ def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _lattice(screen: Screen, table: str, row_id: str) -> OrderedLattice:
+    """A crystal with its parent lattices, which stay for later cycles."""
+    _read(screen, table, [row_id])
+    screen.lattices.move_to_end((table, row_id))
+    return screen.lattices[table, row_id]
+
+
+def _read(screen: Screen, table: str, ids: Sequence[str]) -> None:
+    """Read crystals that are not kept."""
+    missing = [i for i in ids if (table, i) not in screen.lattices]
+    if not missing:
+        return
     key = "relaxation_id" if table == "relaxations" else "candidate_id"
-    (row,) = screen.store.rows(f"SELECT crystal FROM {table} WHERE {key} = $id", {"id": row_id})
-    return OrderedLattice(Crystal.model_validate_json(row["crystal"]))
+    rows = screen.store.rows(
+        f"SELECT {key} AS id, crystal FROM {table} WHERE list_contains($ids, {key})",
+        {"ids": missing},
+    )
+    for row in rows:
+        crystal = Crystal.model_validate_json(row["crystal"])
+        screen.lattices[table, row["id"]] = OrderedLattice(crystal)

@@ -144,12 +144,20 @@ class _Group:
     phase: str | None = None
     members: list[ComparedCrystal] = field(default_factory=list)
 
-    def match(self, crystal: ComparedCrystal) -> Match | None:
-        """The match with a member of identical content, else with the representative, else any."""
+    def settled(self, open_ids: Collection[str]) -> bool:
+        """Whether it is represented by a known phase, or one that is labelled already."""
+        return self.phase is not None or self.represented_by not in open_ids
+
+    def match(self, crystal: ComparedCrystal, possible: Collection[str]) -> Match | None:
+        """The match with a member of identical content, else with the representative, else any.
+
+        possible: the members that may match otherwise.
+        """
         for member in self.members:
             if member.is_identical(crystal):
                 return Match(member.name, None)
-        for member in sorted(self.members, key=lambda m: m.name != self.represented_by):
+        others = [member for member in self.members if member.name in possible]
+        for member in sorted(others, key=lambda m: m.name != self.represented_by):
             if (rms := member.rms_to(crystal)) is not None:
                 return Match(member.name, rms)
         return None
@@ -203,11 +211,16 @@ class _Formula:
         into = next((group for group in self.groups if phase and group.phase == phase), None)
         home = self.of.get(parent) if parent else None
         merged: list[_Group] = []
-        for group in self.groups:
-            settled = group.phase is not None or group.represented_by not in open_ids
-            if settled and (phase is not None or into is not None):
+        settled_too = phase is None and into is None
+        groups = [g for g in self.groups if settled_too or not g.settled(open_ids)]
+        members = [member for group in groups for member in group.members]
+        may = compared.may_match(members)
+        possible = {member.name for member, one in zip(members, may, strict=True) if one}
+        for group in groups:
+            settled = group.settled(open_ids)
+            if settled and into is not None:
                 continue
-            match = group.match(compared)
+            match = group.match(compared, possible)
             if match is None and group is home:
                 match = Match(str(parent), None)
             if match is None:

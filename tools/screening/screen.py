@@ -8,7 +8,7 @@ result as it comes. Done twice, a stage adds nothing; killed in the middle, it g
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
-from hullward.tools.crystal import Match, PrototypeLibrary
+from hullward.tools.crystal import Match, OrderedLattice, PrototypeLibrary
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Hull, Reference
 from hullward.tools.records import (
@@ -150,6 +150,11 @@ class Screen:
     def union_hulls(self) -> dict[str, tuple[tuple[str, ...], Hull]]:
         """Hulls of reference ∪ campaign by system, with the candidates that support them."""
         return {}
+
+    @cached_property
+    def lattices(self) -> OrderedDict[tuple[str, str], OrderedLattice]:
+        """Crystals with their parent lattices by table and id, those compared last at the end."""
+        return OrderedDict()
 
     @property
     def relaxed_by(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ VIEWS = """
 -- One row a proposal. Only relaxations by the basis' potential and protocol and verdicts of the
 -- basis' reference and version count; second relaxations and earlier bases stay in their tables.
 CREATE VIEW results AS
-WITH relaxed AS (
+WITH RECURSIVE relaxed AS (
     SELECT r.* FROM relaxations r JOIN bases USING (potential_sha256, protocol_id)
     QUALIFY row_number() OVER (PARTITION BY r.candidate_id ORDER BY r.relaxation_id) = 1
 ),
@@ -65,18 +65,22 @@ matches AS (
         max(match_id) FILTER (moment = 'after' AND kind = 'duplicate') AS duplicate_after
     FROM labels GROUP BY proposal_id
 ),
--- Candidates that a chain of matches connects, by the one to which the others' labels lead.
+-- Candidates that a chain of matches connects, each once, by the one to which their labels lead.
 twins AS (
     SELECT c.candidate_id, l.match_id AS leads_to
     FROM labels l JOIN candidates c USING (proposal_id)
     WHERE l.moment = 'after' AND l.kind = 'duplicate'
 ),
+chains AS (
+    SELECT candidate_id, leads_to, 1 AS steps FROM twins
+    UNION ALL
+    SELECT l.candidate_id, t.leads_to, l.steps + 1
+    FROM chains l JOIN twins t ON t.candidate_id = l.leads_to WHERE l.steps < 100
+),
 members AS (
-    SELECT t.candidate_id, coalesce(f.leads_to, t.leads_to) AS group_id
-    FROM twins t LEFT JOIN twins f ON f.candidate_id = t.leads_to
+    SELECT candidate_id, arg_max(leads_to, steps) AS group_id FROM chains GROUP BY candidate_id
     UNION
-    SELECT t.leads_to, coalesce(f.leads_to, t.leads_to)
-    FROM twins t LEFT JOIN twins f ON f.candidate_id = t.leads_to
+    SELECT leads_to, leads_to FROM twins WHERE leads_to NOT IN (SELECT candidate_id FROM twins)
 ),
 -- The lowest in energy represents a group, or what is known if there is such a one among them.
 represented AS (

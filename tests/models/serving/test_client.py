@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -27,17 +28,10 @@ from hullward.models.serving.breaker import Breaker, RetryPolicy
 from hullward.models.serving.server_double import ServerDouble, Trouble
 from hullward.models.serving.wire import Served
 
-HASTE = RetryPolicy(
-    connect_s=0.5,
-    read_s=0.6,
-    total_s=0.8,
-    probe_s=0.6,
-    tries=3,
-    backoff_s=0.01,
-    longest_wait_s=0.5,
-    rest_s=0.05,
-    outage_s=0.3,
-)
+# Short waits between tries; a busy machine has all the time it needs to answer.
+PATIENT = RetryPolicy(tries=3, backoff_s=0.01, longest_wait_s=0.5, rest_s=0.05)
+# For servers that never answer.
+HASTE = replace(PATIENT, connect_s=0.5, read_s=0.6, total_s=0.8, probe_s=0.6, outage_s=0.3)
 
 
 class Plan(BaseModel):
@@ -71,7 +65,7 @@ def server():
 
 @pytest.fixture
 def model(server):
-    return ServedModel(server.url, "double", policy=HASTE)
+    return ServedModel(server.url, "double", policy=PATIENT)
 
 
 def only(answers):
@@ -113,7 +107,7 @@ def test_every_value_is_sent_as_it_stands(server, model):
 
 def test_a_server_of_another_make_gets_no_words_of_vllm(server):
     server.owned_by = "library"
-    model = ServedModel(server.url, "double", policy=HASTE)
+    model = ServedModel(server.url, "double", policy=PATIENT)
     schema = Constraint.json(Plan)
     server.answer = lambda asked: GOOD
     model.complete([ask(1), ask(2, messages=conversation("?"), constraint=schema)])
@@ -138,7 +132,7 @@ def test_constraints_travel_as_structured_outputs_and_never_as_guided_json(serve
 
 def test_messages_go_to_the_servers_template_or_through_our_form(server, model):
     talk = conversation("What is NaCl?", "Be brief.")
-    llamat = ServedModel(server.url, "double", form="chatml", stop=("<|im_end|>",), policy=HASTE)
+    llamat = ServedModel(server.url, "double", form="chatml", stop=("<|im_end|>",), policy=PATIENT)
     model.complete([ask(messages=talk)])
     llamat.complete([ask(messages=talk, stop=("Title",))])
     (chat, first), (completions, second) = server.asked
@@ -169,9 +163,9 @@ def test_no_more_requests_are_in_flight_than_allowed(server):
 
 def test_the_key_is_sent_and_a_wrong_one_is_said(server):
     server.key = "secret-key"
-    right = ServedModel(server.url, "double", api_key="secret-key", policy=HASTE)
+    right = ServedModel(server.url, "double", api_key="secret-key", policy=PATIENT)
     assert right.check().model == "double"
-    wrong = ServedModel(server.url, "double", api_key="other-key", policy=HASTE)
+    wrong = ServedModel(server.url, "double", api_key="other-key", policy=PATIENT)
     with pytest.raises(PreflightError, match=r"401.*HULLWARD_CHAT_API_KEY") as caught:
         wrong.check()
     assert "other-key" not in str(caught.value)
@@ -188,7 +182,7 @@ def test_it_can_be_awaited(model):
 
 def test_every_answer_is_stored_before_anyone_reads_it(server):
     kept = []
-    model = ServedModel(server.url, "double", policy=HASTE, on_response=kept.append)
+    model = ServedModel(server.url, "double", policy=PATIENT, on_response=kept.append)
     server.troubles += [
         Trouble("status", 500),
         Trouble("body", body=b"\xff\xfe"),
@@ -207,7 +201,7 @@ def test_every_answer_is_stored_before_anyone_reads_it(server):
 
 def test_a_stored_answer_reads_the_same_again(server):
     kept = []
-    model = ServedModel(server.url, "double", policy=HASTE, on_response=kept.append)
+    model = ServedModel(server.url, "double", policy=PATIENT, on_response=kept.append)
     request = ask(n=2)
     answer = only(model.complete([request]))
     assert read_answer(request, kept[0], model.served.describe()) == answer
@@ -217,7 +211,7 @@ def test_what_cannot_be_stored_ends_the_batch(server):
     def full(raw):
         raise OSError("no space left")
 
-    model = ServedModel(server.url, "double", policy=HASTE, on_response=full)
+    model = ServedModel(server.url, "double", policy=PATIENT, on_response=full)
     with pytest.raises(OSError, match="no space left"):
         model.complete([ask(i) for i in range(5)])
 
@@ -244,13 +238,15 @@ ANSWERED = [
 
 @pytest.mark.parametrize(("trouble", "kind", "retry"), [row[1:] for row in ANSWERED],
                          ids=[row[0] for row in ANSWERED])  # fmt: skip
-def test_a_fault_has_a_name_and_passes(server, model, trouble, kind, retry):
-    server.troubles += [trouble] * HASTE.tries
+def test_a_fault_has_a_name_and_passes(server, trouble, kind, retry):
+    policy = HASTE if kind == "timeout" else PATIENT
+    model = ServedModel(server.url, "double", policy=policy)
+    server.troubles += [trouble] * policy.tries
     answer = only(model.complete([ask()]))
     assert isinstance(answer, CompletionError)
     assert (answer.kind, answer.retry) == (kind, retry)
     assert "\n" not in str(answer)
-    assert len(server.asked) <= HASTE.tries  # no stacked retries
+    assert len(server.asked) <= policy.tries  # no stacked retries
     server.troubles.clear()
     assert only(model.complete([ask()]))[0].text == "one two three"
 
@@ -312,7 +308,7 @@ def test_nobody_listens():
 def test_a_wrong_address_is_said(server):
     root = server.url.removesuffix("/v1")
     with pytest.raises(PreflightError, match=r"404.*ends with /v1"):
-        ServedModel(root, "double", policy=HASTE).check()
+        ServedModel(root, "double", policy=PATIENT).check()
 
 
 def test_no_redirect_is_followed(server, model):
@@ -325,7 +321,7 @@ def test_no_redirect_is_followed(server, model):
 
 
 def test_a_model_that_is_not_served_is_named_with_those_that_are(server):
-    model = ServedModel(server.url, "llamat-2-cif", policy=HASTE)
+    model = ServedModel(server.url, "llamat-2-cif", policy=PATIENT)
     with pytest.raises(PreflightError, match="does not serve llamat-2-cif; it serves double"):
         model.check()
     assert only(model.complete([ask()])).kind == "refused"
@@ -391,7 +387,7 @@ def test_another_model_after_a_restart_is_not_used(server, model, restarted, dif
 
 def test_a_resumed_process_insists_on_the_model_of_the_first(server):
     before = Served(model="double", root="/models/old", max_model_len=512, is_vllm=True)
-    model = ServedModel(server.url, "double", policy=HASTE, expected=before)
+    model = ServedModel(server.url, "double", policy=PATIENT, expected=before)
     assert only(model.complete([ask()])).kind == "identity"
 
 
@@ -449,7 +445,7 @@ def test_an_answer_that_breaks_its_schema_is_asked_for_once_more(server, model, 
 
 def test_who_asks_again_himself_gets_the_first_answer(server):
     server.troubles += [Trouble("text", text="no JSON")] * 2
-    model = ServedModel(server.url, "double", policy=HASTE, ask_again=False)
+    model = ServedModel(server.url, "double", policy=PATIENT, ask_again=False)
     assert only(model.complete([plan()])).kind == "unfit"
     assert len(server.asked) == 1
 

@@ -3,7 +3,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import StructureLibrary, group_equal, matching
-from hullward.tools.crystal.matching import Match
+from hullward.tools.crystal.matching import ComparedCrystal, Match
 from hullward.tools.crystal.reduced_cell import reduced_cell
 from hullward.tools.crystal.superposition import comparable, rms_displacement
 
@@ -94,6 +94,7 @@ PAIRS = {
     "shuffled": (RUTILE, rattled(RUTILE, 1.2)),
     "other formula": (QUARTZ, RUTILE),
 }
+SUPERCELLS = [np.diag([2, 1, 1]), [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]]
 MATCHING = {"same", "supercell", "origin", "enantiomorph", "mirror", "swollen", "rattled"}
 
 
@@ -124,6 +125,21 @@ def test_buckets_part_no_match(pair):
     one, two = (reduced_cell(c) for c in PAIRS[pair])
     assert comparable(one, two)
     assert comparable(two, one)
+
+
+def test_what_is_compared_at_once_parts_no_match():
+    """Nor does it leave much to compare: of different crystals, most are excluded."""
+    singles = [RUTILE, ANATASE, QUARTZ]
+    larger = [repeated(one, matrix) for one in singles for matrix in SUPERCELLS]
+    noise = [rattled(one, size, 1) for one in (*singles, *larger) for size in (0.16, 0.4)]
+    compared = [ComparedCrystal("", one) for one in (*singles, *larger, *noise)]
+    total, excluded = 0, 0
+    for one in compared:
+        for other, may in zip(compared, one.may_match(compared), strict=True):
+            matches = other.rms_to(one) is not None
+            assert may or not matches
+            total, excluded = total + (not matches), excluded + (not may)
+    assert excluded > 0.7 * total > 0
 
 
 @pytest.mark.parametrize("matrix", [np.diag([3, 1, 2]), [[1, 1, 0], [-1, 1, 0], [0, 0, 2]]])
@@ -241,7 +257,7 @@ def test_crystals_are_equal_though_only_one_reduces_to_the_smaller_cell():
     assert group_equal([above, ANATASE, below, AL3NI2]) == [[0, 2, 3], [1]]
 
 
-@pytest.mark.parametrize("matrix", [np.diag([2, 1, 1]), [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]])
+@pytest.mark.parametrize("matrix", SUPERCELLS)
 @pytest.mark.parametrize("crystal", [RUTILE, ANATASE, QUARTZ])
 def test_noise_in_a_supercell_is_no_other_phase(crystal, matrix):
     copies = (rattled(repeated(crystal, matrix), 0.16, seed) for seed in range(50))

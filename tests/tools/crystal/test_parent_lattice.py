@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hullward.models.crystal import Crystal
-from hullward.tools.crystal import OrderedLattice, shared_by
+from hullward.tools.crystal import OrderedLattice, may_share, shared_by
 from hullward.tools.prototypes import prototype_library
 
 
@@ -197,6 +197,7 @@ def families(crystals):
     group = list(range(len(crystals)))
     for i, j in combinations(group, 2):
         if group[i] != group[j] and shared_by(lattices[i], lattices[j]) is not None:
+            assert may_share([lattices[i]], lattices[j]) == [True]
             old, new = max(group[i], group[j]), min(group[i], group[j])
             group = [new if g == old else g for g in group]
     return {frozenset(i for i, g in enumerate(group) if g == k) for k in set(group)}

@@ -274,6 +274,7 @@ def test_thousands_of_known_structures_are_searched_by_bucket(monkeypatch):
     from hullward.tools.crystal import equivalence
 
     asked = []
+    equivalence.compared_cells.cache_clear()
     reduce = equivalence.reduced_cell
     monkeypatch.setattr(equivalence, "reduced_cell", lambda c: asked.append(c) or reduce(c))
     known = [(f"k-{n}", odd("Ti", "O", seed=n)) for n in range(2000)]

@@ -7,6 +7,7 @@ import pytest
 
 from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
+from hullward.tools.crystal import OrderedLattice
 from hullward.tools.hull import Reference
 from hullward.tools.prototypes import prototype_library, seeded_rng, swap
 from hullward.tools.records import (
@@ -182,3 +183,26 @@ def test_only_what_is_new_is_compared(campaign, monkeypatch):
     store_families(screen)
     assert before.items() <= stored(screen).items()
     assert stored(screen)["c-009"].link == "first"
+
+
+def test_lattices_are_found_once_and_only_so_many_are_kept(campaign, monkeypatch):
+    everything = [relaxed(n, shaken(c, n)) for n, c in enumerate((OTHER, LAYERED, GAMMA, OTHER))]
+    found = []
+
+    class Counted(OrderedLattice):
+        def __init__(self, crystal):
+            found.append(crystal)
+            super().__init__(crystal)
+
+    monkeypatch.setattr(families, "OrderedLattice", Counted)
+    kept, forgotten = campaign(*everything[:3]), campaign(*everything[:3])
+    store_families(kept)
+    kept.store.add(everything[3])
+    store_families(kept)
+    assert len(found) == len(kept.lattices) == 4
+    monkeypatch.setattr(families, "KEPT", 1)
+    store_families(forgotten)
+    assert len(forgotten.lattices) == 1
+    forgotten.store.add(everything[3])
+    store_families(forgotten)
+    assert stored(forgotten) == stored(kept)

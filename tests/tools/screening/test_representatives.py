@@ -179,6 +179,22 @@ def test_the_lowest_in_energy_represents_its_group_whoever_came_first(screen):
     assert counts == [{"metastable": 3, "novel_metastable": 1}]
 
 
+def test_however_long_a_chain_of_labels_is_every_candidate_counts_once(screen):
+    for number in range(5):
+        judge(screen, number, irregular(number), 0.04 - 0.001 * number)
+    screen.store.add(
+        Label(
+            proposal_id=f"x-00{n}", moment="after", kind="duplicate", match_id=f"c-00{n - 1}",
+            rms_a=0.1,
+        )
+        for n in range(1, 5)
+    )  # fmt: skip
+    rows = screen.store.rows("SELECT candidate_id, duplicate_after FROM results ORDER BY 1")
+    assert [row["candidate_id"] for row in rows] == [f"c-00{n}" for n in range(5)]
+    assert [row["duplicate_after"] for row in rows] == ["c-004"] * 4 + [None]
+    screen.store.publish()  # counts and compares
+
+
 def test_a_suspect_and_what_is_known_do_not_give_way_to_the_lowest(screen):
     judge(screen, 0, caesium_chloride(), 0.03)
     judge(screen, 1, caesium_chloride(2.561), 0.02)
