@@ -46,14 +46,25 @@ def run(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="campaign directory; default: campaigns/NAME")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be tried first, and start nothing")
+    ] = False,
     workers: Workers = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Run a campaign to its end; run again, it continues where it stopped."""
-    from hullward.agents.settings import find_campaign
+    from dataclasses import asdict
+
+    from hullward.agents.settings import find_campaign, read_machine
 
     settings = find_campaign(campaign)
+    if dry_run:
+        from hullward.agents.workspace import preview
+
+        found = preview(settings, read_machine(device))
+        print_result(asdict(found), [*found.lines(), "nothing was started"], as_json)
+        return
     _run(directory or Path("campaigns") / settings.name, settings, workers, device, as_json)
 
 

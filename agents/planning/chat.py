@@ -179,6 +179,10 @@ def _merged(
         "brief": brief.text if brief else None,
         "dropped": dropped,
         "reasons": tuple(reasons),
+        "formula_reasons": {
+            formula: rules.formula_reasons.get(formula, f"named by {endpoint.label}")
+            for formula in ordered[: len(rules.formula_reasons)]
+        },
     }
     changed = rules.model_copy(update=fields)
     content = [rules.plan_id, changed.quotas, changed.formulas, groups, endpoint.label]

@@ -49,7 +49,7 @@ def make_plan(
     idle = _idle(campaign.operators, len(parents), bool(own))
     quotas = _quotas(campaign, outcomes, idle)
     ordered = _formulas(tuple(formulas), outcomes)
-    reasons = _reasons(outcomes, quotas, ordered, formulas, parents)
+    reasons = _reasons(outcomes, quotas, ordered, parents)
     if idle:
         reasons += (_without_parents(idle, quotas),)
     content = [campaign.campaign_id, cycle, quotas, parents, ordered, outcomes.up_to_cycle]
@@ -66,6 +66,7 @@ def make_plan(
         outcomes=outcomes.operators,
         results_up_to_cycle=outcomes.up_to_cycle,
         reasons=reasons,
+        formula_reasons={formula: formulas[formula] for formula in ordered[:SHOWN_FORMULAS]},
     )
 
 
@@ -139,12 +140,11 @@ def _reasons(
     outcomes: Outcomes,
     quotas: dict[str, int],
     formulas: Sequence[str],
-    why: Mapping[str, str],
     parents: Sequence[str],
 ) -> tuple[str, ...]:
     """The plan in words, for the report."""
-    split = ", ".join(f"{n} {name}" for name, n in quotas.items())
-    first = "; ".join(f"{f} ({why[f]})" for f in formulas[:SHOWN_FORMULAS]) or "none"
+    split = ", ".join(f"{n} {name}" for name, n in quotas.items() if n)
+    first = ", ".join(formulas[:SHOWN_FORMULAS]) or "none"
     if outcomes.up_to_cycle < 0:
         basis = "No results may be seen yet: an equal split."
     else:

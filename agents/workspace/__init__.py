@@ -3,6 +3,7 @@
 `open_workspace` opens it for writing. It decides nothing about what to propose.
 """
 
+from hullward.agents.workspace.dry_run import Preview, preview
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.publishing import Publisher
 from hullward.agents.workspace.references import (
@@ -24,6 +25,7 @@ from hullward.agents.workspace.setup import (
 from hullward.agents.workspace.workspace import Workspace, read_seeds
 
 __all__ = [
+    "Preview",
     "Publisher",
     "Workspace",
     "basis_fields",
@@ -36,6 +38,7 @@ __all__ = [
     "mp_access",
     "open_reference",
     "open_workspace",
+    "preview",
     "read_seeds",
     "record_basis",
     "stored_settings",

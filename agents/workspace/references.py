@@ -11,13 +11,14 @@ from hullward.agents.settings import Campaign, Machine
 from hullward.models.errors import FetchError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Reference
-from hullward.tools.reference import load_reference
+from hullward.tools.reference import built_name, load_reference, unbuilt_subsystems
 
 if TYPE_CHECKING:
     from hullward.tools.reference.materials_project import Access
 
 PATIENCE_AT_START_S = 120.0  # short, as the user waits and a campaign can begin without its hull
 SYSTEMS_AT_START = 24  # a few calls each
+SHOWN_UNBUILT = 6  # systems named in a note
 
 Notes = Callable[[str], None]
 
@@ -122,3 +123,17 @@ def check_elements(
             f"reference {reference.reference_id!r} has no phase of {', '.join(missing)}: nothing "
             "there could be judged. Exclude these elements or choose another `reference`"
         )
+    if unbuilt := unbuilt_subsystems(reference, campaign.target_systems):
+        notes(_unbuilt_words(campaign, reference, unbuilt))
+
+
+def _unbuilt_words(campaign: Campaign, reference: Reference, unbuilt: Sequence[str]) -> str:
+    """What a reference lacks, and the commands that build it, before the run and after it."""
+    shown = ", ".join(unbuilt[:SHOWN_UNBUILT])
+    more = f" and {len(unbuilt) - SHOWN_UNBUILT} more" if len(unbuilt) > SHOWN_UNBUILT else ""
+    systems = campaign.systems or campaign.target_systems[:1]
+    return (
+        f"reference {reference.reference_id} was not built for {shown}{more}: candidates that need "
+        "them will be 'not covered', and none of them short-listed. `hullward reference build "
+        f"{' '.join(systems)}`, then `hullward rejudge DIR --reference built:{built_name(systems)}`"
+    )

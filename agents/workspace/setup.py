@@ -199,7 +199,7 @@ def make_screen(
         reference=reference,
         second=second,
         limits=settings.limits(),
-        index=_known_index(store.notes.append),
+        index=known_index(store.notes.append),
         user_phases=read_known(own) if own else KnownPhases(),
         executor=executor,
         relax_known=settings.relax_known,
@@ -208,7 +208,7 @@ def make_screen(
     )
 
 
-def _known_index(note: Callable[[str], None]) -> KnownIndex | None:
+def known_index(note: Callable[[str], None]) -> KnownIndex | None:
     """The index of known structures; without a usable one there is a note, and the rest goes on."""
     try:
         return load_known_index()

@@ -17,8 +17,8 @@ from hullward.models.errors import InputError
 from hullward.tools.hull import Reference, low_structures
 from hullward.tools.prototypes import Substitution
 from hullward.tools.records import Basis, Proposal, Record
-from hullward.tools.reference import load_known_index, load_reference
-from hullward.tools.screening import RelaxedSeed, Screen
+from hullward.tools.reference import load_reference
+from hullward.tools.screening import RelaxedSeed, Screen, StructureIndex
 from hullward.tools.store import ORDER_BEFORE_OPINIONS, Store, open_snapshot
 
 SPARE_PARENTS = 6
@@ -64,7 +64,7 @@ class Workspace:
     @cached_property
     def reasons(self) -> dict[str, str]:
         """Why each formula has its place, in the order of `formulas`."""
-        return reasons_of_formulas(self.campaign)
+        return reasons_of_formulas(self.campaign, self.screen.index)
 
     def spare_phases(self) -> list[str]:
         """The reference phases nearest its own hull, in the campaign's limits."""
@@ -176,11 +176,13 @@ def _seed_rows(directory: Path, columns: str, most: int = SPARE_PARENTS) -> list
         ).fetchall()
 
 
-def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
-    """Why each formula of a campaign's systems has its place, likeliest formulas first."""
+def reasons_of_formulas(campaign: Campaign, index: StructureIndex | None) -> dict[str, str]:
+    """Why each formula of a campaign's systems has its place, likeliest formulas first.
+
+    index: knows which compounds there are.
+    """
     from hullward.tools.crystal.stoichiometry import likely_formulas
 
-    index = load_known_index()
     asked = max(LEAST_NEIGHBOURS_ASKED, NEIGHBOURS_ASKED // len(campaign.target_systems))
     elements = {s: "the element" for s in campaign.target_systems if "-" not in s}
     found = [
@@ -192,7 +194,7 @@ def reasons_of_formulas(campaign: Campaign) -> dict[str, str]:
             campaign.max_atoms,
             campaign.oxidation_states or None,
             balanced_only=campaign.require_charge_balance,
-            known=index.knows,
+            known=index.knows if index is not None else None,
             neighbours_asked=asked,
         )
     ]

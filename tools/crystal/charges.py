@@ -295,11 +295,20 @@ def _dioxygen(
     return ChargeClaim(True, note, states)
 
 
+@cache
+def _electronegativity(symbol: str) -> float:
+    """Pauling's; 0 where there is none."""
+    from pymatgen.core import Element
+
+    chi = float(Element(symbol).X)
+    return chi if chi == chi else 0.0
+
+
 def states_text(states: Mapping[str, tuple[float, ...]]) -> str:
-    """'Li+ Mn3+/4+ O2-': cations first, otherwise alphabetical."""
+    """'Na+ Fe2+ P5+ O2-': cations first, then by electronegativity."""
 
     def one(q: float) -> str:
         return f"{abs(q):g}".removeprefix("1" if abs(q) == 1 else "") + "-+"[q > 0]
 
-    order = sorted(states, key=lambda s: (states[s][0] < 0, s))
+    order = sorted(states, key=lambda s: (states[s][0] < 0, _electronegativity(s), s))
     return " ".join(s + "/".join(map(one, states[s])) for s in order)

@@ -32,6 +32,7 @@ class Plan(Record):
     outcomes: tuple[OperatorOutcome, ...]  # the results behind the plan
     results_up_to_cycle: int  # the fixed lag; -1: nothing yet
     reasons: tuple[str, ...]
+    formula_reasons: dict[str, str] = Field(default_factory=dict)  # of the first formulas
     made_by: str = "rules"  # or a language model
     brief: str | None = None  # text for the planner
     space_groups: tuple[int, ...] = ()  # for models that take one, in turn; empty: known ones

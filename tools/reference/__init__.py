@@ -18,10 +18,12 @@ from hullward.tools.reference.heights import judge_entries, parse_open
 from hullward.tools.reference.known import IndexedPhase, KnownIndex, load_known_index
 from hullward.tools.reference.names import (
     built_folder,
+    built_name,
     import_file,
     load_reference,
     read_embedded_once,
 )
+from hullward.tools.reference.sources import unbuilt_subsystems
 from hullward.tools.reference.structure_words import element_structures
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "KnownIndex",
     "available",
     "built_folder",
+    "built_name",
     "check_canaries",
     "element_offsets",
     "element_structures",
@@ -42,4 +45,5 @@ __all__ = [
     "read_embedded_once",
     "require_known_energies",
     "show",
+    "unbuilt_subsystems",
 ]

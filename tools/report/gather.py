@@ -54,7 +54,9 @@ OPERATORS = f"""SELECT operator AS name, {SUMS} FROM operators
     GROUP BY operator ORDER BY novel_metastable DESC, operator"""
 CYCLES = f"""SELECT cycle::VARCHAR AS name, {SUMS}, any_value(results_up_to_cycle) AS
     results_up_to_cycle, coalesce(any_value(quotas), '{{}}') AS quotas,
-    coalesce(any_value(reasons), []) AS reasons, coalesce(any_value(made_by), 'rules') AS made_by
+    coalesce(any_value(reasons), []) AS reasons,
+    coalesce(any_value(formula_reasons), '{{}}') AS formula_reasons,
+    coalesce(any_value(made_by), 'rules') AS made_by
     FROM operators LEFT JOIN (
         FROM plans QUALIFY row_number() OVER (PARTITION BY cycle ORDER BY plan_id DESC) = 1
     ) USING (cycle) GROUP BY cycle ORDER BY cycle"""

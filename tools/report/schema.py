@@ -127,6 +127,7 @@ class CycleYield(Yield):
     quotas: dict[str, int]
     results_up_to_cycle: int | None
     reasons: tuple[str, ...]
+    formula_reasons: dict[str, str]  # of the formulas that were first
 
 
 class EndCount(Record):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
+from hullward.tools.reference import built_name
 from hullward.tools.report.novelty import new_words
 from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
@@ -222,13 +223,26 @@ def _next(report: Report) -> str:
     if funnel["below_reference"] or report.states["hull_pending"]:
         return (
             "Next: judge again with a reference that covers these compositions, without relaxing "
-            f"anything again: `{commands['rejudge']}`."
+            f"anything again: {_covering(report)}."
         )
     if report.stops:
         worst = report.stops[0]
         lost = share(worst.count, funnel["proposed"])
         return f"Next: find out why most proposals stopped: {worst.reason}, {lost}."
     return "Next: widen the search: more cycles, other systems or another seed."
+
+
+def _covering(report: Report) -> str:
+    """The commands that build what the reference lacks, and judge by it."""
+    rejudge = report.commands["rejudge"]
+    systems = report.campaign.settings.get("systems") or ()
+    if report.basis is None or report.basis.reference_kind != "embedded" or not systems:
+        return f"`{rejudge}`"
+    name = built_name(systems)
+    return (
+        f"`hullward reference build {' '.join(systems)}`, then "
+        f"`{rejudge.replace(' REF', f' built:{name}')}`"
+    )
 
 
 def notes(entry: ReportEntry) -> str:

@@ -12,6 +12,7 @@ from hullward.tools.screening.diagrams import store_diagrams
 from hullward.tools.screening.explain import explain_all
 from hullward.tools.screening.families import store_families
 from hullward.tools.screening.judging import judge_proposals, label_judged, over_reference
+from hullward.tools.screening.labels import StructureIndex
 from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
 from hullward.tools.screening.screen import (
@@ -58,6 +59,7 @@ __all__ = [
     "Screen",
     "SecondReferenceJudge",
     "StageTimes",
+    "StructureIndex",
     "audit",
     "audit_new",
     "candidate",

@@ -54,10 +54,14 @@ class Explainer:
     def against(self) -> str:
         """'27,618 known structures, 3,506 of the reference and the structure types of …'."""
         of_reference = len(self.known) - self.own
-        counts = ((of_reference, "of the reference"), (self.own, "of yours"))
-        parts = [f"{n:,} {whose}" for n, whose in counts if n]
+        own = ((of_reference, "of the reference"), (self.own, "of yours"))
+        parts = [f"{n:,} {whose}" for n, whose in own if n]
         if self.index is not None:
-            parts.insert(0, f"{self.index.counts.structures:,} known structures")
+            counts = self.index.counts
+            there = f"{counts.structures:,} known structures"
+            parts.insert(
+                0, f"{there}, {counts.textbook:,} textbook phases" if counts.textbook else there
+            )
         elif parts:
             parts[0] = parts[0].replace(" of", " known structures of", 1)
         return f"{', '.join(parts) or NOTHING_KNOWN} and {LIBRARY_TYPES}"

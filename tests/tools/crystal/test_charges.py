@@ -14,7 +14,7 @@ from hullward.tools.crystal.charges import common_states
     ("composition", "note"),
     [
         ({"Na": 1, "Cl": 1}, "Na+ Cl-"),
-        ({"Li": 1, "Fe": 1, "P": 1, "O": 4}, "Fe2+ Li+ P5+ O2-"),
+        ({"Li": 1, "Fe": 1, "P": 1, "O": 4}, "Li+ Fe2+ P5+ O2-"),
         ({"Li": 1, "Mn": 1, "O": 2}, "Li+ Mn3+ O2-"),
         ({"Cu": 2, "O": 1}, "Cu+ O2-"),
         ({"Os": 1, "O": 4}, "Os8+ O2-"),
@@ -24,7 +24,7 @@ from hullward.tools.crystal.charges import common_states
         ({"Co": 3, "O": 4}, "Co2+/3+ O2-"),
         ({"Pb": 3, "O": 4}, "Pb2+/4+ O2-"),
         ({"Li": 1, "Mn": 2, "O": 4}, "Li+ Mn3+/4+ O2-"),
-        ({"Y": 1, "Ba": 2, "Cu": 3, "O": 7}, "Ba2+ Cu2+/3+ Y3+ O2-"),
+        ({"Y": 1, "Ba": 2, "Cu": 3, "O": 7}, "Ba2+ Y3+ Cu2+/3+ O2-"),
         ({"K": 1, "O": 2}, "K+ O0.5- (superoxide)"),
         ({"Na": 2, "O": 2}, "Na+ O- (peroxide)"),
         ({"Ba": 1, "O": 2}, "Ba2+ O- (peroxide)"),

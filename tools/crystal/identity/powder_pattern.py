@@ -89,7 +89,7 @@ class PowderPattern:
             normal = slopes @ slopes.T
             normal += _DAMPING * np.trace(normal) / 5 * np.eye(5)
             step = np.linalg.solve(normal, slopes @ (other - at)) if normal.any() else np.zeros(5)
-            for share in (1.0, 0.4):
+            for share in (1.0, 0.4, 0.15):
                 trial = np.clip(best + share * step, -LARGEST_STRAIN, LARGEST_STRAIN)
                 sketch = self.sketch(_strain(trial))
                 if (found := float(np.linalg.norm(sketch - other))) < distance - 1e-5:

@@ -27,8 +27,9 @@ COARSE_A = (0.3, 0.4, 0.5, 0.7)  # show the symmetry of displaced atoms, and tha
 FARTHEST_UNSTRAINED = 0.2
 SAME_POSITIONS = 0.025  # of a crystal with clear symmetry, the entry's
 SAME_DISPLACED = 0.1  # of one without, that shows the entry's at a larger tolerance
-NEAR = 0.05  # of one that never shows them
-NEAR_PARTIAL = 0.01  # as before, with some symmetry of its own
+NEAR = 0.03  # of one that never shows them
+NEAR_PARTIAL = 0.015  # as before, with some symmetry of its own
+WITHIN_ROUNDING = 0.012  # what the rounding of a sketch makes; it leaves strains of up to 0.7 %
 NEAR_WITHOUT = 0.02  # where the entry has no symmetry to compare
 SAME_UNRELAXED = 0.15  # of an arrangement that was relaxed since, with the same positions
 
@@ -89,6 +90,8 @@ class Sighting:
             return False
         if self._symmetric(CLEAR_A):
             some = (*CLEAR_A, *PARTIAL_A, *DISPLACED_A)
+            if distance < WITHIN_ROUNDING:
+                some += COARSE_A
             return distance < SAME_POSITIONS and self._either_shows(entry, strained, some)
         every = (*DISPLACED_A, *COARSE_A, *PARTIAL_A, *CLEAR_A)
         if self._symmetric(PARTIAL_A):
@@ -106,8 +109,9 @@ class Sighting:
         return any(has_mark(self._at(t), entry) for t in tolerances)
 
     def _symmetric(self, tolerances: Iterable[float]) -> bool:
+        trivial = 2 if self._crystal.n_atoms <= 2 else 1  # two atoms always have a centre between
         found = (self._at(tolerance) for tolerance in tolerances)
-        return any(positions is not None and positions.space_group > 1 for positions in found)
+        return any(one is not None and one.space_group > trivial for one in found)
 
     def _at(self, tolerance: float) -> Protostructure | None:
         if tolerance not in self._positions:

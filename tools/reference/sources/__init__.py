@@ -11,6 +11,7 @@ from hullward.tools.reference.sources.built import (
     read_built,
     read_embedded,
     read_manifest,
+    unbuilt_subsystems,
 )
 from hullward.tools.reference.sources.columns import column_names, read_columns
 from hullward.tools.reference.sources.coverage import (
@@ -53,6 +54,7 @@ __all__ = [
     "read_rows",
     "served_class",
     "sidecar_path",
+    "unbuilt_subsystems",
     "unserved_systems",
     "untried_subsystems",
     "why_not_mp2020",

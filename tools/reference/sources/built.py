@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.crystal import is_alloy
-from hullward.tools.hull import Coverage, Phase, Reference
+from hullward.tools.hull import Coverage, Phase, Reference, split_chemsys
 from hullward.tools.reference.sources.base import PhasesBySystem, reason_of
 from hullward.tools.reference.sources.coverage import (
     LEAST_STRUCTURES,
@@ -143,3 +143,11 @@ def _read_phases(raw: bytes, manifest: Manifest) -> BuiltPhases:
             )
         )
     return BuiltPhases(phases, manifest, rows)
+
+
+def unbuilt_subsystems(reference: Reference, systems: Iterable[str]) -> list[str]:
+    """What a built reference lacks of these systems, itself or within them; [] of other kinds."""
+    source = reference.source
+    if not isinstance(source, BuiltPhases):
+        return []
+    return sorted(untried_subsystems(source.manifest, [split_chemsys(s) for s in systems]))
