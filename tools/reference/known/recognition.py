@@ -28,10 +28,14 @@ FARTHEST_UNSTRAINED = 0.2
 SAME_POSITIONS = 0.025  # of a crystal with clear symmetry, the entry's
 SAME_DISPLACED = 0.1  # of one without, that shows the entry's at a larger tolerance
 NEAR = 0.03  # of one that never shows them
+NEAR_SYMMETRIC = 0.06  # as before, where the entry is orthorhombic or more: relatives show some
 NEAR_PARTIAL = 0.015  # as before, with some symmetry of its own
 WITHIN_ROUNDING = 0.012  # what the rounding of a sketch makes; it leaves strains of up to 0.7 %
 NEAR_WITHOUT = 0.02  # where the entry has no symmetry to compare
 SAME_UNRELAXED = 0.15  # of an arrangement that was relaxed since, with the same positions
+
+
+ORTHORHOMBIC = 16  # the first such group
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ class Sighting:
             return distance < NEAR_PARTIAL or self._either_shows(entry, strained, every)
         if 1 in (entry.space_group, entry.exact_group):
             return distance < NEAR_WITHOUT
-        return distance < NEAR or self._either_shows(entry, strained, every)
+        near = NEAR_SYMMETRIC if entry.space_group >= ORTHORHOMBIC else NEAR
+        return distance < near or self._either_shows(entry, strained, every)
 
     def _either_shows(
         self, entry: KnownFacts, strained: _Strained, tolerances: tuple[float, ...]
