@@ -199,7 +199,10 @@ def _products(text: str | None) -> tuple[Product, ...]:
 
 def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
     rows = fetch_rows(connection, CYCLES)
-    return tuple(CycleYield(**row | {"quotas": json.loads(row["quotas"])}) for row in rows)
+    decoded = ("quotas", "formula_reasons")
+    return tuple(
+        CycleYield(**row | {name: json.loads(row[name]) for name in decoded}) for row in rows
+    )
 
 
 def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:

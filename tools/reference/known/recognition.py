@@ -26,9 +26,9 @@ COARSE_A = (0.3, 0.4, 0.5, 0.7)  # show the symmetry of displaced atoms, and tha
 # Distances of patterns; displacing atoms by 0.08 Å (one sigma) makes 0.05 to 0.1.
 FARTHEST_UNSTRAINED = 0.2
 SAME_POSITIONS = 0.025  # of a crystal with clear symmetry, the entry's
-SAME_DISPLACED = 0.1  # of one without, that shows the entry's at a larger tolerance
+SAME_DISPLACED = 0.115  # of one without, that shows the entry's at a larger tolerance
 NEAR = 0.03  # of one that never shows them
-NEAR_SYMMETRIC = 0.06  # as before, where the entry is orthorhombic or more: relatives show some
+NEAR_SYMMETRIC = 0.07  # as before, where the entry is orthorhombic or more: relatives show some
 NEAR_PARTIAL = 0.015  # as before, with some symmetry of its own
 WITHIN_ROUNDING = 0.012  # what the rounding of a sketch makes; it leaves strains of up to 0.7 %
 NEAR_WITHOUT = 0.02  # where the entry has no symmetry to compare
