@@ -30,10 +30,11 @@ def planned(workspace: Workspace, cycle: int) -> Plan:
 
     A plan whose proposals are stored is carried out to its end, whatever the rules are by now.
     """
-    if begun := workspace.store.rows(
+    begun = workspace.store.rows(
         "SELECT plan_id FROM proposals WHERE cycle = ? AND plan_id IS NOT NULL LIMIT 1", [cycle]
-    ):
-        return workspace.store.load(Plan, [begun[0]["plan_id"]])[0]
+    )
+    if plans := workspace.store.load(Plan, [row["plan_id"] for row in begun]):
+        return plans[0]  # not if a damaged journal lost it
     outcomes = read_outcomes(workspace.store, cycle)
     rules = make_plan(
         workspace.campaign,

@@ -9,7 +9,7 @@ To add an operator: a row with the next number here, and its name in `agents/set
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -121,58 +121,58 @@ def propose(
     ask_models(workspace, plan, stopping, progress)
     constructing = _Constructing(workspace, plan)
     found: list[Record] = []
-    missing = 0
+    wanted = 0
     for name, quota in plan.quotas.items():
         operator = OPERATORS[name]
         if operator.constructs is not None:
-            made = constructing.some(name, quota, operator.constructs(workspace, plan))
-            missing += quota - len(made)
-            found += made
+            constructing.add(name, operator.constructs(workspace, plan), quota)
+            wanted += quota
         else:
             found += proposals_of(
                 workspace, [record for record, _, _ in requests_for(workspace, plan, name)]
             )
     # what one operator cannot use goes to the others, last to the one that repeats most
     for name in sorted(constructing.streams, key=lambda name: name == "perturbation"):
-        extra = list(islice(constructing.streams[name], max(0, missing)))
-        missing -= len(extra)
-        found += extra
-    if not found and "perturbation" in plan.quotas and not stopping():
+        constructing.fill(name, wanted)
+    if not found and not constructing.proposals and "perturbation" in plan.quotas:
         phases = _perturbed(workspace, plan, phases=True)
-        found += constructing.some("perturbation", sum(plan.quotas.values()), phases)
-    return found
+        constructing.add("perturbation", phases, 0 if stopping() else sum(plan.quotas.values()))
+    return [*found, *constructing.proposals.values()]
 
 
 class _Constructing:
     """What operators construct for one cycle: distinct crystals, few of one formula.
 
-    Proposals of the cycle that are stored already, as after a kill, stay and come first, whatever
-    would be constructed today.
+    Proposals of the cycle that are stored already, as after a kill, stay as they are and count,
+    whatever would be constructed today.
     """
 
     def __init__(self, workspace: Workspace, plan: Plan) -> None:
         self.streams: dict[str, Iterator[Proposal]] = {}
+        self.proposals: dict[str, Proposal] = {  # by id
+            proposal.proposal_id: proposal
+            for proposal in workspace.store.load(Proposal, [plan.plan_id], by="plan_id")
+            if OPERATORS[proposal.operator].constructs is not None
+        }
         self._workspace, self._plan = workspace, plan
-        self._stored: dict[str, list[Proposal]] = defaultdict(list)
         self._taken: set[str] = set()
         self._of_formula: Counter[str] = Counter()
-        for proposal in workspace.store.load(Proposal, [plan.plan_id], by="plan_id"):
-            if OPERATORS[proposal.operator].constructs is not None:
-                crystal = Crystal.model_validate_json(proposal.raw)
-                self._stored[proposal.operator].append(proposal)
-                self._taken.add(crystal.content_id)
-                self._of_formula[proposal.target_formula or crystal.formula] += 1
 
-    def some(self, name: str, count: int, built: Iterator[Constructed]) -> list[Proposal]:
-        """So many proposals of an operator, or all that are stored; more come from `streams`."""
-        stored = sorted(self._stored.pop(name, ()), key=lambda proposal: proposal.index)
+    def add(self, name: str, built: Iterator[Constructed], count: int) -> None:
+        """Add so many proposals of an operator; `fill` takes further ones."""
         fresh = _fresh(self._workspace, self._plan, built, self._taken)
         spread = _spread(fresh, self._of_formula, _most_of_a_formula(self._plan))
         self.streams[name] = (
             _proposal(self._workspace, self._plan, name, index, one)
-            for index, one in enumerate(spread, len(stored))
+            for index, one in enumerate(spread)
         )
-        return [*stored, *islice(self.streams[name], max(0, count - len(stored)))]
+        for proposal in islice(self.streams[name], count):
+            self.proposals.setdefault(proposal.proposal_id, proposal)
+
+    def fill(self, name: str, total: int) -> None:
+        """Add further proposals of an operator until there are `total` of all."""
+        while len(self.proposals) < total and (more := next(self.streams[name], None)) is not None:
+            self.proposals.setdefault(more.proposal_id, more)
 
 
 def _most_of_a_formula(plan: Plan) -> int:

@@ -364,7 +364,7 @@ def test_what_a_journal_lost_for_good_is_done_again(
     assert table(directory) == table(finished)
     notes.clear()
     run(directory, None, notes=notes.append)  # nothing is left to do
-    assert notes == []
+    assert all(note.startswith("loading toy and checking") for note in notes)
 
 
 @pytest.mark.parametrize("place", [None, 20, 0.1, 0.3, 0.5, 0.7, 0.9])

@@ -93,9 +93,8 @@ class Sighting:
         if distance > SAME_DISPLACED:
             return False
         if self._symmetric(CLEAR_A):
-            some = (*CLEAR_A, *PARTIAL_A, *DISPLACED_A)
-            if distance < WITHIN_ROUNDING:
-                some += COARSE_A
+            coarse = COARSE_A if distance < WITHIN_ROUNDING else ()
+            some = (*CLEAR_A, *PARTIAL_A, *DISPLACED_A, *coarse)
             return distance < SAME_POSITIONS and self._either_shows(entry, strained, some)
         every = (*DISPLACED_A, *COARSE_A, *PARTIAL_A, *CLEAR_A)
         if self._symmetric(PARTIAL_A):

@@ -86,7 +86,7 @@ def test_with_a_key_the_systems_are_fetched_once_and_the_version_is_pinned(
     run(tmp_path / "c", campaign(toy_settings), notes=notes.append)
     assert states(tmp_path / "c").get("hull_pending", 0) == 0
     assert states(tmp_path / "c")["judged"] > 0
-    assert notes == []
+    assert notes == ["loading toy and checking the reference mp …"]
     asked = len(server.requests)
     assert asked <= 7  # four heartbeats, a count, a page, a last look at the version
     assert basis(tmp_path / "c").reference_spec == "mp:2025.09.25"
