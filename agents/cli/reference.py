@@ -174,14 +174,14 @@ def build(
     from hullward.agents.settings import read_machine
     from hullward.models.potential import potential_card
     from hullward.tools.crystal.files import read_known
-    from hullward.tools.reference import built_folder, built_name, load_reference
+    from hullward.tools.reference import built_folder, load_reference
     from hullward.tools.reference.recipe import build_systems, log_progress
     from hullward.tools.reference.sources import embedded_stem
 
     machine = read_machine(device)
     structures: list[tuple[str, Crystal]] = list(read_known(phases)) if phases else []
     structures += _candidates(campaigns or [])
-    name = name or built_name(systems)
+    name = name or "-".join(sorted(system.lower() for system in systems))[:60]
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise InputError(f"{name!r} cannot be a name: use small letters, digits and hyphens")
     folder = built_folder(machine.home_folder)

@@ -11,7 +11,7 @@ from hullward.agents.settings import Campaign, Machine
 from hullward.models.errors import FetchError, PreflightError
 from hullward.models.potential import PotentialCard
 from hullward.tools.hull import Reference
-from hullward.tools.reference import built_name, load_reference, unbuilt_subsystems
+from hullward.tools.reference import load_reference, unbuilt_subsystems
 
 if TYPE_CHECKING:
     from hullward.tools.reference.materials_project import Access
@@ -135,5 +135,6 @@ def _unbuilt_words(campaign: Campaign, reference: Reference, unbuilt: Sequence[s
     return (
         f"reference {reference.reference_id} was not built for {shown}{more}: candidates that need "
         "them will be 'not covered', and none of them short-listed. `hullward reference build "
-        f"{' '.join(systems)}`, then `hullward rejudge DIR --reference built:{built_name(systems)}`"
+        f"{' '.join(systems)} --name {campaign.name}`, then `hullward rejudge DIR --reference "
+        f"built:{campaign.name}`"
     )

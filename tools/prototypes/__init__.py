@@ -33,7 +33,11 @@ from hullward.tools.prototypes.structure_types import (
     typed_crystal,
 )
 from hullward.tools.prototypes.substitution import Substitution
-from hullward.tools.prototypes.textbook import TextbookPhase, textbook_phases
+from hullward.tools.prototypes.textbook import (
+    TextbookPhase,
+    textbook_phases,
+    textbook_phases_of,
+)
 
 __all__ = [
     "INSTALL_ENCYCLOPEDIA",
@@ -61,6 +65,7 @@ __all__ = [
     "seeded_rng",
     "swap",
     "textbook_phases",
+    "textbook_phases_of",
     "type_class",
     "typed_crystal",
 ]

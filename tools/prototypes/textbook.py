@@ -54,6 +54,17 @@ def textbook_phases() -> Iterator[TextbookPhase]:
             yield _phase(number, _replacements(entry, phase))
 
 
+def textbook_phases_of(chemsys: str) -> list[TextbookPhase]:
+    """The phases of exactly these elements, e.g. of 'Br-Cs'."""
+    wanted = set(chemsys.split("-"))
+    return [
+        _phase(number, _replacements(entry, phase))
+        for number, entry in enumerate(_entries())
+        for phase in entry["phases"].split()
+        if {symbol for symbol, _ in _TERM.findall(phase)} == wanted
+    ]
+
+
 def nearest_types(formula: str, max_atoms: int, most: int) -> list[TextbookPhase]:
     """A formula in the types of the textbook phases that are most like it, nearest first.
 

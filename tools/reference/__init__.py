@@ -18,7 +18,6 @@ from hullward.tools.reference.heights import judge_entries, parse_open
 from hullward.tools.reference.known import IndexedPhase, KnownIndex, load_known_index
 from hullward.tools.reference.names import (
     built_folder,
-    built_name,
     import_file,
     load_reference,
     read_embedded_once,
@@ -32,7 +31,6 @@ __all__ = [
     "KnownIndex",
     "available",
     "built_folder",
-    "built_name",
     "check_canaries",
     "element_offsets",
     "element_structures",

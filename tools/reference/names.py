@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -44,11 +43,6 @@ class Imported(Record):
     file_name: str  # of the original
     content: str  # the folder of the copy, named by a hash of its content
     imported: str  # when, UTC
-
-
-def built_name(systems: Iterable[str]) -> str:
-    """The name of a reference built of these systems, unless another is given."""
-    return "-".join(sorted(system.lower() for system in systems))[:60]
 
 
 def built_folder(home: Path) -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
-from hullward.tools.reference import built_name
 from hullward.tools.report.novelty import new_words
 from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
@@ -238,9 +237,9 @@ def _covering(report: Report) -> str:
     systems = report.campaign.settings.get("systems") or ()
     if report.basis is None or report.basis.reference_kind != "embedded" or not systems:
         return f"`{rejudge}`"
-    name = built_name(systems)
+    name = report.campaign.name
     return (
-        f"`hullward reference build {' '.join(systems)}`, then "
+        f"`hullward reference build {' '.join(systems)} --name {name}`, then "
         f"`{rejudge.replace(' REF', f' built:{name}')}`"
     )
 

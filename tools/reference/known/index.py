@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from hullward.models.crystal import Crystal
 from hullward.models.formulas import formula_amounts, reduced_spelling
+from hullward.tools.crystal import StructureLibrary, space_group
 from hullward.tools.crystal.identity import unpacked
 from hullward.tools.hull import split_chemsys
+from hullward.tools.prototypes import textbook_phases_of
 from hullward.tools.reference.known.file import read_index
 from hullward.tools.reference.known.recognition import KnownFacts, Sighting
 
@@ -114,7 +116,8 @@ class KnownIndex:
     def structure(self, crystal: Crystal) -> IndexedPhase | None:
         """The known phase with the crystal's structure, of several the nearest; else None.
 
-        Mirror images are one structure, and so are crystals that differ by volume alone.
+        Mirror images are one structure, and so are crystals that differ by volume alone. A phase of
+        textbooks is also recognised by superposition on its structure type.
         """
         formula = crystal.formula
         if not self.knows(formula):
@@ -136,10 +139,25 @@ class KnownIndex:
             for number in numbers:
                 if seen.is_arrangement(self._file.arrangement_facts(number)):
                     return self._file.arrangement(number, formula, source)
-        return None
+        return _as_textbook(crystal) if textbook else None
 
     def _is_hidden(self, formula: str) -> bool:
         return bool(self._hidden) and "-".join(sorted(formula_amounts(formula))) in self._hidden
+
+
+def _as_textbook(crystal: Crystal) -> IndexedPhase | None:
+    """The phase of textbooks that StructureMatcher's tolerances make of a crystal."""
+    match = _textbook_library(crystal.chemsys).match(crystal)
+    if match is None:
+        return None
+    return IndexedPhase(match.match_id, crystal.formula, space_group(crystal, 0.1) or 0, TEXTBOOKS)
+
+
+@lru_cache(maxsize=1000)
+def _textbook_library(chemsys: str) -> StructureLibrary:
+    """The phases of a system, whose free parameters are those of their types."""
+    phases = textbook_phases_of(chemsys)
+    return StructureLibrary((f"{phase.type_name} type", phase.crystal) for phase in phases)
 
 
 class _File:
