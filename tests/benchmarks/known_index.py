@@ -22,8 +22,9 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
 from hullward.tools.crystal import group_equal
+from hullward.tools.prototypes import decorate, prototype_library, textbook_phases_of
 from hullward.tools.records import Protocol
-from hullward.tools.reference import KnownIndex, load_known_index
+from hullward.tools.reference import IndexedPhase, KnownIndex, load_known_index, load_reference
 from hullward.tools.reference.known.build import facts_of
 from hullward.tools.reference.known.recognition import Sighting
 from hullward.tools.relax.stream import relax_one
@@ -168,7 +169,9 @@ def substituted(index: KnownIndex, known: Known, count: int) -> None:
     """One element exchanged; the formula unknown, or known with other structures alone."""
     rng = np.random.default_rng(SEED + 2)
     matcher = StructureMatcher()
-    done, wrong = {"unknown formula": 0, "known formula": 0}, []
+    done = {"unknown formula": 0, "known formula": 0}
+    right: list[str] = []
+    wrong: list[str] = []
     for name, crystal in shuffled(known, rng):
         new = exchanged(crystal, rng)
         kind = (
@@ -182,11 +185,38 @@ def substituted(index: KnownIndex, known: Known, count: int) -> None:
             if not group or any(matcher.fit(structure, c.to_structure()) for c in group.values()):
                 continue
         done[kind] += 1
-        if (phase := index.structure(new)) is not None:
-            wrong.append(f"{new.formula} of {name}, found {phase.phase_id} ({phase.source})")
+        if (phase := index.structure(new)) is None:
+            continue
+        words = f"{new.formula} of {name}, found {phase.phase_id} ({phase.source})"
+        if any(
+            matcher.fit(new.to_structure(), c.to_structure()) for c in claimed(phase, new, known)
+        ):
+            right.append(words)
+        else:
+            wrong.append(words)
         if min(done.values()) >= count // 2:
             break
-    print(f"substituted: {len(wrong)} of {done} called known:", *wrong, sep="\n    ")
+    print(
+        f"substituted: {len(wrong)} of {done} called known, unconfirmed by a structure:",
+        *wrong,
+        sep="\n    ",
+    )
+    print(f"  besides, {len(right)} are what the index says:", *right, sep="\n    ")
+
+
+def claimed(phase: IndexedPhase, crystal: Crystal, known: Known) -> list[Crystal]:
+    """The structures that the index may mean: of the table, the reference, or a structure type."""
+    if phase.source == "Materials Project":
+        return [known.get(crystal.formula, {})[phase.phase_id]]
+    if phase.source == "embedded reference":
+        entries = load_reference("embedded").library_entries(crystal.chemsys)
+        return [own for name, own in entries if name == phase.phase_id]
+    textbook = [p.crystal for p in textbook_phases_of(crystal.chemsys)]
+    elements = list(crystal.amounts)
+    made = decorate(elements, [crystal.formula], 200, prototypes=prototype_library())
+    return [
+        own for own in (*textbook, *(m.crystal for m in made)) if own.formula == crystal.formula
+    ]
 
 
 def exchanged(crystal: Crystal, rng: np.random.Generator) -> Crystal | None:

@@ -26,6 +26,8 @@ COARSE_A = (0.3, 0.4, 0.5, 0.7)  # show the symmetry of displaced atoms, and tha
 # Distances of patterns; displacing atoms by 0.08 Å (one sigma) makes 0.05 to 0.1.
 FARTHEST_UNSTRAINED = 0.2
 SAME_POSITIONS = 0.025  # of a crystal with clear symmetry, the entry's
+SAME_RELAXED = 0.08  # as before, where it shows the entry's without any strain
+SAME_RELAXED_LOW = 0.04  # as before, with less symmetry: there are more relatives
 SAME_DISPLACED = 0.115  # of one without, that shows the entry's at a larger tolerance
 NEAR = 0.03  # of one that never shows them
 NEAR_SYMMETRIC = 0.07  # as before, where the entry is orthorhombic or more: relatives show some
@@ -93,6 +95,9 @@ class Sighting:
         if distance > SAME_DISPLACED:
             return False
         if self._symmetric(CLEAR_A):
+            relaxed = SAME_RELAXED if entry.space_group >= ORTHORHOMBIC else SAME_RELAXED_LOW
+            if distance < relaxed and self._shows(entry, (*CLEAR_A, *PARTIAL_A)):
+                return True
             coarse = COARSE_A if distance < WITHIN_ROUNDING else ()
             some = (*CLEAR_A, *PARTIAL_A, *DISPLACED_A, *coarse)
             return distance < SAME_POSITIONS and self._either_shows(entry, strained, some)
