@@ -1,5 +1,7 @@
 """Figures are well-formed, self-contained and safe to put into a page."""
 
+import itertools
+import math
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -13,6 +15,7 @@ from hullward.tools.report.figures import (
     phase_diagram_figure,
     structure_figure,
 )
+from hullward.tools.report.figures.structure import distinct_colours
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROCKSALT = Crystal.from_parameters(
@@ -31,8 +34,8 @@ def circles(svg: str) -> list[ET.Element]:
 
 
 def test_a_cell_is_drawn_with_the_atoms_on_all_its_faces() -> None:
-    legend = 2
-    assert len(circles(structure_figure(ROCKSALT))) == 14 + 13 + legend  # 27 points of a 3x3x3 grid
+    grid, beyond, legend = 27, 30, 2  # beyond the faces: oxygen that lithium on them binds
+    assert len(circles(structure_figure(ROCKSALT))) == grid + beyond + legend
 
 
 def test_atoms_just_below_one_are_drawn_like_atoms_at_zero() -> None:
@@ -44,7 +47,14 @@ def test_atoms_just_below_one_are_drawn_like_atoms_at_zero() -> None:
 def test_a_compound_has_no_bonds_between_metals() -> None:
     lines = ET.fromstring(structure_figure(ROCKSALT)).iter(SVG + "line")
     bonds = [line for line in lines if "style" in line.attrib]
-    assert len(bonds) == 2 * 54  # Li-O contacts of the 3x3x3 grid, two colours each
+    assert len(bonds) == 2 * (54 + 30)  # Li-O contacts of the grid and beyond, two colours each
+
+
+def test_elements_of_like_colours_are_told_apart() -> None:
+    for species in (["Li", "Mn", "O"], ["Cs", "I", "Sn"], ["Al", "Ga", "In", "Ni", "Tl"]):
+        colours = distinct_colours(species)
+        for one, two in itertools.combinations(species, 2):
+            assert math.dist(colours[one], colours[two]) > 0.3, (one, two)
 
 
 def test_gradients_of_two_structures_in_one_page_do_not_collide() -> None:

@@ -10,7 +10,7 @@ from hullward.tools.report.figures.svg import document, text
 def funnel_figure(funnel: Mapping[str, int]) -> str:
     """Nested counts as bars, each with its share of what was proposed."""
     proposed = funnel.get("proposed", 0)
-    row, left, width = 24, 118, 250
+    row, left, width = 24, 138, 250
     parts = []
     for i, (name, count) in enumerate(funnel.items()):
         y, share = i * row, count / proposed if proposed else 0.0
@@ -24,4 +24,4 @@ def funnel_figure(funnel: Mapping[str, int]) -> str:
             text(left + width + 8, y + 16, f"{count:,} ({rate})"),
         ]
     label = ", ".join(f"{name} {count}" for name, count in funnel.items())
-    return document(480, row * len(funnel) + 4, parts, "Funnel: " + label)
+    return document(500, row * len(funnel) + 4, parts, "Funnel: " + label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -131,17 +133,21 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def key(points: Sequence[HullPoint], x: float, y: float, columns: int = 3) -> list[str]:
-    """The legend of the marks that occur."""
+def key(points: Sequence[HullPoint], x: float, y: float, width: float) -> tuple[list[str], float]:
+    """The legend of the marks that occur, in columns, and its height."""
     out = []
-    kinds = [kind for kind in KIND_WORDS if any(p.kind == kind for p in points)]
-    for number, kind in enumerate(kinds):
-        count = sum(p.kind == kind for p in points)
+    counts = Counter(p.kind for p in points)
+    kinds = {
+        kind: f"{words} ({counts[kind]})" for kind, words in KIND_WORDS.items() if counts[kind]
+    }
+    apart = 30 + 6.5 * max(map(len, kinds.values()), default=0)
+    columns = max(1, int(width // apart))
+    for number, (kind, words) in enumerate(kinds.items()):
         sample = HullPoint("", "", {}, 0.0, kind)
-        at = (x + 205 * (number % columns), y + 18 * (number // columns))
+        at = (x + apart * (number % columns), y + 18 * (number // columns))
         out.append(_titled(KIND_WORDS[kind], _shape(sample, *at, coloured=False)))
-        out.append(text(at[0] + 12, at[1] + 4, f"{KIND_WORDS[kind]} ({count})"))
-    return out
+        out.append(text(at[0] + 12, at[1] + 4, words))
+    return out, 18.0 * math.ceil(len(kinds) / columns)
 
 
 def height_colour(height_ev: float) -> str:

@@ -201,8 +201,9 @@ def _finished(
     title: str = "",
 ) -> str:
     """The document, with the legend of marks and numbers under the drawing."""
-    parts = [*parts, *key(points, 46, y)]
-    y += 18 * math.ceil(len({p.kind for p in points}) / 3) + 6
+    legend, height = key(points, 46, y, WIDTH - 46)
+    parts = [*parts, *legend]
+    y += height + 6
     row = ""
     for words in numbered:
         if len(row) + len(words) > LINE_CHARS:

@@ -1,4 +1,8 @@
-"""A unit cell as SVG: shaded atoms, bonds by covalent radii, cell edges, a legend."""
+"""A unit cell as SVG: shaded atoms, bonds by covalent radii, cell edges, a legend.
+
+In a compound the nonmetals that a metal in the cell binds are drawn beyond its faces too, so that
+coordination is complete. Elements whose usual colours are alike get others.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,14 @@ NONMETALS = frozenset(
     | {"Ar", "Ge", "As", "Se", "Br", "Kr", "Te", "I", "Xe", "At", "Rn"}
 )
 
+ALIKE = 0.35  # distance of colours in RGB, of at most 1.7
+# Colours that most people tell apart (Okabe and Ito, 2008), for elements whose own are taken.
+SPARE_COLOURS = (
+    *((0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.94, 0.89, 0.26)),
+    *((0.00, 0.45, 0.70), (0.84, 0.37, 0.00), (0.80, 0.47, 0.65)),
+)
+
+Colour = tuple[float, float, float]
 Place = Callable[[np.ndarray], tuple[float, float]]  # Å, seen by the camera, to SVG units
 
 
@@ -27,7 +39,7 @@ def structure_figure(crystal: Crystal, width: int = 300, height: int = 290) -> s
 
     cell = lattice_matrix(*crystal.parameters)
     radii = {s: float(covalent_radii[atomic_numbers[s]]) for s in set(crystal.species)}
-    symbols, frac = _with_images(crystal)
+    symbols, frac = _with_neighbours(*_with_images(crystal), crystal, cell, radii)
     xyz = frac @ cell @ _camera().T  # columns: right, up, towards the viewer
     corners = np.array(list(itertools.product((0, 1), repeat=3))) @ cell @ _camera().T
     margin = ATOM_SCALE * max(radii.values())
@@ -42,8 +54,10 @@ def structure_figure(crystal: Crystal, width: int = 300, height: int = 290) -> s
             (height - 28) / 2 - scale * (p[1] - centre[1]),
         )
 
-    prefix = crystal.content_id
-    drawn = _edge_strokes(corners, place) + _bond_strokes(symbols, xyz, radii, scale, place)
+    prefix, species = crystal.content_id, sorted(radii)
+    colours = distinct_colours(species)
+    bonds = _bond_strokes(symbols, xyz, radii, colours, scale, place)
+    drawn = _edge_strokes(corners, place) + bonds
     for symbol, p in zip(symbols, xyz, strict=True):
         x, y = place(p)
         radius = scale * ATOM_SCALE * radii[symbol]
@@ -51,8 +65,7 @@ def structure_figure(crystal: Crystal, width: int = 300, height: int = 290) -> s
             (p[2], f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" stroke="#0005"'
                    f' stroke-width=".6" fill="url(#{prefix}-{symbol})"/>')
         )  # fmt: skip
-    species = sorted(radii)
-    gradients = "".join(_gradient(f"{prefix}-{s}", _colour(s)) for s in species)
+    gradients = "".join(_gradient(f"{prefix}-{s}", colours[s]) for s in species)
     legend = []
     for i, symbol in enumerate(species):
         x = width / 2 + 46 * (i - (len(species) - 1) / 2) - 8
@@ -75,6 +88,30 @@ def _with_images(crystal: Crystal, edge: float = 0.02) -> tuple[list[str], np.nd
             symbols.append(symbol)
             placed.append(f + shift)
     return symbols, np.array(placed)
+
+
+def _with_neighbours(
+    symbols: list[str],
+    frac: np.ndarray,
+    crystal: Crystal,
+    cell: np.ndarray,
+    radii: Mapping[str, float],
+) -> tuple[list[str], np.ndarray]:
+    """The same atoms, and nonmetals beyond the cell that metals among them bind."""
+    metals = [i for i, symbol in enumerate(symbols) if symbol not in NONMETALS]
+    own = [i for i, symbol in enumerate(crystal.species) if symbol in NONMETALS]
+    if not metals or not own:
+        return symbols, frac
+    shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    places = np.mod(np.array(crystal.frac_coords)[own], 1.0)
+    around = (places[:, None] + shifts).reshape(-1, 3)
+    names = [crystal.species[i] for i in own for _ in shifts]
+    apart = np.linalg.norm((around[:, None] - frac[metals]) @ cell, axis=2)
+    reach = np.add.outer([radii[n] for n in names], [radii[symbols[i]] for i in metals])
+    bound = (apart < BOND_TOLERANCE * reach).any(axis=1)
+    there = np.linalg.norm((around[:, None] - frac) @ cell, axis=2).min(axis=1) < 0.1
+    more = np.flatnonzero(bound & ~there)
+    return [*symbols, *(names[i] for i in more)], np.vstack([frac, around[more]])
 
 
 def _camera(azimuth_deg: float = 24.0, elevation_deg: float = 13.0) -> np.ndarray:
@@ -103,6 +140,7 @@ def _bond_strokes(
     symbols: Sequence[str],
     xyz: np.ndarray,
     radii: Mapping[str, float],
+    colours: Mapping[str, Colour],
     scale: float,
     place: Place,
 ) -> list[tuple[float, str]]:
@@ -120,14 +158,25 @@ def _bond_strokes(
         for k, symbol in ((i, a), (j, b)):
             step = (middle - xyz[k]) / (distance / 2)
             start = xyz[k] + step * min(ATOM_SCALE * radii[symbol] * 0.9, distance / 2)
-            shade, width = hex_colour(_colour(symbol), 0.8), 0.16 * scale
+            shade, width = hex_colour(colours[symbol], 0.8), 0.16 * scale
             attributes = f'style="stroke:{shade}" stroke-width="{width:.1f}"'
             depth = float((start[2] + middle[2]) / 2)
             strokes.append((depth, line(*place(start), *place(middle), attributes)))
     return strokes
 
 
-def _colour(symbol: str) -> tuple[float, float, float]:
+def distinct_colours(species: Sequence[str]) -> dict[str, Colour]:
+    """A colour for each element: Jmol's, or a spare one where an earlier element's is like it."""
+    found: dict[str, Colour] = {}
+    for symbol in species:
+        free = [_colour(symbol), *SPARE_COLOURS]
+        apart = [min((math.dist(c, other) for other in found.values()), default=9.0) for c in free]
+        first = next((c for c, far in zip(free, apart, strict=True) if far > ALIKE), None)
+        found[symbol] = first or free[int(np.argmax(apart))]
+    return found
+
+
+def _colour(symbol: str) -> Colour:
     """Jmol's colours, as ASE lists them."""
     from ase.data import atomic_numbers
     from ase.data.colors import jmol_colors
@@ -136,7 +185,7 @@ def _colour(symbol: str) -> tuple[float, float, float]:
     return float(r), float(g), float(b)
 
 
-def _gradient(name: str, colour: tuple[float, float, float]) -> str:
+def _gradient(name: str, colour: Colour) -> str:
     light = tuple(0.35 * c + 0.65 for c in colour)
     return (
         f'<radialGradient id="{name}" cx=".5" cy=".5" r=".62" fx=".34" fy=".3">'
