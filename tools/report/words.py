@@ -107,7 +107,19 @@ def _searched(report: Report) -> str:
     return (
         f"{_scope(report)}: {plural(funnel['proposed'], 'proposal')}{turns}, "
         f"{share(funnel['relaxed'], funnel['proposed'])} relaxed to convergence, "
-        f"{share(report.states['judged'], funnel['proposed'])} judged."
+        f"{share(report.states['judged'], funnel['proposed'])} judged.{_unmade(report)}"
+    )
+
+
+def _unmade(report: Report) -> str:
+    """How many proposals the plans asked for that nobody made."""
+    planned = sum(sum(cycle.quotas.values()) for cycle in report.cycles)
+    missing = sum(max(0, sum(c.quotas.values()) - c.proposed) for c in report.cycles)
+    if not missing:
+        return ""
+    return (
+        f" {share(missing, planned)} planned proposals were not made: no operator had another new "
+        "structure, or a model did not answer."
     )
 
 

@@ -36,6 +36,12 @@ BASIS = r.Basis(
 )
 
 
+FORTY = r.Plan(
+    plan_id="plan-0", campaign_id=K, cycle=0, quotas={"substitution": 40}, parents=(),
+    formulas=(), outcomes=(), results_up_to_cycle=-1, reasons=(),
+)  # fmt: skip
+
+
 def campaign(**changes):
     values = {"campaign_id": K, "kind": "campaign", "name": "li-mn-o", "seed": 7}
     settings = {"systems": ["Li-Mn-O"], "budget": {"cycles": 2}}
@@ -265,8 +271,17 @@ def test_five_sentences_lead(written):
         ([campaign(), proposal(0)], "No run has ended here yet"),
         ([campaign(kind="screen"), proposal(0)], "1 of 1 proposals are pending"),
         ([campaign(), BASIS, proposal(0)], "The short list is empty"),
+        ([campaign(), FORTY, proposal(0)], "39 of 40 (97.5 %) planned proposals were not made"),
     ],
-    ids=["nothing", "no cycle", "not relaxed", "no run end", "screening", "empty short list"],
+    ids=[
+        "nothing",
+        "no cycle",
+        "not relaxed",
+        "no run end",
+        "screening",
+        "empty short list",
+        "few",
+    ],
 )
 def test_what_did_not_happen_is_said(tmp_path, records, said):
     paths = write_report(publish(tmp_path / "run", records))
