@@ -25,7 +25,7 @@ from hullward.models.serving import RawResponse, RetryPolicy, ServedModel
 from hullward.models.serving.server_double import ServerDouble, Trouble
 
 HASTE = RetryPolicy(
-    connect_s=2, read_s=1, total_s=1, probe_s=1, tries=1, backoff_s=0.01, rest_s=0.05,
+    connect_s=10, read_s=1, total_s=1, probe_s=1, tries=1, backoff_s=0.01, rest_s=0.05,
     outage_s=0.5, longest_wait_s=0.5, breaker_failures=99,
 )  # fmt: skip
 LONGEST_S = 12  # for a case; each may ask twice, and other tests run at the same time

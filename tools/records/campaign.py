@@ -32,13 +32,13 @@ class Plan(Record):
     outcomes: tuple[OperatorOutcome, ...]  # the results behind the plan
     results_up_to_cycle: int  # the fixed lag; -1: nothing yet
     reasons: tuple[str, ...]
-    formula_reasons: dict[str, str] = Field(default_factory=dict)  # of the first formulas
     made_by: str = "rules"  # or a language model
     brief: str | None = None  # text for the planner
     space_groups: tuple[int, ...] = ()  # for models that take one, in turn; empty: known ones
     dropped: dict[str, Count] = Field(default_factory=dict)  # planned beyond the limits
     formulas_ranked: Count | None = None  # how many were put in order; None: all are in `formulas`
     formulas_digest: str = ""  # of all of them in their order
+    formula_reasons: dict[str, str] = Field(default_factory=dict)  # of the first formulas
 
 
 class CampaignRecord(Record):

@@ -94,7 +94,7 @@ class Index:
         self._formulas = {c.formula for c in structures.values()}
         self._names, self._tried, self._hidden = set(formulas), set(tried), set(hidden)
         self.version = version
-        self.counts = type("Counts", (), {"structures": len(structures)})()
+        self.counts = type("Counts", (), {"structures": len(structures), "textbook": 0})()
 
     def structure(self, crystal):
         match = self._known.match(crystal)

@@ -89,7 +89,7 @@ COLUMNS = {
         plan_id VARCHAR KEY, campaign_id VARCHAR, cycle INTEGER, quotas VARCHAR, parents VARCHAR[],
         formulas VARCHAR[], outcomes VARCHAR, results_up_to_cycle INTEGER, reasons VARCHAR[],
         made_by VARCHAR, brief VARCHAR, space_groups INTEGER[], dropped VARCHAR,
-        formulas_ranked BIGINT, formulas_digest VARCHAR
+        formulas_ranked BIGINT, formulas_digest VARCHAR, formula_reasons VARCHAR
     """,
     "probabilities": """
         relaxation_id VARCHAR KEY, reference_id VARCHAR KEY, reference_version VARCHAR KEY,
