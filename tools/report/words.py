@@ -6,6 +6,7 @@ total.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from hullward.models.crystal import Crystal
@@ -269,7 +270,8 @@ def notes(entry: ReportEntry) -> str:
         parts.append(_second(entry))
     family = entry.family.words if entry.family else None
     further = filter(None, (family, entry.disorder, entry.vibrations, entry.training))
-    return "; ".join([*parts, *further, entry.novelty])
+    novelty = re.sub(r"(new prototype): none of [^;]*", r"\1", entry.novelty)  # said once, below
+    return "; ".join([*parts, *further, novelty])
 
 
 def _second(entry: ReportEntry) -> str:
