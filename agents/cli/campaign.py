@@ -60,7 +60,7 @@ def run(
 
     settings = find_campaign(campaign)
     if dry_run:
-        from hullward.agents.workspace import preview
+        from hullward.agents.campaign import preview
 
         found = preview(settings, read_machine(device))
         print_result(asdict(found), [*found.lines(), "nothing was started"], as_json)

@@ -3,7 +3,6 @@
 `open_workspace` opens it for writing. It decides nothing about what to propose.
 """
 
-from hullward.agents.workspace.dry_run import Preview, preview
 from hullward.agents.workspace.provenance import versions
 from hullward.agents.workspace.publishing import Publisher
 from hullward.agents.workspace.references import (
@@ -16,16 +15,16 @@ from hullward.agents.workspace.references import (
 from hullward.agents.workspace.setup import (
     check_potentials,
     kind_of,
+    known_index,
     loading_words,
     make_screen,
     open_workspace,
     record_basis,
     stored_settings,
 )
-from hullward.agents.workspace.workspace import Workspace, read_seeds
+from hullward.agents.workspace.workspace import Workspace, read_seeds, reasons_of_formulas
 
 __all__ = [
-    "Preview",
     "Publisher",
     "Workspace",
     "basis_fields",
@@ -33,13 +32,14 @@ __all__ = [
     "check_potentials",
     "fetch_for_start",
     "kind_of",
+    "known_index",
     "loading_words",
     "make_screen",
     "mp_access",
     "open_reference",
     "open_workspace",
-    "preview",
     "read_seeds",
+    "reasons_of_formulas",
     "record_basis",
     "stored_settings",
     "versions",

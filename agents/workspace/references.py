@@ -131,10 +131,10 @@ def _unbuilt_words(campaign: Campaign, reference: Reference, unbuilt: Sequence[s
     """What a reference lacks, and the commands that build it, before the run and after it."""
     shown = ", ".join(unbuilt[:SHOWN_UNBUILT])
     more = f" and {len(unbuilt) - SHOWN_UNBUILT} more" if len(unbuilt) > SHOWN_UNBUILT else ""
-    systems = campaign.systems or campaign.target_systems[:1]
+    systems = " ".join(campaign.systems) or "SYSTEM…"
+    name = campaign.name
     return (
         f"reference {reference.reference_id} was not built for {shown}{more}: candidates that need "
         "them will be 'not covered', and none of them short-listed. `hullward reference build "
-        f"{' '.join(systems)} --name {campaign.name}`, then `hullward rejudge DIR --reference "
-        f"built:{campaign.name}`"
+        f"{systems} --name {name}`, then `hullward rejudge DIR --reference built:{name}`"
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import islice
 
+from hullward.agents.planning import SHOWN_FORMULAS
 from hullward.agents.settings import Campaign, Machine
-from hullward.agents.workspace.references import check_elements, open_reference
-from hullward.agents.workspace.setup import check_potentials, known_index
-from hullward.agents.workspace.workspace import reasons_of_formulas
+from hullward.agents.workspace import (
+    check_elements,
+    check_potentials,
+    known_index,
+    open_reference,
+    reasons_of_formulas,
+)
 from hullward.models.potential import potential_card
-
-SHOWN_FORMULAS = 10
 
 
 @dataclass(frozen=True)
