@@ -47,9 +47,8 @@ class SupercellLimits:
     rms: float = math.inf
 
 
-NOISE = SupercellLimits(
-    lengths=0.1, sites=0.25, rms=0.08
-)  # of a relaxation that leaves no symmetry
+# Of a relaxation that leaves no symmetry.
+NOISE = SupercellLimits(lengths=0.1, sites=0.25, rms=0.08)
 
 
 def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:

@@ -20,7 +20,7 @@ from hullward.tools.crystal.identity import unpacked
 from hullward.tools.hull import split_chemsys
 from hullward.tools.prototypes import textbook_phases_of
 from hullward.tools.reference.known.file import read_index
-from hullward.tools.reference.known.recognition import KnownFacts, Sighting
+from hullward.tools.reference.known.recognition import RULE, KnownFacts, Sighting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ class KnownIndex:
 
     @property
     def version(self) -> str:
-        """A hash of the whole file."""
+        """A hash of the whole file and of the rule by which structures are recognised."""
         return self._file.version
 
     @property
@@ -172,7 +172,7 @@ class _File:
 
     @cached_property
     def version(self) -> str:
-        return hashlib.sha256(self._content[0]).hexdigest()[:16]
+        return hashlib.sha256(self._content[0] + bytes([RULE])).hexdigest()[:16]
 
     @property
     def manifest(self) -> dict[str, Any]:

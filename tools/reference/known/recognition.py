@@ -18,6 +18,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.identity import PowderPattern, Protostructure, find_protostructure
 
+RULE = 2  # changes with the limits below, so that what was recognised by others is looked at again
 EXACT_A, USUAL_A = 0.01, 0.1  # tolerances at which an entry is described
 CLEAR_A = (0.01, 0.03)  # symmetry within these is no accident of displaced atoms
 PARTIAL_A = (0.06, 0.1)
