@@ -33,7 +33,7 @@ def reason_of_formula(
     known_neighbours: Sequence[str],
     compounds: int,
 ) -> str:
-    """The reason, e.g. 'charge-balanced Fe2+ Na+ P5+ O2-; as LiFePO4 (known)'.
+    """The reason, e.g. 'charge-balanced Na+ Fe2+ P5+ O2-; as LiFePO4 (known)'.
 
     states: that balance the formula; None where none do.
     known_neighbours: known compounds with one element exchanged for a neighbour.
