@@ -99,6 +99,7 @@ FLOORS: dict[str, set[str]] = {
         *CRYSTALS,
         "tools.crystal.stoichiometry",
         "tools.hull",
+        "tools.prototypes",
         "tools.relax",
         "tools.store",
         "models.potential",

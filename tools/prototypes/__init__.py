@@ -4,6 +4,7 @@ It only makes structures. `hullward.agents.operators` decides which of them to t
 `hullward.tools.relax` and `hullward.tools.hull` find out whether they are low in energy.
 """
 
+from hullward.tools.prototypes.aflow import AflowType, aflow_types
 from hullward.tools.prototypes.encyclopedia import (
     INSTALL_ENCYCLOPEDIA,
     encyclopedia_types,
@@ -44,6 +45,7 @@ __all__ = [
     "METADATA_KEY",
     "NANO_PREFIX",
     "PARENTS",
+    "AflowType",
     "Constructed",
     "Decorated",
     "Prototype",
@@ -51,6 +53,7 @@ __all__ = [
     "TextbookPhase",
     "TypeLibrary",
     "TypedCrystal",
+    "aflow_types",
     "anonymous_formula",
     "anonymous_letters",
     "best_orderings",

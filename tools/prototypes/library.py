@@ -28,6 +28,7 @@ from hullward.tools.crystal import (
     packing_fraction,
     parse_formula,
 )
+from hullward.tools.prototypes.aflow import aflow_types
 
 MAX_ORBITS = 8  # more give thousands of decorations; larger own types keep each species together
 MOST_OPEN_ELEMENT = 1.5  # volume per atom over the median; above: molecular cells
@@ -70,15 +71,13 @@ class Decorated:
 @cache
 def prototype_library() -> tuple[Prototype, ...]:
     """Every structure type: AFLOW's 288, then ours."""
-    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
-
     found: list[Prototype] = []
     seen: dict[str, int] = {}
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
-        name = entry["tags"]["aflow"]
-        seen[name] = seen.get(name, 0) + 1
-        suffix = f"#{seen[name]}" if seen[name] > 1 else ""  # polytypes that share a label
-        found.append(make_prototype(name + suffix, Crystal.from_structure(entry["snl"].structure)))
+    for entry in aflow_types():
+        seen[entry.label] = seen.get(entry.label, 0) + 1
+        number = seen[entry.label]
+        name = f"{entry.label}#{number}" if number > 1 else entry.label  # polytypes
+        found.append(make_prototype(name, Crystal.from_structure(entry.structure)))
     found += [make_prototype(f"own:{name}", crystal) for name, crystal in textbook().items()]
     return tuple(found)
 

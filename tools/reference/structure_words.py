@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal import space_group, space_group_symbol
 from hullward.tools.hull import Phase
+from hullward.tools.prototypes import aflow_types
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -91,13 +92,12 @@ def _type_of(phase: Phase, crystal: Crystal, number: int | None) -> str:
 def _names() -> Mapping[str, str]:
     """Names of AFLOW's types by label: the usual one, a textbook's compound, or a mineral."""
     import yaml
-    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
     found: dict[str, str] = {}
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
-        mineral = str(entry["tags"]["mineral"]).split(",")[0].strip()
+    for entry in aflow_types():
+        mineral = entry.mineral.split(",")[0].strip()
         if not _TELLS_NOTHING.fullmatch(mineral):
-            found.setdefault(entry["tags"]["aflow"], f"{mineral} type")
+            found.setdefault(entry.label, f"{mineral} type")
     text = (files("hullward.data") / "textbook_phases.yaml").read_text(encoding="utf-8")
     for entry in yaml.safe_load(text):
         found[str(entry["type"]).split("#")[0]] = f"{entry['as']} type"
@@ -124,11 +124,9 @@ def _nearest(crystal: Crystal, number: int | None) -> str:
 @cache
 def _named_types() -> Mapping[str, list[tuple[Structure, str]]]:
     """AFLOW's types with a name, by anonymous formula."""
-    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
-
     found: dict[str, list[tuple[Structure, str]]] = {}
-    for entry in AFLOW_PROTOTYPE_LIBRARY:
-        name, structure = _names().get(entry["tags"]["aflow"]), entry["snl"].structure
+    for entry in aflow_types():
+        name, structure = _names().get(entry.label), entry.structure
         if name and len(structure) <= MOST_ATOMS:
             formula = structure.composition.anonymized_formula
             found.setdefault(formula, []).append((structure, name))
