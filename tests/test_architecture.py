@@ -118,7 +118,13 @@ FLOORS: dict[str, set[str]] = {
         *BELOW_SCREENING,
         "models.potential",
     },
-    "tools.screening": {*BELOW_SCREENING, "models.potential", "models.language"},
+    "tools.screening.cells": {"tools.crystal"},
+    "tools.screening": {
+        *BELOW_SCREENING,
+        "tools.screening.cells",
+        "models.potential",
+        "models.language",
+    },
     "tools.uncertainty": {*BELOW_SCREENING, "tools.screening", "models.potential"},
     "tools.evaluation": {*BELOW_SCREENING, "tools.screening", "models.language"},
     "training.crystals": {

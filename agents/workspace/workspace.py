@@ -42,6 +42,7 @@ class Workspace:
 
     def close(self) -> None:
         """Give the directory back."""
+        self.screen.cells.close()
         self.store.close()
 
     def proposals(self, ids: Iterable[str]) -> list[Proposal]:

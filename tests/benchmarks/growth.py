@@ -23,24 +23,25 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from common import cpu_s, open_snapshot, options
 from langgraph.runtime import Runtime
+from pymatgen.core import Element
 
 from hullward.agents.campaign import graph, run
 from hullward.agents.settings import Campaign, Machine, parse_settings
 from hullward.agents.workspace import Workspace, open_workspace
 from hullward.models.crystal import Crystal
 from hullward.models.potential import load_potential
-from hullward.tools.crystal import reduced_amounts
+from hullward.tools.crystal import parse_formula, reduced_amounts
 from hullward.tools.crystal.files import KnownPhases
 from hullward.tools.hull import Hull, Phase
 from hullward.tools.prototypes import perturb, prototype_library
@@ -73,6 +74,7 @@ PALETTE = ("Li", "Na", "Mg", "Mn", "Fe", "O", "F")  # 35 systems of three elemen
 WIDE = (*PALETTE, "K", "Ca", "Al", "Ti", "Ni", "Zn", "S")  # 364 systems
 MOST_ATOMS = 24
 CHGNET_CPU_S = 0.41  # a structure: RESULTS.md, "Relaxation engine", fire-bfgs, fmax 0.1 eV/Å
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 STAGES = ("plan", "propose", "check", "match", "supervise", "judge", "publish")
 
 
@@ -171,6 +173,8 @@ def fabricate(workspace: Workspace, size: int) -> None:
     makers, made = makers_of(workspace, size, rng), set[str]()
     low = (rng.exponential(0.12, size) - 0.01).tolist()
     phases: dict[str, list[Phase]] = defaultdict(list)
+    families: dict[tuple[str, str], str] = {}  # founders, by formula and lattice
+    calibrators = known_calibrators(workspace.machine.home_folder)
     while len(made) < size:
         batch: list[Record] = []
         for _ in range(min(BATCH, size - len(made))):
@@ -180,6 +184,8 @@ def fabricate(workspace: Workspace, size: int) -> None:
             number = len(made)
             made.add(crystal.content_id)
             batch += records_of(workspace, number, name, crystal, low[number], rng, phases)
+            batch.append(family_of(batch, families, name))
+            batch.append(probability_of(workspace, batch, calibrators))
         workspace.store.add(batch)
     store_unions(workspace, phases)
     workspace.store.add(
@@ -202,11 +208,10 @@ def makers_of(workspace: Workspace, size: int, rng: np.random.Generator) -> list
     types: dict[tuple[int, ...], list[tuple[str, Crystal]]] = defaultdict(list)
     for prototype in prototype_library():
         if prototype.n_atoms <= MOST_ATOMS and len(set(prototype.species)) == 3:
-            crystal = Crystal.from_arrays(
-                prototype.lattice, prototype.species, prototype.frac_coords
+            amounts = reduced_amounts(Counter(prototype.species))
+            types[tuple(sorted(amounts.values()))].append(
+                (prototype.prototype_id, prototype.crystal)
             )
-            amounts = reduced_amounts(Counter(crystal.species))
-            types[tuple(sorted(amounts.values()))].append((prototype.prototype_id, crystal))
     wanted = round(8 * size**0.55)
     formulas = list(workspace.formulas)
     rng.shuffle(formulas)
@@ -215,25 +220,36 @@ def makers_of(workspace: Workspace, size: int, rng: np.random.Generator) -> list
 
 
 def maker_of(formula: str, types: dict[tuple[int, ...], list[tuple[str, Crystal]]]) -> Maker | None:
-    from pymatgen.core import Composition
-
-    target = {el: int(n) for el, n in Composition(formula).get_el_amt_dict().items()}
+    """Makes orderings of some lattices, as exchanges of atoms in supercells do: (lattice, cell)."""
+    target = parse_formula(formula)
     templates = types.get(tuple(sorted(target.values())), [])
     if len(templates) < 3:
         return None
+    metals, other = kinds_of(formula)
 
     def make(rng: np.random.Generator) -> tuple[str, Crystal]:
         name, template = templates[int(rng.integers(len(templates)))]
-        own = sorted(template.amounts, key=lambda el: (template.amounts[el], rng.random()))
-        mapping = dict(zip(own, sorted(target, key=lambda el: target[el]), strict=True))
-        species = [mapping[s] for s in template.species]
-        stretch = (rng.uniform(11, 17) / template.volume_per_atom_a3) ** (1 / 3)
-        cell = Crystal.from_arrays(
-            np.array(template.lattice) * stretch, species, template.frac_coords
-        )
-        return name, perturb(name, cell, rng, rattle_a=0.15).crystal
+        own = sorted(template.amounts, key=lambda el: (template.amounts[el], el))
+        mapping = dict(zip(own, sorted(target, key=lambda el: (target[el], el)), strict=True))
+        cells = int(rng.integers(1, max(1, MOST_ATOMS // template.n_atoms) + 1))
+        stretch = (15.0 / template.volume_per_atom_a3) ** (1 / 3)
+        lattice = np.array(template.lattice) * stretch * np.array([[cells], [1], [1]])
+        sites = np.array(template.frac_coords)
+        frac = np.concatenate([(sites + np.eye(3)[0] * k) / [cells, 1, 1] for k in range(cells)])
+        species = np.array([mapping[s] for s in template.species] * cells)
+        for group in (metals, other):
+            (places,) = np.nonzero(np.isin(species, group))
+            species[places] = species[rng.permutation(places)]
+        cell = Crystal.from_arrays(lattice, species.tolist(), frac)
+        return name, perturb(name, cell, rng, strain=0.01, rattle_a=0.03).crystal
 
     return make
+
+
+def kinds_of(formula: str) -> tuple[list[str], list[str]]:
+    """Metals and nonmetals, which stand on sites of their own."""
+    metals = [el for el in parse_formula(formula) if Element(el).is_metal]
+    return metals, [el for el in parse_formula(formula) if el not in metals]
 
 
 def records_of(
@@ -325,17 +341,29 @@ def records_of(
             source="this campaign" if twin is None else "duplicate",
         )
     )
-    yield FamilyMember(  # a family of its own, though some would be joined if they were compared
+    yield from explanations_of(workspace, candidate, parent, twin, new_type=rng.random() < 0.03)
+
+
+def last_of(kind: type[AnyRecord], batch: Sequence[Record]) -> AnyRecord:
+    return next(record for record in reversed(batch) if isinstance(record, kind))
+
+
+def family_of(
+    batch: Sequence[Record], families: dict[tuple[str, str], str], lattice: str
+) -> FamilyMember:
+    """The last candidate's: all orderings of one lattice are one."""
+    candidate, relaxation = last_of(Candidate, batch), last_of(Relaxation, batch)
+    founder = families.setdefault((candidate.formula, lattice), candidate.candidate_id)
+    first = founder == candidate.candidate_id
+    return FamilyMember(
         relaxation_id=relaxation.relaxation_id,
         candidate_id=candidate.candidate_id,
-        family_id=candidate.candidate_id,
-        joined=candidate.candidate_id,
-        link="first",
-        kin=None,
-        shared=(),
+        family_id=founder,
+        joined=founder,
+        link="first" if first else "lattice",
+        kin=None if first else founder,
+        shared=() if first else (" ".join(sorted(kinds_of(candidate.formula)[0])),),
     )
-    yield from explanations_of(workspace, candidate, parent, twin, new_type=rng.random() < 0.03)
-    yield probability_of(workspace, candidate, relaxation)
 
 
 def verdict_over(
@@ -364,7 +392,7 @@ def explanations_of(
     workspace: Workspace, candidate: Candidate, parent: str, twin: str | None, *, new_type: bool
 ) -> Iterator[Explanation]:
     """Before and after relaxation; after it, `twin` is the one that it is a duplicate of."""
-    explainer = explainer_of(workspace.screen.reference, KnownPhases())
+    explainer = explainer_of(workspace.screen.reference, KnownPhases(), workspace.screen.index)
     found: dict[str, Any] = {"kind": "new_prototype", "words": "new prototype"}
     if not new_type:
         found = {
@@ -403,12 +431,11 @@ def explanations_of(
 
 
 def probability_of(
-    workspace: Workspace, candidate: Candidate, relaxation: Relaxation
+    workspace: Workspace, batch: Sequence[Record], calibrators: Any
 ) -> StabilityProbability:
-    """Why there is none: no calibrator fits the toy potential."""
+    """Why the last candidate has none: no calibrator fits the toy potential."""
     screen = workspace.screen
-    pair = [(candidate, relaxation)]
-    calibrators = known_calibrators(workspace.machine.home_folder)
+    pair = [(last_of(Candidate, batch), last_of(Relaxation, batch))]
     return probabilities_of(pair, screen.reference, screen.basis, calibrators, {})[0]
 
 

@@ -90,12 +90,14 @@ def may_superpose_any(pairs: Sequence[tuple[ComparedCells, ComparedCells]]) -> n
     For many pairs at once, a fraction of its time.
     """
     cells = [(one.primitive, two.primitive) for one, two in pairs]
-    whole = [
+    both = [
         (one.whole or a, two.whole or b) for (one, two), (a, b) in zip(pairs, cells, strict=True)
     ]
+    others = [k for k, (one, two) in enumerate(zip(cells, both, strict=True)) if one != two]
     sizes = [(a, b) if len(a) <= len(b) else (b, a) for a, b in cells]
     try:
-        may: np.ndarray = may_superpose(cells) | may_superpose(whole) | may_repeat(sizes, NOISE)
+        may: np.ndarray = may_superpose(cells) | may_repeat(sizes, NOISE)
+        may[others] |= may_superpose([both[k] for k in others])
     except CELL_ERRORS:
         return np.ones(len(pairs), dtype=bool)
     return may

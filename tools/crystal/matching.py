@@ -8,13 +8,12 @@ safe and useful (the figures are in tests/benchmarks/RESULTS.md).
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
-
-import numpy as np
+from itertools import accumulate, pairwise
 
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.equivalence import (
@@ -98,14 +97,14 @@ class StructureLibrary:
 class ComparedCrystal:
     """A crystal to compare with many; what is kept of it once it was reduced takes about 1 kB."""
 
-    __slots__ = ("_cells", "_content_id", "_crystal", "n_atoms", "name")
+    __slots__ = ("_content_id", "_crystal", "_primitive", "_whole", "n_atoms", "name")
 
     def __init__(self, name: str, crystal: Crystal, content_id: str | None = None) -> None:
         """content_id: that of the crystal, where it is known already."""
         self.name, self.n_atoms = name, crystal.n_atoms
         self._content_id = content_id
-        self._crystal: Crystal | None = crystal
-        self._cells: tuple[_PackedCell | None, _PackedCell | None] = (None, None)
+        self._crystal: Crystal | None = crystal  # until it is reduced
+        self._primitive, self._whole = b"", b""  # reduced cells, empty for none
 
     @property
     def content_id(self) -> str:
@@ -120,45 +119,48 @@ class ComparedCrystal:
 
     def rms_to(self, other: ComparedCrystal) -> float | None:
         """Normalised rms displacement, rounded; None if the two do not superpose."""
-        one, two = self._unpacked(), other._unpacked()
+        one, two = self._cells(), other._cells()
         return None if one is None or two is None else superposed_rms(one, two)
 
     def may_match(self, others: Sequence[ComparedCrystal]) -> list[bool]:
         """False for others whose `rms_to` this one is None; many take a fraction of its time."""
-        two = self._unpacked()
-        cells = [None if two is None else other._unpacked() for other in others]
+        two = self._cells()
+        cells = [None if two is None else other._cells() for other in others]
         pairs = [(one, two) for one in cells if one is not None and two is not None]
         may = iter(may_superpose_any(pairs).tolist())
         return [one is not None and next(may) for one in cells]
 
-    def _unpacked(self) -> ComparedCells | None:
+    def to_bytes(self) -> bytes:
+        """Everything of it but its name."""
+        self._reduce()
+        parts = (self.content_id.encode(), self._primitive, self._whole)
+        return struct.pack("<4i", self.n_atoms, *map(len, parts)) + b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, name: str, data: bytes) -> ComparedCrystal:
+        """The crystal that `to_bytes` was called on."""
+        found = cls.__new__(cls)
+        found.name, found._crystal = name, None
+        found.n_atoms, first, second, third = struct.unpack_from("<4i", data)
+        ends = list(accumulate((16, first, second, third)))
+        content, found._primitive, found._whole = (data[a:b] for a, b in pairwise(ends))
+        found._content_id = content.decode()
+        return found
+
+    def _reduce(self) -> None:
         if self._crystal is not None:
             cells, self._content_id = compared_cells(self._crystal), self.content_id
             self._crystal = None
             if cells is not None:
-                whole = None if cells.whole is None else _packed(cells.whole)
-                self._cells = _packed(cells.primitive), whole
-        primitive, packed = self._cells
-        if primitive is None:
+                self._primitive = cells.primitive.to_bytes()
+                self._whole = b"" if cells.whole is None else cells.whole.to_bytes()
+
+    def _cells(self) -> ComparedCells | None:
+        self._reduce()
+        if not self._primitive:
             return None
-        return ComparedCells(_unpacked(primitive), None if packed is None else _unpacked(packed))
-
-
-class _PackedCell(NamedTuple):
-    counts: tuple[int, ...]
-    anchor: int
-    numbers: np.ndarray  # of the lattice, the lengths, the angles and the sites
-
-
-def _packed(cell: Cell) -> _PackedCell:
-    parts = (cell.lattice, cell.lengths, cell.angles, cell.frac)
-    return _PackedCell(cell.counts, cell.anchor, np.concatenate([part.ravel() for part in parts]))
-
-
-def _unpacked(packed: _PackedCell) -> Cell:
-    counts, anchor, numbers = packed
-    lattice, sites = numbers[:9].reshape(3, 3), numbers[15:].reshape(-1, 3)
-    return Cell(lattice, sites, counts, anchor, numbers[9:12], numbers[12:15])
+        whole = Cell.from_bytes(self._whole) if self._whole else None
+        return ComparedCells(Cell.from_bytes(self._primitive), whole)
 
 
 def group_equal(crystals: Sequence[Crystal]) -> list[list[int]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -46,16 +46,38 @@ class OrderedLattice:
     """A crystal whose parent lattices are found once, on first use."""
 
     def __init__(self, crystal: Crystal) -> None:
-        self.crystal = crystal
+        self._crystal: Crystal | str = crystal  # or its JSON text, a tenth of the size
         self._parents: dict[Merging, Cell | None] = {}
+        self._whole: bytes | None = None  # the parent in `kinds`; empty: it cannot be compared
+
+    @classmethod
+    def from_bytes(cls, text: str, parent: bytes) -> OrderedLattice:
+        """A crystal by its JSON text, with what `to_bytes` found of it."""
+        found = cls.__new__(cls)
+        found._crystal, found._parents, found._whole = text, {}, parent
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Its parent lattice with all elements of a kind merged."""
+        parent = self.parent(self.kinds)
+        return b"" if parent is None else parent.to_bytes()
 
     @property
+    def crystal(self) -> Crystal:
+        """The crystal itself."""
+        if isinstance(self._crystal, str):
+            return Crystal.model_validate_json(self._crystal)
+        return self._crystal
+
+    @cached_property
     def kinds(self) -> Merging:
         """Its elements, those together that may stand on one lattice."""
         return kinds_of(self.crystal)
 
     def parent(self, merging: Merging) -> Cell | None:
         """The reduced cell of its parent with merged elements; None if it cannot be compared."""
+        if self._whole is not None and merging == self.kinds:
+            return Cell.from_bytes(self._whole) if self._whole else None
         if merging not in self._parents:
             self._parents[merging] = _parent(self.crystal, merging)
         return self._parents[merging]

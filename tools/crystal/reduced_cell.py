@@ -7,6 +7,7 @@ lattice translation brings within 0.25 Å of each other are one site, at their m
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,21 @@ class Cell:
         kinds = np.repeat(np.arange(len(self.counts)), self.counts)
         same: np.ndarray = kinds[:, None] == kinds
         return same
+
+    def to_bytes(self) -> bytes:
+        """Everything of it, exactly."""
+        numbers = (self.lattice, self.lengths, self.angles, self.frac)
+        head = struct.pack(f"<{len(self.counts) + 2}i", len(self.counts), self.anchor, *self.counts)
+        return head + b"".join(np.ascontiguousarray(part, float).tobytes() for part in numbers)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Cell:
+        """The cell that `to_bytes` was called on."""
+        kinds, anchor = struct.unpack_from("<2i", data)
+        counts = struct.unpack_from(f"<{kinds}i", data, 8)
+        numbers = np.frombuffer(data, offset=8 + 4 * kinds)
+        sites = numbers[15:].reshape(-1, 3)
+        return cls(numbers[:9].reshape(3, 3), sites, counts, anchor, numbers[9:12], numbers[12:15])
 
 
 def reduced_cell(crystal: Crystal, tolerance_a: float = PRIMITIVE_TOLERANCE_A) -> Cell:

@@ -17,7 +17,9 @@ import numpy as np
 
 from hullward.tools.crystal.reduced_cell import Cell
 from hullward.tools.crystal.superposition import (
+    LENGTH_SLACK,
     PAIRS_AT_ONCE,
+    inverses,
     laid_over,
     mean_lattices,
     near_sites,
@@ -57,9 +59,9 @@ def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
     None unless `large` is a whole number of `small` cells (at most MAX_REPEATED and
     MAX_REPEATED_SITES) within the tolerances above.
     """
-    if not _is_multiple(small, large):
-        return None
     limits = NOISE
+    if not _may_be_multiple(small, large, limits):
+        return None
     bases = _repetitions(small, large, limits)
     if len(bases) and _has_symmetry(large):
         limits = replace(limits, rms=REPEATED_RMS)
@@ -70,7 +72,7 @@ def repeated_rms_displacement(small: Cell, large: Cell) -> float | None:
 
 def repeats(small: Cell, large: Cell, limits: SupercellLimits) -> bool:
     """Whether `large` is a supercell of `small` of at most MAX_REPEATED cells."""
-    if not _is_multiple(small, large):
+    if not _may_be_multiple(small, large, limits):
         return False
     bases = _repetitions(small, large, limits)
     return any(
@@ -86,7 +88,7 @@ def may_repeat(pairs: Sequence[tuple[Cell, Cell]], limits: SupercellLimits) -> n
     found = np.zeros(len(pairs), dtype=bool)
     alike: dict[tuple[object, ...], list[int]] = {}
     for index, (small, large) in enumerate(pairs):
-        if _is_multiple(small, large):
+        if _may_be_multiple(small, large, limits):
             alike.setdefault((small.counts, len(large), small.anchor), []).append(index)
     for indices in alike.values():
         for start in range(0, len(indices), PAIRS_AT_ONCE):
@@ -97,11 +99,19 @@ def may_repeat(pairs: Sequence[tuple[Cell, Cell]], limits: SupercellLimits) -> n
     return found
 
 
-def _is_multiple(small: Cell, large: Cell) -> bool:
+def _may_be_multiple(small: Cell, large: Cell, limits: SupercellLimits) -> bool:
+    """False where the contents are no multiple, or the shortest vectors of `small` are too long.
+
+    A basis of a supercell bounds the successive minima of the lattice, the lengths of its Niggli
+    basis.
+    """
     times = len(large) // len(small)
     if not 1 < times <= MAX_REPEATED or len(large) > MAX_REPEATED_SITES:
         return False
-    return large.counts == tuple(n * times for n in small.counts)
+    if large.counts != tuple(n * times for n in small.counts):
+        return False
+    longest = (1 + LENGTH_SLACK) * (1 + limits.lengths) * large.lengths
+    return bool((small.lengths < longest).all())
 
 
 def _similar(
@@ -137,8 +147,8 @@ def _fold(
     cell, has a site of its kind within reach, and every site of `small` as many as it is repeated.
     """
     small, large = pairs[0]
-    inverses = np.linalg.inv(np.array([one.lattice for one, _ in pairs]))
-    heights = np.sqrt((inverses**2).sum(1))
+    inverse = inverses(np.array([one.lattice for one, _ in pairs]))
+    heights = np.sqrt((inverse**2).sum(1))
     targets = np.array([one.frac for one, _ in pairs])
     frac, lengths, angles = (
         np.array([getattr(two, x) for _, two in pairs]) for x in ("frac", *_PARAMETERS)
@@ -149,9 +159,9 @@ def _fold(
     for start in range(0, len(bases), size):
         p, some = own[start : start + size], bases[start : start + size]
         mean = mean_lattices(some, lengths[p], angles[p])
-        stretch = np.linalg.norm(np.linalg.inv(mean) @ some, ord=2, axis=(1, 2))
+        stretch = np.linalg.norm(inverses(mean) @ some, ord=2, axis=(1, 2))
         reach = (furthest * unit_lengths(mean, len(large)) * stretch)[:, None] * heights[p]
-        sites = frac[p] @ (some @ inverses[p])  # (k, N, 3), in the small cell
+        sites = frac[p] @ (some @ inverse[p])  # (k, N, 3), in the small cell
         sites -= sites[:, [large.blocks[small.anchor].start]]
         found[start : start + size] = _near_all(
             sites, targets[p], (1 + ROUNDING) * reach, (small, large)

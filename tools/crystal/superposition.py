@@ -82,18 +82,50 @@ def _within_tolerances(pairs: Sequence[tuple[Cell, Cell]]) -> np.ndarray:
     own, bases, _ = similar_bases(lattices, lengths, angles, len(two))
     n_anchors = anchors.stop - anchors.start
     found = np.zeros(len(pairs), dtype=bool)
-    size = max(1, CHUNK_PAIRS // (n_anchors * len(two) ** 2))
+    size = max(1, CHUNK_PAIRS // (n_anchors * len(two)))  # most fail at the first few sites
     for start in range(0, len(own), size):
         p, basis = own[start : start + size], bases[start : start + size]
         mean = mean_lattices(basis, lengths[p], angles[p])
-        heights = np.sqrt((np.linalg.inv(mean) ** 2).sum(1))
+        heights = np.sqrt((inverses(mean) ** 2).sum(1))
         reach = (
             (2 + LENGTH_SLACK) * SITE_TOLERANCE * unit_lengths(mean, len(two))[:, None] * heights
         )
-        moved = frac[p] @ (lattices[p] @ np.linalg.inv(basis))
-        moved = _placements(moved, anchors, target[p])
-        p, reach = np.repeat(p, n_anchors), np.repeat(reach, n_anchors, axis=0)
-        found[p[_within_reach(moved, target[p], two.by_size, reach)]] = True
+        turned = frac[p] @ (lattices[p] @ inverses(basis))
+        shifts = turned[:, anchors] - target[p, anchors.start, None]  # (m, k, 3)
+        found[p[_placed(turned, shifts, target[p], two.by_size, reach)]] = True
+    return found
+
+
+def _placed(
+    sites: np.ndarray,
+    shifts: np.ndarray,
+    target: np.ndarray,
+    blocks: Sequence[slice],
+    reach: np.ndarray,
+) -> np.ndarray:
+    """Settings (m, n, 3) that have a site of its kind near every target (m, n, 3) in a placement.
+
+    shifts: (m, k, 3) from the targets, of each placement.
+    """
+    setting = np.repeat(np.arange(len(sites)), shifts.shape[1])
+    flat = shifts.reshape(-1, 3)
+    for block in blocks:
+        moved = sites[setting, block] - flat[:, None]
+        near = near_sites(moved, target[setting, block], reach[setting]).any(-1).all(-1)
+        setting, flat = setting[near], flat[near]
+        if not len(setting):
+            break
+    return setting
+
+
+def inverses(matrices: np.ndarray) -> np.ndarray:
+    """(m, 3, 3) inverses of many matrices, without a call for each."""
+    a, b, c = matrices[:, 0], matrices[:, 1], matrices[:, 2]
+    found = np.empty(matrices.shape)
+    for column, (u, v) in enumerate(((b, c), (c, a), (a, b))):
+        for row, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+            found[:, row, column] = u[:, i] * v[:, j] - u[:, j] * v[:, i]
+    found /= (a * found[:, :, 0]).sum(1)[:, None, None]
     return found
 
 
@@ -296,7 +328,7 @@ def _points(lattices: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.nda
 
     The origin is not.
     """
-    reach = np.floor(radii[:, None] * np.linalg.norm(np.linalg.inv(lattices), axis=1))
+    reach = np.floor(radii[:, None] * np.sqrt((inverses(lattices) ** 2).sum(1)))
     most = reach.max(0).astype(int)
     grid = np.indices(tuple(2 * most + 1)).reshape(3, -1).T - most
     points = grid @ lattices

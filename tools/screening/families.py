@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hullward.models.crystal import Crystal
 from hullward.tools.crystal import OrderedLattice, may_share, shared_by
 from hullward.tools.records import FamilyMember
 from hullward.tools.screening.screen import PROPOSED_ORDER, RELAXED, Screen
@@ -23,7 +22,7 @@ EXCHANGE = "swap"  # the operator that exchanges atoms of a parent
 LinkKind = Literal["first", "lattice", "lineage"]
 COMPARED = 50  # members of a family that a candidate is compared with, those proposed first
 BATCH = 200  # formulas read at once
-KEPT = 10_000  # crystals kept with their parent lattices, some 60 MB; read and found again beyond
+KEPT = 10_000  # crystals kept with their parent lattices, some 30 MB; read again beyond
 
 
 @dataclass(eq=False)
@@ -201,6 +200,5 @@ def _read(screen: Screen, table: str, ids: Sequence[str]) -> None:
         f"SELECT {key} AS id, crystal FROM {table} WHERE list_contains($ids, {key})",
         {"ids": missing},
     )
-    for row in rows:
-        crystal = Crystal.model_validate_json(row["crystal"])
-        screen.lattices[table, row["id"]] = OrderedLattice(crystal)
+    found = screen.cells.lattices([row["crystal"] for row in rows])
+    screen.lattices.update(((table, row["id"]), one) for row, one in zip(rows, found, strict=True))

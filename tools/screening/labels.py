@@ -24,7 +24,7 @@ from hullward.tools.records import Label
 
 Moment = Literal["before", "after"]  # relaxation
 Kind = Literal["known", "duplicate"]
-KEPT = 100_000  # structures kept for comparison, some 100 MB; read again from the store beyond
+KEPT = 20_000  # structures kept for comparison, some 30 MB; read again from the store beyond
 
 
 class IndexHit(Protocol):
@@ -108,11 +108,13 @@ class KnownStructures:
 class Stored(NamedTuple):
     """A candidate that is in the store, and its label, if it has one."""
 
-    candidate_id: str
-    crystal: Crystal
+    crystal: ComparedCrystal
     known: Match | None
     duplicate: Match | None
-    content_id: str | None = None  # of the crystal, where it is known
+
+    @property
+    def candidate_id(self) -> str:
+        return self.crystal.name
 
 
 class Unlabelled(NamedTuple):
@@ -188,8 +190,7 @@ class _Formula:
             phase = found.known[first].match_id if first in found.known else None
             place = (phase, "" if phase else first)
             group = by_first.setdefault(place, _Group(first, phase))
-            compared = ComparedCrystal(one.candidate_id, one.crystal, one.content_id)
-            group.members.append(compared)
+            group.members.append(one.crystal)
             found.of[one.candidate_id] = group
         found.groups = list(by_first.values())
         return found

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from hullward.models.crystal import Crystal
 from hullward.models.potential import PotentialCard
 from hullward.tools.crystal import Match, OrderedLattice, PrototypeLibrary
 from hullward.tools.crystal.files import KnownPhases
@@ -29,6 +28,7 @@ from hullward.tools.records import (
 )
 from hullward.tools.reference import require_known_energies
 from hullward.tools.relax import Executor
+from hullward.tools.screening.cells import CELLS, KeptCells
 from hullward.tools.screening.labels import (
     CampaignStructures,
     KnownStructures,
@@ -152,6 +152,11 @@ class Screen:
         return {}
 
     @cached_property
+    def cells(self) -> KeptCells:
+        """Reduced cells, kept beside the store."""
+        return KeptCells(self.store.directory / CELLS)
+
+    @cached_property
     def lattices(self) -> OrderedDict[tuple[str, str], OrderedLattice]:
         """Crystals with their parent lattices by table and id, those compared last at the end."""
         return OrderedDict()
@@ -255,16 +260,12 @@ class Screen:
             for row in labels
         }
         found: dict[str, list[Stored]] = {}
-        for proposal_id in in_order(self.store, by_id):
-            row = by_id[proposal_id]
-            one = Stored(
-                row["candidate_id"],
-                Crystal.model_validate_json(row["crystal"]),
-                matches.get((proposal_id, "known")),
-                matches.get((proposal_id, "duplicate")),
-                row["candidate_id"] if moment == "before" else None,
-            )
-            found.setdefault(row["formula"], []).append(one)
+        ordered = in_order(self.store, by_id)
+        texts = [(by_id[i]["candidate_id"], by_id[i]["crystal"]) for i in ordered]
+        for proposal_id, crystal in zip(ordered, self.cells.compared(texts), strict=True):
+            known, duplicate = (matches.get((proposal_id, x)) for x in ("known", "duplicate"))
+            stored = Stored(crystal, known, duplicate)
+            found.setdefault(by_id[proposal_id]["formula"], []).append(stored)
         return found
 
 

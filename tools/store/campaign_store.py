@@ -50,7 +50,7 @@ from hullward.tools.store.recovery import open_journal
 from hullward.tools.store.tables import KIND_OF, RANK, TABLES
 
 # Files that a campaign may have in its directory before its first record.
-OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log")
+OURS = ("lock", "inbox", "campaign", "checkpoint", "report", "log", "cells")
 
 _FILES = ("journal", "hullward.duckdb", SNAPSHOT)  # what opening makes
 FEW_IDS = 2000

@@ -19,6 +19,7 @@ from hullward.tools.records import (
     Relaxation,
 )
 from hullward.tools.screening import Limits, Screen, families, store_families
+from hullward.tools.screening.cells import cell_file
 from hullward.tools.store import Store
 
 BASIS = Basis(
@@ -194,7 +195,7 @@ def test_lattices_are_found_once_and_only_so_many_are_kept(campaign, monkeypatch
             found.append(crystal)
             super().__init__(crystal)
 
-    monkeypatch.setattr(families, "OrderedLattice", Counted)
+    monkeypatch.setattr(cell_file, "OrderedLattice", Counted)
     kept, forgotten = campaign(*everything[:3]), campaign(*everything[:3])
     store_families(kept)
     kept.store.add(everything[3])
@@ -206,3 +207,4 @@ def test_lattices_are_found_once_and_only_so_many_are_kept(campaign, monkeypatch
     forgotten.store.add(everything[3])
     store_families(forgotten)
     assert stored(forgotten) == stored(kept)
+    assert len(found) == 8  # what was forgotten was read, not found again
