@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -86,16 +87,17 @@ def kept(crystal, energy_ev_per_atom):
     )
 
 
-@pytest.fixture
-def screen(tmp_path, toy_reference):
-    reference = load_reference(f"file:{toy_reference}")
+@contextmanager
+def opened_screen(directory, reference_path):
+    """An empty screening of the toy potential's world, relaxing in this process."""
+    reference = load_reference(f"file:{reference_path}")
     basis = Basis(
         campaign_id="k", potential="toy", potential_sha256=potential_card("toy").weights_sha256,
         energy_scheme="toy", protocol=PROTOCOL, reference_spec="", metastable_ev_per_atom=0.1,
         reference_id=reference.reference_id, reference_version=reference.version,
         reference_kind="file", reference_statement="",
     )  # fmt: skip
-    with Store.open(tmp_path / "s", command="test", create=True) as opened:
+    with Store.open(directory, command="test", create=True) as opened:
         record = {"campaign_id": "k", "kind": "screen", "name": "s", "seed": 0}
         opened.add([CampaignRecord(**record, settings={}, versions={}), basis])
         yield Screen(
@@ -106,6 +108,12 @@ def screen(tmp_path, toy_reference):
             limits=LIMITS,
             executor=Executor(workers=0),
         )
+
+
+@pytest.fixture
+def screen(tmp_path, toy_reference):
+    with opened_screen(tmp_path / "s", toy_reference) as found:
+        yield found
 
 
 def fill(screen, *found, height=0.02, label="metastable", **changes):
@@ -335,19 +343,21 @@ def test_what_is_too_close_when_symmetrised_is_refused_with_the_reason(screen):
 # ---- exports and report ----
 
 
-@pytest.fixture
-def published(screen):
-    """A campaign with one accepted and one refused cell."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, toy_reference):
+    """A campaign with one accepted and one refused cell; tests only read it."""
+    directory = tmp_path_factory.mktemp("published") / "s"
     yes = relaxed(rattled(rock_salt(), 0.02))
     no = relaxed(rattled(rock_salt("Li", 3.7), 0.02), lower_ev_per_atom=0.01)
     assert no.space_group_tight != no.space_group_loose
-    fill(screen, yes)
-    fill(screen, no, height=0.03)
-    symmetrise_candidates(screen)
-    screen.store.publish()
-    accepted, refused = (stored(screen)[one.candidate_id] for one in (yes, no))
+    with opened_screen(directory, toy_reference) as screen:
+        fill(screen, yes)
+        fill(screen, no, height=0.03)
+        symmetrise_candidates(screen)
+        screen.store.publish()
+        accepted, refused = (stored(screen)[one.candidate_id] for one in (yes, no))
     assert (accepted.accepted, refused.accepted) == (True, False)
-    return screen.store.directory, yes, accepted, no
+    return directory, yes, accepted, no
 
 
 def notes_of(path):
