@@ -54,6 +54,7 @@ BELOW_SCREENING = {
 TOOLS = {
     *BELOW_SCREENING,
     "tools.screening",
+    "tools.screening.shortlist",
     "tools.uncertainty",
     "tools.evaluation",
     "tools.report",
@@ -125,6 +126,7 @@ FLOORS: dict[str, set[str]] = {
         "models.potential",
         "models.language",
     },
+    "tools.screening.shortlist": {*BELOW_SCREENING, "tools.screening", "models.potential"},
     "tools.uncertainty": {*BELOW_SCREENING, "tools.screening", "models.potential"},
     "tools.evaluation": {*BELOW_SCREENING, "tools.screening", "models.language"},
     "training.crystals": {

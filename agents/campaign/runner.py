@@ -21,6 +21,7 @@ from hullward.models.errors import BreakerError, HullwardError, RunInterruptedEr
 from hullward.tools.records import RunEnd
 from hullward.tools.report import ReportPaths, write_report
 from hullward.tools.screening import Screen
+from hullward.tools.screening.shortlist import symmetrise_candidates
 from hullward.tools.store import timestamp
 
 EndReason = Literal["finished", "budget", "stopped", "interrupted", "breaker", "failed"]
@@ -90,7 +91,7 @@ def _to_the_end(
 def _follow_up(
     workspace: Workspace, directory: Path, why: str, notes: Callable[[str], None]
 ) -> None:
-    """Second opinions and phonons, where there is time for them."""
+    """Symmetrised cells that are missing, second opinions and phonons, where there is time."""
     if not why.endswith("cycles done"):
         notes(
             f"the budget of this campaign is spent: {why}. To go on from its best structures, run "
@@ -98,6 +99,8 @@ def _follow_up(
         )
     campaign, screen = workspace.campaign, workspace.screen
     if not screen.hooks.stopping():
+        with screen.hooks.timed("symmetrise"):
+            symmetrise_candidates(screen)  # an earlier version stored none
         close_with_opinions(screen, campaign.second_opinion, notes)
         if campaign.phonons.top:
             with screen.hooks.timed("vibrations"):

@@ -119,7 +119,9 @@ def export_(
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="this candidate only; repeatable")
     ] = None,
-    p1: Annotated[bool, typer.Option("--p1", help="write CIFs without symmetry")] = False,
+    p1: Annotated[
+        bool, typer.Option("--p1", help="every atom as relaxed, CIFs without symmetry")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="delete files of an earlier export there")
     ] = False,
@@ -127,6 +129,8 @@ def export_(
 ) -> None:
     """Write relaxed structures of candidates as CIF, POSCAR or extxyz.
 
+    A relaxed cell that is a higher space group within 0.1 Å at equal energy (2 meV/atom) is written
+    as its symmetrised cell, with both energies; heights are those of the cell as relaxed.
     Files are named by rank, formula, space group and short id: 01_Li2MnO2_P-3m1_c-4d10d3d6.cif.
     `hullward screen` and `hullward relax` read all three formats.
     """

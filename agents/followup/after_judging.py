@@ -1,4 +1,4 @@
-"""Assess judged candidates: suspects, probabilities, novelty, families, training overlap."""
+"""Assess judged candidates: suspects, probabilities, novelty, families, symmetrised cells."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from hullward.tools.screening import (
     store_families,
     store_suspects,
 )
+from hullward.tools.screening.shortlist import symmetrise_candidates
 from hullward.tools.uncertainty import store_probabilities
 
 
 def assess_candidates(
     screen: Screen, home: Path, proposals: Collection[Proposal] | None = None
 ) -> None:
-    """Store suspects, phase diagrams, probabilities, novelty, families, overlap with training data.
+    """Store suspects, phase diagrams, probabilities, novelty, families, overlap, symmetrised cells.
 
     home: where the user's own calibrators are kept.  proposals: those of the cycle that ends; None:
     look at everything.
@@ -36,6 +37,8 @@ def assess_candidates(
         explain_all(screen)
         store_families(screen)
         audit_new(screen.store, model_folder)
+    with screen.hooks.timed("symmetrise"):
+        symmetrise_candidates(screen)
 
 
 def model_folder(name: str) -> Path | None:

@@ -12,7 +12,8 @@ from hullward.models.potential import potential_card
 from hullward.tools.records import TrainingOverlap
 from hullward.tools.relax import Executor
 from hullward.tools.report import write_report
-from hullward.tools.screening import CheckedCell, audit, check_shortlist
+from hullward.tools.screening import audit
+from hullward.tools.screening.shortlist import CheckedCell, check_shortlist
 from hullward.tools.store import Store
 
 

@@ -11,6 +11,8 @@ from hullward.tools.store import Store
 
 NOTED_EVERY_S = 60.0  # a run that is killed forgets at most so much of its time, and one step
 FIRST_RELAXATIONS = "relaxations JOIN bases USING (potential_sha256, protocol_id)"
+FORCE_CALLS = f"""(SELECT force_calls FROM {FIRST_RELAXATIONS}
+    UNION ALL SELECT force_calls FROM symmetrised_cells)"""
 
 
 @dataclass(kw_only=True)
@@ -66,7 +68,9 @@ class Spending:
             return f"all {budget.cycles} cycles done"
         if self.relaxations_left() == 0:
             return f"{budget.relaxations} relaxations done"
-        if budget.force_calls is not None and self._spent("sum(force_calls)") >= budget.force_calls:
+        if budget.force_calls is not None and (
+            self._spent("sum(force_calls)", FORCE_CALLS) >= budget.force_calls
+        ):
             return f"{budget.force_calls} force calls spent"
         if budget.tokens is not None and self._tokens(next_cycle) >= budget.tokens:
             return f"{budget.tokens} tokens spent"

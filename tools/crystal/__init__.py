@@ -36,7 +36,13 @@ from hullward.tools.crystal.matching import (
 )
 from hullward.tools.crystal.parent_lattice import OrderedLattice, may_share, shared_by
 from hullward.tools.crystal.radii import bond_length, bond_scale, is_anion, packing_fraction
-from hullward.tools.crystal.symmetry import find_symmetry, space_group, space_group_symbol
+from hullward.tools.crystal.symmetry import (
+    SymmetrisedCrystal,
+    find_symmetry,
+    space_group,
+    space_group_symbol,
+    symmetrised,
+)
 
 __all__ = [
     "LANTHANIDES",
@@ -50,6 +56,7 @@ __all__ = [
     "PrototypeMatch",
     "States",
     "StructureLibrary",
+    "SymmetrisedCrystal",
     "anonymous_amounts",
     "bond_length",
     "bond_scale",
@@ -73,4 +80,5 @@ __all__ = [
     "shorten",
     "space_group",
     "space_group_symbol",
+    "symmetrised",
 ]

@@ -44,6 +44,7 @@ from hullward.tools.records.requests import (
     ModelResponse,
     Wish,
 )
+from hullward.tools.records.symmetry import SymmetrisedCell
 from hullward.tools.records.uncertainty import (
     Calibration,
     Check,
@@ -108,6 +109,7 @@ __all__ = [
     "State",
     "Suspect",
     "Suspicion",
+    "SymmetrisedCell",
     "TrainingOverlap",
     "Verdict",
     "VerdictLabel",

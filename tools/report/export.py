@@ -1,6 +1,8 @@
 """Relaxed structures as files that other programs read, each with its provenance.
 
-Every text is read back before it is written, and compared with the stored crystal.
+A relaxed cell that is a higher space group at equal energy is written as its symmetrised cell, with
+both energies; heights and verdicts are those of the cell as relaxed. Every text is read back before
+it is written, and compared with the crystal that it holds.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class ExportedStructure:
     """One relaxed candidate and its provenance."""
 
     candidate_id: str
-    crystal: Crystal
+    crystal: Crystal  # symmetrised where that is accepted, else as relaxed
     provenance: Mapping[str, str | int | float | None]  # None: not known
     magmoms_mu_b: tuple[float, ...] | None = None  # one an atom, by the potential
     source: str | None = None  # the user's own name of a screened structure
@@ -70,7 +72,8 @@ def export_structures(
     """Write the relaxed structures of chosen candidates into the folder `out`.
 
     ids: these candidates, instead of all that `where` describes.
-    symmetrise: CIFs in the symmetry found within 0.01 Å; otherwise every atom as relaxed, in P1.
+    symmetrise: accepted symmetrised cells in their space group, whatever the format, and other CIFs
+    in the symmetry found within 0.01 Å; otherwise every atom as relaxed, CIFs in P1.
     replace: delete what earlier exports of this format left in `out`.
     One file a candidate for 'cif' and 'poscar', one file of all for 'extxyz'.
     Raises InputError for an unknown format, rule or id, an id that has no relaxed structure, a
@@ -85,7 +88,7 @@ def export_structures(
     if format not in writers:
         raise InputError(f"unknown format {format!r}; known: {', '.join(writers)}")
     with open_snapshot(directory) as connection:
-        chosen = relaxed(connection, ids=ids, where=where)
+        chosen = relaxed(connection, ids=ids, where=where, symmetrise=symmetrise)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to export into")
     suffix = {"cif": "cif", "poscar": "vasp", "extxyz": "extxyz"}[format]
@@ -136,9 +139,16 @@ def _differs(path: Path, text: str | None) -> bool:
 
 
 def relaxed(
-    connection: duckdb.DuckDBPyConnection, *, ids: list[str] | None = None, where: Where
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    ids: list[str] | None = None,
+    where: Where,
+    symmetrise: bool = True,
 ) -> list[ExportedStructure]:
-    """The chosen candidates with their relaxed structures, in the order of the short list."""
+    """The chosen candidates with their relaxed structures, in the order of the short list.
+
+    symmetrise: symmetrised cells where they are accepted.
+    """
     if where not in _CONDITIONS:
         raise InputError(f"unknown choice {where!r}; known: {', '.join(_CONDITIONS)}")
     if ids is not None:
@@ -146,14 +156,19 @@ def relaxed(
     rows = fetch_rows(
         connection,
         f"""SELECT r.*, x.crystal, x.potential, x.potential_sha256, x.energy_scheme, x.protocol,
-            x.residual_force_ev_per_a, x.magmoms_mu_b, b.reference_id, b.reference_version
+            x.residual_force_ev_per_a, x.magmoms_mu_b, b.reference_id, b.reference_version,
+            s.crystal AS symmetrised, s.energy_ev_per_atom AS symmetrised_energy,
+            s.residual_force_ev_per_a AS symmetrised_force, s.magmoms_mu_b AS symmetrised_magmoms,
+            s.max_displacement_a
             FROM (SELECT * FROM results WHERE candidate_id IS NOT NULL
                   AND ({"list_contains($ids, candidate_id)" if ids is not None
                   else _CONDITIONS[where]})) r
             JOIN relaxations x USING (relaxation_id)
+            LEFT JOIN (FROM symmetrised_cells WHERE accepted AND $symmetrise) s
+                USING (relaxation_id)
             LEFT JOIN bases b ON true
             WHERE x.crystal IS NOT NULL ORDER BY {SHORT_LIST_ORDER}""",
-        {"ids": ids} if ids is not None else {},
+        {"symmetrise": symmetrise} | ({"ids": ids} if ids is not None else {}),
     )  # fmt: skip
     found = [_from_row(row) for row in rows]
     without = sorted(set(ids or ()) - {r.candidate_id for r in found})
@@ -180,17 +195,20 @@ def _full_id(connection: duckdb.DuckDBPyConnection, asked: str) -> str:
 
 def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
     protocol = json.loads(row["protocol"])
+    moved = row["symmetrised"] is not None
+    magmoms = row["symmetrised_magmoms" if moved else "magmoms_mu_b"]
     return ExportedStructure(
         candidate_id=row["candidate_id"],
-        crystal=Crystal.model_validate_json(row["crystal"]),
-        magmoms_mu_b=row["magmoms_mu_b"] and tuple(row["magmoms_mu_b"]),
+        crystal=Crystal.model_validate_json(row["symmetrised"] or row["crystal"]),
+        magmoms_mu_b=magmoms and tuple(magmoms),
         source=row["source"],
         provenance={
             "candidate_id": row["candidate_id"],
             **({"source": row["source"]} if row["source"] else {}),
             "formula": row["formula"],
-            "space_group": space_group_symbol(row["space_group_tight"]),
-            "energy_ev_per_atom": row["energy_ev_per_atom"],
+            "space_group": space_group_symbol(row["space_group" if moved else "space_group_tight"]),
+            "energy_ev_per_atom": row["symmetrised_energy" if moved else "energy_ev_per_atom"],
+            **(_symmetrised_from(row) if moved else {}),
             "e_above_reference_ev_per_atom": row["e_above_reference_ev_per_atom"],
             "e_above_union_ev_per_atom": row["e_above_union_ev_per_atom"],
             "reference": row["reference_id"],
@@ -199,7 +217,9 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
             "potential": row["potential"],
             "potential_sha256": row["potential_sha256"],
             "protocol": " ".join(f"{key}={value}" for key, value in protocol.items()),
-            "residual_force_ev_per_a": row["residual_force_ev_per_a"],
+            "residual_force_ev_per_a": row[
+                "symmetrised_force" if moved else "residual_force_ev_per_a"
+            ],
             "converged": str(row["converged"]).lower(),
             "state": row["state"],
             "operator": row["operator"],
@@ -209,6 +229,18 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
             "method": "machine-learned potential, not DFT",
         },
     )
+
+
+def _symmetrised_from(row: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """What a symmetrised cell was made from, and at what energy."""
+    return {
+        "symmetrised_within_a": row["symmetrised_within_a"],
+        "symmetrised_higher_ev_per_atom": row["symmetrised_higher_ev_per_atom"],
+        "max_displacement_a": row["max_displacement_a"],
+        "relaxed_space_group": space_group_symbol(row["space_group_tight"]),
+        "relaxed_energy_ev_per_atom": row["energy_ev_per_atom"],
+        "heights_and_convergence": "of the cell as relaxed",
+    }
 
 
 def cif_text(candidate: ExportedStructure, *, symmetrise: bool = True) -> str:
@@ -225,8 +257,10 @@ def poscar_text(candidate: ExportedStructure) -> str:
     """A VASP 5 POSCAR, species grouped, provenance in its first line."""
     from pymatgen.io.vasp import Poscar
 
+    moved = ("symmetrised_within_a", "energy_ev_per_atom", "relaxed_energy_ev_per_atom")
     energy = ("e_above_union_ev_per_atom", "reference", "potential")
-    shown = ("candidate_id", "formula", "space_group", *energy)
+    found = moved if "symmetrised_within_a" in candidate.provenance else ()
+    shown = ("candidate_id", "formula", "space_group", *found, *energy)
     comment = " ".join(f"{key}={_word(candidate.provenance.get(key))}" for key in shown)
     structure = candidate.crystal.to_structure()
     text = Poscar(structure, comment=_one_line(comment), sort_structure=True).get_str()

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
-from hullward.tools.report.export import cif_text, relaxed
+from hullward.tools.report.export import ExportedStructure, cif_text, relaxed
 from hullward.tools.report.families import Family, gather_families
-from hullward.tools.report.names import space_group
+from hullward.tools.report.names import space_group, symmetry_words
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
 from hullward.tools.report.requests import gather_asked
@@ -63,8 +62,9 @@ CYCLES = f"""SELECT cycle::VARCHAR AS name, {SUMS}, any_value(results_up_to_cycl
 MODELS = """SELECT model, count(*) AS proposals, count(DISTINCT prompt) AS prompts,
     sum(prompt_tokens)::BIGINT AS prompt_tokens, sum(completion_tokens)::BIGINT AS completion_tokens
     FROM proposals WHERE model IS NOT NULL GROUP BY model ORDER BY model"""
-COST = """SELECT count(*) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT AS force_calls,
-    coalesce(sum(cpu_s), 0.0) AS cpu_s FROM relaxations"""
+COST = """SELECT count(steps) AS relaxations, coalesce(sum(force_calls), 0)::BIGINT AS force_calls,
+    coalesce(sum(cpu_s), 0.0) AS cpu_s
+    FROM (FROM relaxations UNION ALL BY NAME FROM symmetrised_cells)"""
 
 
 def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
@@ -131,7 +131,7 @@ def _listing(
             SELECT v.* FROM verdicts v JOIN bases USING (reference_id, reference_version)
         )
         SELECT w.*, count(*) OVER () AS total, c.charge_note,
-            x.crystal, x.residual_force_ev_per_a, x.residual_stress_gpa, x.steps,
+            x.residual_force_ev_per_a, x.residual_stress_gpa, x.steps,
             o.coverage_note, o.typical_error_ev_per_atom,
             o.decomposition AS over_reference, u.decomposition AS over_union
         FROM wanted w JOIN candidates c USING (candidate_id)
@@ -140,16 +140,16 @@ def _listing(
         LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
         ORDER BY {SHORT_LIST_ORDER} LIMIT {LISTED}""",
     )
-    cifs = {}
+    exported = {}
     if pictured:
         ids = [row["candidate_id"] for row in found[:pictured]]
-        cifs = {r.candidate_id: cif_text(r) for r in relaxed(connection, ids=ids, where="relaxed")}
+        exported = {r.candidate_id: r for r in relaxed(connection, ids=ids, where="relaxed")}
     vibrations = gather_vibrations(connection)
     families = gather_families(connection, (row["family_id"] for row in found if rule))
     entries = tuple(
         _entry(
             row,
-            cifs.get(row["candidate_id"]),
+            exported.get(row["candidate_id"]),
             vibrations.get(row["candidate_id"]),
             families.get(row["family_id"]),
         )
@@ -160,8 +160,12 @@ def _listing(
 
 
 def _entry(
-    row: Mapping[str, Any], cif: str | None, vibrations: str | None, family: Family | None
+    row: Mapping[str, Any],
+    exported: ExportedStructure | None,
+    vibrations: str | None,
+    family: Family | None,
 ) -> ReportEntry:
+    group, symmetry = symmetry_words(row)
     stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
     shown = {
         "parents": tuple(row["parents"] or ()),
@@ -174,10 +178,12 @@ def _entry(
         "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],
         "decomposition_reference": _products(row["over_reference"]),
         "decomposition_union": _products(row["over_union"]),
+        "space_group": group,
+        "symmetry": symmetry,
         "space_group_loose": space_group(row["space_group_loose"]),
         "space_group_tight": space_group(row["space_group_tight"]),
-        "crystal": Crystal.model_validate_json(row["crystal"]) if cif else None,
-        "cif": cif,
+        "crystal": exported.crystal if exported else None,
+        "cif": cif_text(exported) if exported else None,
     }
     return ReportEntry(**stored | shown)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hullward.tools.crystal import space_group_symbol
 
@@ -16,6 +17,21 @@ def space_group(number: int | None) -> str:
         return "—"
     symbol = space_group_symbol(number)
     return re.sub(r"_(\d)", lambda m: chr(0x2080 + int(m[1])), symbol) + f" ({number})"
+
+
+def symmetry_words(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The space group that a row of `results` is shown in, and a line on what it rests on."""
+    loose, tight = (space_group(row[f"space_group_{at}"]) for at in ("loose", "tight"))
+    relaxed = f"{tight} as relaxed at 0.01 Å"
+    if row["symmetrised_within_a"] is not None:
+        group, within = space_group(row["space_group"]), row["symmetrised_within_a"]
+        higher = f"{1000 * row['symmetrised_higher_ev_per_atom']:+.1f}".replace("-", "−")
+        return group, f"{relaxed}; {group} within {within:g} Å at {higher} meV/atom"
+    if row["not_symmetrised"]:
+        return tight, f"{relaxed}; {loose} at 0.1 Å, not accepted: {row['not_symmetrised']}"
+    if loose == tight:
+        return tight, f"{tight} as relaxed, at 0.01 Å and at 0.1 Å"
+    return f"{loose} at 0.1 Å", f"{relaxed}; {loose} at 0.1 Å, energies not compared"
 
 
 def short_id(identifier: str) -> str:

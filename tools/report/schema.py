@@ -90,6 +90,11 @@ class ReportEntry(Record):
     vibrations: str | None  # result of the check of vibrations; null: not checked
     decomposition_reference: tuple[Product, ...]
     decomposition_union: tuple[Product, ...]
+    # in which it is shown and exported: symbol (number); 'at 0.1 Å' where no energies were compared
+    space_group: str = ""
+    symmetry: str = (
+        ""  # the group as relaxed, the higher one within a tolerance, and at what energy
+    )
     space_group_loose: str  # symbol (number), 0.1 Å
     space_group_tight: str  # 0.01 Å
     volume_per_atom_a3: float | None
@@ -98,6 +103,8 @@ class ReportEntry(Record):
     residual_stress_gpa: float | None
     steps: int | None
     force_calls: int | None
+    # as exported: the symmetrised cell where that is accepted; all other numbers are of the cell as
+    # relaxed
     crystal: Crystal | None = None
     cif: str | None = None
 

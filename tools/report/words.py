@@ -161,7 +161,7 @@ def _best(report: Report) -> str:
         return "The short list is empty." + (f" Counted separately: {counts}." if counts else "")
     best = report.short_list.entries[0]
     return (
-        f"Best: {best.formula}, {best.space_group_loose}, {best.candidate_id}"
+        f"Best: {best.formula}, {best.space_group}, {best.candidate_id}"
         f"{f' ({best.standing})' if best.standing else ''}: "
         f"{mev(best.e_above_union_ev_per_atom)} meV/atom above the hull "
         f"(reference + this {kind(report)}), "

@@ -3,8 +3,8 @@
 Every proposal takes this path, whether an operator made it or a file held it. The stages, in order:
 `check_proposals`, `label_candidates`, `relax_candidates`, `judge_proposals`, `judge_union`,
 `store_suspects`; each works with a `Screen`. `validate` holds the hard checks and their `Limits`,
-`verdicts` the labels stable, metastable and so on. What follows a verdict (probabilities, second
-opinions) is in `hullward.tools.uncertainty`.
+`verdicts` the labels stable, metastable and so on. What follows a verdict is in its sub-package
+`shortlist` (symmetrised cells, vibrations) and in `hullward.tools.uncertainty`.
 """
 
 from hullward.tools.screening.checking import check_proposals, label_candidates
@@ -13,7 +13,6 @@ from hullward.tools.screening.explain import explain_all
 from hullward.tools.screening.families import store_families
 from hullward.tools.screening.judging import judge_proposals, label_judged, over_reference
 from hullward.tools.screening.labels import StructureIndex
-from hullward.tools.screening.phonons import CheckedCell, check_shortlist
 from hullward.tools.screening.relaxing import relax_candidates
 from hullward.tools.screening.screen import (
     OVER_REFERENCE,
@@ -41,7 +40,13 @@ from hullward.tools.screening.training_overlap import (
     learnt_formulas,
 )
 from hullward.tools.screening.union import judge_union
-from hullward.tools.screening.validate import Facts, Limits, candidate, check_crystal
+from hullward.tools.screening.validate import (
+    Facts,
+    Limits,
+    candidate,
+    check_crystal,
+    check_geometry,
+)
 from hullward.tools.screening.verdicts import suspicions
 
 __all__ = [
@@ -51,7 +56,6 @@ __all__ = [
     "PROPOSED_ORDER",
     "RELAXED",
     "UNFINISHED",
-    "CheckedCell",
     "Facts",
     "Hooks",
     "Limits",
@@ -64,8 +68,8 @@ __all__ = [
     "audit_new",
     "candidate",
     "check_crystal",
+    "check_geometry",
     "check_proposals",
-    "check_shortlist",
     "confirm_suspects",
     "digest",
     "explain_all",

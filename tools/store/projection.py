@@ -46,7 +46,7 @@ REFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
         (("Candidate", "candidate_id"),),
     ),
     **dict.fromkeys(
-        ("Verdict", "FamilyMember", "Doubt", "Chance", "Opinion", "Reading"),
+        ("Verdict", "FamilyMember", "SymmetrisedCell", "Doubt", "Chance", "Opinion", "Reading"),
         (("Relaxation", "relaxation_id"),),
     ),
 }

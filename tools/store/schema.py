@@ -79,6 +79,12 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "rewarded": "counts as a success of its operator",
             "space_group_loose": "space group as relaxed, within 0.1 Å [number]",
             "space_group_tight": "space group as relaxed, within 0.01 Å [number]",
+            "space_group": "the one shown and exported: of the symmetrised cell where it is "
+            "accepted, else as relaxed within 0.01 Å [number]",
+            "symmetrised_within_a": "tolerance of the accepted symmetrised cell [Å]",
+            "symmetrised_higher_ev_per_atom": "energy of the symmetrised cell minus that of the "
+            "relaxed one [eV/atom]",
+            "not_symmetrised": "why it is not of the higher space group",
             "volume_per_atom_a3": "volume as relaxed, else as proposed [Å³/atom]",
             "converged": "whether forces and stress ended below the limits",
             "reason": "why it was rejected or failed, one word",

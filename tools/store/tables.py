@@ -167,6 +167,7 @@ TABLES: dict[str, RecordTable] = {
         ),
         _latest("Explanation", "explanations", r.Explanation, ("candidate_id", "moment")),
         _latest("FamilyMember", "families", r.FamilyMember, ("relaxation_id",)),
+        _latest("SymmetrisedCell", "symmetrised_cells", r.SymmetrisedCell, ("relaxation_id",)),
         _latest("PhononCheck", "phonon_checks", r.PhononCheck, ("candidate_id", _WEIGHTS)),
         _latest("Doubt", "suspects", r.Suspect, _OF_VERDICT),
         _latest("TrainingOverlap", "training_overlaps", r.TrainingOverlap, ("candidate_id",)),

@@ -123,6 +123,16 @@ vibrations AS (
         PARTITION BY p.candidate_id ORDER BY b.potential IS NULL, p.potential
     ) = 1
 ),
+-- the relaxed cell moved into a higher space group, and whether it is of that group
+moved_cells AS (
+    SELECT
+        relaxation_id,
+        CASE WHEN accepted THEN space_group END AS symmetrised_group,
+        CASE WHEN accepted THEN tolerance_a END AS symmetrised_within_a,
+        higher_ev_per_atom AS symmetrised_higher_ev_per_atom,
+        nullif(reason, '') AS not_symmetrised
+    FROM symmetrised_cells
+),
 -- A crystal proposed twice is relaxed and counted once, for its first proposal.
 started AS (
     SELECT
@@ -167,6 +177,7 @@ placed AS (
         -- one that was never compared is a family of its own
         CASE WHEN r.converged THEN coalesce(f.family_id, s.candidate_id) END AS family_id,
         coalesce(f.joined, s.candidate_id) AS joined,
+        u.* EXCLUDE (relaxation_id),
         CASE
             WHEN j.stage = 'parse' THEN 'rejected_parse'
             WHEN j.stage = 'check' THEN 'rejected_check'
@@ -194,6 +205,7 @@ placed AS (
     -- the members of a group are what its first one was found to be
     LEFT JOIN explained x ON x.candidate_id = coalesce(g.group_id, s.candidate_id)
     LEFT JOIN families f ON f.relaxation_id = r.relaxation_id
+    LEFT JOIN moved_cells u ON u.relaxation_id = r.relaxation_id
 ),
 shown AS (
     SELECT
@@ -222,6 +234,9 @@ shown AS (
             AND duplicate_when_judged IS NULL AND standing IS DISTINCT FROM 'known structure'
             AND covered AND NOT suspect AND within_threshold AS worthy,
         space_group_loose, space_group_tight,
+        -- in which it is shown and exported
+        coalesce(symmetrised_group, space_group_tight) AS space_group,
+        symmetrised_within_a, symmetrised_higher_ev_per_atom, not_symmetrised,
         coalesce(volume_per_atom_a3, proposed_volume_per_atom_a3) AS volume_per_atom_a3,
         converged,
         coalesce(rejection_reason, failure) AS reason,

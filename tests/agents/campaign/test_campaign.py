@@ -179,6 +179,7 @@ def test_every_stage_says_what_it_cost(finished: Path) -> None:
         "supervise",
         "relax",
         "judge",
+        "symmetrise",
     }
     assert all(cpu_s > 0 for cpu_s in end.stage_cpu_s.values())
     assert "CPU s by stage" in (finished / "report" / "report.html").read_text()

@@ -10,7 +10,7 @@ from hullward.models.potential.toy import _morse, _pair_parameters
 from hullward.tools.records import PhononCheck, SoftMode
 from hullward.tools.relax import check_phonons, phonons
 from hullward.tools.relax.phonons import choose_supercell
-from hullward.tools.screening import check_shortlist
+from hullward.tools.screening.shortlist import check_shortlist
 
 THZ = 15.633302  # of the square root of 1 eV/(Å² u)
 

@@ -139,7 +139,8 @@ COLUMNS = {
         second_look VARCHAR, known_before VARCHAR, duplicate_before VARCHAR, rediscovered VARCHAR,
         duplicate_after VARCHAR, unmatched BOOLEAN, standing VARCHAR, novel BOOLEAN, suspect
         BOOLEAN, metastable BOOLEAN, duplicate_when_judged VARCHAR, space_group_loose INTEGER,
-        space_group_tight INTEGER, volume_per_atom_a3 DOUBLE,
+        space_group_tight INTEGER, space_group INTEGER, symmetrised_within_a DOUBLE,
+        symmetrised_higher_ev_per_atom DOUBLE, not_symmetrised VARCHAR, volume_per_atom_a3 DOUBLE,
         converged BOOLEAN, reason VARCHAR, detail VARCHAR, force_calls BIGINT, cpu_s DOUBLE,
         e_above_second_reference_ev_per_atom DOUBLE, second_label VARCHAR, second_rediscovered
         VARCHAR, second_minus_first_ev_per_atom DOUBLE, references_disagree BOOLEAN, novelty_kind
@@ -182,6 +183,12 @@ COLUMNS = {
     "suspects": """
         relaxation_id VARCHAR KEY, candidate_id VARCHAR, reference_id VARCHAR KEY, reference_version
         VARCHAR KEY, suspicions VARCHAR[], reasons VARCHAR[], second_look VARCHAR
+    """,
+    "symmetrised_cells": """
+        relaxation_id VARCHAR KEY, candidate_id VARCHAR, tolerance_a DOUBLE, space_group INTEGER,
+        accepted BOOLEAN, reason VARCHAR, max_displacement_a DOUBLE, energy_ev_per_atom DOUBLE,
+        higher_ev_per_atom DOUBLE, residual_force_ev_per_a DOUBLE, crystal VARCHAR, magmoms_mu_b
+        DOUBLE[], force_calls BIGINT, cpu_s DOUBLE
     """,
     "training_overlaps": """
         candidate_id VARCHAR KEY, model VARCHAR, formula_seen BOOLEAN, match_id VARCHAR, match_seen

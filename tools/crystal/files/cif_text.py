@@ -19,7 +19,7 @@ from hullward.tools.crystal.files.cif_crystal import read_block
 from hullward.tools.crystal.geometry import nearest_pairs
 from hullward.tools.crystal.input_checks import MAX_SITES
 from hullward.tools.crystal.matching import StructureLibrary
-from hullward.tools.crystal.symmetry import find_symmetry
+from hullward.tools.crystal.symmetry import symmetric_cell
 
 if TYPE_CHECKING:
     import gemmi
@@ -110,64 +110,10 @@ def _equal(one: Crystal, two: Crystal) -> bool:
 
 def _symmetrised(crystal: Crystal, symprec_a: float) -> str | None:
     """The CIF in the standard setting of the symmetry; None if none but P1 is found."""
-    import gemmi
-    import moyopy
-
-    try:
-        found = find_symmetry(crystal, symprec_a, standard_setting=True)
-    except ValueError:
+    cell = symmetric_cell(crystal, symprec_a)
+    if cell is None:
         return None
-    if found.number == 1:
-        return None
-    # moyopy writes = for the " of Hall's axes
-    symbol = moyopy.HallSymbolEntry(found.hall_number).hall_symbol.replace("=", '"')
-    operations = gemmi.symops_from_hall(symbol)
-    group = gemmi.find_spacegroup_by_ops(operations)
-    if group is None:
-        return None
-    cell = found.std_cell
-    species = [gemmi.Element(n).name for n in cell.numbers]
-    rotations = np.array([op.rot for op in operations]) / gemmi.Op.DEN
-    translations = np.array([op.tran for op in operations]) / gemmi.Op.DEN
-    matrix = np.array(cell.basis)
-    metric = matrix @ matrix.T
-    metric = np.einsum("nji,jk,nkl->il", rotations, metric, rotations) / len(rotations)
-    matrix = np.linalg.cholesky(metric)
-    sites = _asymmetric_unit(species, np.array(cell.positions), rotations, translations, matrix)
-    if sites is None:
-        return None
-    return _text(crystal, matrix, group, [op.triplet() for op in operations], sites)
-
-
-def _asymmetric_unit(
-    species: Sequence[str],
-    coords: np.ndarray,
-    rotations: np.ndarray,
-    translations: np.ndarray,
-    matrix: np.ndarray,
-) -> list[Site] | None:
-    """One site of each orbit, averaged over all images; None if an image meets no atom."""
-    names = np.array(species)
-    left = np.ones(len(species), dtype=bool)
-    sites: list[Site] = []
-    for i in range(len(species)):
-        if not left[i]:
-            continue
-        images = rotations @ coords[i] + translations
-        apart = coords - images[:, None]
-        apart -= np.round(apart)
-        squared = ((apart @ matrix) ** 2).sum(axis=2)
-        squared[:, names != names[i]] = np.inf
-        partner = squared.argmin(axis=1)
-        if not left[partner].all():
-            return None
-        # each partner, brought back to the first atom
-        back = np.linalg.solve(rotations, apart[np.arange(len(images)), partner][..., None])
-        left[partner] = False
-        sites.append(
-            (species[i], len(set(partner.tolist())), coords[i] + back[..., 0].mean(axis=0))
-        )
-    return sites
+    return _text(crystal, cell.matrix, cell.group, cell.operators, cell.sites)
 
 
 def _text(
