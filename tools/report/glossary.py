@@ -57,8 +57,8 @@ GLOSSARY: dict[str, str] = {
     "relaxed structure; where the two differ much, trust neither.",
     "DFT probability": "The chance that a DFT calculation finds the candidate within 50 or 100 "
     "meV/atom of the hull, learnt from DFT results of other candidates.",
-    "typical error": "The mean error of the potential in heights above the hull, against DFT; "
-    "candidates that differ by less are not ranked by it.",
+    "typical error": "How far the potential's heights above the hull usually lie from DFT; a "
+    "smaller difference does not rank two candidates.",
     "operator": "A way to propose structures: formula and space group ask the crystal model to "
     "write one, substitution puts other elements into a known structure, perturbation displaces "
     "atoms, swap exchanges two of them.",

@@ -30,7 +30,7 @@ from hullward.tools.report.figures import (
 from hullward.tools.report.gather import gather
 from hullward.tools.report.glossary import anchor
 from hullward.tools.report.lineage import Lineage, lineage_words
-from hullward.tools.report.names import short_id, space_group
+from hullward.tools.report.names import search_links, short_id, space_group
 from hullward.tools.report.opinions import opinion_words
 from hullward.tools.report.requests import backends_sentence
 from hullward.tools.report.schema import Report, ReportEntry
@@ -103,7 +103,7 @@ def render(report: Report, template: str) -> str:
         heights_figure=lambda: _heights(report),
         progress_figure=lambda: _progress(report),
         comparison_figures=lambda: _comparisons(report),
-        search_links=words.search_links,
+        search_links=search_links,
         anchor=anchor,
         structure_figure=_structure,
         reliability_figure=lambda checks: _trusted(reliability_figure(checks)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
@@ -16,7 +15,6 @@ from hullward.tools.report.heights import Comparison
 from hullward.tools.report.novelty import new_words
 from hullward.tools.report.schema import Report, ReportEntry
 
-MATERIALS_PROJECT = "https://next-gen.materialsproject.org/materials"
 DASH = "—"
 MINUS = "\N{MINUS SIGN}"
 
@@ -162,12 +160,6 @@ def comparison(other: Comparison, first: str) -> str:
         f"{other.potential} gave {what} for {plural(other.count, 'judged candidate')}: on average "
         f"{abs(shift):.0f} meV/atom {direction} than {first}{spread}."
     )
-
-
-def search_links(formula: str, chemsys: str) -> tuple[tuple[str, str], ...]:
-    """(what, address) of searches in the Materials Project; nothing is loaded until one clicks."""
-    pages = (("formula", formula), ("chemsys", chemsys))
-    return tuple((value, f"{MATERIALS_PROJECT}?{key}={quote(value)}") for key, value in pages)
 
 
 def _scope(report: Report) -> str:
@@ -322,9 +314,11 @@ def remarks(entry: ReportEntry, novelty: str = "") -> str:
         parts.append(_second(entry))
     family = entry.family.words if entry.family else None
     further = filter(None, (family, entry.disorder, entry.vibrations, entry.training))
-    # what it was compared with stands once, below
+    # what it was compared with stands once, below; on a known lattice no type is called new
+    if entry.qualifier:
+        novelty = re.sub("new prototype: none of [^;]*(; earlier candidate [^;]*)?", "", novelty)
     novelty = re.sub("new prototype: none of [^;]*", "new structure type", novelty)
-    return "; ".join(filter(None, [*parts, *further, novelty]))
+    return "; ".join([*parts, *further, *filter(None, novelty.split("; "))])
 
 
 def _second(entry: ReportEntry) -> str:
@@ -372,7 +366,7 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
 def probability_words(entry: ReportEntry) -> str:
     """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why there is none."""
     if entry.p_below_50mev is None:
-        return "no probability: " + (entry.probability_note or "not computed")
+        return "none: " + (entry.probability_note or "not computed")
     parts = []
     for words, p, low, high in (
         ("within 50 meV/atom", entry.p_below_50mev, entry.p_below_50mev_low,

@@ -10,9 +10,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
 from hullward.tools.report import gather, systems, write_report
+from hullward.tools.report.names import MATERIALS_PROJECT
 from hullward.tools.report.render import markdown_text
 from hullward.tools.report.schema import Report
-from hullward.tools.report.words import MATERIALS_PROJECT, mev
+from hullward.tools.report.words import mev, notes, remarks, standing
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store, open_snapshot
 
 K = "k-1"
@@ -456,3 +457,18 @@ def test_a_card_names_its_cell_and_its_standing(written):
             assert f"?formula={entry.formula}" in (
                 prose if text is prose else written.html.read_text()
             )
+
+
+def test_on_a_known_lattice_no_structure_type_is_called_new(written):
+    entry = Report.model_validate_json(written.json.read_text()).short_list.entries[0]
+    of_known = "new structure of a known compound"
+    new = "new prototype: none of 3 known structures matches, with any exchange of elements"
+    plain = entry.model_copy(update={"standing": of_known, "novelty": f"{of_known}; {new}"})
+    ordering = "ordering of LiMnO2 (mp-1)"
+    known = {"qualifier": ordering, "novelty": f"{of_known}; {ordering}; {new}; may be known"}
+    related = plain.model_copy(update=known)
+    assert standing(related) == f"{of_known}; {ordering}"
+    assert notes(plain).endswith(f"{of_known}; new structure type")
+    assert notes(related).endswith(f"{of_known}; {ordering}; may be known")
+    assert remarks(related).endswith("may be known")
+    assert of_known not in remarks(related)
