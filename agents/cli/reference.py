@@ -223,7 +223,7 @@ def _describe_built(
     lines += [f"not covered: {system}: {note}" for system, note in holes.items()]
     lines += [] if holes else ["every subsystem is covered"]
     lines += [
-        f"check by hand: {formula} lies {1000 * depth:.0f} meV/atom below everything else"
+        f"check by hand: {formula} lies {1000 * depth:.0f} meV/atom below the hull of all others"
         for formula, depth in deep.items()
     ]
     document = {

@@ -57,6 +57,9 @@ class FamilyMember(Record):
     link: Literal["first", "lattice", "lineage"]  # lineage: an exchange of atoms made it
     kin: str | None  # the earlier member that it was linked to
     shared: tuple[str, ...] = ()  # 'Li Mn': elements that stand on one site in it and its kin
+    # a known phase of its formula on its lattice, of those at hand when it was compared
+    known_kin: str | None = None
+    known_shared: tuple[str, ...] = ()  # elements that stand on one site in it and the known phase
 
 
 class SoftMode(Record):

@@ -222,6 +222,7 @@ def _from_row(row: Mapping[str, Any]) -> ExportedStructure:
             ],
             "converged": str(row["converged"]).lower(),
             "state": row["state"],
+            "standing": "; ".join(filter(None, (row["standing"], row["qualifier"]))) or None,
             "operator": row["operator"],
             "family": row["family_id"],
             "family_size": row["family_size"],

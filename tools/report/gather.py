@@ -14,6 +14,9 @@ from hullward.models.errors import InputError
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.export import ExportedStructure, cif_text, relaxed
 from hullward.tools.report.families import Family, gather_families
+from hullward.tools.report.glossary import GLOSSARY
+from hullward.tools.report.heights import gather_comparisons, gather_heights, gather_progress
+from hullward.tools.report.lineage import Lineage, gather_lineages
 from hullward.tools.report.names import space_group, symmetry_words
 from hullward.tools.report.novelty import gather_identities, gather_vibrations
 from hullward.tools.report.opinions import gather_opinions
@@ -90,6 +93,8 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         below_reference=_listing(connection, "state = 'judged' AND label = 'below_reference'"),
         trust=gather_trust(connection, SHORT_LIST),
         opinions=gather_opinions(connection),
+        heights=gather_heights(connection),
+        comparisons=gather_comparisons(connection),
         systems=systems,
         systems_total=systems_total,
         operators=fetch_records(Yield, connection, OPERATORS),
@@ -101,6 +106,7 @@ def gather(connection: duckdb.DuckDBPyConnection, directory: Path) -> Report:
         runs=runs,
         stopped=_stopped(campaign, runs, counting.states),
         commands=_commands(directory),
+        glossary=GLOSSARY,
     )
 
 
@@ -140,9 +146,10 @@ def _listing(
         LEFT JOIN current u ON u.relaxation_id = w.relaxation_id AND u.height = 'union'
         ORDER BY {SHORT_LIST_ORDER} LIMIT {LISTED}""",
     )
-    exported = {}
+    exported, lineages = {}, {}
     if pictured:
         ids = [row["candidate_id"] for row in found[:pictured]]
+        lineages = gather_lineages(connection, ids)
         exported = {r.candidate_id: r for r in relaxed(connection, ids=ids, where="relaxed")}
     vibrations = gather_vibrations(connection)
     families = gather_families(connection, (row["family_id"] for row in found if rule))
@@ -152,6 +159,7 @@ def _listing(
             exported.get(row["candidate_id"]),
             vibrations.get(row["candidate_id"]),
             families.get(row["family_id"]),
+            lineages.get(row["candidate_id"]),
         )
         for row in found
     )
@@ -164,6 +172,7 @@ def _entry(
     exported: ExportedStructure | None,
     vibrations: str | None,
     family: Family | None,
+    lineage: Lineage | None,
 ) -> ReportEntry:
     group, symmetry = symmetry_words(row)
     stored = {name: row[name] for name in ReportEntry.model_fields if name in row}
@@ -173,6 +182,7 @@ def _entry(
         "novelty": _novelty(row),
         "vibrations": vibrations,
         "family": family,
+        "lineage": lineage,
         "suspect_because": tuple(row["suspect_because"] or ()),
         "read_by": row["second_energy_by"],
         "read_higher_ev_per_atom": row["second_energy_higher_ev_per_atom"],
@@ -195,7 +205,7 @@ def _novelty(row: Mapping[str, Any]) -> str:
         return f"known structure, before relaxation: {row['known_before']}"
     if row["duplicate_after"]:
         return f"relaxed into the same structure as {row['duplicate_after']}"
-    found = (row["standing"], row["novelty"])
+    found = (row["standing"], row["qualifier"], row["novelty"])
     return "; ".join(filter(None, found)) or "not compared with known structures"
 
 
@@ -205,10 +215,13 @@ def _products(text: str | None) -> tuple[Product, ...]:
 
 def _cycles(connection: duckdb.DuckDBPyConnection) -> tuple[CycleYield, ...]:
     rows = fetch_rows(connection, CYCLES)
-    decoded = ("quotas", "formula_reasons")
-    return tuple(
-        CycleYield(**row | {name: json.loads(row[name]) for name in decoded}) for row in rows
-    )
+    progress = gather_progress(connection)
+    found = []
+    for row in rows:
+        row |= {name: json.loads(row[name]) for name in ("quotas", "formula_reasons")}
+        missing = max(0, sum(row["quotas"].values()) - row["proposed"])
+        found.append(CycleYield(**row, not_made=missing, progress=progress[row["name"]]))
+    return tuple(found)
 
 
 def _stops(connection: duckdb.DuckDBPyConnection) -> tuple[EndCount, ...]:

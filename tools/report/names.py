@@ -1,13 +1,15 @@
-"""How a report names things: space groups, candidates, chemical systems."""
+"""How a report names things: space groups, candidates, systems, searches elsewhere."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from hullward.tools.crystal import space_group_symbol
 
+MATERIALS_PROJECT = "https://next-gen.materialsproject.org/materials"
 ID_CHARS = 10  # of a candidate's id in tables: 'c-4d10d3d6'
 
 
@@ -44,3 +46,9 @@ def system_name(chemsys: str, order: Sequence[str]) -> str:
     place = {element: number for number, element in enumerate(order)}
     elements = sorted(chemsys.split("-"), key=lambda e: (place.get(e, len(place)), e))
     return "-".join(elements)
+
+
+def search_links(formula: str, chemsys: str) -> tuple[tuple[str, str], ...]:
+    """(what, address) of searches in the Materials Project; nothing is loaded until one clicks."""
+    pages = (("formula", formula), ("chemsys", chemsys))
+    return tuple((value, f"{MATERIALS_PROJECT}?{key}={quote(value)}") for key, value in pages)

@@ -69,3 +69,19 @@ def gather_opinions(connection: duckdb.DuckDBPyConnection) -> Opinions:
         force_calls=calls,
         said=tuple(said[:LISTED]),
     )
+
+
+def opinion_words(opinion: OpinionEntry) -> str:
+    """The outcome of a second opinion, in a few words."""
+    geometry = opinion.kind == "geometry"
+    disputed = "DISPUTED: another structure" if geometry else "DISPUTED"
+    suspect = "suspect" if opinion.suspect else ""
+    parts = [
+        {None: "no result", False: "agrees", True: disputed}[opinion.disputed],
+        "geometry only" if geometry else "",
+        opinion.failure,
+        "suspect confirmed" if opinion.confirmed else suspect,
+    ]
+    if None not in (opinion.rank, opinion.rank_before) and opinion.rank != opinion.rank_before:
+        parts.append(f"moved from place {opinion.rank_before} to {opinion.rank}")
+    return "; ".join(filter(None, parts))

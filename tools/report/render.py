@@ -18,23 +18,25 @@ from markupsafe import Markup, escape
 
 from hullward.models.errors import InputError
 from hullward.tools.report import words
-from hullward.tools.report.backends import backends_sentence
 from hullward.tools.report.figures import (
+    comparison_figure,
     funnel_figure,
+    heights_figure,
     phase_diagram_figure,
+    progress_figure,
     reliability_figure,
     structure_figure,
 )
 from hullward.tools.report.gather import gather
-from hullward.tools.report.names import short_id, space_group
+from hullward.tools.report.glossary import anchor
+from hullward.tools.report.lineage import Lineage, lineage_words
+from hullward.tools.report.names import search_links, short_id, space_group
+from hullward.tools.report.opinions import opinion_words
+from hullward.tools.report.requests import backends_sentence
 from hullward.tools.report.schema import Report, ReportEntry
 from hullward.tools.report.systems import System
-from hullward.tools.report.words import (
-    opinion_words,
-    percentage,
-    probability_words,
-    trust_words,
-)
+from hullward.tools.report.uncertainty import trust_words
+from hullward.tools.report.words import percentage, probability_words
 from hullward.tools.store import (
     APART,
     NESTED,
@@ -89,6 +91,8 @@ def render(report: Report, template: str) -> str:
         second=words.second_sentence(report),
         vibrations=words.vibrations_sentence(report),
         trust=trust_words(report.trust),
+        not_made=words.not_made(report),
+        progress=words.progress_sentence(report),
         typical_error=words.typical_error(report),
         nested=NESTED,
         novel=NOVEL,
@@ -96,6 +100,11 @@ def render(report: Report, template: str) -> str:
         funnel_figure=lambda: _trusted(
             funnel_figure({stage_words(k): report.funnel[k] for k in NESTED + NOVEL})
         ),
+        heights_figure=lambda: _heights(report),
+        progress_figure=lambda: _progress(report),
+        comparison_figures=lambda: _comparisons(report),
+        search_links=search_links,
+        anchor=anchor,
         structure_figure=_structure,
         reliability_figure=lambda checks: _trusted(reliability_figure(checks)),
         phase_diagram=_diagram,
@@ -123,7 +132,11 @@ def _template(name: str) -> Template:
         "mev": words.mev,
         "decomposition": words.decomposition,
         "notes": words.notes,
+        "remarks": words.remarks,
         "cell": words.cell,
+        "standing": words.standing,
+        "lineage": _lineage,
+        "comparison": words.comparison,
         "probabilities": probability_words,
         "opinion": opinion_words,
         "percentage": percentage,
@@ -157,6 +170,45 @@ def _backticks_as_code(sentence: str) -> Markup:
 
 def _structure(entry: ReportEntry) -> Markup:
     return _trusted(structure_figure(entry.crystal) if entry.crystal else "")
+
+
+def _heights(report: Report) -> Markup:
+    bars = [(b.from_mev, b.to_mev, b.reference, b.union, b.union_new) for b in report.heights.bins]
+    threshold = 1000 * report.basis.metastable_ev_per_atom if report.basis else None
+    return _trusted(heights_figure(bars, threshold) if bars else "")
+
+
+def _progress(report: Report) -> Markup:
+    """The short list by cycle; '' where there is nothing to follow."""
+    steps = [
+        (c.name, None if (best := c.progress.best_so_far_ev_per_atom) is None else 1000 * best,
+         c.progress.families_so_far)
+        for c in report.cycles
+    ]  # fmt: skip
+    return _trusted(progress_figure(steps) if len(steps) > 1 and steps[-1][2] else "")
+
+
+def _comparisons(report: Report) -> list[Markup]:
+    """The short list's heights by each other potential against those by the first."""
+    first = report.basis.potential if report.basis else ""
+    pairs: dict[str, list[tuple[str, float, float]]] = {}
+    for e in report.short_list.entries:
+        if None not in (e.read_by, e.read_higher_ev_per_atom, e.e_above_reference_ev_per_atom):
+            height = 1000 * (e.e_above_reference_ev_per_atom or 0.0)
+            second = height + 1000 * (e.read_higher_ev_per_atom or 0.0)
+            name = f"{e.formula} {short_id(e.candidate_id)}"
+            pairs.setdefault(f"{e.read_by}, same structure", []).append((name, height, second))
+    for o in report.opinions.said:
+        if o.first_ev_per_atom is not None and o.second_ev_per_atom is not None:
+            both = (1000 * o.first_ev_per_atom, 1000 * o.second_ev_per_atom)
+            name = f"{o.formula} {short_id(o.candidate_id)}"
+            pairs.setdefault(f"{o.potential}, relaxed by it", []).append((name, *both))
+    return [_trusted(comparison_figure(found, first, name)) for name, found in pairs.items()]
+
+
+def _lineage(entry: ReportEntry) -> str:
+    known = entry.lineage or Lineage()
+    return lineage_words(entry.operator, entry.cycle, entry.parents, known)
 
 
 def _diagram(system: System) -> Markup:

@@ -18,9 +18,11 @@ heights are signed; null means unknown. A list that may be cut has its `total`.
     trust         probabilities that DFT agrees: how many, by which calibrator, its checks
     opinions      second opinions, and how they change the short list
     identities    comparison with known structures: counts, most frequent parents
+    heights       histogram of heights over the reference and over reference and campaign
+    comparisons   other potentials against the campaign's: how many energies, mean, spread
     systems       phase diagrams: points, facets, stable phases; lowest candidate per formula
     operators, cycles
-                  yield of each; cycles with their plan and its reasons
+                  yield of each; cycles with their plan, its reasons, and the short list so far
     stops         why proposals ended, by state and reason, with three examples each
     backends      which models wrote structures and planned, in a sentence
     asked         requests to language models by model and purpose: answered, failed, tokens
@@ -28,6 +30,7 @@ heights are signed; null means unknown. A list that may be cut has its `total`.
     cost          force calls and CPU seconds
     runs, stopped why each run ended, with CPU seconds by stage; the last one in words
     commands      how to continue: {purpose: command}
+    glossary      what the words mean: {term: sentence}
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from typing import Literal
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, CampaignRecord, Product, Record, SecondReference
 from hullward.tools.report.families import Family
+from hullward.tools.report.heights import Comparison, CycleProgress, Heights
+from hullward.tools.report.lineage import Lineage
 from hullward.tools.report.novelty import Identities
 from hullward.tools.report.opinions import Opinions
 from hullward.tools.report.systems import System
@@ -54,6 +59,7 @@ class ReportEntry(Record):
     operator: str
     cycle: int
     parents: tuple[str, ...]
+    lineage: Lineage | None = None  # of the first entries of the short list
     energy_ev_per_atom: float | None
     e_above_reference_ev_per_atom: float | None
     e_above_union_ev_per_atom: float | None
@@ -80,6 +86,7 @@ class ReportEntry(Record):
     disputed: bool | None = None  # by a second opinion; null: there is none
     novelty: str
     standing: str | None = None  # next to what is known; null: not compared yet, or a duplicate
+    qualifier: str | None = None  # of the standing: ordering, distortion, lanthanide swap of …
     novelty_kind: str | None  # see `hullward.tools.records.assessments`; null: not compared yet
     novelty_match: str | None  # id of the phase, candidate or structure type it is like
     duplicate_after: str | None = None  # the lowest in energy of the same relaxed structure
@@ -132,6 +139,8 @@ class CycleYield(Yield):
 
     made_by: str = "rules"
     quotas: dict[str, int]
+    not_made: int = 0  # proposals that the plan asked for and nobody made
+    progress: CycleProgress = CycleProgress()
     results_up_to_cycle: int | None
     reasons: tuple[str, ...]
     formula_reasons: dict[str, str]  # of the formulas that were first
@@ -207,6 +216,8 @@ class Report(Record):
     identities: Identities = Identities()
     trust: Trust = Trust()
     opinions: Opinions = Opinions()
+    heights: Heights = Heights()
+    comparisons: tuple[Comparison, ...] = ()
     systems: tuple[System, ...]
     systems_total: int
     operators: tuple[Yield, ...]
@@ -219,3 +230,4 @@ class Report(Record):
     runs: tuple[Run, ...]
     stopped: str
     commands: dict[str, str]
+    glossary: dict[str, str]

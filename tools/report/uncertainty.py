@@ -58,3 +58,28 @@ def gather_trust(connection: duckdb.DuckDBPyConnection, condition: str) -> Trust
         calibrations=tuple(decode(Calibration, row) for row in used),
         unsaid=missing,
     )
+
+
+def trust_words(trust: Trust) -> str:
+    """What the probabilities mean and how many candidates have one."""
+    if not trust.judged:
+        return "Nothing was judged, so no probability is given."
+    if not trust.with_probability:
+        why = trust.unsaid[0].reason if trust.unsaid else "not computed"
+        return f"No probability is given: {why}."
+    sentences = (
+        f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
+        "DFT finds them within 50 or 100 meV/atom of the hull."
+    )
+    if trust.short_list_with_probability and trust.expected_below_50mev is not None:
+        sentences += (
+            f" Of the {trust.short_list_with_probability:,} of these on the short list, DFT is "
+            f"expected to find about {trust.expected_below_50mev:.0f} within 50 meV/atom."
+        )
+    if trust.short_list_may_be_known:
+        sentences += (
+            f" The probability is that of a new structure. {trust.short_list_may_be_known:,} of "
+            "them may be known, since the reference has a phase of their formula without its "
+            "structure; for a known phase the probability is far too low."
+        )
+    return sentences

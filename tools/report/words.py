@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from hullward.models.crystal import Crystal
 from hullward.tools.records import Basis, Product
+from hullward.tools.report.heights import Comparison
 from hullward.tools.report.novelty import new_words
-from hullward.tools.report.opinions import OpinionEntry
 from hullward.tools.report.schema import Report, ReportEntry
-from hullward.tools.report.uncertainty import Trust
 
 DASH = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -108,19 +107,58 @@ def _searched(report: Report) -> str:
     return (
         f"{_scope(report)}: {plural(funnel['proposed'], 'proposal')}{turns}, "
         f"{share(funnel['relaxed'], funnel['proposed'])} relaxed to convergence, "
-        f"{share(report.states['judged'], funnel['proposed'])} judged.{_unmade(report)}"
-    )
+        f"{share(report.states['judged'], funnel['proposed'])} judged. {not_made(report)}"
+    ).rstrip()
 
 
-def _unmade(report: Report) -> str:
-    """How many proposals the plans asked for that nobody made."""
+def not_made(report: Report) -> str:
+    """How many proposals the plans asked for that nobody made; '' where all were."""
     planned = sum(sum(cycle.quotas.values()) for cycle in report.cycles)
-    missing = sum(max(0, sum(c.quotas.values()) - c.proposed) for c in report.cycles)
+    missing = sum(cycle.not_made for cycle in report.cycles)
     if not missing:
         return ""
     return (
-        f" {share(missing, planned)} planned proposals were not made: no operator had another new "
+        f"{share(missing, planned)} planned proposals were not made: no operator had another new "
         "structure, or a model did not answer."
+    )
+
+
+def progress_sentence(report: Report) -> str:
+    """How the best height and the number of families changed with the cycles."""
+    steps = [cycle.progress for cycle in report.cycles]
+    if not steps or not steps[-1].families_so_far:
+        return ""
+    best = [step.best_so_far_ev_per_atom for step in steps]
+    first = next((n for n, height in enumerate(best) if height is not None), 0)
+    last = report.cycles[-1].name
+    sentence = f"The short list grew to {families(steps[-1].families_so_far)} by cycle {last}"
+    if best[first] is None:
+        return f"{sentence}."
+    lowest = f"lowest height over the reference was {mev(best[first])} meV/atom"
+    if mev(best[first]) == mev(best[-1]):
+        return f"{sentence}; its {lowest} from cycle {report.cycles[first].name} on."
+    return (
+        f"{sentence}; its {lowest} after cycle {report.cycles[first].name} and {mev(best[-1])} "
+        f"meV/atom after cycle {last}."
+    )
+
+
+def standing(entry: ReportEntry) -> str:
+    """'new structure of a known compound; ordering of LiMnO2 (mp-18767)', or a dash."""
+    return "; ".join(filter(None, (entry.standing, entry.qualifier))) or DASH
+
+
+def comparison(other: Comparison, first: str) -> str:
+    """How far another potential's energies are from the first one's, in a sentence."""
+    shift = 1000 * other.mean_ev_per_atom
+    direction = "higher" if shift >= 0 else "lower"
+    what = "a second opinion" if other.relaxed else "the energy of the same structure"
+    spread = ""
+    if other.spread_ev_per_atom is not None:
+        spread = f", with a standard deviation of {1000 * other.spread_ev_per_atom:.0f} meV/atom"
+    return (
+        f"{other.potential} gave {what} for {plural(other.count, 'judged candidate')}: on average "
+        f"{abs(shift):.0f} meV/atom {direction} than {first}{spread}."
     )
 
 
@@ -162,7 +200,7 @@ def _best(report: Report) -> str:
     best = report.short_list.entries[0]
     return (
         f"Best: {best.formula}, {best.space_group}, {best.candidate_id}"
-        f"{f' ({best.standing})' if best.standing else ''}: "
+        f"{f' ({standing(best)})' if best.standing else ''}: "
         f"{mev(best.e_above_union_ev_per_atom)} meV/atom above the hull "
         f"(reference + this {kind(report)}), "
         f"{mev(best.e_above_reference_ev_per_atom)} meV/atom over the reference alone."
@@ -258,7 +296,13 @@ def _covering(report: Report) -> str:
 
 
 def notes(entry: ReportEntry) -> str:
-    """What a reader should know of an entry, in a few phrases."""
+    """What a reader should know of an entry, in a few phrases, its standing among them."""
+    return remarks(entry, entry.novelty)
+
+
+def remarks(entry: ReportEntry, novelty: str = "") -> str:
+    """The same without the standing, for where it has a line of its own."""
+    novelty = novelty or entry.novelty.removeprefix(standing(entry)).removeprefix("; ")
     parts = [s.replace("_", " ") for s in entry.suspicions]
     if entry.suspect_because:
         parts = [f"{', '.join(parts)}: {'; '.join(entry.suspect_because)}"]
@@ -270,8 +314,11 @@ def notes(entry: ReportEntry) -> str:
         parts.append(_second(entry))
     family = entry.family.words if entry.family else None
     further = filter(None, (family, entry.disorder, entry.vibrations, entry.training))
-    novelty = re.sub(r"(new prototype): none of [^;]*", r"\1", entry.novelty)  # said once, below
-    return "; ".join([*parts, *further, novelty])
+    # what it was compared with stands once, below; on a known lattice no type is called new
+    if entry.qualifier:
+        novelty = re.sub("new prototype: none of [^;]*(; earlier candidate [^;]*)?", "", novelty)
+    novelty = re.sub("new prototype: none of [^;]*", "new structure type", novelty)
+    return "; ".join([*parts, *further, *filter(None, novelty.split("; "))])
 
 
 def _second(entry: ReportEntry) -> str:
@@ -319,7 +366,7 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, st
 def probability_words(entry: ReportEntry) -> str:
     """'41 % (30–52 %) within 50 meV/atom, 70 % (58–80 %) within 100', or why there is none."""
     if entry.p_below_50mev is None:
-        return "no probability: " + (entry.probability_note or "not computed")
+        return "none: " + (entry.probability_note or "not computed")
     parts = []
     for words, p, low, high in (
         ("within 50 meV/atom", entry.p_below_50mev, entry.p_below_50mev_low,
@@ -343,44 +390,3 @@ def _second_energy(entry: ReportEntry) -> str:
 def percentage(p: float | None) -> str:
     """'41 %', or a dash for None."""
     return DASH if p is None else f"{100 * p:.0f} %"
-
-
-def trust_words(trust: Trust) -> str:
-    """What the probabilities mean and how many candidates have one."""
-    if not trust.judged:
-        return "Nothing was judged, so no probability is given."
-    if not trust.with_probability:
-        why = trust.unsaid[0].reason if trust.unsaid else "not computed"
-        return f"No probability is given: {why}."
-    sentences = (
-        f"{trust.with_probability:,} of {trust.judged:,} judged candidates have a probability that "
-        "DFT finds them within 50 or 100 meV/atom of the hull."
-    )
-    if trust.short_list_with_probability and trust.expected_below_50mev is not None:
-        sentences += (
-            f" Of the {trust.short_list_with_probability:,} of these on the short list, DFT is "
-            f"expected to find about {trust.expected_below_50mev:.0f} within 50 meV/atom."
-        )
-    if trust.short_list_may_be_known:
-        sentences += (
-            f" The probability is that of a new structure. {trust.short_list_may_be_known:,} of "
-            "them may be known, since the reference has a phase of their formula without its "
-            "structure; for a known phase the probability is far too low."
-        )
-    return sentences
-
-
-def opinion_words(opinion: OpinionEntry) -> str:
-    """The outcome of a second opinion, in a few words."""
-    geometry = opinion.kind == "geometry"
-    disputed = "DISPUTED: another structure" if geometry else "DISPUTED"
-    suspect = "suspect" if opinion.suspect else ""
-    parts = [
-        {None: "no result", False: "agrees", True: disputed}[opinion.disputed],
-        "geometry only" if geometry else "",
-        opinion.failure,
-        "suspect confirmed" if opinion.confirmed else suspect,
-    ]
-    if None not in (opinion.rank, opinion.rank_before) and opinion.rank != opinion.rank_before:
-        parts.append(f"moved from place {opinion.rank_before} to {opinion.rank}")
-    return "; ".join(filter(None, parts))

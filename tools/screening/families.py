@@ -6,6 +6,7 @@ parent, by an exchange of atoms, and they were orderings of one lattice as propo
 relaxation distorted them since. A family is everything that a chain of kin connects, so it does not
 depend on the order in which candidates come. Only candidates without a family are compared, with
 those of their formula; stored members are written again only where a new one connects two families.
+A known phase of the formula on a candidate's lattice is noted, but belongs to no family.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class _Families:
     screen: Screen
     members: dict[str, list[_Node]] = field(default_factory=dict)  # by family id
     changed: dict[str, FamilyMember] = field(default_factory=dict)  # by relaxation id
+    known: list[tuple[str, OrderedLattice]] | None = None  # phases of the formula; None: not read
 
     def place(self, node: _Node) -> None:
         """Give a candidate its family, joining families that it connects."""
@@ -76,6 +78,7 @@ class _Families:
         joined = next(iter(links), node.candidate_id)  # the family that was founded first
         first = links.get(joined)
         how: LinkKind = "first" if first is None else "lineage" if first.by_lineage else "lattice"
+        known_kin, known_shared = self._known_kin(node)
         record = FamilyMember(
             relaxation_id=node.row["relaxation_id"],
             candidate_id=node.candidate_id,
@@ -84,6 +87,8 @@ class _Families:
             link=how,
             kin=first.kin.candidate_id if first else None,
             shared=tuple(sorted({group for link in links.values() for group in link.shared})),
+            known_kin=known_kin,
+            known_shared=known_shared,
         )
         self._keep(node, record)
         for name in list(links)[1:]:
@@ -133,6 +138,30 @@ class _Families:
                 return _Link(member, True, shared)
         return None
 
+    def _known_kin(self, node: _Node) -> tuple[str | None, tuple[str, ...]]:
+        """A known phase on the candidate's lattice, and the elements that share sites in the two.
+
+        One of which the candidate is an ordering goes before one that it only distorts. As among
+        candidates, an exchange of atoms made it an ordering of its parent, however it relaxed.
+        """
+        if self.known is None:
+            self.known = _known_lattices(self.screen, node.row["formula"], node.row["chemsys"])
+        known = self.known
+        if not known:
+            return None, ()
+        own = node.relaxed(self.screen)
+        may = may_share([lattice for _, lattice in known], own)
+        found: list[tuple[str, tuple[str, ...]]] = []
+        for (phase_id, lattice), one in zip(known, may, strict=True):
+            shared = shared_by(own, lattice) if one else None
+            if shared is None and node.exchanged_from == phase_id:
+                shared = shared_by(node.proposed(self.screen), lattice)
+            if shared:
+                return phase_id, shared
+            if shared is not None:
+                found.append((phase_id, shared))
+        return found[0] if found else (None, ())
+
 
 def store_families(screen: Screen) -> None:
     """Store the family of every relaxed candidate that has none yet."""
@@ -173,7 +202,7 @@ def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[Fam
 def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:
     """Relaxed candidates of some formulas with their records, in the order of proposing."""
     return screen.store.rows(
-        f"""SELECT r.relaxation_id, r.candidate_id, c.formula, p.operator, p.parents,
+        f"""SELECT r.relaxation_id, r.candidate_id, c.formula, c.chemsys, p.operator, p.parents,
                 f.* EXCLUDE (relaxation_id, candidate_id)
             FROM (FROM relaxations WHERE {RELAXED}) r
             JOIN candidates c USING (candidate_id) JOIN proposals p USING (proposal_id)
@@ -181,6 +210,16 @@ def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:
             WHERE c.formula IN (SELECT unnest($formulas::VARCHAR[])) ORDER BY {PROPOSED_ORDER}""",
         screen.relaxed_by | {"formulas": list(formulas)},
     )
+
+
+def _known_lattices(screen: Screen, formula: str, system: str) -> list[tuple[str, OrderedLattice]]:
+    """Known phases of a formula, the reference's and the user's, with their parent lattices."""
+    phases = (*screen.reference.library_entries(system), *screen.user_phases.of(system))
+    found = [(i, crystal) for i, crystal in phases if crystal.formula == formula][:COMPARED]
+    for phase_id, crystal in found:
+        if ("known", phase_id) not in screen.lattices:
+            screen.lattices["known", phase_id] = OrderedLattice(crystal)
+    return [(i, screen.lattices["known", i]) for i, _ in found]
 
 
 def _lattice(screen: Screen, table: str, row_id: str) -> OrderedLattice:

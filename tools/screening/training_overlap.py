@@ -115,13 +115,14 @@ def _overlaps(
 def _words(model: str, formula: bool | None, match: str | None, seen: bool | None) -> str:
     name = Path(model).name
     if formula is None:
-        return f"unknown training data: {name} has no list of what it learnt from"
-    learnt = [w for w, hit in (("its formula", formula), (f"its parent {match}", seen)) if hit]
-    if learnt:
-        return f"{name} had learnt from {' and '.join(learnt)}"
+        return f"unknown training data: those of {name} are not listed"
+    seen_too = [w for w, hit in (("its formula", formula), (f"its parent {match}", seen)) if hit]
+    if seen_too:
+        verb = "was" if len(seen_too) == 1 else "were"
+        return f"{' and '.join(seen_too)} {verb} in the training data of {name}"
     if match:
-        return f"{name} had learnt neither from its formula nor from its parent {match}"
-    return f"{name} had not learnt from its formula"
+        return f"neither its formula nor its parent {match} was in the training data of {name}"
+    return f"its formula was not in the training data of {name}"
 
 
 IDS, FORMULAS = "learnt_ids.npy", "learnt_formulas.npy"

@@ -72,6 +72,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             "duplicate_when_judged": "earlier candidate of the same relaxed structure",
             "standing": "known structure, new structure of a known compound, new composition, or "
             "novelty not judged",
+            "qualifier": "of the standing: ordering, distortion or lanthanide swap of a known "
+            "phase, with its id",
             "unmatched": "judged, matches no known phase and no other candidate",
             "novel": "unmatched, and new by its standing",
             "suspect": "too good or too odd, and not confirmed",
@@ -175,7 +177,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
 
 # Questions to begin with, by what they ask.
 QUESTIONS = {
-    "the short list": "SELECT formula, candidate_id, e_above_union_ev_per_atom, novelty "
+    "the short list": "SELECT formula, candidate_id, e_above_union_ev_per_atom, standing, "
+    "qualifier, novelty "
     f"FROM results WHERE {SHORT_LIST} ORDER BY {SHORT_LIST_ORDER}",
     "why proposals were rejected or failed": "SELECT state, reason, count(*) AS n FROM results "
     "WHERE reason IS NOT NULL GROUP BY ALL ORDER BY n DESC",

@@ -9,8 +9,8 @@ SHORT_LIST_RULE = (
     "suspect (or confirmed by a second opinion), stable or metastable; of each family (one formula "
     "on one lattice, whatever its ordering) the lowest in energy. Order: candidates that a second "
     "opinion disputes last, then by the probability that DFT finds them within 50 meV/atom of the "
-    "hull, where a calibrator gives one, then by height over reference ∪ campaign and over the "
-    "reference alone"
+    "hull, where a calibrator gives one, then by height above the hull of reference and campaign "
+    "together and over the reference alone"
 )
 
 # The rows that the funnel counts as novel_metastable and those whose novelty could not be judged,

@@ -105,7 +105,9 @@ represented AS (
 explained AS (
     SELECT
         candidate_id, kind AS novelty_kind, match_id AS novelty_match, words AS novelty, disorder,
-        coalesce(bare_namesakes, 0) AS bare_namesakes, standing
+        coalesce(bare_namesakes, 0) AS bare_namesakes, standing,
+        CASE WHEN kind = 'lanthanide_swap' THEN match_formula || ' (' || match_id || ')' END
+            AS swap_of
     FROM explanations
     QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY moment = 'before') = 1
 ),
@@ -173,7 +175,8 @@ placed AS (
         END AS standing,
         nullif(x.disorder, '') AS disorder, q.phonons, q.lowest_phonon_thz, q.phonons_by,
         k.* EXCLUDE (relaxation_id, reason), nullif(k.reason, '') AS probability_note,
-        x.bare_namesakes, y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
+        x.bare_namesakes, x.swap_of, f.known_kin, f.known_shared, f.shared,
+        y.disputed, e.second_energy_by, e.second_energy_higher_ev_per_atom,
         -- one that was never compared is a family of its own
         CASE WHEN r.converged THEN coalesce(f.family_id, s.candidate_id) END AS family_id,
         coalesce(f.joined, s.candidate_id) AS joined,
@@ -259,11 +262,44 @@ shown AS (
         -- the user's own name of a screened structure: its file, or its row
         regexp_replace(source, '(?i)(([.](cif|vasp)|^(poscar|contcar)[^#]*)([.]gz|[.]zst)?)#0$',
             '\\1') AS source,
-        family_id, joined, request_id, "index"
+        family_id, joined, request_id, "index", swap_of, known_kin,
+        coalesce(len(known_shared) > 0, false) AS orders_known,
+        orders_known OR coalesce(len(shared) > 0, false) AS exchanges,
+        CASE
+            WHEN family_id IS NULL THEN NULL
+            WHEN standing = 'known structure'
+            THEN coalesce(rediscovered, known_before, novelty_match)
+            ELSE known_kin
+        END AS known_phase
     FROM placed
+),
+-- the known phase on whose lattice it is, or another member of its family
+related AS (
+    SELECT
+        * EXCLUDE (exchanges),
+        CASE WHEN family_id IS NOT NULL THEN coalesce(
+            known_kin, min(known_phase) OVER (PARTITION BY family_id)
+        ) END AS related,
+        bool_or(exchanges) OVER (PARTITION BY family_id) AS exchanged
+    FROM shown
 )
 SELECT
-    * EXCLUDE (joined, request_id, "index", worthy),
+    * EXCLUDE (
+        joined, request_id, "index", worthy, swap_of, known_kin, known_phase, orders_known, related,
+        exchanged
+    ),
+    -- of the standing: how it is related to a known phase, with the phase's id
+    CASE
+        WHEN coalesce(standing, 'known structure') = 'known structure' THEN NULL
+        WHEN swap_of IS NOT NULL THEN 'lanthanide swap of ' || swap_of
+        ELSE CASE
+            WHEN CASE WHEN known_kin IS NULL THEN exchanged ELSE orders_known END
+            THEN 'ordering of ' ELSE 'distortion of '
+        END || CASE
+            WHEN starts_with(related, formula || '#') THEN related
+            ELSE formula || ' (' || related || ')'
+        END
+    END AS qualifier,
     coalesce(worthy AND row_number() OVER (
         PARTITION BY joined, worthy ORDER BY cycle, request_id, "index", proposal_id
     ) = 1, false) AS rewarded,
@@ -277,7 +313,7 @@ SELECT
         ORDER BY coalesce(unmatched AND metastable, false) DESC, state = 'judged' DESC, suspect,
             energy_ev_per_atom NULLS LAST, candidate_id
     ) = 1 AS represents_family
-FROM shown;
+FROM related;
 
 CREATE VIEW states AS SELECT proposal_id, state FROM results;
 

@@ -106,8 +106,9 @@ class Calibrator(Record):
         if basis.protocol != self.protocol:
             return "it is for the default protocol of relaxation, not this one"
         if basis.reference_kind not in self.reference_kinds:
-            kinds = " or ".join(self.reference_kinds).replace("_", " ")
-            return f"it is for references of kind {kinds}, not {basis.reference_kind}"
+            kinds = " or ".join(self.reference_kinds)
+            words = f"it was fitted to {kinds} references, not to {basis.reference_kind} ones"
+            return words.replace("materials_project", "Materials Project")
         return ""
 
     def design(self, cases: Sequence[CalibrationCase]) -> tuple[np.ndarray, np.ndarray]:

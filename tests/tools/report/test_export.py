@@ -21,6 +21,21 @@ def crystal(a, shift=0.0):
     return Crystal.from_parameters((a, a, a), (90, 90, 90), ["Mn"] * 4 + ["O"] * 4, moved)
 
 
+def standing(candidate_id, relaxation_id):
+    """An ordering of a known phase."""
+    return [
+        r.Explanation(
+            candidate_id=candidate_id, moment="after", kind="new_prototype", match_id=None,
+            match_formula=None, exchanged=(), inverse=False, rms_a=None, against="", against_id="a",
+            words="", disorder="", standing="new structure of a known compound",
+        ),
+        r.FamilyMember(
+            relaxation_id=relaxation_id, candidate_id=candidate_id, family_id=candidate_id,
+            joined=candidate_id, link="first", kin=None, known_kin="mp-1", known_shared=("Mn O",),
+        ),
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A published campaign, and its candidate ids in the order of HEIGHTS."""
@@ -69,6 +84,8 @@ def made(tmp_path_factory):
             )
             for kind in ("reference", "union")
         ]  # fmt: skip
+        if i == 0:
+            records += standing(ids[-1], relaxation_id)
     with Store.open(directory, command="test", create=True) as store:
         store.add(records)
         store.publish()
@@ -211,3 +228,11 @@ def test_a_link_in_the_way_is_replaced_not_followed(made, tmp_path):
     (out / name).symlink_to(target)
     export_structures(made[0], out)
     assert target.read_text() == "keep"
+
+
+def test_files_say_what_a_candidate_is_next_to_what_is_known(made, tmp_path):
+    directory, ids = made
+    first, second, *_ = export_structures(directory, tmp_path / "out", ids=ids[:2])
+    line = "# standing: new structure of a known compound; ordering of MnO (mp-1)\n"
+    assert line in first.read_text()
+    assert "# standing: unknown\n" in second.read_text()

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 from hullward.models.crystal import Crystal
 from hullward.tools.report.figures import (
+    Bar,
     HullPoint,
+    comparison_figure,
     funnel_figure,
+    heights_figure,
     phase_diagram_figure,
+    progress_figure,
     structure_figure,
 )
 from hullward.tools.report.figures.structure import distinct_colours
@@ -146,3 +150,41 @@ def test_whatever_the_names_and_heights_the_figure_is_well_formed(rows, elements
     svg = phase_diagram_figure(points, elements, [])
     assert svg is not None
     assert not [e for e in ET.fromstring(svg).iter() if "script" in e.tag]
+
+
+def bars(counts: dict[int | None, tuple[int, int, int]]) -> list[Bar]:
+    """Bins of 25 meV/atom; counts by their lower ends: reference, union, new in the union."""
+    ends = [None, *range(-100, 425, 25), None]
+    return [(a, b, *counts.get(a, (0, 0, 0))) for a, b in itertools.pairwise(ends)]
+
+
+@pytest.mark.parametrize(
+    ("svg", "described"),
+    [
+        (heights_figure(bars({-25: (3, 0, 0), 0: (1, 4, 2), 300: (5, 5, 5)}), 100),
+         "4 of 9 structures lie less than 100 meV/atom above the hull of reference and campaign; "
+         "3 lie below the hull of the reference alone."),
+        (progress_figure([("0", None, 0), ("1", 40.0, 2), ("2", -12.0, 5)]),
+         "5 families after 3 cycles; best height from 40 to −12 meV/atom."),
+        (comparison_figure([("a <b>", 0.0, 30.0), ("c", 50.0, 40.0)], "one", "two"),
+         "2 entries; they differ by up to 30 meV/atom."),
+    ],
+    ids=["heights", "progress", "comparison"],
+)  # fmt: skip
+def test_a_figure_says_what_it_shows(svg: str, described: str) -> None:
+    root = ET.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.find(SVG + "title").text
+    assert root.find(SVG + "desc").text == described
+    box = [float(x) for x in root.get("viewBox").split()]
+    for rect in root.iter(SVG + "rect"):
+        x, y, w, h = (float(rect.get(k)) for k in ("x", "y", "width", "height"))
+        assert min(x, y, w, h) >= 0
+        assert x + w <= box[2]
+        assert y + h <= box[3]
+
+
+def test_a_histogram_does_not_grow_with_what_it_counts() -> None:
+    few = heights_figure(bars({0: (1, 1, 1)}), 100)
+    many = heights_figure(bars(dict.fromkeys(range(-100, 425, 25), (9000, 9000, 9000))), 100)
+    assert len(many) < 1.2 * len(few)

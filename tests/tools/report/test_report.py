@@ -10,9 +10,10 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
 from hullward.tools.report import gather, systems, write_report
+from hullward.tools.report.names import MATERIALS_PROJECT
 from hullward.tools.report.render import markdown_text
 from hullward.tools.report.schema import Report
-from hullward.tools.report.words import mev
+from hullward.tools.report.words import mev, notes, remarks, standing
 from hullward.tools.store import SHORT_LIST, SHORT_LIST_ORDER, Store, open_snapshot
 
 K = "k-1"
@@ -156,12 +157,14 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.words = [], [], []
+        self.tags, self.attributes, self.words, self.links = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += attrs
+        if tag == "a":
+            self.links.append(dict(attrs))
 
     def handle_data(self, data):
         self.words.append(data)
@@ -176,7 +179,14 @@ def assert_inert(html):
     assert not set(page.tags) & {"script", "iframe", "object", "embed", "link", "img", "base"}
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     addresses = [v for k, v in page.attributes if k in {"src", "href", "xlink:href", "action"}]
-    assert [a for a in addresses if not a.startswith(("#", "data:text/plain;base64,"))] == []
+    outside = [a for a in addresses if not a.startswith(("#", "data:text/plain;base64,"))]
+    # searches that a reader may follow: plain links, of a formula or a system alone
+    searches = [link for link in page.links if link.get("href") in outside]
+    assert len(searches) == len(outside)
+    for link in searches:
+        assert re.fullmatch(f"{re.escape(MATERIALS_PROJECT)}[?](formula|chemsys)=[A-Za-z0-9-]+",
+                            link["href"])  # fmt: skip
+        assert link["rel"] == "noopener noreferrer"
     assert not re.findall(r"url\((?!#)", html)
     assert "@import" not in html
     return page
@@ -226,6 +236,32 @@ def test_the_page_loads_and_runs_nothing(written):
     policy = next(v for k, v in page.attributes if k == "content" and "default-src" in v)
     assert policy.startswith("default-src 'none'")
     assert "script-src" not in policy
+
+
+def test_every_link_within_the_page_has_its_place(written):
+    html = written.html.read_text()
+    page = Page(html)
+    ids = [v for k, v in page.attributes if k == "id"]
+    assert len(ids) == len(set(ids))
+    inside = {link["href"][1:] for link in page.links if link.get("href", "").startswith("#")}
+    assert inside <= set(ids)
+    report = Report.model_validate_json(written.json.read_text())
+    for e in report.short_list.entries:  # from the list to the card and its CIF, and back
+        assert {e.candidate_id, f"row-{e.candidate_id}", f"cif-{e.candidate_id}"} <= inside
+
+
+def test_the_glossary_explains_each_word_once_in_every_format(written):
+    report = Report.model_validate_json(written.json.read_text())
+    page, prose = Page(written.html.read_text()).text, written.markdown.read_text()
+    asked = {
+        "judged", "match", "rediscovered", "below the reference", "covered", "family", "suspect",
+        "union", "standing", "known structure", "new structure of a known compound",
+        "new composition", "novelty not judged", "second network", "duplicate", "ordering of",
+    }  # fmt: skip
+    assert asked <= report.glossary.keys()
+    for word, sentence in report.glossary.items():
+        assert re.fullmatch(r"[A-Z][^.]*[.]", sentence), word
+        assert page.count(f"{word} {sentence}") == prose.count(f"- {word}: {sentence}") == 1
 
 
 def test_words_of_models_and_users_stay_text(tmp_path):
@@ -333,3 +369,106 @@ def test_a_report_of_many_names_what_it_leaves_out(directory, monkeypatch):
     assert (some.lowest, some.formulas) == (every.lowest, every.formulas)
     assert f"Not drawn: {some.left_out} higher candidates." in page
     assert short.short_list.total == whole.short_list.total > len(short.short_list.entries) == 1
+
+
+def test_heights_and_progress_are_those_of_the_counts(written):
+    """Each judged structure once in the histogram; the last cycle has the whole short list."""
+    report = Report.model_validate_json(written.json.read_text())
+    page = Page(written.html.read_text()).text
+    bins = report.heights.bins
+    assert sum(b.union for b in bins) == sum(b.reference for b in bins) == 6
+    assert report.heights.structures == report.states["judged"] == 6
+    counted = {(b.from_mev, b.to_mev): (b.reference, b.union) for b in bins if b.reference}
+    assert counted == {(None, -100): (1, 0), (-25, 0): (2, 0), (0, 25): (1, 4), (25, 50): (1, 1),
+                       (300, 325): (1, 1)}  # fmt: skip
+    first, last = (cycle.progress for cycle in report.cycles)
+    assert (first.best_so_far_ev_per_atom, last.best_so_far_ev_per_atom) == (0.04, -0.012)
+    assert (first.families_so_far, last.families_so_far) == (1, report.short_list.total)
+    sentence = (
+        "The short list grew to 2 families by cycle 1; its lowest height over the reference was "
+        "+40 meV/atom after cycle 0 and −12 meV/atom after cycle 1."
+    )
+    assert sentence in page
+    assert sentence in written.markdown.read_text()
+    assert "The short list by cycle" in page
+    assert "Heights above the hull" in page
+
+
+def test_proposals_that_nobody_made_are_counted_by_cycle(tmp_path):
+    paths = write_report(publish(tmp_path / "run", [campaign(), FORTY, proposal(0)]))
+    report = Report.model_validate_json(paths.json.read_text())
+    assert [cycle.not_made for cycle in report.cycles] == [39]
+    said = "39 of 40 (97.5 %) planned proposals were not made"
+    assert Page(paths.html.read_text()).text.count(said) == paths.markdown.read_text().count(said)
+    assert paths.markdown.read_text().count(said) == 2  # at the top, and beside the cycles
+
+
+def test_the_line_of_an_entry_ends_at_what_is_known(tmp_path):
+    """q-8 was made from q-7, which was written by a model; q-7 from what is no candidate."""
+    records = list(every_outcome())
+    seven = next(x.candidate_id for x in records if isinstance(x, r.Candidate)
+                 and x.proposal_id == "q-7")  # fmt: skip
+    made = {"q-6": {"parents": (seven,), "operator": "swap"},
+            "q-7": {"parents": ("e-lmo",), "model": "org/writer"}}  # fmt: skip
+    records = [
+        x.model_copy(update=made.get(x.proposal_id, {})) if isinstance(x, r.Proposal) else x
+        for x in records
+    ]
+    paths = write_report(publish(tmp_path / "run", records))
+    line = f"swap in cycle 0, from {seven[:10]} LiMnO2 (perturbation in cycle 1, written by "
+    line += "writer), from the known phase e-lmo"
+    assert line in Page(paths.html.read_text()).text
+    assert line in paths.markdown.read_text()
+
+
+def opinion(relaxed, difference):
+    return r.SecondOpinion(
+        **REFERENCE, relaxation_id=relaxed.relaxation_id,
+        potential="other-1", potential_sha256="cd" * 32, kind="decomposition", disputed=False,
+        first_ev_per_atom=0.04, second_ev_per_atom=0.04 + difference,
+        difference_ev_per_atom=difference, margin_ev_per_atom=0.05, force_calls=3,
+        volume_ratio=1.0, same_structure=True, rms_a=0.01, failure="",
+    )  # fmt: skip
+
+
+def test_another_potential_is_compared_only_where_there_is_one(tmp_path, written):
+    assert "Other potentials" not in written.html.read_text()
+    records = list(every_outcome())
+    relaxed = [x for x in records if isinstance(x, r.Relaxation)]
+    opinions = [opinion(relaxed[2], 0.01), opinion(relaxed[3], 0.03)]
+    paths = write_report(publish(tmp_path / "run", [*records, *opinions]))
+    sentence = (
+        "other-1 gave a second opinion for 2 judged candidates: on average 20 meV/atom higher than "
+        "chgnet-0.3.0, with a standard deviation of 14 meV/atom."
+    )
+    assert sentence in Page(paths.html.read_text()).text
+    assert sentence in paths.markdown.read_text()
+    assert "Heights by chgnet-0.3.0 and other-1, relaxed by it" in paths.html.read_text()
+
+
+def test_a_card_names_its_cell_and_its_standing(written):
+    report = Report.model_validate_json(written.json.read_text())
+    page, prose = Page(written.html.read_text()).text, written.markdown.read_text()
+    for entry in report.short_list.entries:
+        lengths, _ = entry.crystal.parameters
+        for text in (page, prose):
+            assert f"{entry.n_atoms} atoms" in text
+            assert f"a {lengths[0]:.3f}, b {lengths[1]:.3f}, c {lengths[2]:.3f} Å" in text
+            assert f"?formula={entry.formula}" in (
+                prose if text is prose else written.html.read_text()
+            )
+
+
+def test_on_a_known_lattice_no_structure_type_is_called_new(written):
+    entry = Report.model_validate_json(written.json.read_text()).short_list.entries[0]
+    of_known = "new structure of a known compound"
+    new = "new prototype: none of 3 known structures matches, with any exchange of elements"
+    plain = entry.model_copy(update={"standing": of_known, "novelty": f"{of_known}; {new}"})
+    ordering = "ordering of LiMnO2 (mp-1)"
+    known = {"qualifier": ordering, "novelty": f"{of_known}; {ordering}; {new}; may be known"}
+    related = plain.model_copy(update=known)
+    assert standing(related) == f"{of_known}; {ordering}"
+    assert notes(plain).endswith(f"{of_known}; new structure type")
+    assert notes(related).endswith(f"{of_known}; {ordering}; may be known")
+    assert remarks(related).endswith("may be known")
+    assert of_known not in remarks(related)

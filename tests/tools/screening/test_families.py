@@ -8,7 +8,7 @@ import pytest
 from hullward.models.crystal import Crystal
 from hullward.models.potential import potential_card
 from hullward.tools.crystal import OrderedLattice
-from hullward.tools.hull import Reference
+from hullward.tools.hull import Coverage, Phase, Reference
 from hullward.tools.prototypes import prototype_library, seeded_rng, swap
 from hullward.tools.records import (
     Basis,
@@ -27,9 +27,33 @@ BASIS = Basis(
     protocol=Protocol(), reference_spec="", metastable_ev_per_atom=0.1, reference_id="test",
     reference_version="1", reference_kind="file", reference_statement="",
 )  # fmt: skip
-REFERENCE = Reference(
-    reference_id="test", version="1", kind="file", energy_scheme="toy", statement="", source=None
-)
+
+
+class Phases:
+    """Known phases by id."""
+
+    def __init__(self, crystals=()):
+        self._crystals = dict(crystals)
+        self.elements = frozenset(el for c in self._crystals.values() for el in c.amounts)
+
+    def within(self, elements):
+        return [
+            Phase(phase_id=i, formula=c.formula, composition=c.amounts, energy_ev_per_atom=-1.0,
+                  source="", crystal=c)
+            for i, c in self._crystals.items() if c.amounts.keys() <= elements
+        ]  # fmt: skip
+
+    def coverage(self, composition, phases):
+        return Coverage(True, "test")
+
+
+def reference(crystals=()):
+    return Reference(
+        reference_id="test", version="1", kind="file", energy_scheme="toy", statement="",
+        source=Phases(crystals),
+    )  # fmt: skip
+
+
 TYPES = {p.prototype_id: p.crystal for p in prototype_library()}
 
 
@@ -80,12 +104,12 @@ def campaign(tmp_path):
     """A function: an open screen of a new campaign that holds records."""
     opened, number = [], itertools.count()
 
-    def screen(*records):
+    def screen(*records, known=()):
         store = Store.open(tmp_path / str(next(number)), command="test", create=True)
         opened.append(store)
         store.add([BASIS, *itertools.chain(*records)])
         return Screen(
-            store=store, basis=BASIS, card=potential_card("toy"), reference=REFERENCE,
+            store=store, basis=BASIS, card=potential_card("toy"), reference=reference(known),
             limits=Limits(),
         )  # fmt: skip
 
@@ -109,6 +133,29 @@ def test_orderings_are_one_family_and_polymorphs_their_own(campaign):
     assert found["c-002"].shared == ("Fe Li",)
     seen = screen.store.rows("SELECT DISTINCT family_id, family_size FROM results")
     assert all(row["family_size"] == 0 for row in seen)  # nothing is judged yet
+
+
+def test_orderings_and_distortions_of_a_known_phase_name_it(campaign):
+    """Layered and γ are orderings of one lattice; a shaken cell exchanges nothing."""
+    everything = [relaxed(n, shaken(c, n)) for n, c in enumerate((GAMMA, LAYERED, OTHER))]
+    screen = campaign(*everything, known={"mp-1": LAYERED, "mp-2": named("own:LiCoO2-layered")})
+    store_families(screen)
+    found = stored(screen)
+    kin = [(found[f"c-00{n}"].known_kin, found[f"c-00{n}"].known_shared) for n in range(3)]
+    assert kin == [("mp-1", ("Fe Li",)), ("mp-1", ()), (None, ())]
+    alone = campaign(*everything)
+    store_families(alone)
+    assert {m.known_kin for m in stored(alone).values()} == {None}
+
+
+def test_a_swap_of_a_known_phase_is_an_ordering_of_it_however_it_relaxed(campaign):
+    screen = campaign(
+        relaxed(0, OTHER, proposed=GAMMA, operator="swap", parents=("mp-1",)),
+        relaxed(1, OTHER, proposed=GAMMA, parents=("mp-1",)),
+        known={"mp-1": LAYERED},
+    )
+    store_families(screen)
+    assert {i: m.known_kin for i, m in stored(screen).items()} == {"c-000": "mp-1", "c-001": None}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])

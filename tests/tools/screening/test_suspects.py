@@ -211,15 +211,17 @@ def test_the_audit_asks_for_the_formula_and_for_the_parent(screen, tmp_path):
     found = {o.candidate_id: o for o in opened.load(TrainingOverlap)}
     assert set(found) == {"c-0", "c-1", "c-2", "c-3", "c-9"}  # nobody says what proposed c-4
     assert (found["c-0"].formula_seen, found["c-0"].match_seen) == (True, True)
-    assert found["c-0"].words == "nano had learnt from its formula and its parent mp-1"
+    assert found["c-0"].words == (
+        "its formula and its parent mp-1 were in the training data of nano"
+    )
     assert (found["c-1"].formula_seen, found["c-1"].match_seen) == (True, None)
     assert found["c-2"].match_id is None  # an earlier candidate is no material
     assert (found["c-9"].formula_seen, found["c-9"].match_seen) == (False, False)
-    assert found["c-9"].words == "nano had learnt neither from its formula nor from its parent mp-9"
-    assert found["c-3"].formula_seen is None
-    assert found["c-3"].words == (
-        "unknown training data: llamat-2-cif has no list of what it learnt from"
+    assert found["c-9"].words == (
+        "neither its formula nor its parent mp-9 was in the training data of nano"
     )
+    assert found["c-3"].formula_seen is None
+    assert found["c-3"].words == ("unknown training data: those of llamat-2-cif are not listed")
     audit(opened, lambda name: None, "some-file-model")
     assert opened.load(TrainingOverlap, ["c-4"])[0].words.startswith("unknown training data")
     opened.publish()

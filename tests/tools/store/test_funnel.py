@@ -10,6 +10,7 @@ from hullward.models.crystal import Crystal
 from hullward.tools.records import (
     Basis,
     Candidate,
+    Explanation,
     FamilyMember,
     Label,
     Proposal,
@@ -420,6 +421,49 @@ def test_a_family_is_one_entry_and_one_reward(tmp_path):
     # a-1 and c-1 had joined another family before a later candidate merged the two
     assert [rows[name]["rewarded"] for name in names] == [True, True, False, False]
     assert (counted["novel_metastable"], counted["novel_families"], families) == (3, 1, 2)
+
+
+def explanation(name, kind, standing):
+    return Explanation(
+        candidate_id=f"c-{name}", moment="after", kind=kind, match_id="mp-9", match_formula="NdO",
+        exchanged=(), inverse=False, rms_a=None, against="", against_id="a", words="", disorder="",
+        standing=standing,
+    )  # fmt: skip
+
+
+def member(name, family="c-known", **changes):
+    return FamilyMember(
+        relaxation_id=relaxation(name).relaxation_id, candidate_id=f"c-{name}", family_id=family,
+        joined=family, link="lattice", kin=None, **changes,
+    )  # fmt: skip
+
+
+def test_a_standing_names_the_known_phase_it_is_related_to(tmp_path):
+    """By its own lattice, or by a known phase among its family; never of what is known itself."""
+    of_known = "new structure of a known compound"
+    records = [basis()]
+    for name, kind, standing in (
+        ("known", "known", "known structure"), ("kin", "new_prototype", of_known),
+        ("own", "new_prototype", of_known), ("bent", "new_prototype", of_known),
+        ("swapped", "lanthanide_swap", "new composition"), ("alone", "new_prototype", of_known),
+    ):  # fmt: skip
+        found = "mp-1" if name == "known" else None
+        records += [proposal(name), candidate(name), relaxation(name),
+                    verdict(name, 0.0, STABLE, rediscovered=found),
+                    explanation(name, kind, standing)]  # fmt: skip
+    records += [
+        member("known", known_kin="mp-1"), member("kin", shared=("Li Mn",)),
+        member("own", "c-own", known_kin="mp-2", known_shared=("Li Mn",)),
+        member("bent", known_kin="mp-3"), member("swapped", "c-swapped"),
+    ]  # fmt: skip
+    with Store.open(tmp_path / "c", command="test", create=True) as store:
+        store.add(records)
+        rows = {r["proposal_id"]: r["qualifier"] for r in store.rows("FROM results")}
+    assert rows == {
+        "known": None, "kin": "ordering of LiO (mp-1)", "own": "ordering of LiO (mp-2)",
+        "bent": "distortion of LiO (mp-3)", "swapped": "lanthanide swap of NdO (mp-9)",
+        "alone": None,
+    }  # fmt: skip
 
 
 def test_nothing_proposed_counts_nothing(tmp_path):

@@ -60,7 +60,7 @@ COLUMNS = {
     """,
     "families": """
         relaxation_id VARCHAR KEY, candidate_id VARCHAR, family_id VARCHAR, joined VARCHAR, link
-        VARCHAR, kin VARCHAR, shared VARCHAR[]
+        VARCHAR, kin VARCHAR, shared VARCHAR[], known_kin VARCHAR, known_shared VARCHAR[]
     """,
     "funnel": """
         stage VARCHAR, count BIGINT, rate DOUBLE
@@ -150,8 +150,8 @@ COLUMNS = {
         DOUBLE, p_below_50mev_high DOUBLE, p_below_100mev DOUBLE, p_below_100mev_low DOUBLE,
         p_below_100mev_high DOUBLE, calibrator_id VARCHAR, probability_note VARCHAR, disputed
         BOOLEAN, second_energy_by VARCHAR, second_energy_higher_ev_per_atom DOUBLE, bare_namesakes
-        BIGINT, source VARCHAR, family_id VARCHAR, rewarded BOOLEAN, family_size BIGINT,
-        represents_family BOOLEAN
+        BIGINT, source VARCHAR, family_id VARCHAR, qualifier VARCHAR, rewarded BOOLEAN, family_size
+        BIGINT, represents_family BOOLEAN
     """,
     "phase_diagrams": """
         chemsys VARCHAR KEY, reference_id VARCHAR KEY, reference_version VARCHAR KEY,

@@ -232,7 +232,7 @@ ONE_OF_EACH = [
         formula_seen=True,
         match_id=None,
         match_seen=None,
-        words="m had learnt from its formula",
+        words="its formula was in the training data of m",
     ),
     FamilyMember(
         relaxation_id=relaxation(0).relaxation_id,
@@ -241,6 +241,8 @@ ONE_OF_EACH = [
         joined="c-0",
         link="first",
         kin=None,
+        known_kin="e-1",
+        known_shared=("Li Mn",),
     ),
     SymmetrisedCell(
         relaxation_id=relaxation(0).relaxation_id,

@@ -30,8 +30,7 @@ from hullward.tools.reference import load_reference
 from hullward.tools.relax import Executor
 from hullward.tools.report.figures import reliability_figure
 from hullward.tools.report.figures.reliability import wilson
-from hullward.tools.report.uncertainty import Trust
-from hullward.tools.report.words import trust_words
+from hullward.tools.report.uncertainty import Trust, trust_words
 from hullward.tools.store import Store, open_snapshot, sealed
 from hullward.tools.uncertainty import (
     CalibrationCase,

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
 
-def document(width: float, height: float, parts: Iterable[str], label: str) -> str:
+def document(
+    width: float, height: float, parts: Iterable[str], label: str, described: str = ""
+) -> str:
+    """A picture with its name and, for those who cannot see it, what it shows."""
+    desc = f"<desc>{escape(described)}</desc>" if described else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img"'
-        f' font-family="system-ui, sans-serif" font-size="12"><title>{escape(label)}</title>'
+        f' font-family="system-ui, sans-serif" font-size="12"><title>{escape(label)}</title>{desc}'
         + "".join(parts) + "</svg>"
     )  # fmt: skip
+
+
+def round_step(span: float) -> float:
+    """A round distance of some five ticks: 1, 2 or 5 times a power of ten.
+
+    >>> round_step(430), round_step(7)
+    (100.0, 2.0)
+    """
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    return next(power * k for k in (1, 2, 5, 10) if power * k >= span / 5)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round values between two ends."""
+    step = round_step(high - low)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def number(value: float) -> str:
+    """A whole number with a real minus sign.
+
+    >>> number(-12.4)
+    '−12'
+    """
+    return f"{round(value)}".replace("-", "\N{MINUS SIGN}")
+
+
+def count_axis(
+    most: int, left: float, right: float, top: float, bottom: float
+) -> tuple[float, list[str]]:
+    """The height of one count, and the axis of counts from 0 to `most`, whole numbers only."""
+    scale = (bottom - top) / most
+    parts = []
+    for value in ticks(0, most) if most > 4 else range(most + 1):
+        y = bottom - value * scale
+        parts.append(line(left, y, right, y, 'stroke-width=".5" opacity=".25"'))
+        parts.append(text(left - 6, y + 4, f"{value:g}", "end"))
+    return scale, parts
 
 
 def line(x1: float, y1: float, x2: float, y2: float, attributes: str) -> str:
