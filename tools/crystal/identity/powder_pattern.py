@@ -151,7 +151,7 @@ def _waves(crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _lines(amplitudes: np.ndarray, share: np.ndarray) -> np.ndarray:
     """(..., pairs, m) lines of each pair of elements, from amplitudes (..., k, m), times n²."""
-    return np.stack(
+    lines: np.ndarray = np.stack(
         [
             (1 if a == b else 2)
             * np.real(amplitudes[..., a, :] * amplitudes[..., b, :].conj())
@@ -160,13 +160,15 @@ def _lines(amplitudes: np.ndarray, share: np.ndarray) -> np.ndarray:
         ],
         axis=-2,
     )
+    return lines
 
 
 def _spread(indices: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(m, points) how much of each line falls on each point of the pattern."""
     q = np.linalg.norm(indices @ (2 * np.pi * np.linalg.inv(matrix).T), axis=1)
-    spread: np.ndarray = np.exp(-((np.log(q)[:, None] - _points()) ** 2) / (2 * WIDTH**2))
-    return spread / q[:, None]
+    near = np.exp(-((np.log(q)[:, None] - _points()) ** 2) / (2 * WIDTH**2))
+    spread: np.ndarray = near / q[:, None]
+    return spread
 
 
 def _unit_density(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
