@@ -32,7 +32,11 @@ from hullward.tools.crystal.superposition import may_superpose, rms_displacement
 # they are 0.32 for all sites, in distorted orderings as large for few.
 TRANSLATED_SITES = 0.45  # the largest
 TRANSLATED_RMS = 0.22
+# Halfway from bcc, where it is 0, to hcp: the largest rms of a lattice of one site, fcc or bcc.
+ONE_SITE_RMS = 0.16
 SUPERCELL = SupercellLimits(lengths=0.15, sites=0.3)
+# Of a lattice of one site: from a supercell of bcc to hcp it is 0.155 for all sites.
+SUPERCELL_OF_ONE_SITE = SupercellLimits(lengths=0.15, sites=0.1)
 MAX_SITES = 200  # of a cell that is compared
 CHUNK_PAIRS = 50_000  # pairs of sites compared at once
 MAX_MERGED = 5  # elements of a kind for which the smallest exchange is looked for
@@ -177,7 +181,7 @@ def _superpose(one: OrderedLattice, two: OrderedLattice, merging: Merging) -> bo
     try:
         if len(small) == len(large):
             return any(rms_displacement(*p, first=True) is not None for p in ((a, b), (b, a)))
-        return repeats(small, large, SUPERCELL)
+        return repeats(small, large, SUPERCELL_OF_ONE_SITE if len(small) == 1 else SUPERCELL)
     except CELL_ERRORS:
         return False
 
@@ -243,7 +247,10 @@ def _translations(
             key = _key(shift, size)
             if key is not None and any(key) and (key not in found or rms < found[key][0]):
                 found[key] = rms, np.array(key) / size, to
-    return [found[key][1:] for key in sorted(_closed(found, size))]
+    group = _closed(found, size)
+    if len(group) + 1 == len(frac) and max(found[key][0] for key in group) > ONE_SITE_RMS:
+        group = _closed({k: f for k, f in found.items() if f[0] <= ONE_SITE_RMS}, size)
+    return [found[key][1:] for key in sorted(group)]
 
 
 def _key(shift: np.ndarray, size: int) -> tuple[int, ...] | None:

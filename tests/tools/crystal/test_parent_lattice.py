@@ -227,3 +227,10 @@ def test_cations_do_not_stand_for_anions():
     crystal = named("AB_hP4_194_c_a", Ni="Mn", As="O")
     upside_down = named("AB_hP4_194_c_a", Ni="O", As="Mn")
     assert shared_by(OrderedLattice(crystal), OrderedLattice(upside_down)) is None
+
+
+def test_bcc_and_hcp_are_two_lattices_though_one_shear_lies_between_them():
+    hcp, bcc = named("A_hP2_194_c", Mg="Sr"), named("A_cI2_229_a", W="Sr")
+    ordered_hcp = orderings(hcp, [np.eye(3), TWO], "Sr", Sr=1, Ca=1)
+    ordered_bcc = orderings(bcc, [TWO, FOUR], "Sr", Sr=1, Ca=1)
+    assert families([*ordered_hcp, *ordered_bcc]) == {frozenset({0, 1}), frozenset({2, 3})}

@@ -1,5 +1,7 @@
 """The description by Wyckoff positions, and the powder pattern of pairs of elements."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,21 @@ def test_no_pattern_of_a_cell_without_volume_or_too_large(matrix, count):
     )
     with pytest.raises(ValueError, match="no pattern"):
         PowderPattern(crystal)
+
+
+def test_the_nearest_exchange_is_that_of_patterns_made_one_by_one():
+    rng = np.random.default_rng(0)
+    places = np.array(QUARTZ.frac_coords) + rng.normal(0, 0.02, (QUARTZ.n_atoms, 3))
+    species = ["Si", "Ge", "Si", *["O"] * 6]
+    crystal = Crystal.from_arrays(QUARTZ.lattice, species, places)
+    own = PowderPattern(crystal)
+    apart = []
+    for i, j in combinations(range(len(species)), 2):
+        if species[i] != species[j]:
+            exchanged = list(species)
+            exchanged[i], exchanged[j] = species[j], species[i]
+            other = Crystal.from_arrays(QUARTZ.lattice, exchanged, places)
+            apart.append(np.linalg.norm(PowderPattern(other).plain - own.plain))
+    assert own.nearest_exchange == pytest.approx(min(apart), rel=0.05)
+    one = Crystal.from_arrays(QUARTZ.lattice, ["Si"] * 9, places)
+    assert PowderPattern(one).nearest_exchange == 0.0

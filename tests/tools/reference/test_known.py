@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools.reference import load_known_index
 from hullward.tools.reference.known.__main__ import main
+from hullward.tools.reference.known.recognition import NEAR, Sighting
 
 HALF = [[0, 0, 0], [0.5, 0.5, 0.5]]
 
@@ -118,6 +120,51 @@ def test_a_crystal_with_the_same_positions_and_other_parameters_is_not(index):
     sites = [[0, 0, 0], [1 / 3, 2 / 3, 0.38], [2 / 3, 1 / 3, 0.62]]
     flat = Crystal.from_arrays(LAYERED.lattice, LAYERED.species, sites)
     assert index.structure(flat) is None
+
+
+def apart(one, two):
+    return one.pattern.fit(two.pattern.plain)[0]
+
+
+def test_a_copy_without_symmetry_is_recognised_where_an_exchange_would_change_it_more():
+    species = ["La", "La", "Pt", *["O"] * 3]
+    sites = [
+        *([0.05, 0.11, 0.07], [0.52, 0.58, 0.1], [0.48, 0.09, 0.56]),
+        *([0.02, 0.55, 0.61], [0.79, 0.24, 0.33], [0.27, 0.83, 0.81]),
+    ]
+    crystal = Crystal.from_parameters((4.6, 4.9, 5.4), (84, 95, 101), species, sites)
+    entry, seen = Sighting(crystal), Sighting(displaced(crystal, 0.07, seed=1))
+    assert entry.facts.exact_group == 1
+    assert NEAR < apart(seen, entry) < 0.042
+    assert seen.distance(entry.facts) is not None
+
+
+def test_another_ordering_at_that_distance_is_not_recognised():
+    anions = np.random.default_rng(0).permutation(["O"] * 5 + ["F"] * 7).tolist()
+    rutile = Crystal.from_parameters(
+        (4.8, 4.8, 3.3),
+        (90, 90, 90),
+        ["Mn"] * 2 + ["O"] * 4,
+        [
+            *([0, 0, 0], [0.5, 0.5, 0.5], [0.305, 0.305, 0], [0.695, 0.695, 0]),
+            *([0.195, 0.805, 0.5], [0.805, 0.195, 0.5]),
+        ],
+    )
+    cell = displaced(rutile, 0.1, cells=(1, 1, 3))
+    places = np.array(cell.frac_coords)
+    manganese = np.array([s == "Mn" for s in cell.species])
+    places = np.concatenate([places[manganese], places[~manganese]])
+    one = Crystal.from_arrays(cell.lattice, ["Mn"] * 6 + anions, places)
+    seen, near = Sighting(one), []
+    for i, j in combinations(range(12), 2):
+        if anions[i] != anions[j]:
+            other = list(anions)
+            other[i], other[j] = anions[j], anions[i]
+            entry = Sighting(Crystal.from_arrays(cell.lattice, ["Mn"] * 6 + other, places))
+            if apart(seen, entry) > NEAR:
+                near.append(apart(seen, entry))
+                assert seen.distance(entry.facts) is None, near[-1]
+    assert min(near) < 0.042
 
 
 def test_other_elements_are_not(index):

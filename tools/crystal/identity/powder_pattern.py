@@ -22,6 +22,7 @@ SMALLEST_Q, LARGEST_Q = 0.8, 9.0
 WIDTH = 0.05  # of a line in ln q, and the distance of the points of the pattern
 FAINTEST = 1e-4  # lines weaker than this, of at most 1, are left out
 MAX_SITES = 500
+MAX_EXCHANGED = 120  # sites
 SKETCH_SIZE = 48
 SKETCH_STEP = 0.004  # of the whole numbers of a sketch
 LARGEST_NUMBER = 127 * SKETCH_STEP  # one in 1,750 numbers is larger, and cut
@@ -37,26 +38,14 @@ class PowderPattern:
     """
 
     def __init__(self, crystal: Crystal) -> None:
-        self._matrix, frac = _unit_density(crystal)
-        indices = _within(self._matrix, LARGEST_Q * 1.15)
-        symbols = sorted(set(crystal.species))
-        kinds = np.array([symbols.index(s) for s in crystal.species])
-        waves = np.exp(2j * np.pi * (indices @ frac.T))
-        amplitudes = [waves[:, kinds == k].sum(axis=1) for k in range(len(symbols))]
-        share = np.bincount(kinds) / len(kinds)
-        pairs = list(combinations_with_replacement(range(len(symbols)), 2))
-        lines = np.stack(
-            [
-                (1 if a == b else 2)
-                * np.real(amplitudes[a] * amplitudes[b].conj())
-                / (share[a] * share[b]) ** 0.25
-                for a, b in pairs
-            ]
-        )
+        self._crystal = crystal
+        self._matrix, indices, waves = _waves(crystal)
+        kinds, share = _kinds_and_shares(crystal)
+        lines = _lines(np.stack([waves[:, kinds == k].sum(1) for k in range(len(share))]), share)
         lines /= crystal.n_atoms**2
         bright = np.abs(lines).max(axis=0) > FAINTEST
         self._lines, self._indices = lines[:, bright], indices[bright]
-        self._projection = _projection(len(pairs))
+        self._projection = _projection(len(lines))
 
     def sketch(self, strain: np.ndarray | None = None) -> np.ndarray:
         """(SKETCH_SIZE,) the hash of the pattern; strain: (3, 3), the volume is kept anyway."""
@@ -64,9 +53,7 @@ class PowderPattern:
         if strain is not None:
             matrix = matrix @ (np.eye(3) + strain)
             matrix = matrix * (_volume(self._matrix) / _volume(matrix)) ** (1 / 3)
-        q = np.linalg.norm(self._indices @ (2 * np.pi * np.linalg.inv(matrix).T), axis=1)
-        spread = np.exp(-((np.log(q)[:, None] - _points()) ** 2) / (2 * WIDTH**2)) / q[:, None]
-        found = (self._lines @ spread).ravel() @ self._projection
+        found = (self._lines @ _spread(self._indices, matrix)).ravel() @ self._projection
         limited: np.ndarray = np.clip(found, -LARGEST_NUMBER, LARGEST_NUMBER)
         return limited
 
@@ -74,6 +61,34 @@ class PowderPattern:
     def plain(self) -> np.ndarray:
         """The sketch without strain."""
         return self.sketch()
+
+    @cached_property
+    def nearest_exchange(self) -> float:
+        """Distance to the nearest crystal with two atoms of different elements exchanged.
+
+        0 for one element, and for more than MAX_EXCHANGED sites: it takes n² sketches.
+        """
+        n = self._crystal.n_atoms
+        kinds, share = _kinds_and_shares(self._crystal)
+        if len(share) == 1 or n > MAX_EXCHANGED:
+            return 0.0
+        matrix, indices, waves = _waves(self._crystal)
+        spread = _spread(indices, matrix)
+        own = np.stack([waves[:, kinds == k].sum(1) for k in range(len(share))])
+        plain = _lines(own, share) @ spread
+        smallest = np.inf
+        for i in range(n):
+            others = np.flatnonzero(kinds > kinds[i])
+            if not len(others):
+                continue
+            change = waves[:, others].T - waves[:, i]
+            amplitudes = np.repeat(own[None], len(others), axis=0)
+            amplitudes[:, kinds[i]] += change
+            amplitudes[np.arange(len(others)), kinds[others]] -= change
+            moved = (_lines(amplitudes, share) @ spread - plain) / n**2
+            sketches = moved.reshape(len(others), -1) @ self._projection
+            smallest = min(smallest, float(np.linalg.norm(sketches, axis=1).min()))
+        return smallest
 
     def fit(self, other: np.ndarray) -> tuple[float, np.ndarray]:
         """(distance, strain) where this crystal, strained by up to LARGEST_STRAIN, comes nearest.
@@ -118,6 +133,42 @@ def _strain(five: np.ndarray) -> np.ndarray:
     """A symmetric strain without trace from its five free components."""
     xx, yy, xy, xz, yz = five
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, -xx - yy]])
+
+
+def _kinds_and_shares(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the element of each site, by number, and (k,) the share of each element."""
+    symbols = sorted(set(crystal.species))
+    kinds = np.array([symbols.index(s) for s in crystal.species])
+    return kinds, np.bincount(kinds) / len(kinds)
+
+
+def _waves(crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cell (3, 3), the indices (m, 3) of its planes, and the wave of each site, (m, n)."""
+    matrix, frac = _unit_density(crystal)
+    indices = _within(matrix, LARGEST_Q * 1.15)
+    return matrix, indices, np.exp(2j * np.pi * (indices @ frac.T))
+
+
+def _lines(amplitudes: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(..., pairs, m) lines of each pair of elements, from amplitudes (..., k, m), times n²."""
+    lines: np.ndarray = np.stack(
+        [
+            (1 if a == b else 2)
+            * np.real(amplitudes[..., a, :] * amplitudes[..., b, :].conj())
+            / (share[a] * share[b]) ** 0.25
+            for a, b in combinations_with_replacement(range(len(share)), 2)
+        ],
+        axis=-2,
+    )
+    return lines
+
+
+def _spread(indices: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(m, points) how much of each line falls on each point of the pattern."""
+    q = np.linalg.norm(indices @ (2 * np.pi * np.linalg.inv(matrix).T), axis=1)
+    near = np.exp(-((np.log(q)[:, None] - _points()) ** 2) / (2 * WIDTH**2))
+    spread: np.ndarray = near / q[:, None]
+    return spread
 
 
 def _unit_density(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 from hullward.models.crystal import Crystal
 from hullward.tools.crystal.identity import PowderPattern, Protostructure, find_protostructure
 
-RULE = 2  # changes with the limits below, so that what was recognised by others is looked at again
+RULE = 3  # changes with the limits below, so that what was recognised by others is looked at again
 EXACT_A, USUAL_A = 0.01, 0.1  # tolerances at which an entry is described
 CLEAR_A = (0.01, 0.03)  # symmetry within these is no accident of displaced atoms
 PARTIAL_A = (0.06, 0.1)
@@ -30,14 +30,19 @@ SAME_POSITIONS = 0.025  # of a crystal with clear symmetry, the entry's
 SAME_RELAXED = 0.08  # as before, where it shows the entry's without any strain
 SAME_RELAXED_LOW = 0.04  # as before, with less symmetry: there are more relatives
 SAME_DISPLACED = 0.115  # of one without, that shows the entry's at a larger tolerance
-NEAR = 0.03  # of one that never shows them
+NEAR = 0.02  # of one that never shows them, or where the entry has none to compare
 NEAR_SYMMETRIC = 0.07  # as before, where the entry is orthorhombic or more: relatives show some
+# Elsewhere 0.02 to 0.05 may be another ordering, if the exchange of two atoms changes the pattern
+# as little, as that of oxygen and fluorine in rutile does. Where every exchange changes it more:
+NEAR_UNEXCHANGED = 0.042  # at most
+UNEXCHANGED = 0.45  # of the distance of the nearest exchange
 NEAR_PARTIAL = 0.015  # as before, with some symmetry of its own
 WITHIN_ROUNDING = 0.012  # what the rounding of a sketch makes; it leaves strains of up to 0.7 %
-NEAR_WITHOUT = 0.02  # where the entry has no symmetry to compare
+ONLY_STRAINED = 0.009  # of a crystal of which a strain has left the centres of inversion alone
 SAME_UNRELAXED = 0.15  # of an arrangement that was relaxed since, with the same positions
 
 
+CENTRES_ALONE = 2  # the group
 ORTHORHOMBIC = 16  # the first such group
 
 
@@ -101,14 +106,24 @@ class Sighting:
                 return True
             coarse = COARSE_A if distance < WITHIN_ROUNDING else ()
             some = (*CLEAR_A, *PARTIAL_A, *DISPLACED_A, *coarse)
+            if distance < ONLY_STRAINED and self.facts.exact_group == CENTRES_ALONE:
+                return True
             return distance < SAME_POSITIONS and self._either_shows(entry, strained, some)
         every = (*DISPLACED_A, *COARSE_A, *PARTIAL_A, *CLEAR_A)
         if self._symmetric(PARTIAL_A):
             return distance < NEAR_PARTIAL or self._either_shows(entry, strained, every)
+        near = self._near(entry)
+        if distance < near:
+            return True
         if 1 in (entry.space_group, entry.exact_group):
-            return distance < NEAR_WITHOUT
-        near = NEAR_SYMMETRIC if entry.space_group >= ORTHORHOMBIC else NEAR
-        return distance < near or self._either_shows(entry, strained, every)
+            return False
+        return self._either_shows(entry, strained, every)
+
+    def _near(self, entry: KnownFacts) -> float:
+        """Within what distance a crystal without symmetry is the entry, whatever that shows."""
+        if entry.space_group >= ORTHORHOMBIC and entry.exact_group != 1:
+            return NEAR_SYMMETRIC
+        return max(NEAR, min(NEAR_UNEXCHANGED, UNEXCHANGED * self.pattern.nearest_exchange))
 
     def _either_shows(
         self, entry: KnownFacts, strained: _Strained, tolerances: tuple[float, ...]
