@@ -11,7 +11,7 @@ A known phase of the formula on a candidate's lattice is noted, but belongs to n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -188,7 +188,7 @@ def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[Fam
         if row["family_id"] is None:
             new.append(node)
             continue
-        node.record = FamilyMember(**{name: row[name] for name in FamilyMember.model_fields})
+        node.record = _record(row)
         families.members.setdefault(node.record.family_id, []).append(node)
     compared = [*new, *(m for group in families.members.values() for m in group[:COMPARED])]
     _read(screen, "relaxations", [node.row["relaxation_id"] for node in compared])
@@ -197,6 +197,13 @@ def _families_of(screen: Screen, rows: Sequence[dict[str, Any]]) -> Iterable[Fam
     while len(screen.lattices) > KEPT:
         screen.lattices.popitem(last=False)
     return families.changed.values()
+
+
+def _record(row: Mapping[str, Any]) -> FamilyMember:
+    """A stored member; earlier versions wrote fewer fields."""
+    fields = FamilyMember.model_fields.items()
+    written = (name for name, field in fields if row[name] is not None or field.is_required())
+    return FamilyMember(**{name: row[name] for name in written})
 
 
 def _rows(screen: Screen, formulas: Sequence[str]) -> list[dict[str, Any]]:

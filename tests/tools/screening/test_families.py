@@ -233,6 +233,15 @@ def test_only_what_is_new_is_compared(campaign, monkeypatch):
     assert stored(screen)["c-009"].link == "first"
 
 
+def test_members_of_an_earlier_version_get_company(campaign):
+    screen = campaign(*(relaxed(n, shaken(LAYERED, n)) for n in range(2)))
+    store_families(screen)
+    screen.store.execute("UPDATE families SET known_kin = NULL, known_shared = NULL")
+    screen.store.add(relaxed(2, shaken(LAYERED, 2)))
+    store_families(screen)
+    assert stored(screen)["c-002"].family_id == "c-000"
+
+
 def test_lattices_are_found_once_and_only_so_many_are_kept(campaign, monkeypatch):
     everything = [relaxed(n, shaken(c, n)) for n, c in enumerate((OTHER, LAYERED, GAMMA, OTHER))]
     found = []
