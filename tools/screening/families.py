@@ -11,6 +11,7 @@ A known phase of the formula on a candidate's lattice is noted, but belongs to n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from hullward.tools.screening.screen import PROPOSED_ORDER, RELAXED, Screen
 EXCHANGE = "swap"  # the operator that exchanges atoms of a parent
 LinkKind = Literal["first", "lattice", "lineage"]
 COMPARED = 50  # members of a family that a candidate is compared with, those proposed first
+SUPERPOSED = 8  # of these, that may be on its lattice: parents of one family differ by noise
 BATCH = 200  # formulas read at once
 KEPT = 10_000  # crystals kept with their parent lattices, some 30 MB; read again beyond
 
@@ -105,6 +107,7 @@ class _Families:
     def _by_lattice(self, node: _Node) -> dict[str, _Link]:
         """The families of which a member is on the candidate's lattice, by id."""
         links: dict[str, _Link] = {}
+        tried: Counter[str] = Counter()
         own = node.relaxed(self.screen)
         for some in (slice(0, 1), slice(1, COMPARED)):  # most are kin to the first or to none
             compared = [
@@ -116,8 +119,9 @@ class _Families:
             lattices = [member.relaxed(self.screen) for _, member in compared]
             may = may_share(lattices, own)
             for (name, member), other, one in zip(compared, lattices, may, strict=True):
-                if not one or name in links:
+                if not one or name in links or tried[name] == SUPERPOSED:
                     continue
+                tried[name] += 1
                 shared = shared_by(own, other)
                 if shared is not None:
                     links[name] = _Link(member, False, shared)

@@ -103,8 +103,9 @@ class Index:
         Raises CountingError (InputError for another campaign) when it cannot be stored.
         """
         table = TABLES[kind]
-        key = key_of(table, data)
-        if key in self._keys[kind]:
+        key, keys = key_of(table, data), self._keys[kind]
+        # new content replaces the old, so that it need not be looked for in the database
+        if keys.refers(key) if table.latest else key in keys:
             return table.latest
         self._check(kind, data)
         self._note(self._keys[kind], key)
