@@ -29,9 +29,6 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "threads": 1,
 }
-# Pages of the file that are kept in memory; what a query needs beyond goes to the disk meanwhile.
-_MEMORY_MB = 400
-_MEMORY_SHARE = 0.25  # of the file, in addition
 _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 
 
@@ -139,7 +136,7 @@ def build_file(directory: Path, journal: Journal, note: Callable[[str], None]) -
     fresh = directory / f"{DATABASE}.new"
     remove(fresh)
     try:
-        connection = duckdb.connect(fresh, config=_live_settings(directory / DATABASE))
+        connection = duckdb.connect(fresh, config=SETTINGS)
         try:
             schema.create(connection)
             Database(connection, fresh).replay(journal, note)
@@ -161,12 +158,6 @@ def put_database(fresh: Path, directory: Path) -> None:
     """Put a finished database in its place."""
     (directory / f"{DATABASE}.wal").unlink(missing_ok=True)
     put_in_place(fresh, directory / DATABASE)
-
-
-def _live_settings(database: Path) -> dict[str, str | bool | int | float | list[str]]:
-    """Those of a writer, whose memory hardly grows with what is stored."""
-    size_mb = database.stat().st_size / 1e6 if database.exists() else 0.0
-    return {**SETTINGS, "memory_limit": f"{_MEMORY_MB + _MEMORY_SHARE * size_mb:.0f}MB"}
 
 
 def require_usable_name(directory: Path) -> None:
@@ -264,7 +255,7 @@ def is_in_use(error: Exception) -> bool:
 
 
 def _open_current(path: Path, journal: Journal, note: Callable[[str], None]) -> Database:
-    connection = duckdb.connect(path, config=_live_settings(path))
+    connection = duckdb.connect(path, config=SETTINGS)
     try:
         if not schema.is_current(connection):
             raise _OutdatedError
