@@ -1,4 +1,4 @@
-"""How a report names things: space groups, candidates, systems, searches elsewhere."""
+"""How a report names things: space groups, reflections, candidates, systems, searches elsewhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from hullward.models.crystal import Crystal
 from hullward.tools.crystal import space_group_symbol
 
 MATERIALS_PROJECT = "https://next-gen.materialsproject.org/materials"
+RADIATION = "CuKa"
+TWO_THETA_DEG = (5.0, 90.0)
+STRONGEST = 6  # lines of a powder pattern that are named
 ID_CHARS = 10  # of a candidate's id in tables: 'c-4d10d3d6'
 
 
@@ -34,6 +38,22 @@ def symmetry_words(row: Mapping[str, Any]) -> tuple[str, str]:
     if loose == tight:
         return tight, f"{tight} as relaxed, at 0.01 Å and at 0.1 Å"
     return f"{loose} at 0.1 Å", f"{relaxed}; {loose} at 0.1 Å, energies not compared"
+
+
+def reflections(crystal: Crystal) -> str:
+    """The strongest lines of a powder for Cu Kα, by 2θ with % of the strongest: '31.7° 100'.
+
+    Empty where no table says how an element scatters.
+    """
+    from pymatgen.analysis.diffraction.xrd import XRDCalculator
+
+    calculator = XRDCalculator(RADIATION)
+    try:
+        pattern = calculator.get_pattern(crystal.to_structure(), two_theta_range=TWO_THETA_DEG)
+    except ValueError:
+        return ""
+    lines = sorted(zip(pattern.x, pattern.y, strict=True), key=lambda line: -line[1])
+    return ", ".join(f"{angle:.1f}° {height:.0f}" for angle, height in sorted(lines[:STRONGEST]))
 
 
 def short_id(identifier: str) -> str:

@@ -30,7 +30,7 @@ from hullward.tools.report.figures import (
 from hullward.tools.report.gather import gather
 from hullward.tools.report.glossary import anchor
 from hullward.tools.report.lineage import Lineage, lineage_words
-from hullward.tools.report.names import search_links, short_id, space_group
+from hullward.tools.report.names import reflections, search_links, short_id, space_group
 from hullward.tools.report.opinions import opinion_words
 from hullward.tools.report.requests import backends_sentence
 from hullward.tools.report.schema import Report, ReportEntry
@@ -134,6 +134,7 @@ def _template(name: str) -> Template:
         "notes": words.notes,
         "remarks": words.remarks,
         "cell": words.cell,
+        "reflections": reflections,
         "standing": words.standing,
         "lineage": _lineage,
         "comparison": words.comparison,

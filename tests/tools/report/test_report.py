@@ -5,12 +5,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from hullward.models.crystal import Crystal
 from hullward.models.errors import InputError
 from hullward.tools import records as r
 from hullward.tools.report import gather, systems, write_report
-from hullward.tools.report.names import MATERIALS_PROJECT
+from hullward.tools.report.names import MATERIALS_PROJECT, reflections
 from hullward.tools.report.render import markdown_text
 from hullward.tools.report.schema import Report
 from hullward.tools.report.words import mev, notes, remarks, standing
@@ -454,9 +455,21 @@ def test_a_card_names_its_cell_and_its_standing(written):
         for text in (page, prose):
             assert f"{entry.n_atoms} atoms" in text
             assert f"a {lengths[0]:.3f}, b {lengths[1]:.3f}, c {lengths[2]:.3f} Å" in text
+            assert reflections(entry.crystal) in text
             assert f"?formula={entry.formula}" in (
                 prose if text is prose else written.html.read_text()
             )
+
+
+def test_reflections_are_those_of_the_powder():
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.640), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    shown = reflections(Crystal.from_structure(salt.get_primitive_structure()))
+    angles = [float(line.split("°")[0]) for line in shown.split(", ")]
+    measured = [31.70, 45.45, 56.48, 66.23, 75.29, 83.98]  # PDF 5-628, for Kα1
+    assert angles == pytest.approx(measured, abs=0.15)
+    assert "31.7° 100" in shown
 
 
 def test_on_a_known_lattice_no_structure_type_is_called_new(written):
