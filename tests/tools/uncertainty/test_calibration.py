@@ -357,7 +357,7 @@ def test_where_no_calibrator_fits_the_reason_is_told() -> None:
     for change, told in (
         ({"potential": "other", "potential_sha256": "0"}, "it is for chgnet-0.3.0, not other"),
         ({"protocol": Protocol(fmax_ev_per_a=0.2)}, "it is for the default protocol"),
-        ({"reference_kind": "embedded"}, "file or Materials Project references, not to embedded ones"),
+        ({"reference_kind": "embedded"}, "Materials Project references, not to embedded ones"),
     ):
         found, why = fitting_calibrator(fits.model_copy(update=change), [calibrator])
         assert found is None
