@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -310,7 +309,6 @@ def _tidy(directory: Path) -> None:
     """Remove what a killed writer left unfinished; the lock is held."""
     for name in (DATABASE, SNAPSHOT, JOURNAL):
         remove(directory / f"{name}.new")
-        shutil.rmtree(directory / f"{name}.tmp", ignore_errors=True)  # DuckDB's, of large queries
     for folder in (directory, directory / "inbox", directory / "report"):
         sweep(folder)
 
