@@ -27,6 +27,8 @@ from hullward.tools.records import Protocol
 from hullward.tools.reference import IndexedPhase, KnownIndex, load_known_index, load_reference
 from hullward.tools.reference.known.build import facts_of
 from hullward.tools.reference.known.recognition import Sighting
+from hullward.tools.reference.recipe import all_trials
+from hullward.tools.reference.sources import BuiltPhases, read_embedded
 from hullward.tools.relax.stream import relax_one
 
 SEED = 16
@@ -213,11 +215,19 @@ def claimed(phase: IndexedPhase, crystal: Crystal, known: Known) -> list[Crystal
         entries = load_reference("embedded").library_entries(crystal.chemsys)
         return [own for name, own in entries if name == phase.phase_id]
     textbook = [p.crystal for p in textbook_phases_of(crystal.chemsys)]
-    elements = list(crystal.amounts)
+    elements = sorted(crystal.amounts)
     made = decorate(elements, [crystal.formula], 200, prototypes=prototype_library())
-    return [
-        own for own in (*textbook, *(m.crystal for m in made)) if own.formula == crystal.formula
-    ]
+    found = [*textbook, *(m.crystal for m in made)]
+    if phase.tried_only:  # the recipe followed again
+        source = read_embedded().source
+        assert isinstance(source, BuiltPhases)
+        facts = source.manifest.systems[crystal.chemsys]
+        found += [
+            trial.crystal
+            for trial in all_trials(elements, facts.tried_formulas)
+            if trial.prototype.removeprefix("split:") == phase.phase_id
+        ]
+    return [own for own in found if own.formula == crystal.formula]
 
 
 def exchanged(crystal: Crystal, rng: np.random.Generator) -> Crystal | None:

@@ -68,6 +68,7 @@ class Store(AbstractContextManager["Store"]):
         """Internal: see `open`."""
         self.directory = directory
         self.notes = list(notes)
+        self._note = _noted(self.notes)
         self._lock, self._journal = lock, journal
         self._mutex = threading.RLock()  # graph nodes may run in threads
         self._database = open_database(directory, journal, self._note)
@@ -112,10 +113,9 @@ class Store(AbstractContextManager["Store"]):
         with self._mutex:
             unused = self._made if self._place >= 0 and self._journal.last_seq == 0 else []
             self.close()
-            if unused:
-                for path in self.directory.iterdir():
-                    if path.is_file() and path.name.startswith((*OURS, *_FILES)):
-                        path.unlink()
+            for path in self.directory.iterdir() if unused else ():
+                if path.is_file() and path.name.startswith((*OURS, *_FILES)):
+                    path.unlink()
             with suppress(OSError):  # something else is in it by now
                 if unused and (self.directory / "inbox").is_dir():
                     (self.directory / "inbox").rmdir()
@@ -131,6 +131,11 @@ class Store(AbstractContextManager["Store"]):
             if self._place >= 0:
                 os.close(self._place)
                 self._place = -1
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last line of the journal: a measure of what is stored."""
+        return self._journal.last_seq
 
     def is_busy(self) -> bool:
         """Whether this thread is inside a method of the store, where nothing may interrupt it."""
@@ -213,14 +218,10 @@ class Store(AbstractContextManager["Store"]):
                 self._database = replace(self.directory, self._journal, error, self._note)
             return self._copy(verify)
 
-    def _note(self, note: str) -> None:
-        _noted(self.notes)(note)
-
     def _catch_up(self) -> None:
-        try:
+        there = None
+        with suppress(FileNotFoundError):
             there = os.stat(self.directory)
-        except FileNotFoundError:
-            there = None
         if there is None or not os.path.samestat(there, os.fstat(self._place)):
             raise StorageError(
                 f"{self.directory} was moved or removed while it was written to; what is stored "
@@ -394,7 +395,5 @@ def _examine(directory: Path, create: bool, journal: bool = True) -> None:
         )
     names = sorted(entry.name for entry in directory.iterdir())
     if foreign := [name for name in names if not name.startswith((".", *OURS))]:
-        raise InputError(
-            f"{directory} holds something else ({', '.join(foreign[:3])}); "
-            "choose an empty directory"
-        )
+        some = ", ".join(foreign[:3])
+        raise InputError(f"{directory} holds something else ({some}); choose an empty directory")

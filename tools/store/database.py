@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "threads": 1,
 }
+_PAGES_KEPT = "32MB"
 _REPLAYED_AT_ONCE = 20_000  # journal lines a transaction: some ten megabytes
 
 
@@ -63,6 +64,7 @@ class Database:
             # that this process, and so DuckDB, has on it.
             self._file = os.open(self._path, os.O_RDONLY)
         copy_open_file(self._file, path)
+        release_pages(self.connection)
 
     def replay(self, journal: Journal, note: Callable[[str], None]) -> None:
         """Apply the journal lines that are not in the tables yet.
@@ -238,6 +240,19 @@ def read_all_pages(connection: duckdb.DuckDBPyConnection) -> None:
     """Read every row, so that a damaged page is found now; raises duckdb.Error for one."""
     for table in TABLES.values():
         connection.execute(f"SELECT bit_xor(hash(t)) FROM {table.name} t").fetchall()
+        release_pages(connection)
+
+
+def release_pages(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give back the memory of pages that were read; left alone, all of a file stays there.
+
+    What a query needs while it runs has no bound: below some size it could not end.
+    """
+    try:
+        with suppress(duckdb.OutOfMemoryException):  # what is in use stays
+            connection.execute(f"SET memory_limit = '{_PAGES_KEPT}'")
+    finally:
+        connection.execute("RESET memory_limit")
 
 
 def is_full(error: Exception) -> bool:

@@ -12,6 +12,7 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
         self.now_s, self.takes_s, self.spent_s, self.verified = 0.0, takes_s, 0.0, []
+        self.last_seq = 1
         monkeypatch.setattr(publishing, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def publish(self, *, verify: bool) -> None:
@@ -44,3 +45,21 @@ def test_the_counting_is_checked_at_milestones_only(monkeypatch: pytest.MonkeyPa
     publisher.meanwhile()
     publisher.meanwhile()
     assert store.verified == [True, False]
+
+
+def test_checks_of_the_counting_cost_each_proposal_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each reads everything, so the lines read for each line stored have a bound."""
+    store = Slow(monkeypatch, 0.1)
+    publisher = publishing.Publisher(store, ended_s=0.0)
+    read, share = 0, []
+    for _ in range(2000):
+        store.now_s += 100.0
+        store.last_seq += 500
+        publisher.at_a_milestone()
+        read += store.last_seq * store.verified[-1]
+        share.append(read / store.last_seq)
+    assert store.verified[:20] == [True] * 20
+    assert max(share) <= 1 / (1 - 1 / publishing.GROWN) + 1
+    assert len(store.verified) == 2000
